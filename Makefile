@@ -1,0 +1,40 @@
+# make demo    the main job: train and test on the bundled data set, a table of results at the end
+# make test    all tests
+# make lint    ruff and mypy
+# make test-matrix   RecBole's own models under oldest and newest libraries (takes long, needs much disk)
+# Each sets up what it needs in .venv first.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# More threads than cores slow torch down many times; two are enough for every job here.
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test lint test-matrix clean
+
+$(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline]"
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/demo.stamp
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,encoders,dev]"
+	touch $@
+
+demo: $(VENV)/demo.stamp
+	$(BIN)/python run_recbole_xling.py
+
+test: $(VENV)/test.stamp
+	$(BIN)/pytest
+
+lint: $(VENV)/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-matrix: $(VENV)/test.stamp
+	$(BIN)/python tests/matrix/run.py
+
+clean:
+	rm -rf $(VENV) .matrix build *.egg-info

@@ -1,0 +1,1 @@
+"""Small data files that ship with recbole-xling; converters write here by default."""

@@ -1,0 +1,17 @@
+"""recbole-xling: cross-lingual recommendation for RecBole.
+
+After ``import recbole_xling``, RecBole 1.2.1 runs on current libraries and knows the models of this package by name.
+"""
+
+from recbole_xling import compat
+
+compat.apply()
+
+from recbole_xling.config import XLingConfig  # noqa: E402
+from recbole_xling.registry import install, register_model  # noqa: E402
+from recbole_xling.run import load_run, run  # noqa: E402
+
+install()
+
+__all__ = ["XLingConfig", "load_run", "register_model", "run"]
+__version__ = "0.1.0"

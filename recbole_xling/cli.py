@@ -1,0 +1,153 @@
+"""The command line: ``recbole-xling <command>``, and what ``run_recbole_xling.py`` does."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from recbole_xling.errors import ConfigError, XlingError, unknown_name
+
+DEMO_MODEL = "LLMSASRec"
+DEMO_DATASET = "ml-100k-xling"
+DEMO_SOURCE = "ml-100k"
+
+_USAGE = """recbole-xling <command> [options]
+
+commands:
+  run       train and test a model (RecBole's options, any --key=value); without options: the demonstration
+  convert   turn a raw dump into a multilingual data set
+  encode    encode a data set's texts ahead of training
+
+recbole-xling <command> --help tells more."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    commands: dict[str, Callable[[list[str]], None]] = {"run": _run, "convert": _convert, "encode": _encode}
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    try:
+        if words and words[0] in ("-h", "--help"):
+            print(_USAGE)
+        elif not words or words[0].startswith("-"):
+            _run(words)
+        elif words[0] in commands:
+            commands[words[0]](words[1:])
+        else:
+            raise ConfigError(unknown_name("command", words[0], commands))
+    except XlingError as error:
+        print(f"recbole-xling: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("recbole-xling: interrupted; a run goes on with --resume=<run folder>", file=sys.stderr)
+        return 130
+    return 0
+
+
+def script_main() -> None:
+    """Entry point of the ``recbole-xling`` command."""
+    sys.exit(main())
+
+
+# ---- run ------------------------------------------------------------------------------------------------------
+
+
+def _run(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="recbole-xling run", description="Train and test any RecBole model.")
+    parser.add_argument("--model", "-m", help="name of the model")
+    parser.add_argument("--dataset", "-d", help="name of the data set")
+    parser.add_argument("--config_files", help="YAML files, separated by spaces")
+    parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
+    parser.add_argument("--ip", default="localhost", help="address of the first machine")
+    parser.add_argument("--port", default="5678", help="port of the first machine")
+    parser.add_argument("--group_offset", type=int, default=0, help="rank of this machine's first process")
+    options, settings = parser.parse_known_args(words)
+    files = options.config_files.split() if options.config_files else None
+    if not words:
+        options.model, options.dataset = DEMO_MODEL, DEMO_DATASET
+        _prepare_demo()
+    elif not any(word.startswith("--resume=") for word in settings) and files is None:
+        options.model = options.model or DEMO_MODEL
+        options.dataset = options.dataset or DEMO_DATASET
+    if options.dataset == DEMO_DATASET and not any(word.startswith("--data_path=") for word in settings):
+        _prepare_demo()
+    kwargs = {
+        "model": options.model,
+        "dataset": options.dataset,
+        "config_file_list": files,
+        "arguments": settings,
+    }
+    from recbole_xling.run import run, run_processes
+
+    if options.nproc == 1 and options.world_size <= 0:
+        result = run(**kwargs)
+    else:
+        group = (options.nproc, options.world_size, options.ip, options.port, options.group_offset)
+        result = run_processes(*group, kwargs)
+    _show(result)
+
+
+def _prepare_demo() -> None:
+    """Build the bundled data set from RecBole's copy of MovieLens-100k unless it is there."""
+    if (Path("datasets") / DEMO_DATASET / f"{DEMO_DATASET}.inter").is_file():
+        return
+    _convert([DEMO_SOURCE])
+
+
+def _show(result: dict[str, Any]) -> None:
+    from recbole_xling.evaluate.report import result_table
+
+    title = f"{result['model']} on {result['dataset']}, test"
+    print(f"\n{title}\n\n{result_table(result, list(result['test']))}\n\nRun folder: {result['run_dir']}")
+
+
+# ---- convert --------------------------------------------------------------------------------------------------
+
+
+def _convert(words: list[str]) -> None:
+    from recbole_xling.convert import CONVERTERS, get_converter, write_dataset
+
+    parser = argparse.ArgumentParser(
+        prog="recbole-xling convert", description="Turn a raw dump into a multilingual data set."
+    )
+    parser.add_argument("source", help=f"one of: {', '.join(sorted(CONVERTERS))}")
+    parser.add_argument("--input", help="folder of the raw files; not needed for ml-100k, which RecBole carries")
+    parser.add_argument("--output", default="datasets", help="folder of the data sets (default: datasets)")
+    parser.add_argument("--name", help="name of the data set (default: the source's name with -xling)")
+    options = parser.parse_args(words)
+    converter = get_converter(options.source)(input=options.input)
+    name = options.name or f"{options.source}-xling"
+    report = write_dataset(converter, Path(options.output), name)
+    print(report)
+
+
+# ---- encode ---------------------------------------------------------------------------------------------------
+
+
+def _encode(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="recbole-xling encode",
+        description="Encode a data set's texts ahead of training, with the settings a run would use (--key=value).",
+    )
+    parser.add_argument("--dataset", "-d", required=True, help="name of the data set")
+    parser.add_argument("--config_files", help="YAML files, separated by spaces")
+    options, settings = parser.parse_known_args(words)
+    from recbole_xling.config import XLingConfig
+    from recbole_xling.data.items import dataset_catalogue
+
+    files = options.config_files.split() if options.config_files else None
+    config = XLingConfig(DEMO_MODEL, options.dataset, files, None, settings)
+    vectors = dataset_catalogue(config).vectors
+    print(f"{len(vectors) - 1} items, vectors of {vectors.shape[1]} dimensions")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    script_main()

@@ -1,0 +1,1 @@
+"""Converters from raw dumps to RecBole's atomic files and item texts."""

@@ -1,0 +1,135 @@
+"""The sequential data set of recbole-xling: sequences kept once, item text and languages beside them."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recbole.data.dataset import SequentialDataset
+from recbole.data.interaction import Interaction
+
+from recbole_xling.data.items import ItemCatalogue
+from recbole_xling.data.sequences import Segments, next_item_rows, user_starts
+from recbole_xling.data.split import leave_one_out_parts, ratio_parts
+
+_ROW = "_sequence_position"  # column of inter_feat: the target's place in the flat sequence
+
+
+class XLingDataset(SequentialDataset):
+    """RecBole's ``SequentialDataset`` whose memory grows with interactions, not with interactions times history.
+
+    RecBole stores the padded history of every row. Here the interactions lie once in a flat array sorted by user and
+    time; a row holds the position of its target, and histories are cut out when a batch is asked for. Rows, their
+    order, and the fields of a batch equal RecBole's for leave-one-out and ratio splits.
+    """
+
+    sequence: Interaction
+    """All interactions, sorted by user, then time; shared by the data sets of all splits."""
+
+    # ---- building ---------------------------------------------------------------------------------------------
+
+    def data_augmentation(self) -> None:
+        """Replace the interactions by next-item rows (RecBole's augmentation) that point into :attr:`sequence`."""
+        self._check_field("uid_field", "time_field")
+        self._aug_presets()
+        self.sort(by=[self.uid_field, self.time_field], ascending=True)
+        self.sequence = self.inter_feat
+        target, length = next_item_rows(self.inter_feat[self.uid_field].numpy(), self.max_item_list_len)
+        rows = torch.from_numpy(target)
+        columns = {field: values[rows] for field, values in self.sequence.interaction.items()}
+        columns[self.item_list_length_field] = torch.from_numpy(length)
+        columns[_ROW] = rows
+        self.inter_feat = Interaction(columns)
+
+    def leave_one_out(self, group_by: str | None, leave_one_mode: str) -> list[XLingDataset]:
+        """Split as RecBole's ``leave_one_out``; modes ``valid_and_test``, ``valid_only``, ``test_only``."""
+        held_out = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}
+        if group_by is None or leave_one_mode not in held_out:
+            return super().leave_one_out(group_by, leave_one_mode)  # raises RecBole's own error
+        parts = leave_one_out_parts(self.inter_feat[group_by].numpy(), held_out[leave_one_mode])
+        nothing = np.empty(0, dtype=np.int64)
+        if leave_one_mode == "valid_only":
+            parts.append(nothing)
+        elif leave_one_mode == "test_only":
+            parts.insert(1, nothing)
+        return self._parts(parts)
+
+    def split_by_ratio(self, ratios: list[float], group_by: str | None = None) -> list[XLingDataset]:
+        """Split as RecBole's ``split_by_ratio``, per group or over all rows."""
+        total = sum(ratios)
+        shares = [ratio / total for ratio in ratios]
+        n = len(self.inter_feat)
+        groups = np.zeros(n, dtype=np.int64) if group_by is None else self.inter_feat[group_by].numpy()
+        return self._parts(ratio_parts(groups, len(shares), lambda size: self._calcu_split_ids(size, shares)))
+
+    def _parts(self, parts: list[NDArray[np.int64]]) -> list[XLingDataset]:
+        self._drop_unused_col()
+        return [self.copy(self._rows(torch.from_numpy(index))) for index in parts]
+
+    def _rows(self, index: Any) -> Interaction:
+        if isinstance(index, np.ndarray):
+            index = torch.from_numpy(index)
+        return Interaction({field: values[index] for field, values in self.inter_feat.interaction.items()})
+
+    # ---- batches ----------------------------------------------------------------------------------------------
+
+    def __getitem__(self, index: Any, join: bool = True) -> Interaction:
+        """Return rows with their padded histories, each ``(B, MAX_ITEM_LIST_LENGTH)``, as RecBole lays them out."""
+        if not hasattr(self, "sequence"):
+            return super().__getitem__(index, join)
+        rows = self._rows(index)
+        position = rows[_ROW].reshape(-1)
+        rows.drop(_ROW)
+        rows.update(self._histories(position, rows[self.item_list_length_field].reshape(-1)))
+        return self.join(rows) if join else rows
+
+    def _histories(self, target: torch.Tensor, length: torch.Tensor) -> Interaction:
+        steps = torch.arange(self.max_item_list_len)
+        inside = steps < length[:, None]  # (B, L)
+        where = torch.where(inside, (target - length)[:, None] + steps, 0)
+        lists = {}
+        for field, values in self.sequence.interaction.items():
+            if field == self.uid_field:
+                continue
+            history = values[where]  # (B, L) or (B, L, ...)
+            history[~inside] = 0
+            lists[getattr(self, f"{field}_list_field")] = history
+        return Interaction(lists)
+
+    def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
+        """Return the sparse user-item matrix of this split: its targets and the users' first interactions."""
+        first = self.inter_feat[_ROW][self.inter_feat[self.item_list_length_field] == 1] - 1
+        merged = {f: torch.cat([self.inter_feat[f], v[first]]) for f, v in self.sequence.interaction.items()}
+        return self._create_sparse_matrix(Interaction(merged), self.uid_field, self.iid_field, form, value_field)
+
+    # ---- what models and loaders ask for ----------------------------------------------------------------------
+
+    @property
+    def segments(self) -> Segments:
+        """The trainable part of each user's sequence in this split."""
+        return Segments.of_targets(self.sequence[self.uid_field].numpy(), self.is_target)
+
+    @property
+    def is_target(self) -> NDArray[np.bool_]:
+        """Mask over :attr:`sequence` of the positions this split predicts, shape ``(n_interactions,)``."""
+        mask = np.zeros(len(self.sequence), dtype=bool)
+        mask[self.inter_feat[_ROW].numpy()] = True
+        return mask
+
+    @property
+    def train_item_counts(self) -> NDArray[np.int64]:
+        """How often each item occurs in this split's targets and first interactions, shape ``(n_items,)``."""
+        users = self.sequence[self.uid_field].numpy()
+        seen = self.is_target
+        seen[np.unique(user_starts(users)[seen])] = True
+        return np.bincount(self.sequence[self.iid_field].numpy()[seen], minlength=self.item_num)
+
+    @cached_property
+    def catalogue(self) -> ItemCatalogue:
+        """Texts, languages and text vectors of the items, in the order of this data set's item ids."""
+        tokens = [str(token) for token in self.field2id_token[self.iid_field]]
+        return ItemCatalogue(self.config, tokens, Path(self.dataset_path), self.dataset_name)

@@ -1,0 +1,135 @@
+"""Item texts, languages and text vectors in the order of a data set's item ids."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_xling.encode.base import Encoder, create_encoder
+from recbole_xling.encode.cache import EmbeddingCache
+from recbole_xling.errors import DataError
+from recbole_xling.text.store import ItemTextStore, find_item_text
+from recbole_xling.text.template import TextTemplate
+
+logger = logging.getLogger(__name__)
+
+UNKNOWN_LANGUAGE = "und"  # BCP 47: undetermined
+
+
+def default_cache_dir() -> Path:
+    """Return where vectors are kept if the configuration names no place: the user's cache folder."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "recbole-xling" / "embeddings"
+
+
+class ItemCatalogue:
+    """What a data set knows of its items besides who interacted with them.
+
+    Args:
+        config: the configuration (``text_fields``, ``text_template``, ``encoder``, ...).
+        tokens: external item ids in the order of internal ids; the first is the padding item.
+        folder: the data set's folder.
+        dataset: the data set's name.
+
+    Nothing is read before it is asked for.
+    """
+
+    def __init__(self, config: Any, tokens: Sequence[str], folder: Path, dataset: str) -> None:
+        self.config = config
+        self.tokens = tokens
+        self.folder = folder
+        self.dataset = dataset
+
+    @cached_property
+    def store(self) -> ItemTextStore:
+        """The item texts.
+
+        Raises:
+            DataError: the data set has neither an itemtext file nor the columns named by ``text_fields``.
+        """
+        return find_item_text(
+            self.folder,
+            self.dataset,
+            self.config["text_fields"] or [],
+            item_id_field=self.config["ITEM_ID_FIELD"],
+            language_field=self.config["ITEM_LANGUAGE_FIELD"] or "item_language",
+            field_separator=self.config["field_separator"],
+        )
+
+    @cached_property
+    def languages(self) -> list[str]:
+        """Language of each item's display text, ``und`` where it is not known; the padding item's is ``und``."""
+        try:
+            store = self.store
+        except DataError as error:
+            logger.warning("item languages are unknown, so there are no results per language: %s", error)
+            return [UNKNOWN_LANGUAGE] * len(self.tokens)
+        texts = (store.display(token) for token in self.tokens)
+        return [UNKNOWN_LANGUAGE if text is None else text.language for text in texts]
+
+    @cached_property
+    def language_ids(self) -> NDArray[np.int64]:
+        """Index of each item's language in the sorted list of languages plus one; 0 where unknown, ``(n_items,)``."""
+        names = sorted(set(self.languages) - {UNKNOWN_LANGUAGE})
+        index = {name: position + 1 for position, name in enumerate(names)}
+        return np.array([index.get(language, 0) for language in self.languages], dtype=np.int64)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """The rendered display text of each item, empty where it has none."""
+        template = TextTemplate(self.config["text_template"])
+        displayed = [self.store.display(token) for token in self.tokens]
+        return ["" if text is None else template.render(text.fields) for text in displayed]
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """Text vectors, ``(n_items, dimension)``; zero for the padding item and items without text.
+
+        Read from the embedding cache; what is not there yet is encoded first.
+        """
+        texts = self.texts
+        has_text = np.array([bool(text.strip()) for text in texts])
+        has_text[0] = False
+        missing = len(texts) - 1 - int(has_text.sum())
+        if not has_text.any():
+            raise DataError(
+                f"no item of '{self.dataset}' has text under text_template={self.config['text_template']!r}: "
+                "name fields that the item texts have"
+            )
+        if missing:
+            logger.warning("%d of %d items have no text and get a zero vector", missing, len(texts) - 1)
+        encoder = self.encoder()
+        cache = EmbeddingCache(self.config["embedding_cache_dir"] or default_cache_dir())
+        wanted = [texts[index] for index in np.flatnonzero(has_text)]
+        encoded = cache.vectors(encoder, wanted, show_progress=bool(self.config["show_progress"]))
+        vectors = np.zeros((len(texts), encoded.shape[1]), dtype=np.float32)
+        vectors[has_text] = encoded
+        return vectors
+
+    def encoder(self) -> Encoder:
+        """Build the encoder named by the configuration; warn of languages it does not know."""
+        encoder = create_encoder(
+            self.config["encoder"],
+            max_length=self.config["encoder_max_length"],
+            batch_size=self.config["encoder_batch_size"] or 64,
+            prompt=self.config["encoder_prompt"],
+            **(self.config["encoder_options"] or {}),
+        )
+        known = encoder.languages
+        if known is not None:
+            strange = {lang for lang in self.languages if lang.split("-")[0] not in known} - {UNKNOWN_LANGUAGE}
+            if strange:
+                logger.warning(
+                    "encoder '%s' does not know %s; texts in %s may get poor vectors",
+                    self.config["encoder"],
+                    ", ".join(sorted(strange)),
+                    "it" if len(strange) == 1 else "them",
+                )
+        return encoder

@@ -1,0 +1,105 @@
+"""The training loader: batches of windows of like length, planned anew for every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recbole.data.interaction import Interaction
+
+from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.data.sequences import Windows, cut_windows
+
+TARGET_LIST = "target_id_list"
+"""Field of a training batch: the item to predict after each input position, ``(B, L)``, 0 where there is none."""
+
+TARGET_WEIGHT = "target_weight_list"
+"""Field of a training batch: weight of each position in the loss, ``(B, L)``; they sum to 1 over the global batch."""
+
+_CHUNK = 32  # batches whose windows are sorted by length together
+
+
+class WindowLoader:
+    """Iterates over the training windows of an :class:`XLingDataset`, every target once per epoch.
+
+    ``train_batch_size`` counts targets, as RecBole counts them, so that an epoch makes as many optimiser steps as
+    RecBole's with one row per target. What a batch holds depends on the seed and the epoch alone: a resumed run
+    sees the batches of an uninterrupted one. Under several processes each takes its share of every batch.
+
+    Args:
+        config: RecBole or recbole-xling configuration.
+        dataset: the training split.
+        sampler: not used; RecBole's signature.
+        shuffle: whether windows and batches are shuffled.
+    """
+
+    def __init__(self, config: Any, dataset: XLingDataset, sampler: Any = None, shuffle: bool = True) -> None:
+        self.config = config
+        self.dataset = self._dataset = dataset
+        self.shuffle = shuffle
+        self.epoch = 0
+        self.sampler = self  # RecBole's trainer calls sampler.set_epoch under several processes
+        self._segments = dataset.segments
+        self._items = dataset.sequence[dataset.iid_field]
+        self._item_list_field: str = dataset.item_id_list_field
+        self._max_length: int = config["MAX_ITEM_LIST_LENGTH"]
+        self._stride: int = config["train_stride"] or self._max_length
+        self._batch_size: int = config["train_batch_size"]
+        self._world_size: int = 1 if config["single_spec"] else config["world_size"]
+        self._rank: int = 0 if config["single_spec"] else config["local_rank"] + (config["offset"] or 0)
+        self._plan: tuple[int, Windows, list[NDArray[np.int64]]] | None = None
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose batches the next iteration yields."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._batches()[1])
+
+    def __iter__(self) -> Iterator[Interaction]:
+        windows, batches = self._batches()
+        for batch in batches:
+            yield self._collate(windows, batch)
+        self.epoch += 1
+
+    def _batches(self) -> tuple[Windows, list[NDArray[np.int64]]]:
+        if self._plan is None or self._plan[0] != self.epoch:
+            self._plan = (self.epoch, *self._make_plan(np.random.default_rng([self.config["seed"], self.epoch])))
+        return self._plan[1], self._plan[2]
+
+    def _make_plan(self, rng: np.random.Generator) -> tuple[Windows, list[NDArray[np.int64]]]:
+        windows = cut_windows(self._segments, self._max_length, self._stride, rng)
+        order = rng.permutation(len(windows)) if self.shuffle else np.arange(len(windows))
+        targets = windows.length - windows.loss_from
+        # sort by length within chunks of some batches: little padding, yet every epoch mixes users anew
+        chunk = np.cumsum(targets[order]) // (self._batch_size * _CHUNK)
+        order = order[np.lexsort((windows.length[order], chunk))]
+        n_batches = max(1, -(-int(targets.sum()) // self._batch_size))
+        filled = np.cumsum(targets[order])
+        number = np.minimum((filled - 1) * n_batches // max(1, int(filled[-1]) if len(filled) else 1), n_batches - 1)
+        batches = np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(order) else []
+        if self.shuffle:
+            batches = [batches[index] for index in rng.permutation(len(batches))]
+        return windows, batches
+
+    def _collate(self, windows: Windows, batch: NDArray[np.int64]) -> Interaction:
+        n_targets = int((windows.length[batch] - windows.loss_from[batch]).sum())
+        mine = batch[self._rank :: self._world_size]
+        start, length, loss_from = (
+            torch.from_numpy(column[mine]) for column in (windows.start, windows.length, windows.loss_from)
+        )
+        steps = torch.arange(int(length.max()) if len(mine) else 1)
+        inside = steps < length[:, None]  # (B, L)
+        where = torch.where(inside, start[:, None] + steps, 0)
+        trained = inside & (steps >= loss_from[:, None])
+        return Interaction(
+            {
+                self._item_list_field: self._items[where] * inside,
+                self.dataset.item_list_length_field: length,
+                TARGET_LIST: self._items[where + trained] * trained,
+                TARGET_WEIGHT: trained * (self._world_size / max(1, n_targets)),
+            }
+        )

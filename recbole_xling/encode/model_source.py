@@ -1,0 +1,146 @@
+"""Where a sentence-transformers model comes from, and what pins its weights."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from recbole_xling.errors import EncoderError
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9_-][\w.-]*/[\w.-]+")
+_CONFIG_FILES = ("modules.json", "config.json")  # the first exists for sentence-transformers models only
+_NOT_MODEL = frozenset({".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".log"})
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model in a folder."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, so that moving it keeps its vectors."""
+        return self.folder.name
+
+    @property
+    def revision(self) -> None:
+        """Folders have no revisions."""
+        return None
+
+    @property
+    def load_from(self) -> str:
+        """What the library loads."""
+        return str(self.folder)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of names and contents of the model's files."""
+        return _content_hash(self.folder, _model_files(self.folder))
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a bare transformer, that says nothing about pooling."""
+        return not (self.folder / _CONFIG_FILES[0]).is_file()
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model on the Hugging Face hub or in the hub's cache on this machine."""
+
+    name: str
+    asked_revision: str | None = None
+
+    @property
+    def load_from(self) -> str:
+        """What the library loads."""
+        return self.name
+
+    @property
+    def fingerprint(self) -> str:
+        """The commit that the asked revision stands for now."""
+        return self._found[0]
+
+    @property
+    def revision(self) -> str:
+        """The commit, to be loaded and no other, even if the hub's branch moves on in between."""
+        return self._found[0]
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a bare transformer, that says nothing about pooling."""
+        return self._found[1] != _CONFIG_FILES[0]
+
+    @cached_property
+    def _found(self) -> tuple[str, str]:
+        """The commit and the configuration file it was told from; asks the hub, and its cache where there is no net."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        cache_folder = os.environ.get("SENTENCE_TRANSFORMERS_HOME")  # as the library does
+        cause: Exception | None = None
+        offline = False
+        for file in _CONFIG_FILES:
+            try:
+                path = hf_hub_download(
+                    self.name, file, revision=self.asked_revision, cache_dir=cache_folder, local_files_only=offline
+                )
+                return Path(path).parent.name, file  # .../snapshots/<commit>/<file>
+            except LocalEntryNotFoundError as error:
+                offline, cause = True, error  # no need to wait for the net a second time
+            except EntryNotFoundError as error:
+                cause = error
+            except Exception as error:
+                cause = error
+                break
+        at = f" at revision '{self.asked_revision}'" if self.asked_revision else ""
+        raise EncoderError(
+            f"cannot find the model '{self.name}'{at} on the Hugging Face hub or in its cache here: {cause}. Check the "
+            "name and the network, or give a local folder"
+        ) from cause
+
+
+def find_model(model: str | Path, revision: str | None = None) -> LocalModel | HubModel:
+    """Tell a folder from a hub name.
+
+    Raises:
+        EncoderError: it is neither, or the folder holds no model.
+    """
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise EncoderError(f"the model folder {folder} has no revisions: drop revision='{revision}'")
+        if not any((folder / file).is_file() for file in _CONFIG_FILES):
+            raise EncoderError(f"the folder {folder} holds no model: neither modules.json nor config.json is in it")
+        return LocalModel(folder.resolve())
+    if _HUB_NAME.fullmatch(str(model)):
+        return HubModel(str(model), revision)
+    raise EncoderError(f"the model '{model}' is neither an existing folder nor a hub name of the form owner/name")
+
+
+def _model_files(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Return name, size and time of every file that may matter: all but hidden ones, documents and pictures."""
+    files = []
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and path.suffix.lower() not in _NOT_MODEL and not any(part.startswith(".") for part in parts):
+            state = path.stat()
+            files.append(("/".join(parts), state.st_size, state.st_mtime_ns))
+    return tuple(sorted(files))
+
+
+@cache
+def _content_hash(folder: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+    """Hash the files; sizes and times are in the key so that a process reads each state of the folder once."""
+    total = sha256()
+    for name, _, _ in files:
+        content = sha256()
+        with (folder / name).open("rb") as file:
+            while block := file.read(1 << 20):
+                content.update(block)
+        total.update(f"{name}\0{content.hexdigest()}\n".encode())
+    return total.hexdigest()

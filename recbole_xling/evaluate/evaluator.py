@@ -1,0 +1,54 @@
+"""Metrics: RecBole's own code, with the values per user kept and nothing rounded before it is shown."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from recbole.evaluator import Evaluator
+from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.collector import DataStruct
+
+FloatArray = NDArray[np.float64]
+
+_ALL_DIGITS = 17
+
+
+class XLingEvaluator(Evaluator):
+    """RecBole's ``Evaluator``; after :meth:`evaluate`, exact and per-user values are at hand as well.
+
+    Attributes:
+        exact: the metrics unrounded; early stopping compares these.
+        per_user: value of each top-k metric for each evaluated row, ``(n_rows,)``; its mean is the metric.
+    """
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.exact: dict[str, float] = {}
+        self.per_user: dict[str, FloatArray] = {}
+        for metric in self.metric_class.values():
+            metric.decimal_place = _ALL_DIGITS
+            if isinstance(metric, TopkMetric):
+                metric.topk_result = self._keeping_values(metric)
+
+    def _keeping_values(self, metric: TopkMetric) -> Any:
+        """Wrap the last step of a RecBole metric, which gets the values per user and returns their mean."""
+        mean_of = metric.topk_result
+
+        def topk_result(name: str, value: Any) -> dict[str, float]:
+            values = np.asarray(value, dtype=np.float64)
+            if values.ndim == 2:  # metrics over the whole catalogue (coverage, Gini) have no value per user
+                self.per_user.update({f"{name}@{k}": values[:, k - 1] for k in metric.topk})
+            result: dict[str, float] = mean_of(name, value)
+            return result
+
+        return topk_result
+
+    def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
+        """Compute all metrics, rounded to ``metric_decimal_place`` as RecBole returns them."""
+        self.per_user = {}
+        self.exact = {name: float(value) for name, value in super().evaluate(dataobject).items()}
+        digits = self.config["metric_decimal_place"]
+        return OrderedDict((name, round(value, digits)) for name, value in self.exact.items())

@@ -1,0 +1,116 @@
+"""Item vectors from IDs, texts and languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recbole_xling.model.layers.adaptor import build_adaptor
+from recbole_xling.model.layers.fusion import get_fusion
+from recbole_xling.model.layers.whitening import principal_components, whiten
+
+
+@dataclass(frozen=True)
+class RepresentationConfig:
+    """How items become vectors; the names are those of the configuration keys."""
+
+    item_representation: str
+    hidden_size: int
+    adaptor: str
+    n_experts: int
+    adaptor_dropout_prob: float
+    text_whitening: bool
+    item_language_embedding: bool
+    id_dropout_prob: float
+    delta_max_norm: float
+    initializer_range: float
+
+
+class ItemRepresentation(nn.Module):
+    """The matrix of item vectors, ``(n_items, hidden_size)``, from which inputs and scores are taken.
+
+    Args:
+        config: how to build it.
+        train_counts: occurrences of each item in training, ``(n_items,)``. Items without any have an untrained ID
+            embedding; where there is text, they are represented by it alone.
+        text_vectors: gives the frozen text vectors, ``(n_items, dimension)``; called only if they are needed.
+        language_ids: gives a number per item's language, 0 for unknown, ``(n_items,)``; called only if needed.
+
+    The text vectors are no parameters and no part of a checkpoint.
+    """
+
+    def __init__(
+        self,
+        config: RepresentationConfig,
+        *,
+        train_counts: NDArray[np.int64],
+        text_vectors: Callable[[], NDArray[np.float32]],
+        language_ids: Callable[[], NDArray[np.int64]],
+    ) -> None:
+        super().__init__()
+        size, n_items = config.hidden_size, len(train_counts)
+        fusion = get_fusion(config.item_representation)
+        self.fusion = fusion(size, delta_max_norm=config.delta_max_norm)
+        self.id_dropout_prob = config.id_dropout_prob
+        self.language_embedding: nn.Embedding | None = None
+        self.item_embedding: nn.Embedding | None = None
+        self.adaptor: nn.Module | None = None
+        if fusion.uses_id:
+            self.item_embedding = nn.Embedding(n_items, size, padding_idx=0)
+            nn.init.normal_(self.item_embedding.weight, std=config.initializer_range)
+            self.register_buffer("trained", torch.from_numpy(train_counts > 0)[:, None].float(), persistent=False)
+        if config.item_representation == "init":
+            start = principal_components(text_vectors(), size, config.initializer_range)
+            self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
+        if fusion.uses_text:
+            vectors = _prepare(text_vectors(), config.text_whitening)
+            self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
+            self.adaptor = build_adaptor(
+                config.adaptor,
+                vectors.shape[1],
+                size,
+                dropout=config.adaptor_dropout_prob,
+                n_experts=config.n_experts,
+            )
+        if config.item_language_embedding:
+            languages = torch.from_numpy(language_ids())
+            self.language_embedding = nn.Embedding(int(languages.max()) + 1, size)
+            nn.init.normal_(self.language_embedding.weight, std=config.initializer_range)
+            self.register_buffer("language_ids", languages, persistent=False)
+
+    def forward(self, ids: Tensor | None = None) -> Tensor:
+        """Return the vectors of ``ids``, ``(N, H)``, or of all items where it is None, ``(n_items, H)``."""
+        id_part = text_part = keep_id = None
+        if self.item_embedding is not None:
+            weight = self.item_embedding.weight
+            id_part = weight if ids is None else F.embedding(ids, weight)
+        if self.adaptor is not None:
+            text_part = self.adaptor(self.text_vectors if ids is None else self.text_vectors[ids])
+        if id_part is not None and text_part is not None:
+            keep_id = self._keep_id(ids)
+        items: Tensor = self.fusion(id_part, text_part, keep_id)
+        if self.language_embedding is not None:
+            items = items + self.language_embedding(self.language_ids if ids is None else self.language_ids[ids])
+        return items
+
+    def _keep_id(self, ids: Tensor | None) -> Tensor:
+        """Return 0 for items to be represented by text alone: untrained ones and, in training, some at random."""
+        keep: Tensor = self.trained if ids is None else self.trained[ids]
+        if self.training and self.id_dropout_prob > 0:
+            keep = keep * (torch.rand_like(keep) >= self.id_dropout_prob)
+        return keep
+
+
+def _prepare(vectors: NDArray[np.float32], whitening: bool) -> NDArray[np.float32]:
+    """Whiten if asked, and bring rows to mean squared norm 1, so that learning does not depend on the encoder."""
+    if whitening:
+        return whiten(vectors)
+    filled = np.any(vectors != 0, axis=1)
+    norm = float(np.sqrt(np.mean(np.sum(np.square(vectors[filled]), axis=1)))) if filled.any() else 1.0
+    return vectors / np.float32(norm)

@@ -1,0 +1,103 @@
+"""The causal Transformer of SASRec (Kang & McAuley, ICDM 2018), as RecBole lays it out."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "swish": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+class CausalAttention(nn.Module):
+    """Multi-head attention in which a position sees itself and what came before it."""
+
+    def __init__(self, hidden_size: int, n_heads: int, attn_dropout_prob: float) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.attn_dropout_prob = attn_dropout_prob
+        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
+        self.dense = nn.Linear(hidden_size, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, L, H)`` to ``(B, L, H)``; padding on the right needs no mask, nothing looks ahead to it."""
+        batch, length, hidden = x.shape
+        packed = self.query_key_value(x).view(batch, length, 3, self.n_heads, hidden // self.n_heads)
+        query, key, value = packed.permute(2, 0, 3, 1, 4)  # each (B, heads, L, H / heads)
+        dropout = self.attn_dropout_prob if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        out: Tensor = self.dense(mixed.transpose(1, 2).reshape(batch, length, hidden))
+        return out
+
+
+class TransformerLayer(nn.Module):
+    """Attention and feed-forward, each with residual connection and layer norm after it."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        n_heads: int,
+        inner_size: int,
+        hidden_dropout_prob: float,
+        attn_dropout_prob: float,
+        hidden_act: str,
+        layer_norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.attention = CausalAttention(hidden_size, n_heads, attn_dropout_prob)
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(hidden_size, inner_size), _ACTIVATIONS[hidden_act](), nn.Linear(inner_size, hidden_size)
+        )
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.dropout = nn.Dropout(hidden_dropout_prob)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, L, H)`` to ``(B, L, H)``."""
+        x = self.attention_norm(x + self.dropout(self.attention(x)))
+        out: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
+        return out
+
+
+class SequenceEncoder(nn.Module):
+    """Positions, dropout and Transformer layers over a sequence of item vectors.
+
+    The parameters mean what they mean in RecBole's SASRec, and with the same weights the output is the same.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_length: int,
+        hidden_size: int,
+        n_layers: int,
+        n_heads: int,
+        inner_size: int,
+        hidden_dropout_prob: float,
+        attn_dropout_prob: float,
+        hidden_act: str,
+        layer_norm_eps: float,
+    ) -> None:
+        super().__init__()
+        self.position_embedding = nn.Embedding(max_length, hidden_size)
+        self.input_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.dropout = nn.Dropout(hidden_dropout_prob)
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                hidden_size, n_heads, inner_size, hidden_dropout_prob, attn_dropout_prob, hidden_act, layer_norm_eps
+            )
+            for _ in range(n_layers)
+        )
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Map item vectors ``(B, L, H)``, oldest first and padded on the right, to user states ``(B, L, H)``."""
+        positions = self.position_embedding.weight[: items.shape[1]]  # (L, H)
+        x = self.dropout(self.input_norm(items + positions))
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+def gather_last(states: Tensor, length: Tensor) -> Tensor:
+    """Return the state at each sequence's last item: ``(B, L, H)``, ``(B,)`` to ``(B, H)``."""
+    return states[torch.arange(len(length), device=states.device), length - 1]

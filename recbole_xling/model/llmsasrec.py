@@ -1,0 +1,163 @@
+"""LLMSASRec: SASRec whose items carry vectors of their text."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
+from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.loss.linear_cross_entropy import linear_cross_entropy
+from recbole_xling.loss.sampled_softmax import sampled_softmax
+from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig
+from recbole_xling.model.layers.transformer import SequenceEncoder, gather_last
+
+_LOSSES = ("CE", "sampled_softmax")
+_NEGATIVES = ("in_batch", "uniform")
+
+
+class LLMSASRec(SequentialRecommender):
+    r"""A causal Transformer over the items of a history, trained to predict the next one at every position.
+
+    Hyper-parameters carry the names and defaults of RecBole's SASRec (Kang & McAuley, "Self-Attentive Sequential
+    Recommendation", ICDM 2018). What differs:
+
+    - an item's vector comes from :class:`ItemRepresentation`: ID, text, or a fusion of both;
+    - one pass over a history trains all its positions (RecBole makes one row per position);
+    - the loss is the full cross entropy, computed without holding all logits, or a sampled softmax.
+
+    Args:
+        config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/LLMSASRec.yaml``.
+        dataset: the training split.
+
+    Raises:
+        ConfigError: an unknown representation, adaptor, loss or kind of negatives.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Any, dataset: XLingDataset) -> None:
+        super().__init__(config, dataset)
+        _check(config)
+        self.loss_type: str = config["loss_type"]
+        self.negatives: str = config["negatives"]
+        self.n_negatives: int = config["n_negatives"]
+        self.logq_correction: bool = config["logq_correction"]
+        self.initializer_range: float = config["initializer_range"]
+        counts = dataset.train_item_counts
+        self.sequence_encoder = SequenceEncoder(
+            max_length=self.max_seq_length,
+            **{key: config[key] for key in ("hidden_size", "n_layers", "n_heads", "inner_size")},
+            **{key: config[key] for key in ("hidden_dropout_prob", "attn_dropout_prob", "hidden_act")},
+            layer_norm_eps=config["layer_norm_eps"],
+        )
+        self.sequence_encoder.apply(self._init_weights)
+        names = [field.name for field in dataclasses.fields(RepresentationConfig)]
+        self.items = ItemRepresentation(
+            RepresentationConfig(**{name: config[name] for name in names}),
+            train_counts=counts,
+            text_vectors=lambda: dataset.catalogue.vectors,
+            language_ids=lambda: dataset.catalogue.language_ids,
+        )
+        frequency = torch.from_numpy(counts).float().clamp_min(1.0)
+        self.register_buffer("log_frequency", (frequency / frequency.sum()).log(), persistent=False)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise as RecBole's SASRec does: normal weights, zero biases."""
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=self.initializer_range)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    # ---- training ---------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return the loss of a batch of windows, summed over its positions with their weights.
+
+        Args:
+            interaction: the history ``(B, L)``, and for each of its positions the target and its weight, as
+                :class:`~recbole_xling.data.loader.WindowLoader` makes them.
+        """
+        item_seq, weight = interaction[self.ITEM_SEQ], interaction[TARGET_WEIGHT]
+        trained = weight > 0  # (B, L)
+        target, weight = interaction[TARGET_LIST][trained], weight[trained]  # (N,)
+        if self.loss_type == "CE":
+            table = self.items()  # (n_items, H)
+            states = self.sequence_encoder(nn.functional.embedding(item_seq, table))[trained]  # (N, H)
+            return linear_cross_entropy(states, table[1:], target - 1, weight)
+        return self._sampled_loss(item_seq, trained, target, weight)
+
+    def _sampled_loss(self, item_seq: Tensor, trained: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        negative = self._draw_negatives(target)  # (K,)
+        needed, place = torch.unique(torch.cat([item_seq.flatten(), target, negative]), return_inverse=True)
+        vectors = self.items(needed)  # (U, H)
+        history, positive, wrong = place.split([item_seq.numel(), len(target), len(negative)])
+        embedded = nn.functional.embedding(history.view_as(item_seq), vectors)  # (B, L, H)
+        states = self.sequence_encoder(embedded)[trained]  # (N, H)
+        corrected = self.logq_correction and self.negatives == "in_batch"  # uniform draws need none
+        return sampled_softmax(
+            states,
+            vectors[positive],
+            vectors[wrong],
+            target=target,
+            negative_id=negative,
+            position_weight=weight,
+            log_q_positive=self.log_frequency[target] if corrected else None,
+            log_q_negative=self.log_frequency[negative] if corrected else None,
+        )
+
+    def _draw_negatives(self, target: Tensor) -> Tensor:
+        if self.negatives == "in_batch":
+            chosen = torch.randperm(len(target), device=target.device)[: self.n_negatives]
+            return target[chosen]
+        return torch.randint(1, self.n_items, (self.n_negatives,), device=target.device)
+
+    # ---- scoring ----------------------------------------------------------------------------------------------
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor, table: Tensor) -> Tensor:
+        """Return the user's state after the whole history.
+
+        Args:
+            item_seq: ``(B, L)`` item ids, oldest first, padded with 0 on the right.
+            item_seq_len: ``(B,)`` their number, at least 1.
+            table: ``(n_items, H)`` item vectors.
+
+        Returns:
+            ``(B, H)``.
+        """
+        item_seq = item_seq[:, : int(item_seq_len.max())]
+        states = self.sequence_encoder(nn.functional.embedding(item_seq, table))
+        return gather_last(states, item_seq_len)
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Score one given item per history, ``(B,)``."""
+        table = self.items()
+        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
+        item = interaction[self.ITEM_ID]
+        scores = (state * table[item]).sum(dim=-1)
+        return scores.masked_fill(item == 0, float("-inf"))
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
+        table = self.items()
+        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
+        scores = state @ table.T
+        scores[:, 0] = float("-inf")
+        return scores
+
+
+def _check(config: Any) -> None:
+    for key, options in (("loss_type", _LOSSES), ("negatives", _NEGATIVES)):
+        if config[key] not in options:
+            raise ConfigError(unknown_name(key, str(config[key]), options))
+    if config["hidden_size"] % config["n_heads"]:
+        raise ConfigError(
+            f"hidden_size ({config['hidden_size']}) must be a multiple of n_heads ({config['n_heads']})"
+        )

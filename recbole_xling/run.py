@@ -1,0 +1,300 @@
+"""The run loop: settings to data, model, training, results; and loading a finished run."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from recbole.data import create_dataset, data_preparation
+from recbole.trainer import Trainer
+from recbole.utils import get_model, get_trainer, init_seed
+
+from recbole_xling.config import XLingConfig, plain_settings
+from recbole_xling.data.items import ItemCatalogue
+from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.evaluate.collector import EvaluatedRows
+from recbole_xling.evaluate.slices import Population, remaining_pairs, slice_results, user_table
+from recbole_xling.run_folder import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    USERS_FILE,
+    create_run_folder,
+    logging_to,
+    versions,
+    write_config,
+    write_result,
+)
+from recbole_xling.train.base import XLingTrainerMixin
+from recbole_xling.train.checkpoint import load_checkpoint, load_trainable
+from recbole_xling.train.plain import from_plain
+from recbole_xling.train.trainer import RESUME_FILE, XLingTrainer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """A run in memory: its settings, data, loaders and model."""
+
+    config: XLingConfig
+    dataset: Any
+    train_data: Any
+    valid_data: Any
+    test_data: Any
+    model: Any
+    pairs: tuple[np.ndarray, np.ndarray]
+    """Users and items of all interactions before they were split."""
+
+
+def run(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    arguments: Sequence[str] = (),
+    saved: bool = True,
+) -> dict[str, Any]:
+    """Train and test any RecBole model, with results per language, and leave a run folder.
+
+    Args:
+        model: name or class of the model; may stand in the configuration instead.
+        dataset: name of the data set; may stand in the configuration instead.
+        config_file_list: YAML files.
+        config_dict: settings.
+        arguments: command-line arguments ``--key=value``.
+        saved: whether the model is written; without it the last epoch's weights are tested.
+
+    Returns:
+        What ``result.json`` holds: ``best_valid``, ``test``, ``slices``, timings, versions, seed, and the folder.
+
+    Raises:
+        XlingError: settings or data cannot be used, or a file cannot be written.
+    """
+    files = list(config_file_list or [])
+    resume = _resume_folder(config_dict, arguments)
+    if resume is not None:
+        files.insert(0, resume / CONFIG_FILE)
+    config = XLingConfig(model, dataset, files, config_dict, arguments)
+    main = config["local_rank"] == 0
+    if resume is not None:
+        config["run_dir"] = str(resume)
+    elif main:
+        config["run_dir"] = str(create_run_folder(Path(config["checkpoint_dir"]), config["model"], config["dataset"]))
+    with logging_to(Path(config["run_dir"]), config["state"]) if main else nullcontext():
+        return _run(config, saved, resume)
+
+
+def _resume_folder(config_dict: Mapping[str, Any] | None, arguments: Sequence[str]) -> Path | None:
+    named = (config_dict or {}).get("resume")
+    for argument in arguments:
+        if argument.startswith("--resume="):
+            named = argument.partition("=")[2]
+    if not named:
+        return None
+    folder = Path(named)
+    for file in (CONFIG_FILE, RESUME_FILE):
+        if not (folder / file).is_file():
+            raise CheckpointError(f"cannot resume '{folder}': it has no {file}")
+    return folder
+
+
+def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any]:
+    started = time.perf_counter()
+    main = config["local_rank"] == 0
+    if main:
+        logger.info("Run folder: %s", config["run_dir"])
+        write_config(Path(config["run_dir"]), plain_settings(config))
+    parts = build(config)
+    if main:
+        logger.info("%s", parts.dataset)
+        logger.info("%s", parts.model)
+    trainer = build_trainer(config, parts.model)
+    if resume is not None:
+        trainer.resume_checkpoint(resume / RESUME_FILE)
+    built = time.perf_counter()
+    _, best_valid = trainer.fit(
+        parts.train_data, parts.valid_data, saved=saved, show_progress=bool(config["show_progress"]) and main
+    )
+    trained = time.perf_counter()
+    result = evaluate_run(parts, trainer, load_best_model=saved)
+    result = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "best_valid": dict(best_valid or {}),
+        **result,
+        "seconds": {
+            "build": built - started,
+            "train": trained - built,
+            "test": time.perf_counter() - trained,
+            "epochs": list(getattr(trainer, "epoch_seconds", [])),
+        },
+        "seed": config["seed"],
+        "versions": versions(),
+        "run_dir": config["run_dir"],
+    }
+    if main:
+        write_result(Path(config["run_dir"]), result)
+    if not config["single_spec"]:
+        torch.distributed.destroy_process_group()
+    return result
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------
+
+
+def build(config: XLingConfig) -> Run:
+    """Build data, loaders and an untrained model from settings."""
+    init_seed(config["seed"], config["reproducibility"])
+    with _no_pickles(config):
+        dataset = create_dataset(config)
+        fields = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[dataset.iid_field]
+        pairs = (np.array(fields[0], dtype=np.int64), np.array(fields[1], dtype=np.int64))
+        train_data, valid_data, test_data = data_preparation(config, dataset)
+    init_seed(config["seed"], config["reproducibility"])
+    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    return Run(config, dataset, train_data, valid_data, test_data, model, pairs)
+
+
+@contextmanager
+def _no_pickles(config: XLingConfig) -> Any:
+    """Point RecBole to files that do not exist: it would unpickle data sets that lie in ``checkpoint_dir``."""
+    names = ("dataset_save_path", "dataloaders_save_path")
+    before = {name: config[name] for name in names}
+    for name in names:
+        config[name] = os.path.join(os.devnull, name)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            config[name] = value
+
+
+def build_trainer(config: XLingConfig, model: Any) -> Any:
+    """Return the trainer of a model: ours, or RecBole's special one with our files and results."""
+    found = get_trainer(config["MODEL_TYPE"], config["model"])
+    if found is Trainer:
+        return XLingTrainer(config, model)
+    if issubclass(found, XLingTrainerMixin):
+        return found(config, model)
+    if not issubclass(found, Trainer):
+        raise ConfigError(f"{config['model']} is trained by RecBole's {found.__name__}, outside its Trainer: use RecBole")
+    return type(found.__name__, (XLingTrainerMixin, found), {})(config, model)
+
+
+def evaluate_run(parts: Run, trainer: Any, *, load_best_model: bool) -> dict[str, Any]:
+    """Test a model and write ``users.parquet``; returns ``test``, ``slices`` and the number of rows."""
+    config = parts.config
+    held_out = []
+    if parts.valid_data:
+        held_out.append(_targets(parts.valid_data))
+    show = bool(config["show_progress"]) and config["local_rank"] == 0
+    test = trainer.evaluate(parts.test_data, load_best_model=load_best_model, show_progress=show)
+    if test is None:
+        logger.warning("the split left nothing to test on")
+        return {"test": {}, "slices": {}, "n_test": 0}
+    rows, per_user = trainer.eval_collector.rows, trainer.evaluator.per_user
+    result: dict[str, Any] = {"test": dict(test), "slices": {}, "n_test": 0 if rows is None else len(rows)}
+    if rows is None or not per_user:
+        return result
+    table = user_table(rows, per_user, _population(parts, rows, held_out))
+    worst_by = config["valid_metric"].lower()
+    result["slices"] = slice_results(table, list(per_user), worst_by if worst_by in per_user else next(iter(per_user)))
+    if config["local_rank"] == 0:
+        table.write_parquet(Path(config["run_dir"]) / USERS_FILE)
+    return result
+
+
+def _targets(data: Any) -> EvaluatedRows:
+    """Return the held-out interactions of an evaluation loader."""
+    dataset = data._dataset
+    users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+    return EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items)
+
+
+def _population(parts: Run, test: EvaluatedRows, valid: list[EvaluatedRows]) -> Population:
+    dataset = parts.dataset
+    known = remaining_pairs(*parts.pairs, [test])
+    _, trained = remaining_pairs(*parts.pairs, [test, *valid])
+    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    catalogue = getattr(parts.train_data._dataset, "catalogue", None)
+    if catalogue is None:
+        catalogue = ItemCatalogue(parts.config, tokens, Path(dataset.dataset_path), dataset.dataset_name)
+    return Population(
+        user_tokens=[str(token) for token in dataset.field2id_token[dataset.uid_field]],
+        item_tokens=tokens,
+        item_languages=catalogue.languages,
+        train_counts=np.bincount(trained, minlength=dataset.item_num),
+        known_users=known[0],
+        known_items=known[1],
+    )
+
+
+# ---- loading --------------------------------------------------------------------------------------------------
+
+
+def load_run(folder: str | os.PathLike[str]) -> Run:
+    """Load a run folder: its settings, its data built again, and the trained model.
+
+    Raises:
+        CheckpointError: the folder is not a run, or its files are damaged.
+    """
+    folder = Path(folder)
+    if not (folder / MODEL_FILE).is_file():
+        raise CheckpointError(f"'{folder}' is no run folder: it has no {MODEL_FILE}")
+    return load_model_file(folder / MODEL_FILE)
+
+
+def load_model_file(file: Path) -> Run:
+    """Load a checkpoint written by recbole-xling; the settings stand in it."""
+    checkpoint = load_checkpoint(file)
+    settings = {**from_plain(checkpoint["config"]), "allow_unknown_keys": True}
+    config = XLingConfig(config_dict=settings)
+    config["run_dir"] = str(file.parent)
+    parts = build(config)
+    load_trainable(parts.model, checkpoint["state_dict"], file)
+    parts.model.load_other_parameter(from_plain(checkpoint["other_parameter"]))
+    parts.model.eval()
+    return parts
+
+
+# ---- several processes ----------------------------------------------------------------------------------------
+
+
+def run_processes(
+    nproc: int, world_size: int, ip: str, port: str, group_offset: int, kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Run :func:`run` in ``nproc`` processes of a group of ``world_size`` (``nproc`` where that is not positive).
+
+    Returns:
+        The result of the first process.
+    """
+    group = {
+        "world_size": world_size if world_size > 0 else nproc,
+        "ip": ip,
+        "port": str(port),
+        "nproc": nproc,
+        "offset": group_offset,
+    }
+    queue = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    settings = {**kwargs, "config_dict": {**(kwargs.get("config_dict") or {}), **group}}
+    torch.multiprocessing.spawn(_worker, args=(settings, queue), nprocs=nproc, join=True)
+    result: dict[str, Any] = queue.get()
+    return result
+
+
+def _worker(rank: int, settings: dict[str, Any], queue: Any) -> None:
+    import recbole_xling  # noqa: F401  (a spawned process starts empty)
+
+    logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, stream=sys.stderr, format="%(message)s")
+    result = run(**{**settings, "config_dict": {**settings["config_dict"], "local_rank": rank}})
+    if rank == 0:
+        queue.put(result)

@@ -1,0 +1,1 @@
+"""Item texts: how they are stored, turned into one string, cleaned and identified."""

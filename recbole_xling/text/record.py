@@ -1,0 +1,105 @@
+"""One text of one item, and the rules it obeys."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from recbole_xling.errors import DataError
+
+DISPLAY = "display"
+PARALLEL = "parallel"
+UNDETERMINED = "und"
+_SOURCE = re.compile(r"display|parallel|translation:\S+")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
+_KEYS = ("item_id", "language", "fields", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class ItemText:
+    """One text of one item.
+
+    Attributes:
+        item_id: external id of the item.
+        language: BCP 47 tag of the text, ``und`` where unknown.
+        fields: the parts of the text by name (``title``, ``genres``, ...), at least one; a part may be empty.
+        source: ``display``, ``parallel`` or ``translation:<system>``.
+    """
+
+    item_id: str
+    language: str
+    fields: Mapping[str, str]
+    source: str
+
+
+def is_language(tag: str) -> bool:
+    """Tell whether ``tag`` has the form of a BCP 47 language tag such as ``de``, ``zh-Hant`` or ``und``."""
+    return _LANGUAGE.fullmatch(tag) is not None
+
+
+def check_text(text: ItemText) -> None:
+    """Check one record.
+
+    Raises:
+        DataError: a value has the wrong type or form; the message does not say where, the caller knows.
+    """
+    for key in ("item_id", "language", "source"):
+        value = getattr(text, key)
+        if not isinstance(value, str) or not value:
+            raise DataError(f"'{key}' must be a text that is not empty, not {value!r}")
+    if not is_language(text.language):
+        raise DataError(
+            f"language {text.language!r} is no BCP 47 tag; write it like 'de' or 'zh-Hant', unknown as 'und'"
+        )
+    if not _SOURCE.fullmatch(text.source):
+        raise DataError(f"unknown source {text.source!r}; use 'display', 'parallel' or 'translation:<system>'")
+    if not isinstance(text.fields, Mapping) or not text.fields:
+        raise DataError(f"'fields' must be an object with at least one text, not {text.fields!r}")
+    _check_characters(text.item_id)
+    for name, value in text.fields.items():
+        if not isinstance(name, str) or not name or not isinstance(value, str):
+            raise DataError(f"field {name!r} must be a text, not {value!r}")
+        _check_characters(name)
+        _check_characters(value)
+
+
+def parse_text(line: str) -> ItemText:
+    """Read and check one line of an itemtext file; keys beyond the four known ones are ignored.
+
+    Raises:
+        DataError: the line is not JSON, or the record is wrong.
+    """
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not valid JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise DataError(f"expected a JSON object with {', '.join(_KEYS)}, not {line[:60]!r}")
+    missing = [key for key in _KEYS if key not in record]
+    if missing:
+        raise DataError(f"'{missing[0]}' is missing; a record has {', '.join(_KEYS)}")
+    text = ItemText(*(record[key] for key in _KEYS))
+    check_text(text)
+    return text
+
+
+def format_text(text: ItemText) -> str:
+    """Return the line of an itemtext file for one record, without the line break."""
+    record = {
+        "item_id": text.item_id,
+        "language": text.language,
+        "fields": dict(text.fields),
+        "source": text.source,
+    }
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _check_characters(value: str) -> None:
+    if "\0" in value:
+        raise DataError(f"{value[:60]!r} holds a NUL character; remove it")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{value[:60]!r} holds half a surrogate pair, which is not valid Unicode; remove it") from None

@@ -1,0 +1,102 @@
+"""Reading text files line by line as they are: no quoting rules, no missing-value markers, no guessing.
+
+``pandas.read_csv`` swallows rows after a leading ``"`` and turns ``NA`` and ``null`` into missing values. Free text
+needs neither, so it is read here; every error names file and line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from recbole_xling.errors import ConfigError, DataError
+
+
+def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
+    r"""Yield line number (from 1) and content of every line that is not empty; only ``\n`` and ``\r\n`` end a line.
+
+    Raises:
+        ConfigError: the encoding is unknown or not a superset of ASCII.
+        DataError: the file is missing, or a line holds a NUL byte or is not valid in the encoding.
+    """
+    _check_encoding(encoding)
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except FileNotFoundError:
+        raise DataError(f"there is no file {path}") from None
+    with file:
+        for number, raw in enumerate(file, start=1):
+            if b"\0" in raw:
+                raise DataError(f"{path}:{number}: the line holds a NUL byte; remove it")
+            try:
+                line = raw.decode(encoding)
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}:{number}: byte {error.start + 1} is not valid {encoding}; convert the file to UTF-8"
+                ) from None
+            line = (line.removeprefix("\ufeff") if number == 1 else line).removesuffix("\n").removesuffix("\r")
+            if line:
+                yield number, line
+
+
+def table_columns(path: Path, *, separator: str = "\t", encoding: str = "utf-8") -> list[str]:
+    """Return the column names in the first line of a table; a RecBole type (``title:token_seq``) is cut off.
+
+    Raises:
+        DataError: the file is missing or empty, or a column is named twice.
+    """
+    for number, line in text_lines(path, encoding):
+        columns = [cell.partition(":")[0] for cell in line.split(separator)]
+        twice = sorted({column for column in columns if columns.count(column) > 1})
+        if twice:
+            raise DataError(f"{path}:{number}: column '{twice[0]}' appears twice; rename one")
+        return columns
+    raise DataError(f"{path} is empty; its first line must name the columns")
+
+
+def table_rows(
+    path: Path,
+    required: Sequence[str],
+    *,
+    optional: Sequence[str] = (),
+    separator: str = "\t",
+    encoding: str = "utf-8",
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and cells of the wanted columns for each row below the header.
+
+    Args:
+        path: a table whose first line names the columns.
+        required: columns that must be there.
+        optional: columns whose cells are empty strings where the table lacks them.
+        separator: what stands between two cells.
+        encoding: encoding of the file.
+
+    Raises:
+        DataError: a required column is missing, or a row has more or fewer cells than the header.
+    """
+    columns = table_columns(path, separator=separator, encoding=encoding)
+    absent = [column for column in required if column not in columns]
+    if absent:
+        raise DataError(f"{path}: no column '{absent[0]}'; its columns are {', '.join(columns)}")
+    places = [columns.index(column) if column in columns else -1 for column in (*required, *optional)]
+    lines = text_lines(path, encoding)
+    next(lines)
+    for number, line in lines:
+        cells = line.split(separator)
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{path}:{number}: {len(cells)} cells, but the header has {len(columns)}; "
+                "a text may hold neither the separator nor a line break"
+            )
+        yield number, [cells[place] if place >= 0 else "" for place in places]
+
+
+def _check_encoding(encoding: str) -> None:
+    try:
+        ascii_based = b"\t\n".decode(encoding) == "\t\n"
+    except LookupError:
+        raise ConfigError(f"unknown text encoding '{encoding}'; use utf-8") from None
+    except UnicodeDecodeError:
+        ascii_based = False
+    if not ascii_based:
+        raise ConfigError(f"files in '{encoding}' cannot be read line by line; convert them to UTF-8")

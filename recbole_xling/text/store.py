@@ -1,0 +1,212 @@
+"""The texts of items: one record per item, language and source, in ``<dataset>.itemtext.jsonl``.
+
+One JSON object per line::
+
+    {"item_id": "1", "language": "de", "fields": {"title": "Toy Story", "year": "1995"}, "source": "display"}
+
+``source`` tells what the text is: ``display`` is the one a user of the catalogue sees (at most one per item),
+``parallel`` the same item's own text in another language, ``translation:<system>`` a translation made by that system.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from recbole_xling.errors import DataError
+from recbole_xling.text.index import Names, RowIndex
+from recbole_xling.text.record import DISPLAY, PARALLEL, UNDETERMINED, ItemText, check_text, format_text, parse_text
+from recbole_xling.text.rows import table_columns, table_rows, text_lines
+
+__all__ = ["ItemText", "ItemTextStore", "find_item_text", "itemtext_path", "write_itemtext"]
+
+
+class ItemTextStore:
+    """All texts of a catalogue, kept as one block of bytes: some 30 bytes a text on top of its own and its item id.
+
+    ``len(store)`` counts items and iterating yields their ids in the order of the file; :meth:`texts` yields the texts.
+
+    Args:
+        texts: the texts, in any order.
+
+    Raises:
+        DataError: a text is malformed, or contradicts another one (two display texts, the same text twice).
+    """
+
+    def __init__(self, texts: Iterable[ItemText] = ()) -> None:
+        self._index = RowIndex()
+        self._schemas: Names[tuple[str, ...]] = Names()
+        self._schema = array("i")  # per row: the names of its fields
+        self._end = array("q")  # per row: where its values end in the block
+        self._block = bytearray()  # the values, UTF-8, NUL between two values of a row
+        for text in texts:
+            self._add(text)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ItemTextStore:
+        """Read an itemtext file.
+
+        Raises:
+            DataError: the file is missing or a line of it is wrong; the message names file and line.
+        """
+        store = cls()
+        for number, line in text_lines(Path(path)):
+            with _located(f"{path}:{number}"):
+                store._add(parse_text(line))
+        return store
+
+    @classmethod
+    def from_item_file(
+        cls,
+        path: str | Path,
+        text_fields: Sequence[str],
+        *,
+        item_id_field: str = "item_id",
+        language_field: str = "item_language",
+        field_separator: str = "\t",
+        encoding: str = "utf-8",
+    ) -> ItemTextStore:
+        """Read display texts from columns of RecBole's ``.item`` file, raw: ``"``, ``NA`` and ``null`` stay text.
+
+        Items whose text columns are all empty have no text. Without a language column the language is ``und``.
+
+        Raises:
+            DataError: a column is missing or a row is wrong; the message names file and line.
+        """
+        store = cls()
+        wanted = (item_id_field, *text_fields)
+        rows = table_rows(Path(path), wanted, optional=(language_field,), separator=field_separator, encoding=encoding)
+        for number, (item_id, *values, language) in rows:
+            if any(values):
+                fields = dict(zip(text_fields, values, strict=True))
+                with _located(f"{path}:{number}"):
+                    store._add(ItemText(item_id, language or UNDETERMINED, fields, DISPLAY))
+        return store
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Every language that any text is in, sorted."""
+        return tuple(sorted(self._index.languages.values))
+
+    def display(self, item_id: str) -> ItemText | None:
+        """Return the text that is shown for the item, None where there is none."""
+        return next((text for text in self._texts_of(item_id) if text.source == DISPLAY), None)
+
+    def parallel(self, item_id: str) -> tuple[ItemText, ...]:
+        """Return all other texts of the item, translations included, in the order of the file."""
+        return tuple(text for text in self._texts_of(item_id) if text.source != DISPLAY)
+
+    def text(self, item_id: str, language: str) -> ItemText | None:
+        """Return the item's text in a language: display before parallel before translation, None where none."""
+        found = [text for text in self._texts_of(item_id) if text.language == language]
+        return min(found, key=lambda text: (text.source != DISPLAY, text.source != PARALLEL), default=None)
+
+    def texts(self) -> Iterator[ItemText]:
+        """Yield all texts, item by item."""
+        for item_id in self:
+            yield from self._texts_of(item_id)
+
+    def __len__(self) -> int:
+        return len(self._index.items)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index.items)
+
+    def __contains__(self, item_id: object) -> bool:
+        return item_id in self._index.items
+
+    def _add(self, text: ItemText) -> None:
+        check_text(text)
+        self._index.add(text)
+        self._schema.append(self._schemas.number(tuple(text.fields)))
+        self._block += "\0".join(text.fields.values()).encode()
+        self._end.append(len(self._block))
+
+    def _texts_of(self, item_id: str) -> Iterator[ItemText]:
+        for row in self._index.rows(item_id):
+            start = self._end[row - 1] if row else 0
+            values = self._block[start : self._end[row]].decode().split("\0")
+            fields = dict(zip(self._schemas.values[self._schema[row]], values, strict=True))
+            yield ItemText(item_id, self._index.language(row), fields, self._index.source(row))
+
+
+def itemtext_path(dataset_folder: str | Path, dataset: str) -> Path:
+    """Return where the item texts of a data set lie."""
+    return Path(dataset_folder) / f"{dataset}.itemtext.jsonl"
+
+
+def find_item_text(
+    dataset_folder: str | Path,
+    dataset: str,
+    text_fields: Sequence[str],
+    *,
+    item_id_field: str = "item_id",
+    language_field: str = "item_language",
+    field_separator: str = "\t",
+    encoding: str = "utf-8",
+) -> ItemTextStore:
+    """Read the item texts of a data set: its itemtext file, or else the text columns of its ``.item`` file.
+
+    Raises:
+        DataError: there is neither; the message says what to add.
+    """
+    path = itemtext_path(dataset_folder, dataset)
+    if path.is_file():
+        return ItemTextStore.load(path)
+    item_file = path.with_name(f"{dataset}.item")
+    if not item_file.is_file():
+        raise DataError(f"no item text: add {path} (or {item_file} and name its text columns in text_fields)")
+    if not text_fields:
+        raise DataError(f"no item text: add {path}, or name text columns of {item_file} in text_fields")
+    columns = table_columns(item_file, separator=field_separator, encoding=encoding)
+    absent = [field for field in text_fields if field not in columns]
+    if absent:
+        raise DataError(
+            f"no item text: {item_file} has no column '{absent[0]}' (it has {', '.join(columns)}); "
+            f"name other columns in text_fields, or add {path}"
+        )
+    return ItemTextStore.from_item_file(
+        item_file,
+        text_fields,
+        item_id_field=item_id_field,
+        language_field=language_field,
+        field_separator=field_separator,
+        encoding=encoding,
+    )
+
+
+def write_itemtext(path: str | Path, records: Iterable[ItemText]) -> int:
+    """Write an itemtext file and return the number of its records; a failure leaves the previous file as it was.
+
+    Raises:
+        DataError: a record is malformed or contradicts another one.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    index = RowIndex()
+    number = 0
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            for number, text in enumerate(records, start=1):
+                with _located(f"{path.name}: record {number}"):
+                    check_text(text)
+                    index.add(text)
+                file.write(format_text(text) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return number
+
+
+@contextmanager
+def _located(place: str) -> Iterator[None]:
+    """Put the place in front of the message of a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from None
