@@ -99,7 +99,7 @@ def _explain_unknown(get_model: Callable[[str], type]) -> Callable[[str], type]:
     def wrapped(model_name: str) -> type:
         try:
             return get_model(model_name)
-        except (ValueError, AttributeError) as error:  # AttributeError: right file, wrong capitals
+        except (ValueError, AttributeError, ImportError) as error:  # AttributeError: right file, wrong capitals
             if model_name in known_models():
                 raise
             raise ConfigError(unknown_name("model", model_name, known_models())) from error

@@ -87,10 +87,20 @@ def run(
     main = config["local_rank"] == 0
     if resume is not None:
         config["run_dir"] = str(resume)
-    elif main:
-        config["run_dir"] = str(create_run_folder(Path(config["checkpoint_dir"]), config["model"], config["dataset"]))
+    else:
+        config["run_dir"] = _new_folder(config)
     with logging_to(Path(config["run_dir"]), config["state"]) if main else nullcontext():
         return _run(config, saved, resume)
+
+
+def _new_folder(config: XLingConfig) -> str:
+    """Create the run folder, in the first of several processes, and tell the others its name."""
+    names = [""]
+    if config["local_rank"] == 0:
+        names = [str(create_run_folder(Path(config["checkpoint_dir"]), config["model"], config["dataset"]))]
+    if not config["single_spec"]:
+        torch.distributed.broadcast_object_list(names)
+    return names[0]
 
 
 def _resume_folder(config_dict: Mapping[str, Any] | None, arguments: Sequence[str]) -> Path | None:

@@ -8,6 +8,9 @@ without this package.
 
 Four functions rebuild what is not plain, and only they become safe globals of torch. The ``Config`` class itself must
 never be one: its constructor evaluates strings as Python code (recbole/config/configurator.py:131).
+
+This makes reading a file safe, not acting on its settings: RecBole's ``load_data_and_model`` goes on to unpickle data
+sets at the paths that they name (recbole/data/utils.py:61).
 """
 
 from __future__ import annotations
@@ -152,7 +155,10 @@ def save(state: dict[str, Any], file: str | os.PathLike[str], **_: Any) -> None:
         content[key] = plain(value, f"the checkpoint's {key}")
     temporary = f"{os.fspath(file)}.tmp"
     try:
-        torch.save(content, temporary)
+        with open(temporary, "wb") as stream:
+            torch.save(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
         os.replace(temporary, file)
     finally:
         if os.path.exists(temporary):

@@ -74,6 +74,9 @@ class _PkgResourcesForRay(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     imported, so that other packages' ``except ImportError`` still works. ray 2.6.3 uses ``pkg_resources.packaging``
     (ray/air/_internal/remote_storage.py:8), ``get_distribution("numpy").version`` (ray/_private/parameter.py:423) and
     ``pkg_resources._vendor.packaging.version`` (ray/_private/utils.py:1761); setuptools >= 71 lacks the last as well.
+
+    That is enough to import ``recbole.quick_start``, which imports ``ray.tune``. Running Ray Tune starts processes that
+    do not import this package: trials need ``setuptools<81`` and ``numpy<2``.
     """
 
     def find_spec(

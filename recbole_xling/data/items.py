@@ -133,3 +133,10 @@ class ItemCatalogue:
                     "it" if len(strange) == 1 else "them",
                 )
         return encoder
+
+
+def dataset_catalogue(config: Any) -> ItemCatalogue:
+    """Return the catalogue of all items with text of the configured data set, in the order of its text file."""
+    catalogue = ItemCatalogue(config, [], Path(config["data_path"]), config["dataset"])
+    catalogue.tokens = ["[PAD]", *catalogue.store]
+    return catalogue

@@ -106,7 +106,7 @@ class SentenceTransformersEncoder:
     @cached_property
     def dimension(self) -> int:
         """Length of a vector."""
-        return int(self._embed([""]).shape[1])
+        return int(self._embed(["a"]).shape[1])
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors, ``(len(texts), dimension)``."""
@@ -119,10 +119,16 @@ class SentenceTransformersEncoder:
         return vectors
 
     def _embed(self, texts: Sequence[str]) -> Vectors:
-        # the library sorts by length, cuts into batches and restores the order
-        vectors = self._model.encode(
-            list(texts), prompt=self._prompt, batch_size=self._batch_size, show_progress_bar=False
-        )
+        model = self._model
+        try:  # the library sorts by length, cuts into batches and restores the order
+            vectors = model.encode(
+                list(texts), prompt=self._prompt, batch_size=self._batch_size, show_progress_bar=False
+            )
+        except (IndexError, RuntimeError, ValueError) as error:
+            raise EncoderError(
+                f"the model '{self._source.name}' failed on {len(texts)} texts: {error}. If memory ran out, lower "
+                f"batch_size={self._batch_size}; if positions did, lower max_length={self._max_length}"
+            ) from error
         return np.asarray(vectors, dtype=np.float32)
 
     @cached_property

@@ -12,30 +12,35 @@ _CHUNK_ELEMENTS = 1 << 19  # logits held at a time: 2 MiB in float32, about a co
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, position_weight: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, position_weight: Tensor, dtype: torch.dtype
+    ) -> Tensor:
         rows = max(1, _CHUNK_ELEMENTS // max(1, weight.shape[0]))
+        table = weight.to(dtype)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight)
         loss = hidden.new_zeros(())
         for begin in range(0, hidden.shape[0], rows):
             part = slice(begin, begin + rows)
+            states = hidden[part].to(dtype)
             share = position_weight[part, None]  # (C, 1)
-            logits = hidden[part] @ weight.T  # (C, V)
+            logits = (states @ table.T).float()  # (C, V)
             picked = logits.gather(1, target[part, None])  # (C, 1)
             top = logits.amax(dim=1, keepdim=True)
             total = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
             loss += ((total.log() + top - picked) * share).sum()
-            probability = logits.mul_(share / total)  # gradient of the loss with respect to the logits, once the
-            probability.scatter_add_(1, target[part, None], -share)  # target's own share is taken off
-            torch.mm(probability, weight, out=grad_hidden[part])
-            grad_weight.addmm_(probability.T, hidden[part])
+            gradient = logits.mul_(share / total)  # of the loss with respect to the logits, once the
+            gradient.scatter_add_(1, target[part, None], -share)  # target's own share is taken off
+            gradient = gradient.to(dtype)
+            grad_hidden[part] = gradient @ table
+            grad_weight += gradient.T @ states
         ctx.save_for_backward(grad_hidden, grad_weight)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_output, grad_weight * grad_output, None, None
+        return grad_hidden * grad_output, grad_weight * grad_output, None, None, None
 
 
 def linear_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, position_weight: Tensor) -> Tensor:
@@ -43,14 +48,19 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, positio
 
     The gradient is formed beside the loss, some rows at a time, so that neither the ``(N, V)`` logits nor their
     gradient exist as a whole. The idea is that of the fused linear cross entropy of Liger Kernel (Hsu et al. 2024,
-    arXiv:2410.10989) and Cut Cross-Entropy (Wijmans et al. 2024, arXiv:2411.09009).
+    arXiv:2410.10989) and Cut Cross-Entropy (Wijmans et al. 2024, arXiv:2411.09009). Under autocast the products are
+    computed in its type; the softmax and all sums stay in float32.
 
     Args:
-        hidden: ``(N, H)`` in float32, or under autocast any float type.
+        hidden: ``(N, H)`` user states.
         weight: ``(V, H)`` output vectors.
         target: ``(N,)`` index of the right row of ``weight``.
         position_weight: ``(N,)``; ``1 / N`` everywhere gives the mean.
     """
-    hidden, weight = hidden.float(), weight.float()
-    loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, target, position_weight.float())
+    kind = hidden.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+    with torch.autocast(device_type=kind, enabled=False):
+        loss: Tensor = _LinearCrossEntropy.apply(
+            hidden.float(), weight.float(), target, position_weight.float(), dtype
+        )
     return loss

@@ -95,6 +95,8 @@ class XLingTrainerMixin:
         if not eval_data:
             return None
         if load_best_model:
+            if not self.config["single_spec"]:
+                torch.distributed.barrier()  # the first process may still be writing the file
             path = Path(model_file or self.saved_model_file)
             self._load_model(path)
             self.logger.info("Loading model structure and parameters from %s", path)  # type: ignore[attr-defined]

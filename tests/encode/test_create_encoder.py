@@ -20,13 +20,13 @@ def test_every_offline_backend_can_be_built_by_its_name() -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones_and_the_nearest() -> None:
-    with pytest.raises(EncoderError, match="unknown encoder 'hashin'.*Did you mean 'hashing'") as caught:
+    with pytest.raises(EncoderError, match=r"unknown encoder 'hashin'.*Did you mean 'hashing'") as caught:
         create_encoder("hashin")
     assert all(name in str(caught.value) for name in encoder_names())
 
 
 def test_an_unknown_option_names_the_options_the_backend_takes() -> None:
-    with pytest.raises(EncoderError, match="'dimensions'.*Did you mean 'dimension'.*ngram_max, ngram_min"):
+    with pytest.raises(EncoderError, match=r"'dimensions'.*Did you mean 'dimension'.*ngram_max, ngram_min"):
         create_encoder("hashing", dimensions=3)
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -154,7 +155,7 @@ def test_the_progress_bar_counts_what_is_to_be_encoded(cache: EmbeddingCache, mo
 def test_vectors_that_are_not_finite_are_refused_and_not_stored(cache: EmbeddingCache, value: float) -> None:
     encoder = CountingEncoder()
     encoder.spoil = {"title 3": value}
-    with pytest.raises(EncoderError, match="NaN or infinity for 1 of .*'title 3'"):
+    with pytest.raises(EncoderError, match=r"NaN or infinity for 1 of .*'title 3'"):
         cache.vectors(encoder, _TEXTS, chunk_size=2)
     assert cache.status(encoder, _TEXTS) == (2, 8)  # the chunk before the bad one
     _check(cache, _TEXTS, _TEXTS[2:])
@@ -174,7 +175,7 @@ def test_one_identity_with_two_dimensions_is_refused(cache: EmbeddingCache, monk
     cache.vectors(CountingEncoder(16), ["a"])
     identity = CountingEncoder(16).identity
     monkeypatch.setattr(CountingEncoder, "identity", identity)
-    with pytest.raises(EncoderError, match="length 8.*length 16.*delete"):
+    with pytest.raises(EncoderError, match=r"length 8.*length 16.*delete"):
         cache.vectors(CountingEncoder(8), ["a", "b"])
     assert len(_shards(cache)) == 1
 
@@ -249,7 +250,7 @@ _DAMAGES = [
 @pytest.mark.parametrize("damage", _DAMAGES)
 @pytest.mark.parametrize("read_before", [False, True])
 def test_a_damaged_shard_is_noticed_reported_and_encoded_again(
-    cache: EmbeddingCache, caplog: pytest.LogCaptureFixture, damage, read_before: bool
+    cache: EmbeddingCache, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], None], read_before: bool
 ) -> None:
     cache.vectors(CountingEncoder(), _TEXTS[:4])
     (victim,) = _shards(cache)
@@ -275,13 +276,13 @@ def test_status_does_not_count_damaged_shards(cache: EmbeddingCache) -> None:
 def test_a_checksum_is_taken_once_per_process(cache: EmbeddingCache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.vectors(CountingEncoder(), _TEXTS)
     sums: list[int] = []
-    real = shard.zlib.crc32
+    real = zlib.crc32
 
     def crc32(data: bytes, start: int = 0) -> int:
         sums.append(len(data))
         return real(data, start)
 
-    monkeypatch.setattr(shard.zlib, "crc32", crc32)
+    monkeypatch.setattr(zlib, "crc32", crc32)
     vectors_size = _shards(cache)[0].with_suffix(".npy").stat().st_size
     for _ in range(3):
         EmbeddingCache(cache.root).vectors(CountingEncoder(), _TEXTS)
@@ -306,7 +307,7 @@ def test_a_full_disk_is_said_clearly_and_leaves_nothing_half_written(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        with pytest.raises(XlingError, match="cannot write the embedding cache .*No space left.*Make room"):
+        with pytest.raises(XlingError, match=r"cannot write the embedding cache .*No space left.*Make room"):
             cache.vectors(CountingEncoder(), _TEXTS)
     (kept,) = _shards(cache)
     folder = cache.folder(CountingEncoder())
@@ -355,6 +356,18 @@ def test_an_unreadable_shard_is_left_alone(
 
 
 # ---- other processes ----
+
+
+def test_a_shard_that_another_process_deletes_meanwhile_is_no_matter(
+    cache: EmbeddingCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.vectors(CountingEncoder(), _TEXTS)
+    listed = [cache.folder(CountingEncoder()) / "gone.json", *_shards(cache)]
+    monkeypatch.setattr(shard, "sidecars", lambda folder: listed)
+    with caplog.at_level(logging.WARNING):
+        _check(cache, _TEXTS, [])
+    assert caplog.text == ""
+
 
 _WORKER = """
 import os, signal

@@ -77,7 +77,7 @@ def test_another_process_with_another_hash_seed_gets_the_same_bits(
 ) -> None:
     code = (
         "from recbole_xling.encode import create_encoder\n"
-        f"print(create_encoder('hashing').encode({ascii(_TEXTS)}).tobytes().hex())"
+        f"print(create_encoder('hashing').encode({_TEXTS!a}).tobytes().hex())"
     )
     output, errors = start_python(code, PYTHONHASHSEED="12345").communicate(timeout=60)
     assert errors == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ def _token_vectors(folder: Path, text: str) -> np.ndarray:
     ("pooling", "pool"),
     [(None, lambda t: t.mean(0)), ("mean", lambda t: t.mean(0)), ("cls", lambda t: t[0]), ("last", lambda t: t[-1])],
 )
-def test_a_bare_transformer_is_pooled_as_asked(bert_folder: Path, pooling: str | None, pool) -> None:
+def test_a_bare_transformer_is_pooled_as_asked(
+    bert_folder: Path, pooling: str | None, pool: Callable[[np.ndarray], np.ndarray]
+) -> None:
     encoder = create_encoder(str(bert_folder), pooling=pooling, normalize=False, batch_size=3, **_EXACT)
     expected = np.stack([pool(_token_vectors(bert_folder, text)) for text in _TEXTS])
     vectors = encoder.encode(_TEXTS)
@@ -66,6 +69,9 @@ def test_max_length_cuts_in_tokens_and_long_texts_never_fail(bert_folder: Path) 
     whole = create_encoder(str(bert_folder), **_EXACT)
     np.testing.assert_allclose(cut.encode([shark]), whole.encode(["the film"]), atol=1e-5)
     assert np.isfinite(whole.encode([f"{shark} " * 100])).all()
+    too_long = create_encoder(str(bert_folder), max_length=64, **_EXACT)  # the model has 32 positions
+    with pytest.raises(EncoderError, match=r"'tiny-bert' failed on 1 texts.*lower max_length=64"):
+        too_long.encode([f"{shark} " * 100])
 
 
 def test_batches_hold_texts_of_one_length_and_rows_keep_their_order(bert_folder: Path) -> None:
@@ -202,7 +208,7 @@ def test_a_bare_transformer_of_the_hub_is_pooled_as_asked(hub_cache: Path, bert_
 
 def test_a_model_that_is_nowhere_is_said_with_what_to_do(hub_cache: Path) -> None:
     encoder = create_encoder("owner/nothing", revision="v2")
-    with pytest.raises(EncoderError, match="cannot find the model 'owner/nothing' at revision 'v2'.*local folder"):
+    with pytest.raises(EncoderError, match=r"cannot find the model 'owner/nothing' at revision 'v2'.*local folder"):
         encoder.encode(["x"])
 
 
@@ -232,5 +238,5 @@ def test_a_folder_without_a_model_and_one_with_a_broken_model_are_refused(bert_f
         create_encoder(str(tmp_path))
     broken = Path(shutil.copytree(bert_folder, tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"cut")
-    with pytest.raises(EncoderError, match="cannot load the model .*broken"):
+    with pytest.raises(EncoderError, match=r"cannot load the model .*broken"):
         create_encoder(str(broken), **_EXACT).encode(["x"])

@@ -36,6 +36,18 @@ def test_linear_cross_entropy_equals_the_formula_and_torch_gradients(chunk):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_linear_cross_entropy_under_autocast_is_close(chunk):
+    torch.manual_seed(0)
+    hidden, table = torch.randn(50, 8, requires_grad=True), torch.randn(31, 8, requires_grad=True)
+    target, weight = torch.randint(31, (50,)), torch.full((50,), 1 / 50)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = linear_cross_entropy(hidden, table, target, weight)
+    full = linear_cross_entropy(hidden, table, target, weight)
+    assert half.item() == pytest.approx(full.item(), rel=1e-2)
+    a, b = (torch.autograd.grad(loss, table)[0] for loss in (half, full))
+    assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
+
+
 def test_linear_cross_entropy_survives_large_logits():
     hidden = torch.tensor([[1e4, 0.0]], requires_grad=True)
     loss = linear_cross_entropy(hidden, torch.eye(2), torch.tensor([1]), torch.ones(1))

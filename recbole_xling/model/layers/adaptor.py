@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.model.layers.dropout import Dropout
 
 
 class LinearAdaptor(nn.Linear):
@@ -20,7 +21,7 @@ class MLPAdaptor(nn.Sequential):
 
     def __init__(self, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> None:
         hidden = max(out_size, in_size // 2)
-        super().__init__(nn.Linear(in_size, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, out_size))
+        super().__init__(nn.Linear(in_size, hidden), nn.GELU(), Dropout(dropout), nn.Linear(hidden, out_size))
 
 
 class MoEAdaptor(nn.Module):
@@ -35,7 +36,7 @@ class MoEAdaptor(nn.Module):
         self.experts = nn.Linear(in_size, n_experts * out_size, bias=False)
         self.gate = nn.Linear(in_size, n_experts, bias=False)
         self.gate_noise = nn.Linear(in_size, n_experts, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.n_experts = n_experts
 
     def forward(self, x: Tensor) -> Tensor:

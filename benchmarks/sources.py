@@ -1,0 +1,132 @@
+"""Small readers for the benchmarks' data: NeMig's clicks, and MovieLens-small with film texts of TMDB."""
+
+from __future__ import annotations
+
+import csv
+import html
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+from recbole_xling.convert.base import Converter, Interaction, Item, User
+from recbole_xling.text.store import ItemText
+
+
+class NeMigClicks(Converter):
+    """Clicks of NeMig's German and English readers: each user's history, then the articles clicked when shown.
+
+    NeMig has no times and does not say that the history is in order; the order of the file stands in for time.
+    """
+
+    name = "nemig"
+    languages = ("de", "en")
+
+    def interactions(self) -> Iterator[Interaction]:
+        """Yield a user's history once, then the clicked candidates of each impression."""
+        for language in self.languages:
+            place: dict[str, int] = {}
+            for _, user, _, history, shown in self._rows(language, "behaviors.tsv", 5):
+                clicked = [candidate[:-2] for candidate in shown.split() if candidate.endswith("-1")]
+                for article in (history.split() if user not in place else []) + clicked:
+                    place[user] = place.get(user, 0) + 1
+                    yield Interaction(f"{language}:{user}", f"{language}:{article}", None, float(place[user]))
+
+    def items(self) -> Iterator[Item]:
+        """Yield the articles."""
+        for language in self.languages:
+            for row in self._rows(language, "news.tsv", 8):
+                yield Item(f"{language}:{row[0]}", language, {})
+
+    def users(self) -> Iterator[User]:
+        """Yield nothing: NeMig tells nothing of its users here."""
+        return iter(())
+
+    def texts(self) -> Iterator[ItemText]:
+        """Yield headline and abstract."""
+        for language in self.languages:
+            for row in self._rows(language, "news.tsv", 8):
+                fields = {"title": _clean(row[3]), "abstract": _clean(row[4])[:300]}
+                yield ItemText(f"{language}:{row[0]}", language, fields, "display")
+
+    def _rows(self, language: str, name: str, width: int) -> Iterator[list[str]]:
+        assert self.input is not None
+        with open(self.input / language / name, encoding="utf-8", newline="\n") as file:
+            for line in file:
+                row = line.rstrip("\r\n").split("\t")
+                if len(row) >= width:
+                    yield row
+
+
+class MovieLensSmall(Converter):
+    """MovieLens latest-small; films found in the TMDB files carry their native title and overview."""
+
+    name = "movielens-small"
+    files = {
+        "american": "en",
+        "french": "fr",
+        "spanish": "es",
+        "italian": "it",
+        "german": "de",
+        "danish": "da",
+        "polish": "pl",
+        "portuguese": "pt",
+    }
+
+    def interactions(self) -> Iterator[Interaction]:
+        """Yield the ratings."""
+        for row in self._table("ratings.csv"):
+            yield Interaction(row["userId"], row["movieId"], float(row["rating"]), float(row["timestamp"]))
+
+    def items(self) -> Iterator[Item]:
+        """Yield the films with the language of their text."""
+        for text in self.texts():
+            yield Item(text.item_id, text.language, {})
+
+    def users(self) -> Iterator[User]:
+        """Yield nothing."""
+        return iter(())
+
+    def texts(self) -> Iterator[ItemText]:
+        """Yield one text per film."""
+        for row in self._table("movies.csv"):
+            title, year = re.fullmatch(r"(.*?)\s*(?:\((\d{4})\)?)?\s*", row["title"]).groups()  # type: ignore[union-attr]
+            genres = "" if row["genres"].startswith("(") else row["genres"].replace("|", ", ")
+            fields = {"title": title, "year": year or "", "genres": genres, "overview": ""}
+            language, native, overview = self._tmdb.get(self._links.get(row["movieId"], ""), ("en", title, ""))
+            fields.update(title=native, overview=overview)
+            yield ItemText(row["movieId"], language, fields, "display")
+
+    @cached_property
+    def _links(self) -> dict[str, str]:
+        return {row["movieId"]: row["tmdbId"] for row in self._table("links.csv")}
+
+    @cached_property
+    def _tmdb(self) -> dict[str, tuple[str, str, str]]:
+        assert self.input is not None
+        films: dict[str, tuple[str, str, str]] = {}
+        for path in sorted((self.input.parent / "tmdb-multilang").glob("top*_films.csv")):
+            language = self.files[path.stem.split("_")[1]]
+            with open(path, encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    match = re.match(r"(\d+);(.*);[\d-]*;[\d.]*\s*$", line)
+                    if match:
+                        title, overview = _title_and_overview(match[2])
+                        films.setdefault(match[1], (language, title, overview))
+        return films
+
+    def _table(self, name: str) -> Iterator[dict[str, str]]:
+        assert self.input is not None
+        with open(self.input / name, encoding="utf-8", newline="") as file:
+            yield from csv.DictReader(file)
+
+
+def _title_and_overview(text: str) -> tuple[str, str]:
+    quoted = re.match(r'"((?:[^"]|"")*)";(.*)', text)
+    title, _, overview = (quoted[1], "", quoted[2]) if quoted else text.partition(";")
+    overview = _clean(overview.strip('"').replace('""', '"'))
+    return _clean(title.replace('""', '"')), "" if overview.startswith("No overview") else overview[:300]
+
+
+def _clean(text: str) -> str:
+    return " ".join(html.unescape(html.unescape(text)).split())

@@ -1,0 +1,174 @@
+"""LLMSASRec: the contract of all models, and what is its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from recbole.model.sequential_recommender import SASRec
+
+from recbole_xling.config import XLingConfig
+from recbole_xling.errors import ConfigError
+from recbole_xling.model.layers.whitening import principal_components, whiten
+from recbole_xling.run import build, load_run, run
+
+_spec = importlib.util.spec_from_file_location("model_contract", Path(__file__).parent / "model_contract.py")
+contract = importlib.util.module_from_spec(_spec)
+sys.modules["model_contract"] = contract
+_spec.loader.exec_module(contract)
+
+SAMPLED = {"loss_type": "sampled_softmax", "n_negatives": 16}
+
+
+class TestContract(contract.ModelContract):
+    model = "LLMSASRec"
+    variants = {
+        **{name: {"item_representation": name} for name in ("none", "text_only", "add", "concat", "gate", "init", "delta")},
+        "mlp": {"item_representation": "text_only", "adaptor": "mlp"},
+        "moe": {"item_representation": "add", "adaptor": "moe", "n_experts": 3, "item_language_embedding": True},
+        "sampled in batch": {**SAMPLED, "negatives": "in_batch"},
+        "sampled uniform": {**SAMPLED, "negatives": "uniform", "item_representation": "text_only"},
+    }
+
+
+@pytest.fixture
+def make(small_dataset, settings):
+    small_dataset()
+
+    def make_parts(**changed):
+        return build(XLingConfig("LLMSASRec", "small", config_dict={**settings, **changed}))
+
+    return make_parts
+
+
+def test_scores_equal_recboles_sasrec_with_the_same_weights(make, settings):
+    parts = make(item_representation="none", n_heads=2, n_layers=2)
+    config = XLingConfig("SASRec", "small", config_dict={**settings, "n_heads": 2, "n_layers": 2})
+    theirs = SASRec(config, parts.train_data._dataset)
+    ours = parts.model
+    own = ours.state_dict()
+    weights = {"item_embedding.weight": own["items.item_embedding.weight"]}
+    weights["position_embedding.weight"] = own["sequence_encoder.position_embedding.weight"]
+    for kind in ("weight", "bias"):
+        weights[f"LayerNorm.{kind}"] = own[f"sequence_encoder.input_norm.{kind}"]
+        for layer in range(2):
+            mine, its = f"sequence_encoder.layers.{layer}", f"trm_encoder.layer.{layer}"
+            packed = own[f"{mine}.attention.query_key_value.{kind}"].chunk(3)
+            for name, part in zip(("query", "key", "value"), packed, strict=True):
+                weights[f"{its}.multi_head_attention.{name}.{kind}"] = part
+            weights[f"{its}.multi_head_attention.dense.{kind}"] = own[f"{mine}.attention.dense.{kind}"]
+            weights[f"{its}.multi_head_attention.LayerNorm.{kind}"] = own[f"{mine}.attention_norm.{kind}"]
+            weights[f"{its}.feed_forward.dense_1.{kind}"] = own[f"{mine}.feed_forward.0.{kind}"]
+            weights[f"{its}.feed_forward.dense_2.{kind}"] = own[f"{mine}.feed_forward.2.{kind}"]
+            weights[f"{its}.feed_forward.LayerNorm.{kind}"] = own[f"{mine}.feed_forward_norm.{kind}"]
+    theirs.load_state_dict(weights)
+    theirs.eval(), ours.eval()
+    rows = parts.test_data._dataset[np.arange(len(parts.test_data._dataset))]
+    with torch.no_grad():
+        want, got = theirs.full_sort_predict(rows), ours.full_sort_predict(rows)
+    torch.testing.assert_close(got[:, 1:], want[:, 1:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_position_sees_nothing_that_comes_after_it(make):
+    model = make().model.eval()
+    table = model.items()
+    history = torch.tensor([[3, 5, 7, 9]])
+    changed = torch.tensor([[3, 5, 8, 2]])
+    with torch.no_grad():
+        a, b = (model.sequence_encoder(table[items]) for items in (history, changed))
+    torch.testing.assert_close(a[:, :2], b[:, :2])
+    assert not torch.allclose(a[:, 2:], b[:, 2:])
+
+
+def test_cold_items_are_scored_by_their_text(make):
+    parts = make(item_representation="add", eval_args={"split": {"RS": [0.3, 0.2, 0.5]}, "order": "TO", "group_by": "none", "mode": "full"})
+    counts = parts.train_data._dataset.train_item_counts
+    items = parts.model.items
+    cold = int(np.flatnonzero(counts[1:] == 0)[0]) + 1 if (counts[1:] == 0).any() else None
+    if cold is None:  # make one
+        items.trained[5] = 0
+        cold = 5
+    items.eval()
+    with torch.no_grad():
+        before = items()[cold].clone()
+        items.item_embedding.weight[cold] += 100
+        after = items()[cold]
+        text = items.adaptor(items.text_vectors)[cold]
+    torch.testing.assert_close(before, after)
+    torch.testing.assert_close(after, text)
+
+
+def test_id_dropout_leaves_the_text_and_only_in_training(make):
+    items = make(item_representation="add", id_dropout_prob=0.5).model.items
+    with torch.no_grad():
+        items.item_embedding.weight += 10
+        text = items.adaptor(items.text_vectors)
+        dropped = torch.isclose(items.train()(), text, atol=1e-4).all(dim=1)
+        assert 0.1 < dropped[1:].float().mean() < 0.9
+        assert not torch.isclose(items.eval()(), text, atol=1e-4).all(dim=1)[1:].any()
+
+
+def test_delta_stays_within_its_bound(make):
+    items = make(item_representation="delta", delta_max_norm=0.3).model.items.eval()
+    with torch.no_grad():
+        items.item_embedding.weight += torch.randn_like(items.item_embedding.weight) * 50
+        text = items.adaptor(items.text_vectors)
+        shift = (items() - text).norm(dim=1)
+    assert (shift <= 0.3 * text.norm(dim=1) * 1.001).all()
+    assert (shift[1:] >= 0.3 * text.norm(dim=1)[1:] * 0.99).all()
+
+
+def test_init_starts_from_the_principal_components_of_the_text(make):
+    parts = make(item_representation="init")
+    vectors = parts.train_data._dataset.catalogue.vectors
+    want = principal_components(vectors, 16, std=0.02)
+    np.testing.assert_allclose(parts.model.items.item_embedding.weight.detach().numpy(), want, atol=1e-6)
+    centred = vectors[1:] - vectors[1:].mean(axis=0)
+    distances = np.linalg.norm(centred[:, None] - centred[None], axis=-1)
+    projected = np.linalg.norm(want[1:, None] - want[None, 1:], axis=-1)
+    assert np.corrcoef(distances.ravel(), projected.ravel())[0, 1] > 0.9
+
+
+def test_text_vectors_are_not_in_the_checkpoint_but_known_after_loading(small_dataset, settings):
+    small_dataset()
+    result = run("LLMSASRec", "small", config_dict={**settings, "item_representation": "text_only"})
+    state = torch.load(Path(result["run_dir"]) / "model.pt", weights_only=True)["state_dict"]
+    assert not any("text_vectors" in name for name in state)
+    assert load_run(result["run_dir"]).model.items.text_vectors.abs().sum() > 0
+
+
+def test_plain_sasrec_needs_no_text(small_dataset, settings):
+    small_dataset(item_text=False)
+    result = run("LLMSASRec", "small", config_dict={**settings, "item_representation": "none"})
+    assert result["n_test"] == 40
+
+
+def test_whitening_decorrelates_and_leaves_empty_rows():
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(size=(500, 1)) * 5 + rng.normal(size=(500, 8)) @ rng.normal(size=(8, 8))).astype(np.float32)
+    vectors[7] = 0
+    white = whiten(vectors, floor=0.0)
+    assert (white[7] == 0).all()
+    rest = np.delete(white, 7, axis=0)
+    np.testing.assert_allclose(rest.T @ rest / len(rest), np.eye(8) / 8, atol=1e-3)
+    assert np.mean(np.sum(whiten(vectors) ** 2, axis=1)) == pytest.approx(499 / 500, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("item_representation", "gated", "gate"),
+        ("adaptor", "moa", "moe"),
+        ("loss_type", "BCE", "CE"),
+        ("negatives", "inbatch", "in_batch"),
+        ("n_heads", 3, "hidden_size"),
+    ],
+)
+def test_wrong_settings_name_the_right_ones(make, key, value, named):
+    changed = {"item_representation": "gate", key: value}
+    with pytest.raises(ConfigError, match=named):
+        make(**changed)

@@ -1,0 +1,87 @@
+"""RecBole, as it comes, knows our models by name."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import recbole.data.dataset
+import recbole.trainer
+import torch
+from recbole.config import Config
+from recbole.model.sequential_recommender import SASRec
+from recbole.utils import get_model, get_trainer
+
+import recbole_xling
+from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.errors import ConfigError
+from recbole_xling.registry import install, known_models, register_model, registered_models
+from recbole_xling.train.trainer import XLingTrainer
+
+quick_start = pytest.importorskip("recbole.quick_start", reason="RecBole's quick start needs ray")
+
+
+def test_one_class_object_under_both_names():
+    ours = importlib.import_module("recbole_xling.model.llmsasrec")
+    theirs = importlib.import_module("recbole.model.sequential_recommender.llmsasrec")
+    assert get_model("LLMSASRec") is ours.LLMSASRec is theirs.LLMSASRec
+    assert recbole.data.dataset.LLMSASRecDataset is XLingDataset
+    assert get_trainer(ours.LLMSASRec.type, "LLMSASRec") is XLingTrainer
+    assert "LLMSASRec" in registered_models() and {"LLMSASRec", "BPR"} <= known_models()
+
+
+def test_installing_twice_changes_nothing():
+    before = recbole.data.utils.get_dataloader, Config._load_internal_config_dict
+    install()
+    assert before == (recbole.data.utils.get_dataloader, Config._load_internal_config_dict)
+
+
+def test_recboles_own_models_keep_recboles_defaults():
+    config = Config("BPR", "ml-100k")
+    assert config["encoder"] is None
+    assert config["eval_args"]["split"] == {"RS": [0.8, 0.1, 0.1]}
+
+
+def test_unknown_model_lists_what_exists():
+    with pytest.raises(ConfigError, match="Did you mean 'SASRec'.*LLMSASRec"):
+        get_model("SASRek")
+
+
+def test_quick_start_runs_reloads_and_tunes_by_name(small_dataset, settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small_dataset()
+    result = quick_start.run_recbole(model="LLMSASRec", dataset="small", config_dict=dict(settings))
+    assert 0 < result["test_result"]["ndcg@10"] <= 1
+    (file,) = Path(settings["checkpoint_dir"]).glob("LLMSASRec-*.pth")
+    torch.load(file, weights_only=True)
+    config, model, _, _, _, test_data = quick_start.load_data_and_model(str(file))
+    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    assert trainer.evaluate(test_data, load_best_model=False) == result["test_result"]
+
+    reported = {}
+    module = importlib.import_module("recbole.quick_start.quick_start")
+    monkeypatch.setattr(module.tune, "report", lambda **values: reported.update(values))  # needs a running ray
+    tuned = quick_start.objective_function({**settings, "model": "LLMSASRec", "dataset": "small"})
+    assert reported == tuned["test_result"] == result["test_result"]
+
+
+def test_a_model_of_ones_own(small_dataset, settings):
+    small_dataset()
+
+    class MySASRec(SASRec):
+        """RecBole's SASRec under another name."""
+
+    register_model(MySASRec, dataset=recbole.data.dataset.SequentialDataset)
+    sasrec = {"n_layers": 1, "n_heads": 1, "hidden_act": "gelu", "layer_norm_eps": 1e-12, "initializer_range": 0.02}
+    own = {**settings, **sasrec, "loss_type": "CE", "allow_unknown_keys": True, "item_representation": "none"}
+    result = recbole_xling.run("MySASRec", "small", config_dict=own)
+    assert result["slices"]["target_language=de"]["n"] > 0
+
+
+def test_import_does_not_load_ray_or_encoders():
+    code = "import recbole_xling, sys; print([m for m in ('ray', 'transformers', 'sentence_transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
