@@ -20,7 +20,7 @@ from recbole.utils import get_model, get_trainer, init_seed
 
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.items import ItemCatalogue
-from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.errors import CheckpointError, ConfigError, DataError, unknown_name
 from recbole_xling.evaluate.collector import EvaluatedRows
 from recbole_xling.evaluate.slices import Population, remaining_pairs, slice_results, user_table
 from recbole_xling.run_folder import (
@@ -162,7 +162,12 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
 
 
 def build(config: XLingConfig) -> Run:
-    """Build data, loaders and an untrained model from settings."""
+    """Build data, loaders and an untrained model from settings.
+
+    Raises:
+        DataError: the data set is not there.
+    """
+    _find_dataset(config)
     init_seed(config["seed"], config["reproducibility"])
     with _no_pickles(config):
         dataset = create_dataset(config)
@@ -172,6 +177,16 @@ def build(config: XLingConfig) -> Run:
     init_seed(config["seed"], config["reproducibility"])
     model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
     return Run(config, dataset, train_data, valid_data, test_data, model, pairs)
+
+
+def _find_dataset(config: XLingConfig) -> None:
+    """Fail with the data sets there are, where RecBole would ask on the terminal whether to download one."""
+    folder, name = Path(config["data_path"]), config["dataset"]
+    if folder.is_dir():
+        return
+    known = [path.name for path in sorted(folder.parent.glob("*/")) if any(path.glob("*.inter"))]
+    there = unknown_name("data set", name, known) if known else f"there is no data set '{name}'"
+    raise DataError(f"{there} in '{folder.parent}'. Convert it first (recbole-xling convert) or set data_path")
 
 
 @contextmanager

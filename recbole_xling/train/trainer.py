@@ -167,7 +167,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
                 losses = loss_func(batch.to(self.device))
             several = isinstance(losses, tuple)
-            parts = torch.stack([part.float() for part in losses]) if several else losses.float()[None]
+            parts = torch.stack([part.float().reshape(()) for part in (losses if several else (losses,))])
             self.scaler.scale(parts.sum() / size).backward()
             totals = parts.detach() if totals is None else totals + parts.detach()
             if last_of_group:

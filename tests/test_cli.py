@@ -1,0 +1,113 @@
+"""The command line as a user types it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_xling import cli
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def typed(small_dataset, settings, tmp_path, monkeypatch):
+    """Run the command line in a folder with the small data set; returns exit code, output and error output."""
+    small_dataset()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.yaml").write_text(json.dumps(settings))
+
+    def run(*words: str):
+        return cli.main(list(words))
+
+    return run
+
+
+def test_run_ends_in_a_table_per_language(typed, capsys):
+    assert typed("--model", "LLMSASRec", "--dataset", "small", "--config_files", "settings.yaml", "--epochs=1") == 0
+    out = capsys.readouterr().out
+    for line in ("all users", "target in: de", "reader of: fr", "mean over languages", "worst language:"):
+        assert line in out
+    folder = Path(re.search(r"Run folder: (.*)", out)[1])
+    files = {file.name for file in folder.iterdir()}
+    assert {"config.yaml", "model.pt", "result.json", "users.parquet", "log.txt", "tensorboard"} <= files
+    assert "\x1b" not in (folder / "log.txt").read_text()
+    result = json.loads((folder / "result.json").read_text())
+    assert {"best_valid", "test", "slices", "seconds", "versions", "seed"} <= set(result)
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec", "LightGCN", "Pop", "ItemKNN"])
+def test_recbole_models_run_as_baselines_with_results_per_language(typed, capsys, model, tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        json.dumps({k: v for k, v in json.loads((tmp_path / "settings.yaml").read_text()).items()
+                    if model == "SASRec" or not k.startswith(("hidden", "inner", "attn"))})
+    )
+    assert typed("run", "--model", model, "--dataset", "small", "--config_files", "base.yaml", "--epochs=1") == 0
+    assert "target in: de" in capsys.readouterr().out
+
+
+def test_a_run_can_be_repeated_from_its_config(typed, capsys):
+    typed("--model=LLMSASRec", "--dataset=small", "--config_files", "settings.yaml", "--epochs=1")
+    first = Path(re.search(r"Run folder: (.*)", capsys.readouterr().out)[1])
+    assert typed("run", "--config_files", str(first / "config.yaml")) == 0
+    second = Path(re.search(r"Run folder: (.*)", capsys.readouterr().out)[1])
+    results = [json.loads((folder / "result.json").read_text()) for folder in (first, second)]
+    assert first != second
+    for key in ("test", "slices", "best_valid"):
+        assert results[0][key] == results[1][key]
+
+
+def test_encode_fills_the_cache_that_a_run_uses(typed, capsys, monkeypatch):
+    assert typed("encode", "--dataset", "small", "--config_files", "settings.yaml") == 0
+    assert "30 items" in capsys.readouterr().out
+    from recbole_xling.encode.hashing import HashingEncoder
+
+    monkeypatch.setattr(HashingEncoder, "encode", lambda *args: pytest.fail("encoded again"))
+    assert typed("--model=LLMSASRec", "--dataset=small", "--config_files", "settings.yaml", "--epochs=1") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train"], "unknown command 'train'"),
+        (["--model=LLMSASRek", "--dataset=small"], "Did you mean 'LLMSASRec'"),
+        (["--model=LLMSASRec", "--dataset=small", "--epoch=3"], "'epoch'.*'epochs'"),
+        (["--model=LLMSASRec", "--dataset=small", "epochs"], "--key=value"),
+        (["run", "--resume=nowhere"], "nowhere"),
+        (["convert", "ml-100"], "Did you mean 'ml-100k'"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_code_2(typed, capsys, words, message):
+    assert typed(*words) == 2
+    err = capsys.readouterr().err
+    assert re.search(message, err)
+    assert "Traceback" not in err
+
+
+def test_a_data_set_that_is_not_there_is_named(typed, capsys):
+    assert typed("--model=LLMSASRec", "--dataset=smal", "--config_files", "settings.yaml") == 2
+    assert re.search(r"'smal'.*small", capsys.readouterr().err)
+
+
+def test_a_checkout_that_is_not_installed_says_what_to_type(tmp_path):
+    shutil.copy(ROOT / "run_recbole_xling.py", tmp_path)
+    command = [sys.executable, "-S", "-E", "run_recbole_xling.py"]  # -S: no site-packages
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "make demo" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_bundled_data_set_is_built_when_it_is_needed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--epochs=1", "--encoder=hashing", f"--embedding_cache_dir={tmp_path}", "--show_progress=False"]
+    assert cli.main(["run", *words]) == 0
+    out = capsys.readouterr().out
+    assert (tmp_path / "datasets" / "ml-100k-xling" / "ml-100k-xling.itemtext.jsonl").is_file()
+    for line in ("target in: ja", "other language than the reader's: yes", "item: cold"):
+        assert line in out
