@@ -3,6 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/build_speed.py
     OMP_NUM_THREADS=1 python benchmarks/build_speed.py --sizes 100000 --repeats 3
 
+XLingDataset stores no histories, it cuts them out batch by batch: that cost is in train_speed.py, not here.
+
 The data is made: users whose numbers of interactions have a long tail (100 on average), items drawn by Zipf's law.
 Every measurement is a process of its own: reading the atomic file and remapping (``create_dataset``), then making
 rows and splitting them (``build``). Memory is the process's peak less what it held before. The splits of both sides
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +91,8 @@ def measure(model: str, folder: Path, memory_gib: float) -> dict[str, Any]:
 
     logging.disable(logging.WARNING)
     columns = {"inter": ["user_id", "item_id", "timestamp"]}
-    settings = {"data_path": str(folder), "checkpoint_dir": str(folder), "load_col": columns, "MAX_ITEM_LIST_LENGTH": 50}
-    config = XLingConfig(model, NAME, config_dict=settings)
+    settings = {"data_path": str(folder), "checkpoint_dir": str(folder), "load_col": columns}
+    config = XLingConfig(model, NAME, config_dict={**settings, "MAX_ITEM_LIST_LENGTH": 50})
     before = resident()
     limit_memory(memory_gib)
     clock = [(time.perf_counter(), time.process_time())]
@@ -103,9 +106,7 @@ def measure(model: str, folder: Path, memory_gib: float) -> dict[str, Any]:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
             raise
         return {"failed": OUT_OF_MEMORY, "bytes": peak() - before}
-    (read, read_cpu), (build, build_cpu) = (
-        (b[0] - a[0], b[1] - a[1]) for a, b in zip(clock, clock[1:], strict=False)
-    )
+    (read, read_cpu), (build, build_cpu) = ((b[0] - a[0], b[1] - a[1]) for a, b in pairwise(clock))
     seconds = {"read": read, "build": build, "total": read + build}
     cpu = {"read": read_cpu, "build": build_cpu, "total": read_cpu + build_cpu}
     sizes = {"read_bytes": read_peak, "bytes": peak() - before}

@@ -95,8 +95,11 @@ def run_arm(dataset: str, arm: str, seed: int, work: Path) -> dict[str, Any]:
     kept = {key: result[key] for key in ("best_valid", "test", "slices", "n_test", "seed")}
     kept |= {"settings": settings, "epochs": len(result["seconds"]["epochs"]), "seconds": result["seconds"]["train"]}
     write_json(path, kept)
-    print(f"{dataset:16} {arm:20} {seed}  valid {kept['best_valid']['ndcg@10']:.4f}  test "
-          f"{kept['test']['ndcg@10']:.4f}  {kept['epochs']} epochs, {kept['seconds']:.0f} s", flush=True)
+    print(
+        f"{dataset:16} {arm:20} {seed}  valid {kept['best_valid']['ndcg@10']:.4f}  test "
+        f"{kept['test']['ndcg@10']:.4f}  {kept['epochs']} epochs, {kept['seconds']:.0f} s",
+        flush=True,
+    )
     return {**kept}
 
 
@@ -121,10 +124,14 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     """Run what is missing and show everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="../shared/data", help="folder with nemig/, movielens-small/, tmdb-multilang/")
+    parser.add_argument(
+        "--data", default="../shared/data", help="folder with nemig/, movielens-small/, tmdb-multilang/"
+    )
     parser.add_argument("--work", default="benchmarks/.data", help="folder for the converted data sets")
     parser.add_argument("--only", default=",".join(DATASETS), help="data sets, separated by commas")
-    parser.add_argument("--arms", default=",".join(ARMS).replace("add, random", "add; random"), help="arms, separated by commas")
+    parser.add_argument(
+        "--arms", default=",".join(ARMS).replace("add, random", "add; random"), help="arms, separated by commas"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     options = parser.parse_args()
     arms = [arm.strip().replace("; ", ", ") for arm in options.arms.split(",")]

@@ -7,7 +7,6 @@ import html
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 
 from recbole_xling.convert.base import Converter, Interaction, Item, User
 from recbole_xling.text.store import ItemText

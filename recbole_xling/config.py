@@ -110,16 +110,16 @@ class XLingConfig(Config):
         self._check_keys(model, dataset)
 
     def _get_final_config_dict(self) -> dict[str, Any]:
-        settings = super()._get_final_config_dict()
+        settings, chosen = super()._get_final_config_dict(), self.external_config_dict
         metric = settings.get("valid_metric")
         metrics = settings.get("metrics") or []
         metrics = [metrics] if isinstance(metrics, str) else list(metrics)
         topk = settings.get("topk") or []
         topk = [topk] if isinstance(topk, int) else list(topk)
         self._check_valid_metric(str(metric), [str(m).lower() for m in metrics], topk)
-        if settings.get("loss_type") == "CE" and not hasattr(self.model_class, "input_type"):
-            if "train_neg_sample_args" not in self.external_config_dict:
-                settings["train_neg_sample_args"] = None  # RecBole's own samplers contradict its CE loss
+        takes_any_loss = not hasattr(self.model_class, "input_type")
+        if takes_any_loss and settings.get("loss_type") == "CE" and "train_neg_sample_args" not in chosen:
+            settings["train_neg_sample_args"] = None  # RecBole's CE models refuse its default sampling
         return settings
 
     # ---- checking ---------------------------------------------------------------------------------------------
@@ -176,15 +176,17 @@ class XLingConfig(Config):
 
 
 _DERIVED = frozenset(
-    """MODEL_TYPE MODEL_INPUT_TYPE eval_type device valid_neg_sample_args test_neg_sample_args single_spec local_rank
-    valid_metric_bigger run_dir resume dataset_save_path dataloaders_save_path""".split()
+    """
+    MODEL_TYPE MODEL_INPUT_TYPE eval_type device valid_neg_sample_args test_neg_sample_args single_spec local_rank
+    valid_metric_bigger run_dir resume dataset_save_path dataloaders_save_path
+    """.split()
 )
 
 
 def plain_settings(config: Config) -> dict[str, Any]:
     """Return a configuration's settings as plain data: enough to build it again, here or from a YAML file."""
     plain = (str, int, float, bool, list, dict, tuple, type(None))
-    settings = {
+    settings: dict[str, Any] = {
         key: value
         for key, value in config.final_config_dict.items()
         if key not in _DERIVED and isinstance(value, plain) and not isinstance(value, Enum)

@@ -18,7 +18,6 @@ _UNLISTED = frozenset(
     use_gpu wandb_project require_pow save_step convert_token_to_onehot token_num_threshold double_tower
     embedding_size numerical_features discretization reg_weight kge_interval mask_ratio ft_ratio crop_eta tail_ratio
     beta eta pretrain_epochs train_rec_step train_kg_step n_dec_epochs n_enc_epochs m_step warm_up_step
-    kg_reverse_r entity_kg_num_interval relation_kg_num_interval user_inter_num_interval item_inter_num_interval
     lgb_model lgb_params lgb_num_boost_round lgb_early_stopping_rounds xgb_model xgb_params xgb_num_boost_round
     xgb_early_stopping_rounds xgb_verbose_eval xgb_weight xgb_base_margin xgb_missing xgb_silent xgb_nthread
     nproc world_size ip port offset local_rank run_dir

@@ -22,7 +22,6 @@ import recbole.trainer as recbole_trainers
 import recbole.trainer.trainer as trainer_module
 import recbole.utils as recbole_utils
 import recbole.utils.utils as utils_module
-
 from torch.utils.tensorboard import SummaryWriter
 
 from recbole_xling.compat import register_config_class

@@ -17,6 +17,7 @@ import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import get_model, get_trainer, init_seed
+from torch.multiprocessing.spawn import spawn
 
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.items import ItemCatalogue
@@ -195,7 +196,7 @@ def _no_pickles(config: XLingConfig) -> Any:
     names = ("dataset_save_path", "dataloaders_save_path")
     before = {name: config[name] for name in names}
     for name in names:
-        config[name] = os.path.join(os.devnull, name)
+        config[name] = f"{os.devnull}/{name}"
     try:
         yield
     finally:
@@ -211,7 +212,9 @@ def build_trainer(config: XLingConfig, model: Any) -> Any:
     if issubclass(found, XLingTrainerMixin):
         return found(config, model)
     if not issubclass(found, Trainer):
-        raise ConfigError(f"{config['model']} is trained by RecBole's {found.__name__}, outside its Trainer: use RecBole")
+        raise ConfigError(
+            f"{config['model']} is trained by RecBole's {found.__name__}, outside its Trainer: use RecBole"
+        )
     return type(found.__name__, (XLingTrainerMixin, found), {})(config, model)
 
 
@@ -311,7 +314,7 @@ def run_processes(
     }
     queue = torch.multiprocessing.get_context("spawn").SimpleQueue()
     settings = {**kwargs, "config_dict": {**(kwargs.get("config_dict") or {}), **group}}
-    torch.multiprocessing.spawn(_worker, args=(settings, queue), nprocs=nproc, join=True)
+    spawn(_worker, args=(settings, queue), nprocs=nproc, join=True)
     result: dict[str, Any] = queue.get()
     return result
 

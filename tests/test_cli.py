@@ -45,8 +45,13 @@ def test_run_ends_in_a_table_per_language(typed, capsys):
 @pytest.mark.parametrize("model", ["BPR", "SASRec", "LightGCN", "Pop", "ItemKNN"])
 def test_recbole_models_run_as_baselines_with_results_per_language(typed, capsys, model, tmp_path):
     (tmp_path / "base.yaml").write_text(
-        json.dumps({k: v for k, v in json.loads((tmp_path / "settings.yaml").read_text()).items()
-                    if model == "SASRec" or not k.startswith(("hidden", "inner", "attn"))})
+        json.dumps(
+            {
+                k: v
+                for k, v in json.loads((tmp_path / "settings.yaml").read_text()).items()
+                if model == "SASRec" or not k.startswith(("hidden", "inner", "attn"))
+            }
+        )
     )
     assert typed("run", "--model", model, "--dataset", "small", "--config_files", "base.yaml", "--epochs=1") == 0
     assert "target in: de" in capsys.readouterr().out

@@ -52,7 +52,7 @@ def test_values_are_literals_and_nothing_is_evaluated(text, value):
 
 def test_unknown_setting_names_the_nearest(tmp_path):
     for given in ({"config_dict": {"hiden_size": 8}}, {"arguments": ["--hiden_size=8"]}):
-        with pytest.raises(ConfigError, match="'hiden_size'.*'hidden_size'"):
+        with pytest.raises(ConfigError, match=r"'hiden_size'.*'hidden_size'"):
             XLingConfig("LLMSASRec", "ml-100k", **given)
     config = XLingConfig("LLMSASRec", "ml-100k", config_dict={"hiden_size": 8, "allow_unknown_keys": True})
     assert config["hiden_size"] == 8
@@ -65,7 +65,7 @@ def test_settings_of_another_model_are_unknown():
 
 
 def test_unknown_model_names_the_nearest():
-    with pytest.raises(ConfigError, match="'LLMSasrec'.*Did you mean 'LLMSASRec'.*BPR.*LightGCN"):
+    with pytest.raises(ConfigError, match=r"'LLMSasrec'.*Did you mean 'LLMSASRec'.*BPR.*LightGCN"):
         XLingConfig("LLMSasrec", "ml-100k")
 
 

@@ -46,7 +46,7 @@ def test_recboles_own_models_keep_recboles_defaults():
 
 
 def test_unknown_model_lists_what_exists():
-    with pytest.raises(ConfigError, match="Did you mean 'SASRec'.*LLMSASRec"):
+    with pytest.raises(ConfigError, match=r"Did you mean 'SASRec'.*LLMSASRec"):
         get_model("SASRek")
 
 
@@ -82,6 +82,7 @@ def test_a_model_of_ones_own(small_dataset, settings):
 
 
 def test_import_does_not_load_ray_or_encoders():
-    code = "import recbole_xling, sys; print([m for m in ('ray', 'transformers', 'sentence_transformers') if m in sys.modules])"
+    heavy = ("ray", "transformers", "sentence_transformers")
+    code = f"import recbole_xling, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

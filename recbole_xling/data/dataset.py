@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
+from recbole_xling.compat.hooks import ChangedModule
 from recbole_xling.data.items import ItemCatalogue
+from recbole_xling.data.reading import count, read_csv, with_names
 from recbole_xling.data.sequences import Segments, next_item_rows, user_starts
 from recbole_xling.data.split import leave_one_out_parts, ratio_parts
 
@@ -27,10 +30,16 @@ class XLingDataset(SequentialDataset):
     order, and the fields of a batch equal RecBole's for leave-one-out and ratio splits.
     """
 
+    inter_feat: Any
+    """RecBole's table of interactions; after :meth:`build` one row per target."""
+
     sequence: Interaction
     """All interactions, sorted by user, then time; shared by the data sets of all splits."""
 
     # ---- building ---------------------------------------------------------------------------------------------
+
+    _load_feat = with_names(SequentialDataset._load_feat, pd=ChangedModule(pd, read_csv=read_csv))
+    _filter_by_inter_num = with_names(SequentialDataset._filter_by_inter_num, Counter=count)
 
     def data_augmentation(self) -> None:
         """Replace the interactions by next-item rows (RecBole's augmentation) that point into :attr:`sequence`."""

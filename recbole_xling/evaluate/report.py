@@ -32,7 +32,9 @@ def result_table(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
             lines.append([""] * (2 + len(shown)))
             group = column
         lines.append([_label(name, values), values["n"], *_values(values, shown)])
-    return tabulate(lines, headers=["", "n", *shown], disable_numparse=True, colalign=["left"] + ["right"] * (1 + len(shown)))
+    return tabulate(
+        lines, headers=["", "n", *shown], disable_numparse=True, colalign=["left"] + ["right"] * (1 + len(shown))
+    )
 
 
 def _label(name: str, values: Mapping[str, Any]) -> str:

@@ -79,7 +79,7 @@ def main_languages(population: Population) -> list[str]:
 
 
 def popularity_bands(train_counts: IntArray) -> list[str]:
-    """Name each item's band: ``cold`` (0 training interactions), ``rare`` (1 to 5), ``popular`` (top fifth), ``medium``."""
+    """Name each item's band: ``cold`` (never trained), ``rare`` (1 to 5 times), ``popular`` (top fifth), ``medium``."""
     trained = np.sort(train_counts[train_counts > 0])[::-1]
     place = int(len(trained) * POPULAR_SHARE)
     threshold = max(RARE_UP_TO + 1, int(trained[place]) if len(trained) else 0)
@@ -110,7 +110,7 @@ def user_table(
             "user_language": mine,
             "cross_language": [_crosses(a, b) for a, b in zip(mine, target_language, strict=True)],
             "popularity": [_common(bands[item] for item in items) for items in targets],
-            **{name: values for name, values in per_user.items()},
+            **per_user,
         }
     )
 

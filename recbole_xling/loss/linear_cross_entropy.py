@@ -60,7 +60,5 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, positio
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
     with torch.autocast(device_type=kind, enabled=False):
-        loss: Tensor = _LinearCrossEntropy.apply(
-            hidden.float(), weight.float(), target, position_weight.float(), dtype
-        )
+        loss: Tensor = _LinearCrossEntropy.apply(hidden.float(), weight.float(), target, position_weight.float(), dtype)
     return loss

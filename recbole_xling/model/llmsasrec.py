@@ -158,6 +158,4 @@ def _check(config: Any) -> None:
         if config[key] not in options:
             raise ConfigError(unknown_name(key, str(config[key]), options))
     if config["hidden_size"] % config["n_heads"]:
-        raise ConfigError(
-            f"hidden_size ({config['hidden_size']}) must be a multiple of n_heads ({config['n_heads']})"
-        )
+        raise ConfigError(f"hidden_size ({config['hidden_size']}) must be a multiple of n_heads ({config['n_heads']})")

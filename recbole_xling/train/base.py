@@ -32,12 +32,14 @@ class XLingTrainerMixin:
     model: Any
     device: torch.device
     saved_model_file: str
+    item_tensor: Any
+    tot_item_num: Any
 
     def __init__(self, config: Any, model: Any) -> None:
         processes = not config["single_spec"]
         if processes:  # RecBole would wrap the model for GPUs of its own choice; gradients are averaged here instead
             config["single_spec"] = True
-        super().__init__(config, model)
+        super().__init__(config, model)  # type: ignore[call-arg]
         if processes:
             config["single_spec"] = False
             for tensor in model.state_dict().values():

@@ -6,7 +6,7 @@ import os
 import random
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -35,7 +35,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"cannot write checkpoint '{path}': {error}. Free space or choose another folder") from error
+        raise CheckpointError(
+            f"cannot write checkpoint '{path}': {error}. Free space or choose another folder"
+        ) from error
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -88,7 +90,7 @@ def load_trainable(model: nn.Module, state: dict[str, Tensor], source: Path) -> 
 def random_states() -> dict[str, Any]:
     """Return the states of all random generators as plain data."""
     version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    kind, keys, position, has_gauss, cached = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -33,6 +33,13 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     the run had never stopped.
     """
 
+    learner: str
+    learning_rate: float
+    weight_decay: float
+    best_valid_score: float
+    best_valid_result: Any
+    cur_step: int
+
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
         self.accumulation_steps: int = config["accumulation_steps"] or 1
@@ -145,7 +152,8 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     @staticmethod
     def _seek(train_data: Any, epoch: int) -> None:
         """Tell the loader which epoch comes, where its batches depend on it."""
-        for holder in (train_data, getattr(train_data, "sampler", None)):
+        holders: tuple[Any, ...] = (train_data, getattr(train_data, "sampler", None))
+        for holder in holders:
             if hasattr(holder, "set_epoch"):
                 holder.set_epoch(epoch)
 
@@ -243,7 +251,9 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         """
         state = self._load_model(Path(resume_file))
         if "optimizer" not in state:
-            raise CheckpointError(f"'{resume_file}' holds a model to use, not the state to go on from: name {RESUME_FILE}")
+            raise CheckpointError(
+                f"'{resume_file}' holds a model to use, not the state to go on from: name {RESUME_FILE}"
+            )
         self.start_epoch = state["epoch"] + 1
         self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"] or None

@@ -20,7 +20,11 @@ def test_metrics_equal_recboles_evaluator(small_dataset, settings, model, mode):
     small_dataset()
     split = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user", "mode": mode}
     changed = {"metrics": METRICS, "topk": [1, 5, 10], "eval_args": split}
-    known = {key: value for key, value in settings.items() if model != "BPR" or not key.startswith(("hidden", "inner", "attn"))}
+    known = {
+        key: value
+        for key, value in settings.items()
+        if model != "BPR" or not key.startswith(("hidden", "inner", "attn"))
+    }
     parts = build(XLingConfig(model, "small", config_dict={**known, **changed, "eval_batch_size": 64}))
     ours = build_trainer(parts.config, parts.model)
     ours.eval_collector.data_collect(parts.train_data)

@@ -20,7 +20,9 @@ LANGUAGES = ["und", "de", "de", "fr", "fr", "und"]
 
 
 def rows(users, targets):
-    return EvaluatedRows(np.array(users), np.array([len(t) for t in targets]), np.array([i for t in targets for i in t]))
+    return EvaluatedRows(
+        np.array(users), np.array([len(t) for t in targets]), np.array([i for t in targets for i in t])
+    )
 
 
 def population(**changed):
@@ -42,7 +44,16 @@ def test_main_language_is_the_most_frequent_one():
 
 def test_popularity_bands():
     assert popularity_bands(np.array([0, 1, 5, 6, 7, 8, 9, 10, 99, 100])) == [
-        "cold", "rare", "rare", "medium", "medium", "medium", "medium", "medium", "popular", "popular",
+        "cold",
+        "rare",
+        "rare",
+        "medium",
+        "medium",
+        "medium",
+        "medium",
+        "medium",
+        "popular",
+        "popular",
     ]
     assert popularity_bands(np.zeros(3, dtype=np.int64)) == ["cold"] * 3
 

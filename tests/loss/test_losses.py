@@ -28,7 +28,9 @@ def test_linear_cross_entropy_equals_the_formula_and_torch_gradients(chunk):
     table = torch.randn(31, 8).requires_grad_()
     target, weight = torch.randint(31, (13,)), torch.rand(13)
     loss = linear_cross_entropy(hidden, table, target, weight)
-    assert loss.item() == pytest.approx(reference((hidden @ table.T).detach().numpy(), target.numpy(), weight.numpy()), rel=1e-5)
+    assert loss.item() == pytest.approx(
+        reference((hidden @ table.T).detach().numpy(), target.numpy(), weight.numpy()), rel=1e-5
+    )
     got = torch.autograd.grad(3 * loss, [hidden, table])
     plain = torch.nn.functional.cross_entropy(hidden @ table.T, target, reduction="none")
     want = torch.autograd.grad(3 * (plain * weight).sum(), [hidden, table])
@@ -62,8 +64,14 @@ def test_sampled_softmax_equals_the_formula():
     target, negative_id = torch.tensor([1, 2, 3, 4, 5]), torch.tensor([3, 9, 9, 2, 8, 7, 6])
     weight, log_q = torch.rand(5), torch.rand(10).log()
     got = sampled_softmax(
-        hidden, positive, negative, target=target, negative_id=negative_id, position_weight=weight,
-        log_q_positive=log_q[target], log_q_negative=log_q[negative_id],
+        hidden,
+        positive,
+        negative,
+        target=target,
+        negative_id=negative_id,
+        position_weight=weight,
+        log_q_positive=log_q[target],
+        log_q_negative=log_q[negative_id],
     )
     total = 0.0
     for i in range(5):
@@ -91,7 +99,12 @@ def test_log_q_makes_the_sampled_loss_approach_the_full_softmax():
         drawn = torch.multinomial(rate, 20000, replacement=True)
         log_q = (rate * len(drawn)).log() if corrected else None
         return sampled_softmax(
-            hidden, table[target], table[drawn], target=target, negative_id=drawn, position_weight=weight,
+            hidden,
+            table[target],
+            table[drawn],
+            target=target,
+            negative_id=drawn,
+            position_weight=weight,
             log_q_positive=torch.zeros(200) if corrected else None,
             log_q_negative=log_q[drawn] if corrected else None,
         ).item()

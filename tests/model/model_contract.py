@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
 from recbole.data.dataloader import FullSortEvalDataLoader
 
 from recbole_xling.config import XLingConfig

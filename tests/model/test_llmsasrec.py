@@ -27,7 +27,10 @@ SAMPLED = {"loss_type": "sampled_softmax", "n_negatives": 16}
 class TestContract(contract.ModelContract):
     model = "LLMSASRec"
     variants = {
-        **{name: {"item_representation": name} for name in ("none", "text_only", "add", "concat", "gate", "init", "delta")},
+        **{
+            name: {"item_representation": name}
+            for name in ("none", "text_only", "add", "concat", "gate", "init", "delta")
+        },
         "mlp": {"item_representation": "text_only", "adaptor": "mlp"},
         "moe": {"item_representation": "add", "adaptor": "moe", "n_experts": 3, "item_language_embedding": True},
         "sampled in batch": {**SAMPLED, "negatives": "in_batch"},
@@ -85,7 +88,10 @@ def test_a_position_sees_nothing_that_comes_after_it(make):
 
 
 def test_cold_items_are_scored_by_their_text(make):
-    parts = make(item_representation="add", eval_args={"split": {"RS": [0.3, 0.2, 0.5]}, "order": "TO", "group_by": "none", "mode": "full"})
+    parts = make(
+        item_representation="add",
+        eval_args={"split": {"RS": [0.3, 0.2, 0.5]}, "order": "TO", "group_by": "none", "mode": "full"},
+    )
     counts = parts.train_data._dataset.train_item_counts
     items = parts.model.items
     cold = int(np.flatnonzero(counts[1:] == 0)[0]) + 1 if (counts[1:] == 0).any() else None

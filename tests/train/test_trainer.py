@@ -77,7 +77,8 @@ def trainer(small_dataset, settings):
     small_dataset()
 
     def make(**changed):
-        parts = build(XLingConfig("LLMSASRec", "small", config_dict={**settings, "item_representation": "none", **changed}))
+        own = {**settings, "item_representation": "none", **changed}
+        parts = build(XLingConfig("LLMSASRec", "small", config_dict=own))
         return build_trainer(parts.config, parts.model), parts
 
     return make
@@ -93,7 +94,12 @@ def test_early_stopping_compares_unrounded_scores(trainer, monkeypatch):
 
     monkeypatch.setattr(made, "evaluate", evaluate)
     saved = []
-    monkeypatch.setattr(made, "_save_checkpoint", lambda epoch, **_: saved.append(epoch) or Path(made.saved_model_file).touch())
+
+    def save(epoch, **_):
+        saved.append(epoch)
+        Path(made.saved_model_file).touch()
+
+    monkeypatch.setattr(made, "_save_checkpoint", save)
     best, _ = made.fit(parts.train_data, parts.valid_data, verbose=False)
     assert best == 0.54 and saved == [0, 1]
 
@@ -137,7 +143,8 @@ def test_gradients_are_unscaled_before_they_are_clipped(trainer):
                         parameter.grad /= 1024
 
         def step(self, optimizer):
-            norms.append(math.sqrt(sum(float(p.grad.norm() ** 2) for p in made.model.parameters() if p.grad is not None)))
+            gradients = [p.grad for p in made.model.parameters() if p.grad is not None]
+            norms.append(math.sqrt(sum(float(gradient.norm() ** 2) for gradient in gradients)))
             calls.append("step")
 
         def update(self):
@@ -200,6 +207,7 @@ def test_damaged_checkpoint_is_refused(tmp_path, damage):
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:500])
     elif damage == "pickle":
+
         class Evil:
             def __reduce__(self):
                 return os.mkdir, (str(tmp_path / "run"),)
@@ -213,7 +221,7 @@ def test_damaged_checkpoint_is_refused(tmp_path, damage):
 
 
 def test_checkpoint_of_another_data_set_is_refused(trainer, tmp_path, small_dataset, settings):
-    made, parts = trainer()
+    made, _ = trainer()
     made._save_checkpoint(0, verbose=False)
     small_dataset(name="other", n_items=17)
     other = build(XLingConfig("LLMSASRec", "other", config_dict={**settings, "item_representation": "none"}))

@@ -45,6 +45,10 @@ class ItemRepresentation(nn.Module):
     The text vectors are no parameters and no part of a checkpoint.
     """
 
+    trained: Tensor
+    text_vectors: Tensor
+    language_ids: Tensor
+
     def __init__(
         self,
         config: RepresentationConfig,
