@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common import RESULTS, data_folder, show, write_json
-from sources import MovieLensSmall, NeMigClicks
+from sources import ColdItems, MovieLensSmall, NeMigClicks
 
 import recbole_xling
 from recbole_xling.convert import Converter, get_converter, write_dataset
@@ -48,8 +48,14 @@ ARMS: dict[str, dict[str, Any]] = {
     "add, random vectors": {"item_representation": "add", "encoder": "random"},
 }
 
+# nemig-cold: a tenth of the articles is never seen in training, only as test target
+NEWS: dict[str, Any] = {
+    "text_template": "{title}. {abstract}",
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+}
 DATASETS: dict[str, dict[str, Any]] = {
-    "nemig": {"text_template": "{title}. {abstract}", "load_col": {"inter": ["user_id", "item_id", "timestamp"]}},
+    "nemig": NEWS,
+    "nemig-cold": {**NEWS, "topk": [10, 50]},
     "ml-100k-xling": {},
     "movielens-small": {
         "text_template": "{title} ({year}). {genres}. {overview}",
@@ -68,8 +74,9 @@ SHOWN = {
 
 def converter(name: str, data: str) -> Converter:
     """Return the reader of a data set."""
-    if name == "nemig":
-        return NeMigClicks(input=data_folder(data, "nemig"))
+    if name.startswith("nemig"):
+        clicks = NeMigClicks(input=data_folder(data, "nemig"))
+        return ColdItems(clicks) if name == "nemig-cold" else clicks
     if name == "movielens-small":
         return MovieLensSmall(input=data_folder(data, "movielens-small"))
     return get_converter("ml-100k")()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import html
 import re
 from collections.abc import Iterator
@@ -55,6 +56,46 @@ class NeMigClicks(Converter):
                 row = line.rstrip("\r\n").split("\t")
                 if len(row) >= width:
                     yield row
+
+
+class ColdItems(Converter):
+    """Another source of which a share of the items is never seen in training.
+
+    Of these items only interactions that are their user's last one are kept: under leave-one-out they are test
+    targets and nothing else. Which items, is decided by a hash of their ids.
+    """
+
+    name = "cold"
+
+    def __init__(self, source: Converter, share: float = 0.1) -> None:
+        super().__init__(input=source.input)
+        self.source, self.share = source, share
+
+    def items(self) -> Iterator[Item]:
+        """Yield all items of the source."""
+        return self.source.items()
+
+    def users(self) -> Iterator[User]:
+        """Yield all users of the source."""
+        return self.source.users()
+
+    def texts(self) -> Iterator[ItemText]:
+        """Yield all texts of the source."""
+        return self.source.texts()
+
+    def interactions(self) -> Iterator[Interaction]:
+        """Yield what is left."""
+        last: dict[str, tuple[float, int]] = {}
+        for number, record in enumerate(self.source.interactions()):
+            place = (record.timestamp or 0.0, number)
+            last[record.user_id] = max(last.get(record.user_id, place), place)
+        kept = {number for _, number in last.values()}
+        for number, record in enumerate(self.source.interactions()):
+            if number in kept or not self._is_cold(record.item_id):
+                yield record
+
+    def _is_cold(self, item: str) -> bool:
+        return int.from_bytes(hashlib.sha256(item.encode()).digest()[:4], "big") < self.share * 2**32
 
 
 class MovieLensSmall(Converter):

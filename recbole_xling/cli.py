@@ -73,7 +73,7 @@ def _run(words: list[str]) -> None:
     if not words:
         options.model, options.dataset = DEMO_MODEL, DEMO_DATASET
         _prepare_demo()
-    elif not any(word.startswith("--resume=") for word in settings) and files is None:
+    elif files is None and not any(word.startswith("--resume=") for word in settings):
         options.model = options.model or DEMO_MODEL
         options.dataset = options.dataset or DEMO_DATASET
     if options.dataset == DEMO_DATASET and not any(word.startswith("--data_path=") for word in settings):
@@ -125,7 +125,9 @@ def _convert(words: list[str]) -> None:
     converter = get_converter(options.source)(input=options.input)
     name = options.name or f"{options.source}-xling"
     report = write_dataset(converter, Path(options.output), name)
-    print(report)
+    languages = ", ".join(f"{language} {n}" for language, n in report.items_per_language.items())
+    print(f"{report.folder}: {report.users} users, {report.items} items, {report.interactions} interactions")
+    print(f"items by language: {languages}")
 
 
 # ---- encode ---------------------------------------------------------------------------------------------------

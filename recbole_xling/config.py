@@ -40,6 +40,15 @@ def parse_literal(text: str) -> Any:
         return text
 
 
+_POSITIVE = ("epochs", "train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH", "accumulation_steps")
+_KINDS: tuple[tuple[str, type, str], ...] = (
+    ("text_fields", list, "['title']"),
+    ("encoder_options", dict, "{'dimension': 512}"),
+    ("learning_rates", dict, "{'items.adaptor': 0.0003}"),
+    ("load_col", dict, "{'inter': ['user_id', 'item_id', 'timestamp']}"),
+)
+
+
 class XLingConfig(Config):
     """RecBole's ``Config`` with this project's defaults and without its silent failures.
 
@@ -111,6 +120,8 @@ class XLingConfig(Config):
 
     def _get_final_config_dict(self) -> dict[str, Any]:
         settings, chosen = super()._get_final_config_dict(), self.external_config_dict
+        if isinstance(chosen.get("eval_args"), dict):  # RecBole would fill what is not given with a random split
+            settings["eval_args"] = {**self.internal_config_dict["eval_args"], **chosen["eval_args"]}
         metric = settings.get("valid_metric")
         metrics = settings.get("metrics") or []
         metrics = [metrics] if isinstance(metrics, str) else list(metrics)
@@ -142,11 +153,13 @@ class XLingConfig(Config):
             raise ConfigError(f"valid_metric '{valid_metric}': {k or 'nothing'} is not among topk {topk}: add it there")
 
     def _check(self) -> None:
-        positive = ("epochs", "train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH", "accumulation_steps")
-        for key in positive:
+        for key in _POSITIVE:
             value = self[key]
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(f"{key} must be a whole number of at least 1, not {value!r}")
+        for key, kind, example in _KINDS:
+            if self[key] is not None and not isinstance(self[key], kind):
+                raise ConfigError(f"{key} must be written like {example}, not {self[key]!r}")
         if self["save_dataset"] or self["save_dataloaders"]:
             raise ConfigError("save_dataset and save_dataloaders write pickles, which recbole-xling does not read")
         stride = self["train_stride"]

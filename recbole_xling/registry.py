@@ -100,6 +100,8 @@ def _explain_unknown(get_model: Callable[[str], type]) -> Callable[[str], type]:
             return get_model(model_name)
         except (ValueError, AttributeError, ImportError) as error:  # AttributeError: right file, wrong capitals
             if model_name in known_models():
+                if isinstance(error, ImportError):
+                    raise ConfigError(f"model '{model_name}' needs a package that is not installed: {error}") from error
                 raise
             raise ConfigError(unknown_name("model", model_name, known_models())) from error
 

@@ -174,6 +174,7 @@ def build(config: XLingConfig) -> Run:
         dataset = create_dataset(config)
         fields = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[dataset.iid_field]
         pairs = (np.array(fields[0], dtype=np.int64), np.array(fields[1], dtype=np.int64))
+        _check_topk(config, dataset.item_num - 1)
         train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
     model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
@@ -183,11 +184,19 @@ def build(config: XLingConfig) -> Run:
 def _find_dataset(config: XLingConfig) -> None:
     """Fail with the data sets there are, where RecBole would ask on the terminal whether to download one."""
     folder, name = Path(config["data_path"]), config["dataset"]
-    if folder.is_dir():
+    if config["benchmark_filename"] or (folder / f"{name}.inter").is_file():
         return
     known = [path.name for path in sorted(folder.parent.glob("*/")) if any(path.glob("*.inter"))]
     there = unknown_name("data set", name, known) if known else f"there is no data set '{name}'"
-    raise DataError(f"{there} in '{folder.parent}'. Convert it first (recbole-xling convert) or set data_path")
+    raise DataError(
+        f"{there} in '{folder.parent}' (no file '{folder / name}.inter'). "
+        "Convert it first (recbole-xling convert) or set data_path"
+    )
+
+
+def _check_topk(config: XLingConfig, n_items: int) -> None:
+    if max(config["topk"]) > n_items:
+        raise ConfigError(f"topk {config['topk']} asks for longer lists than the data set has items ({n_items})")
 
 
 @contextmanager

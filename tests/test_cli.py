@@ -100,6 +100,28 @@ def test_a_data_set_that_is_not_there_is_named(typed, capsys):
     assert re.search(r"'smal'.*small", capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("--load_col={'inter': ['user_id', 'item_id']}", "'timestamp'.*load_col"),
+        ("--topk=[31]", r"topk \[31\].*30"),
+        ("--encoder_options=x", "encoder_options"),
+    ],
+)
+def test_settings_that_do_not_fit_the_data_set_are_explained(typed, capsys, setting, message):
+    words = ["--model=LLMSASRec", "--dataset=small", "--config_files", "settings.yaml", "--valid_metric=NDCG@10"]
+    if "topk" in setting:
+        words[-1] = "--valid_metric=NDCG@31"
+    assert typed(*words, setting) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_folder_without_interactions_is_no_data_set(typed, capsys, tmp_path):
+    (tmp_path / "data" / "empty").mkdir()
+    assert typed("--model=LLMSASRec", "--dataset=empty", "--config_files", "settings.yaml") == 2
+    assert "empty.inter" in capsys.readouterr().err
+
+
 def test_a_checkout_that_is_not_installed_says_what_to_type(tmp_path):
     shutil.copy(ROOT / "run_recbole_xling.py", tmp_path)
     command = [sys.executable, "-S", "-E", "run_recbole_xling.py"]  # -S: no site-packages

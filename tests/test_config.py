@@ -78,11 +78,20 @@ def test_unknown_model_names_the_nearest():
         ({"train_batch_size": 0}, "train_batch_size"),
         ({"train_stride": 51}, "train_stride"),
         ({"save_dataset": True}, "pickle"),
+        ({"text_fields": "[title]"}, "text_fields"),
+        ({"encoder_options": "x"}, "encoder_options"),
     ],
 )
 def test_contradictions_are_found_before_anything_runs(settings, message):
     with pytest.raises(ConfigError, match=message):
         XLingConfig("LLMSASRec", "ml-100k", config_dict=settings)
+
+
+def test_part_of_eval_args_keeps_the_rest_of_the_protocol():
+    config = XLingConfig("BPR", "ml-100k", config_dict={"eval_args": {"mode": "uni100"}})
+    assert config["eval_args"]["split"] == {"LS": "valid_and_test"}
+    assert config["eval_args"]["order"] == "TO"
+    assert config["eval_args"]["mode"] == {"valid": "uni100", "test": "uni100"}
 
 
 @pytest.mark.parametrize("arguments", [["epochs=1"], ["--epochs"], ["--=3"], ["--epochs=1", "--epochs=2"]])

@@ -18,6 +18,7 @@ from recbole_xling.data.items import ItemCatalogue
 from recbole_xling.data.reading import count, read_csv, with_names
 from recbole_xling.data.sequences import Segments, next_item_rows, user_starts
 from recbole_xling.data.split import leave_one_out_parts, ratio_parts
+from recbole_xling.errors import DataError
 
 _ROW = "_sequence_position"  # column of inter_feat: the target's place in the flat sequence
 
@@ -44,6 +45,11 @@ class XLingDataset(SequentialDataset):
     def data_augmentation(self) -> None:
         """Replace the interactions by next-item rows (RecBole's augmentation) that point into :attr:`sequence`."""
         self._check_field("uid_field", "time_field")
+        if self.time_field not in self.inter_feat:
+            raise DataError(
+                f"'{self.dataset_name}' has no column '{self.time_field}' to order interactions by: add it to "
+                f"load_col['inter'], now {(self.config['load_col'] or {}).get('inter')}, or set TIME_FIELD"
+            )
         self._aug_presets()
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
         self.sequence = self.inter_feat

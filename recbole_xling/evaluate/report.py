@@ -7,6 +7,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from recbole_xling.evaluate.slices import UNKNOWN_LANGUAGE
+
 _TITLES = {
     "target_language": "target in",
     "user_language": "reader of",
@@ -24,10 +26,12 @@ def result_table(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
             the slices' lines.
     """
     shown = [metric for metric in metrics if metric in result["test"]]
-    lines = [["all users", result.get("n_test", ""), *_values(result["test"], shown)]]
+    lines = [["all users", result.get("n_test") or "", *_values(result["test"], shown)]]
     group = ""
     for name, values in result["slices"].items():
-        column = name.partition("=")[0]
+        column, _, value = name.partition("=")
+        if value == UNKNOWN_LANGUAGE:
+            continue
         if column != group:
             lines.append([""] * (2 + len(shown)))
             group = column
