@@ -179,6 +179,7 @@ def test_pkg_resources_stand_in_offers_what_ray_reads():
     stand_in = ModuleType("pkg_resources")
     libraries._PkgResourcesForRay().exec_module(stand_in)
     assert stand_in.get_distribution("numpy").version == np.__version__
+    stand_in.fixup_namespace_packages("somewhere")  # pytest calls it whenever it changes sys.path
     assert stand_in.packaging.version.parse("2.10") > stand_in.packaging.version.parse("2.9")
     with pytest.raises(AttributeError, match="setuptools<81"):
         _ = stand_in.resource_filename

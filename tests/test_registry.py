@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import recbole.data.dataset
 import recbole.trainer
+import recbole.utils
 import torch
 from recbole.config import Config
 from recbole.model.sequential_recommender import SASRec
-from recbole.utils import get_model, get_trainer
 
 import recbole_xling
 from recbole_xling.data.dataset import XLingDataset
@@ -27,9 +27,9 @@ quick_start = pytest.importorskip("recbole.quick_start", reason="RecBole's quick
 def test_one_class_object_under_both_names():
     ours = importlib.import_module("recbole_xling.model.llmsasrec")
     theirs = importlib.import_module("recbole.model.sequential_recommender.llmsasrec")
-    assert get_model("LLMSASRec") is ours.LLMSASRec is theirs.LLMSASRec
+    assert recbole.utils.get_model("LLMSASRec") is ours.LLMSASRec is theirs.LLMSASRec
     assert recbole.data.dataset.LLMSASRecDataset is XLingDataset
-    assert get_trainer(ours.LLMSASRec.type, "LLMSASRec") is XLingTrainer
+    assert recbole.utils.get_trainer(ours.LLMSASRec.type, "LLMSASRec") is XLingTrainer
     assert "LLMSASRec" in registered_models() and {"LLMSASRec", "BPR"} <= known_models()
 
 
@@ -47,7 +47,7 @@ def test_recboles_own_models_keep_recboles_defaults():
 
 def test_unknown_model_lists_what_exists():
     with pytest.raises(ConfigError, match=r"Did you mean 'SASRec'.*LLMSASRec"):
-        get_model("SASRek")
+        recbole.utils.get_model("SASRek")
 
 
 def test_quick_start_runs_reloads_and_tunes_by_name(small_dataset, settings, tmp_path, monkeypatch):
@@ -58,7 +58,7 @@ def test_quick_start_runs_reloads_and_tunes_by_name(small_dataset, settings, tmp
     (file,) = Path(settings["checkpoint_dir"]).glob("LLMSASRec-*.pth")
     torch.load(file, weights_only=True)
     config, model, _, _, _, test_data = quick_start.load_data_and_model(str(file))
-    trainer = get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
+    trainer = recbole.utils.get_trainer(config["MODEL_TYPE"], config["model"])(config, model)
     assert trainer.evaluate(test_data, load_best_model=False) == result["test_result"]
 
     reported = {}

@@ -92,6 +92,7 @@ class _PkgResourcesForRay(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         setattr(module, "packaging", packaging)  # noqa: B010  (mypy: ModuleType has no such attribute)
         if module.__name__ == "pkg_resources":
             setattr(module, "get_distribution", _get_distribution)  # noqa: B010
+            setattr(module, "fixup_namespace_packages", _no_namespace_packages)  # noqa: B010
             setattr(module, "__getattr__", _missing_in_stand_in)  # noqa: B010
         else:
             sys.modules[f"{module.__name__}.packaging"] = packaging
@@ -101,6 +102,10 @@ class _PkgResourcesForRay(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def _get_distribution(name: str) -> SimpleNamespace:
     """Return what ray reads of ``pkg_resources.get_distribution``: an object with a ``version``."""
     return SimpleNamespace(version=importlib.metadata.version(name))
+
+
+def _no_namespace_packages(path_item: str, parent: str | None = None) -> None:
+    """Do nothing: no namespace package was declared here. pytest calls this whenever it changes ``sys.path``."""
 
 
 def _missing_in_stand_in(name: str) -> Any:

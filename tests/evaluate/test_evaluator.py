@@ -56,7 +56,7 @@ def test_rows_name_users_and_targets_of_each_line(small_dataset, settings):
     assert rows.targets.tolist() == test["item_id"].tolist()
     scores = parts.model.eval().full_sort_predict(parts.test_data._dataset[np.arange(len(test))])
     rank = (scores > scores.gather(1, test["item_id"][:, None])).sum(dim=1).numpy()
-    np.testing.assert_array_equal(trainer.evaluator.per_user["hit@5"], rank < 5)
+    np.testing.assert_array_equal(trainer.evaluator.per_user["recall@5"], rank < 5)
     np.testing.assert_allclose(trainer.evaluator.per_user["ndcg@10"], np.where(rank < 10, 1 / np.log2(rank + 2), 0))
 
 
