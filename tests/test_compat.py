@@ -166,6 +166,18 @@ def test_dok_update_refuses_positions_outside_and_changes_nothing(key):
     assert matrix.nnz == 0
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_importing_recboles_models_leaves_anomaly_detection_alone(before):
+    code = f"""
+import recbole_xling, torch
+torch.autograd.set_detect_anomaly({before})
+import recbole.model.sequential_recommender.sine
+print(torch.is_anomaly_enabled())
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(before)
+
+
 def test_pkg_resources_stand_in_answers_ray_only(monkeypatch):
     finder = libraries._PkgResourcesForRay()
     monkeypatch.delitem(sys.modules, "ray", raising=False)

@@ -10,6 +10,7 @@ broken since            what RecBole 1.2.1 or its ray <= 2.6.3 does             
 numpy 2.0               reads ``np.float_`` and three more removed names               :mod:`.libraries`
 scipy 1.13              calls ``dok_matrix._update`` (LightGCN, NGCF and five more)    :mod:`.libraries`
 setuptools 81           imports ``pkg_resources`` (ray)                                :mod:`.libraries`
+always                  switches on autograd's anomaly detection (``sine.py``)         :mod:`.libraries`
 pandas 3.0              fills missing values of a chained selection in place           :mod:`.frames`
 torch 2.6               pickles objects, which ``torch.load`` refuses to read          :mod:`.checkpoint`
 ======================  =============================================================  ======================

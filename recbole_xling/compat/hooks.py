@@ -22,11 +22,12 @@ class _AfterImport(importlib.abc.MetaPathFinder):
 
     def __init__(self) -> None:
         self.actions: dict[str, list[Action]] = {}
+        self.kept: dict[str, list[tuple[Callable[[], Any], Callable[[Any], Any]]]] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in self.actions:
+        if fullname not in self.actions and fullname not in self.kept:
             return None
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)
@@ -41,7 +42,10 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         execute = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
+            before = [(write, read()) for read, write in self.kept.pop(spec.name, ())]
             execute(module)
+            for write, value in before:
+                write(value)
             for action in self.actions.pop(spec.name, ()):
                 action(module)
 
@@ -57,6 +61,17 @@ def when_imported(name: str, action: Action) -> None:
         action(sys.modules[name])
         return
     _after_import.actions.setdefault(name, []).append(action)
+    _watch_imports()
+
+
+def keep_during_import(name: str, read: Callable[[], Any], write: Callable[[Any], Any]) -> None:
+    """Put back with ``write`` what ``read`` returned before the module ``name`` was imported for the first time."""
+    if name not in sys.modules:
+        _after_import.kept.setdefault(name, []).append((read, write))
+        _watch_imports()
+
+
+def _watch_imports() -> None:
     if _after_import not in sys.meta_path:
         sys.meta_path.insert(0, _after_import)
 

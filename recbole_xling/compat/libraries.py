@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from recbole_xling.compat.hooks import when_imported
+from recbole_xling.compat.hooks import keep_during_import, when_imported
 
 #: Removed in numpy 2.0; each is an alias of the name beside it.
 NUMPY_ALIASES = {"float_": "float64", "complex_": "complex128", "unicode_": "str_", "bool8": "bool_"}
@@ -20,6 +20,7 @@ def install() -> None:
     """Mend numpy and scipy when they are imported, and answer ray's ``import pkg_resources`` if nothing else does."""
     when_imported("numpy", restore_numpy_aliases)
     when_imported("scipy.sparse", restore_dok_update)
+    keep_anomaly_mode()
     if not any(isinstance(finder, _PkgResourcesForRay) for finder in sys.meta_path):
         sys.meta_path.append(_PkgResourcesForRay())
 
@@ -46,6 +47,26 @@ def restore_dok_update(sparse: ModuleType) -> None:
     """
     if not hasattr(sparse.dok_matrix, "_update"):
         sparse.dok_matrix._update = _dok_update
+
+
+def keep_anomaly_mode() -> None:
+    """Undo that RecBole switches on autograd's anomaly detection for the whole program.
+
+    ``recbole/model/sequential_recommender/sine.py:25`` does so when it is imported, which is whenever any sequential
+    model is asked for. Every backward pass then looks for NaN after every operation, which costs up to half its time.
+    """
+
+    def read() -> bool:
+        import torch
+
+        return torch.is_anomaly_enabled()
+
+    def write(enabled: bool) -> None:
+        import torch
+
+        torch.autograd.set_detect_anomaly(enabled)
+
+    keep_during_import("recbole.model.sequential_recommender.sine", read, write)
 
 
 def _dok_update(matrix: Any, data: Mapping[tuple[int, int], Any]) -> None:

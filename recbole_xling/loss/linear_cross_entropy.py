@@ -19,12 +19,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         table = weight.to(dtype)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight)
+        buffer = hidden.new_empty(min(rows, hidden.shape[0]), weight.shape[0])
         loss = hidden.new_zeros(())
         for begin in range(0, hidden.shape[0], rows):
             part = slice(begin, begin + rows)
             states = hidden[part].to(dtype)
             share = position_weight[part, None]  # (C, 1)
-            logits = (states @ table.T).float()  # (C, V)
+            logits = buffer[: len(states)]  # (C, V)
+            logits.copy_(states @ table.T) if dtype != buffer.dtype else torch.mm(states, table.T, out=logits)
             picked = logits.gather(1, target[part, None])  # (C, 1)
             top = logits.amax(dim=1, keepdim=True)
             total = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
@@ -33,7 +35,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             gradient.scatter_add_(1, target[part, None], -share)  # target's own share is taken off
             gradient = gradient.to(dtype)
             grad_hidden[part] = gradient @ table
-            grad_weight += gradient.T @ states
+            grad_weight.addmm_(gradient.T, states) if dtype == buffer.dtype else grad_weight.add_(gradient.T @ states)
         ctx.save_for_backward(grad_hidden, grad_weight)
         return loss
 
