@@ -46,7 +46,7 @@ class WindowLoader:
         self._items = dataset.sequence[dataset.iid_field]
         self._item_list_field: str = dataset.item_id_list_field
         self._max_length: int = config["MAX_ITEM_LIST_LENGTH"]
-        self._stride: int = config["train_stride"] or self._max_length
+        self._stride: int = config["train_stride"] or max(1, self._max_length // 2)
         self._batch_size: int = config["train_batch_size"]
         self._world_size: int = 1 if config["single_spec"] else config["world_size"]
         self._rank: int = 0 if config["single_spec"] else config["local_rank"] + (config["offset"] or 0)

@@ -17,7 +17,7 @@ from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.loss.sampled_softmax import sampled_softmax
 from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig
-from recbole_xling.model.layers.transformer import SequenceEncoder, gather_last
+from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
 
 _LOSSES = ("CE", "sampled_softmax")
 _NEGATIVES = ("in_batch", "uniform")
@@ -90,7 +90,7 @@ class LLMSASRec(SequentialRecommender):
         target, weight = interaction[TARGET_LIST][trained], weight[trained]  # (N,)
         if self.loss_type == "CE":
             table = self.items()  # (n_items, H)
-            states = self.sequence_encoder(nn.functional.embedding(item_seq, table))[trained]  # (N, H)
+            states = self.sequence_encoder(nn.functional.embedding(item_seq, table), trained)  # (N, H)
             return linear_cross_entropy(states, table[1:], target - 1, weight)
         return self._sampled_loss(item_seq, trained, target, weight)
 
@@ -100,7 +100,7 @@ class LLMSASRec(SequentialRecommender):
         vectors = self.items(needed)  # (U, H)
         history, positive, wrong = place.split([item_seq.numel(), len(target), len(negative)])
         embedded = nn.functional.embedding(history.view_as(item_seq), vectors)  # (B, L, H)
-        states = self.sequence_encoder(embedded)[trained]  # (N, H)
+        states = self.sequence_encoder(embedded, trained)  # (N, H)
         corrected = self.logq_correction and self.negatives == "in_batch"  # uniform draws need none
         return sampled_softmax(
             states,
@@ -133,8 +133,9 @@ class LLMSASRec(SequentialRecommender):
             ``(B, H)``.
         """
         item_seq = item_seq[:, : int(item_seq_len.max())]
-        states = self.sequence_encoder(nn.functional.embedding(item_seq, table))
-        return gather_last(states, item_seq_len)
+        last = last_positions(item_seq_len, item_seq.shape[1])
+        state: Tensor = self.sequence_encoder(nn.functional.embedding(item_seq, table), last)
+        return state
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""
@@ -157,5 +158,7 @@ def _check(config: Any) -> None:
     for key, options in (("loss_type", _LOSSES), ("negatives", _NEGATIVES)):
         if config[key] not in options:
             raise ConfigError(unknown_name(key, str(config[key]), options))
+    if config["n_layers"] < 1:
+        raise ConfigError(f"n_layers must be at least 1, not {config['n_layers']}")
     if config["hidden_size"] % config["n_heads"]:
         raise ConfigError(f"hidden_size ({config['hidden_size']}) must be a multiple of n_heads ({config['n_heads']})")

@@ -21,8 +21,11 @@ class CausalAttention(nn.Module):
         self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
         self.dense = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, L, H)`` to ``(B, L, H)``; padding on the right needs no mask, nothing looks ahead to it."""
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Map ``(B, L, H)`` to ``(B, L, H)``; padding on the right needs no mask, nothing looks ahead to it.
+
+        With ``keep``, a mask ``(B, L)``, only the ``N`` positions it holds are mapped, to ``(N, H)``.
+        """
         batch, length, hidden = x.shape
         packed = self.query_key_value(x).view(batch, length, 3, self.n_heads, hidden // self.n_heads)
         query, key, value = packed.permute(2, 0, 3, 1, 4)  # each (B, heads, L, H / heads)
@@ -31,7 +34,8 @@ class CausalAttention(nn.Module):
             mixed = _attention_with_dropout(query, key, value, p)
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
-        out: Tensor = self.dense(mixed.transpose(1, 2).reshape(batch, length, hidden))
+        mixed = mixed.transpose(1, 2).reshape(batch, length, hidden)
+        out: Tensor = self.dense(mixed if keep is None else mixed[keep])
         return out
 
 
@@ -65,9 +69,10 @@ class TransformerLayer(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = Dropout(hidden_dropout_prob)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map ``(B, L, H)`` to ``(B, L, H)``."""
-        x = self.attention_norm(x + self.dropout(self.attention(x)))
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Map ``(B, L, H)`` to ``(B, L, H)``, or to ``(N, H)`` where ``keep`` holds ``N`` positions."""
+        attended = self.dropout(self.attention(x, keep))
+        x = self.attention_norm((x if keep is None else x[keep]) + attended)
         out: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
         return out
 
@@ -102,15 +107,24 @@ class SequenceEncoder(nn.Module):
             for _ in range(n_layers)
         )
 
-    def forward(self, items: Tensor) -> Tensor:
-        """Map item vectors ``(B, L, H)``, oldest first and padded on the right, to user states ``(B, L, H)``."""
+    def forward(self, items: Tensor, keep: Tensor) -> Tensor:
+        """Map item vectors to the user states at the positions wanted.
+
+        Args:
+            items: ``(B, L, H)``, oldest first and padded on the right.
+            keep: ``(B, L)`` mask of the ``N`` positions wanted; the last layer computes no others.
+
+        Returns:
+            ``(N, H)``, in the order of the rows and their positions.
+        """
         positions = self.position_embedding.weight[: items.shape[1]]  # (L, H)
         x = self.dropout(self.input_norm(items + positions))
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = layer(x)
-        return x
+        out: Tensor = self.layers[-1](x, keep)
+        return out
 
 
-def gather_last(states: Tensor, length: Tensor) -> Tensor:
-    """Return the state at each sequence's last item: ``(B, L, H)``, ``(B,)`` to ``(B, H)``."""
-    return states[torch.arange(len(length), device=states.device), length - 1]
+def last_positions(length: Tensor, width: int) -> Tensor:
+    """Return the mask ``(B, width)`` of each sequence's last position, from lengths ``(B,)`` of at least 1."""
+    return torch.arange(width, device=length.device) == length[:, None] - 1
