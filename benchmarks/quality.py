@@ -1,7 +1,7 @@
 """Ranking quality of LLMSASRec's item representations, and of the best one on random vectors, on three data sets.
 
     python benchmarks/quality.py --data ../shared/data
-    python benchmarks/quality.py --data ../shared/data --only nemig --arms none,add --seeds 1
+    python benchmarks/quality.py --data ../shared/data --only nemig --arms "none;add" --seeds 1
 
 Every run is written to benchmarks/results/quality/ and not repeated, so the script can be stopped and started again
 at any time. At the end it prints a table of means and spreads (standard deviation over the seeds) and writes
@@ -88,26 +88,27 @@ def prepare(name: str, data: str, work: Path) -> None:
         print(write_dataset(converter(name, data), work, name, show_progress=False), flush=True)
 
 
-def run_arm(dataset: str, arm: str, seed: int, work: Path) -> dict[str, Any]:
-    """Return the result of one run, from the results folder if it was run before."""
+def stored(dataset: str, arm: str, seed: int) -> tuple[Path, dict[str, Any], dict[str, Any] | None]:
+    """Return the file of a run, its settings, and its result if it was run with these settings before."""
     settings = {**COMMON, **DATASETS[dataset], **ARMS[arm], "seed": 2020 + seed}
     path = RUNS / dataset / f"{arm.replace(', ', '-').replace(' ', '-')}-{seed}.json"
-    if path.is_file():
-        stored: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if stored["settings"] == settings:
-            return stored
+    result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return path, settings, result if result and result["settings"] == settings else None
+
+
+def run_arm(dataset: str, arm: str, seed: int, work: Path) -> None:
+    """Run what was not run before, and write its result."""
+    path, settings, result = stored(dataset, arm, seed)
+    if result:
+        return
     with tempfile.TemporaryDirectory() as scratch:
         local = {"data_path": str(work), "checkpoint_dir": scratch}
         result = recbole_xling.run("LLMSASRec", dataset, config_dict={**settings, **local})
     kept = {key: result[key] for key in ("best_valid", "test", "slices", "n_test", "seed")}
     kept |= {"settings": settings, "epochs": len(result["seconds"]["epochs"]), "seconds": result["seconds"]["train"]}
     write_json(path, kept)
-    print(
-        f"{dataset:16} {arm:20} {seed}  valid {kept['best_valid']['ndcg@10']:.4f}  test "
-        f"{kept['test']['ndcg@10']:.4f}  {kept['epochs']} epochs, {kept['seconds']:.0f} s",
-        flush=True,
-    )
-    return {**kept}
+    valid, test = kept["best_valid"]["ndcg@10"], kept["test"]["ndcg@10"]
+    print(f"{dataset} {arm} {seed}: valid {valid:.4f}, test {test:.4f}, {kept['epochs']} epochs", flush=True)
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -136,33 +137,35 @@ def main() -> None:
     )
     parser.add_argument("--work", default="benchmarks/.data", help="folder for the converted data sets")
     parser.add_argument("--only", default=",".join(DATASETS), help="data sets, separated by commas")
-    parser.add_argument(
-        "--arms", default=",".join(ARMS).replace("add, random", "add; random"), help="arms, separated by commas"
-    )
+    parser.add_argument("--arms", default=";".join(ARMS), help="arms, separated by semicolons")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     options = parser.parse_args()
-    arms = [arm.strip().replace("; ", ", ") for arm in options.arms.split(",")]
-    done: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    arms = [arm.strip() for arm in options.arms.split(";")]
     for seed in range(options.seeds):  # all arms once, then again: an early stop leaves a fair table
         for dataset in options.only.split(","):
             prepare(dataset, options.data, Path(options.work))
             for arm in arms:
-                result = run_arm(dataset, arm, seed, Path(options.work))
-                done.setdefault(dataset, {}).setdefault(arm, []).append(result)
-    report(done)
+                run_arm(dataset, arm, seed, Path(options.work))
+    report(options.seeds)
 
 
-def report(done: dict[str, dict[str, list[dict[str, Any]]]]) -> None:
-    """Print the tables and write them."""
-    table = {dataset: {arm: summary(results) for arm, results in arms.items()} for dataset, arms in done.items()}
+def report(seeds: int) -> None:
+    """Print and write the tables of everything that was run."""
+    table: dict[str, dict[str, Any]] = {}
+    for dataset in DATASETS:
+        for arm in ARMS:
+            results = [result for seed in range(seeds) if (result := stored(dataset, arm, seed)[2])]
+            if results:
+                table.setdefault(dataset, {})[arm] = summary(results)
     for dataset, arms in table.items():
-        print(f"\n{dataset}: NDCG@10, mean and standard deviation over {next(iter(arms.values()))['seeds']} seeds")
-        rows = [
-            [arm, *(f"{row[k]['mean']:.4f} ±{row[k]['std']:.4f}" if k in row else "" for k in SHOWN)]
-            for arm, row in arms.items()
-        ]
-        show(["", *SHOWN], rows)
+        print(f"\n{dataset}: NDCG@10, mean and standard deviation over the seeds")
+        rows = [[arm, row["seeds"], *(_cell(row.get(name)) for name in SHOWN)] for arm, row in arms.items()]
+        show(["", "seeds", *SHOWN], rows)
     write_json(RESULTS / "quality.json", {"common": COMMON, "arms": ARMS, "ndcg@10": table})
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    return f"{found['mean']:.4f} ±{found['std']:.4f}" if found else ""
 
 
 if __name__ == "__main__":
