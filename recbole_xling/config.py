@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import yaml
 from recbole.config import Config
-from recbole.utils.enum_type import ModelType
+from recbole.evaluator import metric_types
+from recbole.utils.enum_type import EvaluatorType, ModelType
 
 from recbole_xling.config_keys import known_keys
 from recbole_xling.errors import ConfigError, unknown_name
@@ -40,7 +41,14 @@ def parse_literal(text: str) -> Any:
         return text
 
 
+def is_main_process(config: Config) -> bool:
+    """Whether this process is the first of its group, on whatever machine: the one that writes files."""
+    settings = config.final_config_dict
+    return (settings.get("local_rank") or 0) + (settings.get("offset") or 0) == 0
+
+
 _POSITIVE = ("epochs", "train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH", "accumulation_steps")
+_NUMBERS = ("learning_rate", "weight_decay", "hidden_dropout_prob", "attn_dropout_prob", "id_dropout_prob")
 _KINDS: tuple[tuple[str, type, str], ...] = (
     ("text_fields", list, "['title']"),
     ("encoder_options", dict, "{'dimension': 512}"),
@@ -78,8 +86,10 @@ class XLingConfig(Config):
         self._arguments = list(arguments)
         try:
             super().__init__(model, dataset, config_file_list, dict(config_dict or {}))
-        except KeyError as error:
-            raise ConfigError(error.args[0]) from None
+        except ConfigError:
+            raise
+        except (KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:  # RecBole's own checks
+            raise ConfigError(str(error.args[0]) if error.args else repr(error)) from error
         except yaml.YAMLError as error:
             raise ConfigError(f"a configuration file is not valid YAML: {error}") from error
         self._check()
@@ -147,8 +157,15 @@ class XLingConfig(Config):
     @staticmethod
     def _check_valid_metric(valid_metric: str, metrics: list[str], topk: list[int]) -> None:
         name, at, k = valid_metric.lower().partition("@")
+        for metric in metrics:
+            if metric not in metric_types:
+                raise ConfigError(unknown_name("metric", metric, metric_types))
         if name not in metrics:
             raise ConfigError(f"valid_metric '{valid_metric}' is not among metrics {metrics}: add it there")
+        ranking = metric_types[name] == EvaluatorType.RANKING and name != "gauc"
+        if ranking != bool(at):
+            wanted = f"{valid_metric.partition('@')[0]}@{topk[0]}" if ranking else name
+            raise ConfigError(f"valid_metric '{valid_metric}' must be written like '{wanted}'")
         if at and (not k.isdigit() or int(k) not in topk):
             raise ConfigError(f"valid_metric '{valid_metric}': {k or 'nothing'} is not among topk {topk}: add it there")
 
@@ -160,6 +177,14 @@ class XLingConfig(Config):
         for key, kind, example in _KINDS:
             if self[key] is not None and not isinstance(self[key], kind):
                 raise ConfigError(f"{key} must be written like {example}, not {self[key]!r}")
+        for key in _NUMBERS:
+            value = self[key]
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ConfigError(f"{key} must be a number, not {value!r}")
+        if self["MODEL_TYPE"] == ModelType.SEQUENTIAL and self["eval_args"]["order"] != "TO":
+            raise ConfigError("sequential models need time order: eval_args={'order': 'TO'}")
+        if not self["single_spec"] and set(self["eval_args"]["mode"].values()) != {"full"}:
+            raise ConfigError("several processes evaluate by ranking all items only: eval_args={'mode': 'full'}")
         if self["save_dataset"] or self["save_dataloaders"]:
             raise ConfigError("save_dataset and save_dataloaders write pickles, which recbole-xling does not read")
         stride = self["train_stride"]
@@ -184,7 +209,7 @@ class XLingConfig(Config):
             init_method=f"tcp://{settings['ip']}:{settings['port']}",
         )
         settings.update(device=torch.device("cpu"), single_spec=False, gpu_id="")
-        if settings["local_rank"] != 0:
+        if not is_main_process(self):
             settings.update(state="error", show_progress=False, verbose=False)
 
 

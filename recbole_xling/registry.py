@@ -22,6 +22,7 @@ import recbole.trainer as recbole_trainers
 import recbole.trainer.trainer as trainer_module
 import recbole.utils as recbole_utils
 import recbole.utils.utils as utils_module
+import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from recbole_xling.compat import register_config_class
@@ -136,9 +137,18 @@ def _tensorboard_in_run_folder(get_tensorboard: Callable[[Logger], Any]) -> Call
         for handler in logger.handlers:
             if isinstance(handler, RunFileHandler):
                 return SummaryWriter(str(handler.run_folder / "tensorboard"))
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank():
+            return _SilentWriter()
         return get_tensorboard(logger)
 
     return wrapped
+
+
+class _SilentWriter:
+    """Takes every call of a ``SummaryWriter`` and writes nothing: only the first process keeps a record."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
 
 
 def _load_our_files(quick_start: ModuleType) -> None:

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from recbole.data import create_dataset, data_preparation
 from recbole.trainer import Trainer
-from recbole.utils import get_model, get_trainer, init_seed
+from recbole.utils import get_trainer, init_seed
 from torch.multiprocessing.spawn import spawn
 
-from recbole_xling.config import XLingConfig, plain_settings
+from recbole_xling.config import XLingConfig, is_main_process, plain_settings
 from recbole_xling.data.items import ItemCatalogue
-from recbole_xling.errors import CheckpointError, ConfigError, DataError, unknown_name
+from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError, unknown_name
 from recbole_xling.evaluate.collector import EvaluatedRows
 from recbole_xling.evaluate.slices import Population, remaining_pairs, slice_results, user_table
 from recbole_xling.run_folder import (
@@ -30,6 +30,7 @@ from recbole_xling.run_folder import (
     USERS_FILE,
     create_run_folder,
     logging_to,
+    read_result,
     versions,
     write_config,
     write_result,
@@ -85,7 +86,10 @@ def run(
     if resume is not None:
         files.insert(0, resume / CONFIG_FILE)
     config = XLingConfig(model, dataset, files, config_dict, arguments)
-    main = config["local_rank"] == 0
+    if config["resume"] and resume is None:
+        raise ConfigError("resume stands in a configuration file; give it as --resume=<run folder> instead")
+    _find_dataset(config)
+    main = is_main_process(config)
     if resume is not None:
         config["run_dir"] = str(resume)
     else:
@@ -97,7 +101,7 @@ def run(
 def _new_folder(config: XLingConfig) -> str:
     """Create the run folder, in the first of several processes, and tell the others its name."""
     names = [""]
-    if config["local_rank"] == 0:
+    if is_main_process(config):
         names = [str(create_run_folder(Path(config["checkpoint_dir"]), config["model"], config["dataset"]))]
     if not config["single_spec"]:
         torch.distributed.broadcast_object_list(names)
@@ -120,7 +124,7 @@ def _resume_folder(config_dict: Mapping[str, Any] | None, arguments: Sequence[st
 
 def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any]:
     started = time.perf_counter()
-    main = config["local_rank"] == 0
+    main = is_main_process(config)
     if main:
         logger.info("Run folder: %s", config["run_dir"])
         write_config(Path(config["run_dir"]), plain_settings(config))
@@ -163,12 +167,7 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
 
 
 def build(config: XLingConfig) -> Run:
-    """Build data, loaders and an untrained model from settings.
-
-    Raises:
-        DataError: the data set is not there.
-    """
-    _find_dataset(config)
+    """Build data, loaders and an untrained model from settings."""
     init_seed(config["seed"], config["reproducibility"])
     with _no_pickles(config):
         dataset = create_dataset(config)
@@ -177,7 +176,7 @@ def build(config: XLingConfig) -> Run:
         _check_topk(config, dataset.item_num - 1)
         train_data, valid_data, test_data = data_preparation(config, dataset)
     init_seed(config["seed"], config["reproducibility"])
-    model = get_model(config["model"])(config, train_data._dataset).to(config["device"])
+    model = config.model_class(config, train_data._dataset).to(config["device"])
     return Run(config, dataset, train_data, valid_data, test_data, model, pairs)
 
 
@@ -224,6 +223,11 @@ def build_trainer(config: XLingConfig, model: Any) -> Any:
         raise ConfigError(
             f"{config['model']} is trained by RecBole's {found.__name__}, outside its Trainer: use RecBole"
         )
+    if not config["single_spec"]:
+        raise ConfigError(f"{config['model']} has a trainer of its own, which runs in one process only")
+    for key in ("accumulation_steps", "lr_schedule", "warmup_steps", "learning_rates"):
+        if config[key] != config.internal_config_dict[key]:
+            raise ConfigError(f"{config['model']} has a trainer of its own, which does not know {key}")
     return type(found.__name__, (XLingTrainerMixin, found), {})(config, model)
 
 
@@ -233,7 +237,7 @@ def evaluate_run(parts: Run, trainer: Any, *, load_best_model: bool) -> dict[str
     held_out = []
     if parts.valid_data:
         held_out.append(_targets(parts.valid_data))
-    show = bool(config["show_progress"]) and config["local_rank"] == 0
+    show = bool(config["show_progress"]) and is_main_process(config)
     test = trainer.evaluate(parts.test_data, load_best_model=load_best_model, show_progress=show)
     if test is None:
         logger.warning("the split left nothing to test on")
@@ -245,7 +249,7 @@ def evaluate_run(parts: Run, trainer: Any, *, load_best_model: bool) -> dict[str
     table = user_table(rows, per_user, _population(parts, rows, held_out))
     worst_by = config["valid_metric"].lower()
     result["slices"] = slice_results(table, list(per_user), worst_by if worst_by in per_user else next(iter(per_user)))
-    if config["local_rank"] == 0:
+    if is_main_process(config):
         table.write_parquet(Path(config["run_dir"]) / USERS_FILE)
     return result
 
@@ -260,7 +264,10 @@ def _targets(data: Any) -> EvaluatedRows:
 def _population(parts: Run, test: EvaluatedRows, valid: list[EvaluatedRows]) -> Population:
     dataset = parts.dataset
     known = remaining_pairs(*parts.pairs, [test])
-    _, trained = remaining_pairs(*parts.pairs, [test, *valid])
+    trained = getattr(parts.train_data._dataset, "train_item_counts", None)  # what the model itself goes by
+    if trained is None:
+        _, items = remaining_pairs(*parts.pairs, [test, *valid])
+        trained = np.bincount(items, minlength=dataset.item_num)
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
     catalogue = getattr(parts.train_data._dataset, "catalogue", None)
     if catalogue is None:
@@ -269,7 +276,7 @@ def _population(parts: Run, test: EvaluatedRows, valid: list[EvaluatedRows]) -> 
         user_tokens=[str(token) for token in dataset.field2id_token[dataset.uid_field]],
         item_tokens=tokens,
         item_languages=catalogue.languages,
-        train_counts=np.bincount(trained, minlength=dataset.item_num),
+        train_counts=trained,
         known_users=known[0],
         known_items=known[1],
     )
@@ -321,17 +328,24 @@ def run_processes(
         "nproc": nproc,
         "offset": group_offset,
     }
-    queue = torch.multiprocessing.get_context("spawn").SimpleQueue()
+    queue = torch.multiprocessing.get_context("spawn").SimpleQueue()  # only small things: nobody reads it meanwhile
     settings = {**kwargs, "config_dict": {**(kwargs.get("config_dict") or {}), **group}}
     spawn(_worker, args=(settings, queue), nprocs=nproc, join=True)
-    result: dict[str, Any] = queue.get()
-    return result
+    error, folder = (queue.get() for _ in range(2))
+    if error:
+        raise XlingError(error)
+    return read_result(Path(folder))
 
 
 def _worker(rank: int, settings: dict[str, Any], queue: Any) -> None:
     import recbole_xling  # noqa: F401  (a spawned process starts empty)
 
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, stream=sys.stderr, format="%(message)s")
-    result = run(**{**settings, "config_dict": {**settings["config_dict"], "local_rank": rank}})
+    error, folder = "", ""
+    try:
+        folder = run(**{**settings, "config_dict": {**settings["config_dict"], "local_rank": rank}})["run_dir"]
+    except XlingError as raised:
+        error = str(raised)
     if rank == 0:
-        queue.put(result)
+        queue.put(error)
+        queue.put(folder)

@@ -74,6 +74,11 @@ def test_unknown_model_names_the_nearest():
     [
         ({"valid_metric": "MAP@10"}, "valid_metric.*MAP@10.*metrics"),
         ({"valid_metric": "NDCG@7"}, "valid_metric.*7.*topk"),
+        ({"valid_metric": "NDCG"}, "'NDCG@10'"),
+        ({"metrics": ["Foo"], "valid_metric": "Foo@10"}, "unknown metric 'foo'"),
+        ({"learning_rate": "fast"}, "learning_rate"),
+        ({"eval_args": {"order": "RO"}}, "time order"),
+        ({"embedding_size": 7}, "embedding_size"),
         ({"epochs": "many"}, "epochs"),
         ({"train_batch_size": 0}, "train_batch_size"),
         ({"train_stride": 51}, "train_stride"),

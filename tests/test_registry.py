@@ -79,6 +79,7 @@ def test_a_model_of_ones_own(small_dataset, settings):
     own = {**settings, **sasrec, "loss_type": "CE", "allow_unknown_keys": True, "item_representation": "none"}
     result = recbole_xling.run("MySASRec", "small", config_dict=own)
     assert result["slices"]["target_language=de"]["n"] > 0
+    assert recbole_xling.run(MySASRec, "small", config_dict=own)["test"] == result["test"]
 
 
 def test_import_does_not_load_ray_or_encoders():

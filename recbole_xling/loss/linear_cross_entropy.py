@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 _CHUNK_ELEMENTS = 1 << 19  # logits held at a time: 2 MiB in float32, about a core's cache
+_LEAST_ROWS = 128  # fewer would read the table of a large catalogue too often
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -15,7 +16,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, position_weight: Tensor, dtype: torch.dtype
     ) -> Tensor:
-        rows = max(1, _CHUNK_ELEMENTS // max(1, weight.shape[0]))
+        rows = max(_LEAST_ROWS, _CHUNK_ELEMENTS // max(1, weight.shape[0]))
         table = weight.to(dtype)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight)

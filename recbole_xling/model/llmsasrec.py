@@ -17,7 +17,7 @@ from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.loss.sampled_softmax import sampled_softmax
 from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig
-from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
+from recbole_xling.model.layers.transformer import ACTIVATIONS, SequenceEncoder, last_positions
 
 _LOSSES = ("CE", "sampled_softmax")
 _NEGATIVES = ("in_batch", "uniform")
@@ -155,7 +155,8 @@ class LLMSASRec(SequentialRecommender):
 
 
 def _check(config: Any) -> None:
-    for key, options in (("loss_type", _LOSSES), ("negatives", _NEGATIVES)):
+    choices = (("loss_type", _LOSSES), ("negatives", _NEGATIVES), ("hidden_act", tuple(ACTIVATIONS)))
+    for key, options in choices:
         if config[key] not in options:
             raise ConfigError(unknown_name(key, str(config[key]), options))
     if config["n_layers"] < 1:

@@ -223,10 +223,17 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     # ---- resume -----------------------------------------------------------------------------------------------
 
     def _save_resume_state(self, epoch: int, stopped: bool, train_data: Any) -> None:
-        if not self.config["run_dir"] or not self.is_main_process:
+        if not self.config["run_dir"]:
             return
         assert self.schedule is not None
         generator = getattr(train_data, "generator", None)
+        own = {"random": random_states(), "loader": generator.get_state() if generator is not None else None}
+        processes = [own]
+        if not self.config["single_spec"]:
+            processes = [{} for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(processes, own)
+        if not self.is_main_process:
+            return
         state = {
             **self._model_state(),
             "epoch": epoch,
@@ -238,8 +245,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "random": random_states(),
-            "loader": generator.get_state() if generator is not None else None,
+            "processes": processes,
         }
         save_checkpoint(Path(self.config["run_dir"]) / RESUME_FILE, state)
 
@@ -271,7 +277,13 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         assert self.schedule is not None
         self.schedule.load_state_dict(state["schedule"])
         self.optimizer.load_state_dict(state["optimizer"])  # making a schedule sets the rates of step zero
-        restore_random_states(state["random"])
-        if state["loader"] is not None:
-            train_data.generator.set_state(state["loader"].cpu())
+        rank, world_size = 0, 1
+        if not self.config["single_spec"]:
+            rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        if len(state["processes"]) != world_size:
+            raise CheckpointError(f"the run was started with {len(state['processes'])} processes, not {world_size}")
+        own = state["processes"][rank]
+        restore_random_states(own["random"])
+        if own["loader"] is not None:
+            train_data.generator.set_state(own["loader"].cpu())
         return bool(state["stopped"])

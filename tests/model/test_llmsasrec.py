@@ -173,6 +173,8 @@ def test_whitening_decorrelates_and_leaves_empty_rows():
         ("loss_type", "BCE", "CE"),
         ("negatives", "inbatch", "in_batch"),
         ("n_heads", 3, "hidden_size"),
+        ("n_layers", 0, "n_layers"),
+        ("hidden_act", "gleu", "gelu"),
     ],
 )
 def test_wrong_settings_name_the_right_ones(make, key, value, named):

@@ -240,14 +240,40 @@ if __name__ == "__main__":
 """
 
 
+def run_two(settings, tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    arguments = json.dumps(["LLMSASRec", settings, str(20000 + os.getpid() % 20000)])
+    command = [sys.executable, "-W", "ignore", str(script), arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_two_processes_resume_exactly(small_dataset, settings, tmp_path):
+    small_dataset()
+    whole = run_two({**settings, "epochs": 4}, tmp_path)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    want = json.loads(whole.stdout.strip().splitlines()[-1])
+    half = run_two({**settings, "epochs": 2}, tmp_path)
+    folder = json.loads(half.stdout.strip().splitlines()[-1])["run_dir"]
+    again = run_two({"resume": folder, "epochs": 4}, tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    got = json.loads(again.stdout.strip().splitlines()[-1])
+    assert got["test"] == want["test"] and got["best_valid"] == want["best_valid"]
+    with pytest.raises(CheckpointError, match="2 processes, not 1"):
+        run(config_dict={"resume": folder, "epochs": 6})
+
+
+def test_a_mistake_under_two_processes_is_one_line(small_dataset, settings, tmp_path):
+    small_dataset()
+    done = run_two({**settings, "topk": [999], "valid_metric": "NDCG@999"}, tmp_path)
+    assert "XlingError: topk [999]" in done.stderr
+
+
 def test_two_processes_train_and_evaluate_like_one(small_dataset, settings, tmp_path):
     small_dataset(n_users=41)  # an odd number of rows: RecBole's sampler repeats one
     same = {**settings, "item_representation": "none", "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
     alone = run("LLMSASRec", "small", config_dict=same)
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    arguments = json.dumps(["LLMSASRec", same, str(20000 + os.getpid() % 20000)])
-    done = subprocess.run([sys.executable, str(script), arguments], capture_output=True, text=True, timeout=300)
+    done = run_two(same, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     together = json.loads(done.stdout.strip().splitlines()[-1])
     assert together["n_test"] == alone["n_test"]

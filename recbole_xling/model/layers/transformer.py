@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from recbole_xling.model.layers.dropout import Dropout, dropout
 
-_ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "swish": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "swish": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
 
 class CausalAttention(nn.Module):
@@ -64,7 +64,7 @@ class TransformerLayer(nn.Module):
         self.attention = CausalAttention(hidden_size, n_heads, attn_dropout_prob)
         self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.feed_forward = nn.Sequential(
-            nn.Linear(hidden_size, inner_size), _ACTIVATIONS[hidden_act](), nn.Linear(inner_size, hidden_size)
+            nn.Linear(hidden_size, inner_size), ACTIVATIONS[hidden_act](), nn.Linear(inner_size, hidden_size)
         )
         self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = Dropout(hidden_dropout_prob)
