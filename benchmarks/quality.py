@@ -29,7 +29,6 @@ RUNS = RESULTS / "quality"
 COMMON: dict[str, Any] = {
     "encoder": "usem3",
     "epochs": 200,
-    "stopping_step": 8,
     "enable_amp": True,
     "show_progress": False,
     "metrics": ["Recall", "NDCG"],

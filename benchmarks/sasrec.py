@@ -55,7 +55,6 @@ SAME = (
     "learning_rate",
     "weight_decay",
     "enable_amp",
-    "stopping_step",
 )
 """Settings in which the sides must not differ."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -66,6 +67,12 @@ class LLMSASRec(SequentialRecommender):
             text_vectors=lambda: dataset.catalogue.vectors,
             language_ids=lambda: dataset.catalogue.language_ids,
         )
+        # Items without a training interaction are no negatives where they are known by their text: they would teach
+        # the model that texts like theirs are never chosen.
+        known = counts > 0 if self.items.adaptor is not None else np.ones_like(counts, dtype=bool)
+        known[0] = False
+        self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
+        self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
         frequency = torch.from_numpy(counts).float().clamp_min(1.0)
         self.register_buffer("log_frequency", (frequency / frequency.sum()).log(), persistent=False)
 
@@ -91,7 +98,7 @@ class LLMSASRec(SequentialRecommender):
         if self.loss_type == "CE":
             table = self.items()  # (n_items, H)
             states = self.sequence_encoder(nn.functional.embedding(item_seq, table), trained)  # (N, H)
-            return linear_cross_entropy(states, table[1:], target - 1, weight)
+            return linear_cross_entropy(states, table[self.candidates], self.candidate_place[target], weight)
         return self._sampled_loss(item_seq, trained, target, weight)
 
     def _sampled_loss(self, item_seq: Tensor, trained: Tensor, target: Tensor, weight: Tensor) -> Tensor:

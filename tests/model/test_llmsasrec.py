@@ -119,6 +119,18 @@ def test_id_dropout_leaves_the_text_and_only_in_training(make):
         assert not torch.isclose(items.eval()(), text, atol=1e-4).all(dim=1)[1:].any()
 
 
+def test_items_without_training_are_no_negatives_where_they_are_known_by_text(make):
+    rare = {"eval_args": {"split": {"RS": [0.1, 0.1, 0.8]}, "order": "TO", "group_by": "none", "mode": "full"}}
+    for representation in ("none", "gate"):
+        parts = make(item_representation=representation, **rare)
+        trained = np.flatnonzero(parts.train_data._dataset.train_item_counts)
+        everything = np.arange(1, parts.dataset.item_num)
+        assert 0 < len(trained) < len(everything)
+        want = everything if representation == "none" else trained
+        np.testing.assert_array_equal(parts.model.candidates.numpy(), want)
+        np.testing.assert_array_equal(parts.model.candidate_place[parts.model.candidates], np.arange(len(want)))
+
+
 def test_delta_stays_within_its_bound(make):
     items = make(item_representation="delta", delta_max_norm=0.3).model.items.eval()
     with torch.no_grad():
