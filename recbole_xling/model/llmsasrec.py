@@ -124,7 +124,7 @@ class LLMSASRec(SequentialRecommender):
         if self.negatives == "in_batch":
             chosen = torch.randperm(len(target), device=target.device)[: self.n_negatives]
             return target[chosen]
-        return torch.randint(1, self.n_items, (self.n_negatives,), device=target.device)
+        return self.candidates[torch.randint(len(self.candidates), (self.n_negatives,), device=target.device)]
 
     # ---- scoring ----------------------------------------------------------------------------------------------
 
