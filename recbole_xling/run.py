@@ -303,6 +303,7 @@ def load_model_file(file: Path) -> Run:
     settings = {**from_plain(checkpoint["config"]), "allow_unknown_keys": True}
     config = XLingConfig(config_dict=settings)
     config["run_dir"] = str(file.parent)
+    _find_dataset(config)
     parts = build(config)
     load_trainable(parts.model, checkpoint["state_dict"], file)
     parts.model.load_other_parameter(from_plain(checkpoint["other_parameter"]))

@@ -11,7 +11,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.utils import EvaluatorType, calculate_valid_score, set_color
 from tqdm import tqdm
 
-from recbole_xling.config import plain_settings
+from recbole_xling.config import is_main_process, plain_settings
 from recbole_xling.errors import CheckpointError
 from recbole_xling.evaluate.collector import XLingCollector
 from recbole_xling.evaluate.evaluator import XLingEvaluator
@@ -51,14 +51,9 @@ class XLingTrainerMixin:
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
-    @property
-    def is_main_process(self) -> bool:
-        """Whether this process writes the files."""
-        return bool(self.config["single_spec"]) or torch.distributed.get_rank() == 0
-
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Write the model as plain data: settings, trainable weights and what else the model must remember."""
-        if not self.is_main_process:
+        if not is_main_process(self.config):
             return
         path = Path(kwargs.get("saved_model_file", self.saved_model_file))
         save_checkpoint(path, {**self._model_state(), "epoch": epoch})

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
+from recbole_xling.config import is_main_process
 from recbole_xling.errors import CheckpointError
 from recbole_xling.train.base import XLingTrainerMixin
 from recbole_xling.train.checkpoint import random_states, restore_random_states, save_checkpoint
@@ -232,7 +233,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         if not self.config["single_spec"]:
             processes = [{} for _ in range(torch.distributed.get_world_size())]
             torch.distributed.all_gather_object(processes, own)
-        if not self.is_main_process:
+        if not is_main_process(self.config):
             return
         state = {
             **self._model_state(),
