@@ -54,7 +54,7 @@ NEWS: dict[str, Any] = {
 }
 DATASETS: dict[str, dict[str, Any]] = {
     "nemig": NEWS,
-    "nemig-cold": {**NEWS, "topk": [10, 50]},
+    "nemig-cold": {**NEWS, "topk": [10, 50], "exclude_history": True},  # else what was read fills the top of the list
     "ml-100k-xling": {},
     "movielens-small": {
         "text_template": "{title} ({year}). {genres}. {overview}",

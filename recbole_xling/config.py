@@ -48,7 +48,14 @@ def is_main_process(config: Config) -> bool:
 
 
 _POSITIVE = ("epochs", "train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH", "accumulation_steps")
-_NUMBERS = ("learning_rate", "weight_decay", "hidden_dropout_prob", "attn_dropout_prob", "id_dropout_prob")
+_NUMBERS = (
+    "learning_rate",
+    "weight_decay",
+    "hidden_dropout_prob",
+    "attn_dropout_prob",
+    "id_dropout_prob",
+    "cold_popularity",
+)
 _KINDS: tuple[tuple[str, type, str], ...] = (
     ("text_fields", list, "['title']"),
     ("encoder_options", dict, "{'dimension': 512}"),

@@ -64,6 +64,8 @@ class XLingCollector(Collector):
         self, scores_tensor: Tensor, interaction: Interaction, positive_u: Tensor, positive_i: Tensor
     ) -> None:
         """Collect one batch: scores ``(B, n_items)`` and the positives' row numbers and item ids."""
+        if self.config["exclude_history"]:
+            _exclude_history(scores_tensor, interaction, self.config)
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         if self.config["eval_type"] != EvaluatorType.RANKING:
             return
@@ -92,6 +94,13 @@ class XLingCollector(Collector):
         for name, value in {**self.data_struct._data_dict, **joined}.items():
             struct.set(name, value)
         return struct
+
+
+def _exclude_history(scores: Tensor, interaction: Interaction, config: Any) -> None:
+    """Take the items of each row's history out of the ranking, in place; RecBole does so for its general models."""
+    history = config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]
+    if history in interaction.columns and len(interaction) == len(scores):
+        scores.scatter_(1, interaction[history].to(scores.device), float("-inf"))
 
 
 def _gather(mine: dict[str, Tensor], n_rows: int) -> dict[str, Tensor]:

@@ -14,7 +14,13 @@ _LEAST_ROWS = 128  # fewer would read the table of a large catalogue too often
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, target: Tensor, position_weight: Tensor, dtype: torch.dtype
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        target: Tensor,
+        position_weight: Tensor,
+        dtype: torch.dtype,
     ) -> Tensor:
         rows = max(_LEAST_ROWS, _CHUNK_ELEMENTS // max(1, weight.shape[0]))
         table = weight.to(dtype)
@@ -27,7 +33,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             states = hidden[part].to(dtype)
             share = position_weight[part, None]  # (C, 1)
             logits = buffer[: len(states)]  # (C, V)
-            logits.copy_(states @ table.T) if dtype != buffer.dtype else torch.mm(states, table.T, out=logits)
+            torch.add(states @ table.T, bias, out=logits)
             picked = logits.gather(1, target[part, None])  # (C, 1)
             top = logits.amax(dim=1, keepdim=True)
             total = logits.sub_(top).exp_().sum(dim=1, keepdim=True)
@@ -41,13 +47,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:  # type: ignore[override]
         grad_hidden, grad_weight = ctx.saved_tensors
-        return grad_hidden * grad_output, grad_weight * grad_output, None, None, None
+        return grad_hidden * grad_output, grad_weight * grad_output, None, None, None, None
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, position_weight: Tensor) -> Tensor:
-    """Return ``sum(position_weight * cross_entropy(hidden @ weight.T, target))``, differentiable once.
+def linear_cross_entropy(
+    hidden: Tensor, weight: Tensor, target: Tensor, position_weight: Tensor, *, bias: Tensor | None = None
+) -> Tensor:
+    """Return ``sum(position_weight * cross_entropy(hidden @ weight.T + bias, target))``, differentiable once.
 
     The gradient is formed beside the loss, some rows at a time, so that neither the ``(N, V)`` logits nor their
     gradient exist as a whole. The idea is that of the fused linear cross entropy of Liger Kernel (Hsu et al. 2024,
@@ -59,9 +67,13 @@ def linear_cross_entropy(hidden: Tensor, weight: Tensor, target: Tensor, positio
         weight: ``(V, H)`` output vectors.
         target: ``(N,)`` index of the right row of ``weight``.
         position_weight: ``(N,)``; ``1 / N`` everywhere gives the mean.
+        bias: ``(V,)`` constant added to every position's logits, not trained; None for none.
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
     with torch.autocast(device_type=kind, enabled=False):
-        loss: Tensor = _LinearCrossEntropy.apply(hidden.float(), weight.float(), target, position_weight.float(), dtype)
+        offset = hidden.new_zeros(()) if bias is None else bias
+        loss: Tensor = _LinearCrossEntropy.apply(
+            hidden.float(), weight.float(), offset.float(), target, position_weight.float(), dtype
+        )
     return loss

@@ -15,14 +15,13 @@ def sampled_softmax(
     target: Tensor,
     negative_id: Tensor,
     position_weight: Tensor,
-    log_q_positive: Tensor | None = None,
-    log_q_negative: Tensor | None = None,
+    positive_offset: Tensor,
+    negative_offset: Tensor,
 ) -> Tensor:
     """Return the weighted softmax loss of each position over its target and the shared negatives.
 
-    A negative that is the position's own target is left out. With ``log_q`` (the logarithm of the rate at which
-    each item is drawn) the logits are corrected as ``s - log q``, which makes the loss an estimate of the full
-    softmax (Bengio & Senecal 2008; Yi et al., RecSys 2019).
+    A negative that is the position's own target is left out. With ``-log q`` in the offsets (``q`` the rate at which
+    an item is drawn) the loss estimates the full softmax (Bengio & Senecal 2008; Yi et al., RecSys 2019).
 
     Args:
         hidden: ``(N, H)`` user states.
@@ -31,14 +30,11 @@ def sampled_softmax(
         target: ``(N,)`` item ids of the targets.
         negative_id: ``(K,)`` item ids of the negatives.
         position_weight: ``(N,)``; ``1 / N`` everywhere gives the mean.
-        log_q_positive: ``(N,)`` or None for no correction.
-        log_q_negative: ``(K,)`` or None for no correction.
+        positive_offset: ``(N,)`` constants added to the targets' logits.
+        negative_offset: ``(K,)`` constants added to the negatives' logits.
     """
-    right = (hidden * positive).sum(dim=-1)  # (N,)
-    wrong = hidden @ negative.T  # (N, K)
-    if log_q_positive is not None and log_q_negative is not None:
-        right = right - log_q_positive
-        wrong = wrong - log_q_negative
+    right = (hidden * positive).sum(dim=-1) + positive_offset  # (N,)
+    wrong = hidden @ negative.T + negative_offset  # (N, K)
     wrong = wrong.masked_fill(negative_id == target[:, None], float("-inf"))
     logits = torch.cat([right[:, None], wrong], dim=1)  # (N, 1 + K)
     loss = F.cross_entropy(logits.float(), torch.zeros_like(target), reduction="none")  # (N,)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
@@ -17,11 +18,17 @@ from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.loss.sampled_softmax import sampled_softmax
+from recbole_xling.model.layers.adaptor import NoAdaptor
 from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig
 from recbole_xling.model.layers.transformer import ACTIVATIONS, SequenceEncoder, last_positions
 
 _LOSSES = ("CE", "sampled_softmax")
 _NEGATIVES = ("in_batch", "uniform")
+
+# Defaults of cold_popularity, chosen on news clicks and films. A trained adaptor makes matches of unseen items vary
+# about as widely as those of others, fixed vectors make them vary less, and so they need more to reach the top.
+_COLD_POPULARITY = 1.0
+_COLD_POPULARITY_TRAINED = 0.1
 
 
 class LLMSASRec(SequentialRecommender):
@@ -32,7 +39,9 @@ class LLMSASRec(SequentialRecommender):
 
     - an item's vector comes from :class:`ItemRepresentation`: ID, text, or a fusion of both;
     - one pass over a history trains all its positions (RecBole makes one row per position);
-    - the loss is the full cross entropy, computed without holding all logits, or a sampled softmax.
+    - the loss is the full cross entropy, computed without holding all logits, or a sampled softmax;
+    - where items carry text, a score is the match of user and item plus the logarithm of the item's popularity, so
+      that neither ID nor text must learn it (logit adjustment, Menon et al., ICLR 2021).
 
     Args:
         config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/LLMSASRec.yaml``.
@@ -69,12 +78,16 @@ class LLMSASRec(SequentialRecommender):
         )
         # Items without a training interaction are no negatives where they are known by their text: they would teach
         # the model that texts like theirs are never chosen.
-        known = counts > 0 if self.items.adaptor is not None else np.ones_like(counts, dtype=bool)
+        by_text = self.items.adaptor is not None
+        known = counts > 0 if by_text else np.ones_like(counts, dtype=bool)
         known[0] = False
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
-        frequency = torch.from_numpy(counts).float().clamp_min(1.0)
-        self.register_buffer("log_frequency", (frequency / frequency.sum()).log(), persistent=False)
+        fixed = isinstance(self.items.adaptor, NoAdaptor)
+        cold = config["cold_popularity"] or (_COLD_POPULARITY if fixed else _COLD_POPULARITY_TRAINED)
+        self.register_buffer("log_popularity", _log_popularity(counts, cold), persistent=False)
+        prior = self.log_popularity if by_text and config["popularity_prior"] else torch.zeros(len(counts))
+        self.register_buffer("prior", prior, persistent=False)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise as RecBole's SASRec does: normal weights, zero biases."""
@@ -98,7 +111,8 @@ class LLMSASRec(SequentialRecommender):
         if self.loss_type == "CE":
             table = self.items()  # (n_items, H)
             states = self.sequence_encoder(nn.functional.embedding(item_seq, table), trained)  # (N, H)
-            return linear_cross_entropy(states, table[self.candidates], self.candidate_place[target], weight)
+            place, prior = self.candidate_place[target], self.prior[self.candidates]
+            return linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
         return self._sampled_loss(item_seq, trained, target, weight)
 
     def _sampled_loss(self, item_seq: Tensor, trained: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -108,7 +122,9 @@ class LLMSASRec(SequentialRecommender):
         history, positive, wrong = place.split([item_seq.numel(), len(target), len(negative)])
         embedded = nn.functional.embedding(history.view_as(item_seq), vectors)  # (B, L, H)
         states = self.sequence_encoder(embedded, trained)  # (N, H)
-        corrected = self.logq_correction and self.negatives == "in_batch"  # uniform draws need none
+        offset = self.prior
+        if self.logq_correction and self.negatives == "in_batch":  # uniform draws need no correction
+            offset = offset - self.log_popularity
         return sampled_softmax(
             states,
             vectors[positive],
@@ -116,8 +132,8 @@ class LLMSASRec(SequentialRecommender):
             target=target,
             negative_id=negative,
             position_weight=weight,
-            log_q_positive=self.log_frequency[target] if corrected else None,
-            log_q_negative=self.log_frequency[negative] if corrected else None,
+            positive_offset=offset[target],
+            negative_offset=offset[negative],
         )
 
     def _draw_negatives(self, target: Tensor) -> Tensor:
@@ -149,16 +165,22 @@ class LLMSASRec(SequentialRecommender):
         table = self.items()
         state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
         item = interaction[self.ITEM_ID]
-        scores = (state * table[item]).sum(dim=-1)
+        scores = (state * table[item]).sum(dim=-1) + self.prior[item]
         return scores.masked_fill(item == 0, float("-inf"))
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
         table = self.items()
         state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
-        scores = state @ table.T
+        scores = torch.addmm(self.prior, state, table.T)
         scores[:, 0] = float("-inf")
         return scores
+
+
+def _log_popularity(train_counts: NDArray[np.int64], cold_popularity: float) -> Tensor:
+    """Return the logarithm of each item's count as a share of the largest one, ``(n_items,)``."""
+    popularity = np.where(train_counts > 0, train_counts / max(1, train_counts.max()), cold_popularity)
+    return torch.from_numpy(np.log(popularity)).float()
 
 
 def _check(config: Any) -> None:
@@ -166,6 +188,8 @@ def _check(config: Any) -> None:
     for key, options in choices:
         if config[key] not in options:
             raise ConfigError(unknown_name(key, str(config[key]), options))
+    if config["cold_popularity"] is not None and config["cold_popularity"] <= 0:
+        raise ConfigError(f"cold_popularity must be greater than 0, not {config['cold_popularity']}")
     if config["n_layers"] < 1:
         raise ConfigError(f"n_layers must be at least 1, not {config['n_layers']}")
     if config["hidden_size"] % config["n_heads"]:

@@ -60,6 +60,23 @@ def test_rows_name_users_and_targets_of_each_line(small_dataset, settings):
     np.testing.assert_allclose(trainer.evaluator.per_user["ndcg@10"], np.where(rank < 10, 1 / np.log2(rank + 2), 0))
 
 
+@pytest.mark.parametrize("model", ["LLMSASRec", "SASRec"])
+def test_items_of_the_history_are_left_out_of_the_ranking_on_demand(small_dataset, settings, model):
+    small_dataset()
+    changed = {"exclude_history": True, "eval_batch_size": 64, "topk": [1, 5, 10]}
+    parts = build(XLingConfig(model, "small", config_dict={**settings, **changed}))
+    trainer = build_trainer(parts.config, parts.model)
+    trainer.evaluate(parts.test_data, load_best_model=False)
+    rows = parts.test_data._dataset[np.arange(len(parts.test_data._dataset))]
+    scores = parts.model.eval().full_sort_predict(rows).detach().view(len(rows), -1).numpy()
+    for row, history in zip(scores, rows["item_id_list"].numpy(), strict=True):
+        row[0] = -np.inf
+        row[history] = -np.inf  # the target, too, where it was there before
+    target = np.take_along_axis(scores, rows["item_id"].numpy()[:, None], axis=1)
+    rank = (scores > target).sum(axis=1)
+    np.testing.assert_array_equal(trainer.evaluator.per_user["recall@5"], np.isfinite(target[:, 0]) & (rank < 5))
+
+
 def test_repeated_evaluation_starts_anew(small_dataset, settings):
     small_dataset()
     parts = build(XLingConfig("LLMSASRec", "small", config_dict=settings))

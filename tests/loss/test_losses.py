@@ -39,6 +39,18 @@ def test_linear_cross_entropy_equals_the_formula_and_torch_gradients(chunk):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_linear_cross_entropy_adds_a_constant_to_the_logits(chunk):
+    torch.manual_seed(0)
+    hidden, table = torch.randn(13, 8, requires_grad=True), torch.randn(31, 8, requires_grad=True)
+    bias, target, weight = torch.randn(31), torch.randint(31, (13,)), torch.rand(13)
+    loss = linear_cross_entropy(hidden, table, target, weight, bias=bias)
+    plain = torch.nn.functional.cross_entropy(hidden @ table.T + bias, target, reduction="none")
+    want = (plain * weight).sum()
+    torch.testing.assert_close(loss, want)
+    for a, b in zip(*(torch.autograd.grad(value, [hidden, table]) for value in (loss, want)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
 def test_linear_cross_entropy_under_autocast_is_close(chunk):
     torch.manual_seed(0)
     hidden, table = torch.randn(50, 8, requires_grad=True), torch.randn(31, 8, requires_grad=True)
@@ -71,8 +83,8 @@ def test_sampled_softmax_equals_the_formula():
         target=target,
         negative_id=negative_id,
         position_weight=weight,
-        log_q_positive=log_q[target],
-        log_q_negative=log_q[negative_id],
+        positive_offset=-log_q[target],
+        negative_offset=-log_q[negative_id],
     )
     total = 0.0
     for i in range(5):
@@ -98,7 +110,7 @@ def test_log_q_makes_the_sampled_loss_approach_the_full_softmax():
     def sampled(corrected: bool) -> float:
         # every position sees its target once among its draws, as in a batch
         drawn = torch.multinomial(rate, 20000, replacement=True)
-        log_q = (rate * len(drawn)).log() if corrected else None
+        log_q = (rate * len(drawn)).log() if corrected else torch.zeros(n_items)
         return sampled_softmax(
             hidden,
             table[target],
@@ -106,8 +118,8 @@ def test_log_q_makes_the_sampled_loss_approach_the_full_softmax():
             target=target,
             negative_id=drawn,
             position_weight=weight,
-            log_q_positive=torch.zeros(200) if corrected else None,
-            log_q_negative=log_q[drawn] if corrected else None,
+            positive_offset=torch.zeros(200),
+            negative_offset=-log_q[drawn],
         ).item()
 
     assert sampled(True) == pytest.approx(full, rel=0.02)

@@ -31,6 +31,7 @@ class TestContract(contract.ModelContract):
             name: {"item_representation": name}
             for name in ("none", "text_only", "add", "concat", "gate", "init", "delta")
         },
+        "linear": {"item_representation": "gate", "adaptor": "linear", "text_whitening": True},
         "mlp": {"item_representation": "text_only", "adaptor": "mlp"},
         "moe": {"item_representation": "add", "adaptor": "moe", "n_experts": 3, "item_language_embedding": True},
         "sampled in batch": {**SAMPLED, "negatives": "in_batch"},
@@ -131,6 +132,42 @@ def test_items_without_training_are_no_negatives_where_they_are_known_by_text(ma
         np.testing.assert_array_equal(parts.model.candidate_place[parts.model.candidates], np.arange(len(want)))
 
 
+@pytest.mark.parametrize("representation", ["add", "delta"])
+def test_a_shift_of_the_text_starts_at_zero(make, representation):
+    items = make(item_representation=representation).model.items.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(items(), items.adaptor(items.text_vectors))
+
+
+def test_pca_keeps_the_text_as_it_is_and_trains_nothing_of_it(make):
+    parts = make(item_representation="text_only", adaptor="pca")
+    vectors = parts.train_data._dataset.catalogue.vectors
+    want = principal_components(vectors, 16, std=0.02)
+    np.testing.assert_array_equal(parts.model.items().detach().numpy(), want)
+    assert not list(parts.model.items.parameters())
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "sampled_softmax"])
+def test_scores_are_the_match_plus_the_popularity_of_the_item(make, loss_type):
+    """Same weights with and without it: the scores differ by the logarithm of the share of the largest count."""
+    with_prior, without = (
+        make(item_representation="add", loss_type=loss_type, popularity_prior=on, cold_popularity=3.0)
+        for on in (True, False)
+    )
+    without.model.load_state_dict(with_prior.model.state_dict())
+    rows = with_prior.test_data._dataset[np.arange(5)]
+    with torch.no_grad():
+        scores = [parts.model.eval().full_sort_predict(rows)[:, 1:] for parts in (with_prior, without)]
+    counts = with_prior.train_data._dataset.train_item_counts[1:]
+    want = np.log(np.where(counts > 0, counts / counts.max(), 3.0))
+    np.testing.assert_allclose((scores[0] - scores[1]).numpy(), np.tile(want, (5, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("representation", ["none", "init"])
+def test_plain_sasrec_scores_have_no_popularity_part(make, representation):
+    assert not make(item_representation=representation, popularity_prior=True).model.prior.any()
+
+
 def test_delta_stays_within_its_bound(make):
     items = make(item_representation="delta", delta_max_norm=0.3).model.items.eval()
     with torch.no_grad():
@@ -187,6 +224,7 @@ def test_whitening_decorrelates_and_leaves_empty_rows():
         ("n_heads", 3, "hidden_size"),
         ("n_layers", 0, "n_layers"),
         ("hidden_act", "gleu", "gelu"),
+        ("cold_popularity", 0, "cold_popularity"),
     ],
 )
 def test_wrong_settings_name_the_right_ones(make, key, value, named):

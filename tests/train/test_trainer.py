@@ -158,7 +158,7 @@ def test_gradients_are_unscaled_before_they_are_clipped(trainer):
 
 
 def test_learning_rates_by_prefix(trainer):
-    made, _ = trainer(item_representation="add", learning_rates={"items": 0.1, "items.adaptor": 0.2})
+    made, _ = trainer(item_representation="add", adaptor="linear", learning_rates={"items": 0.1, "items.adaptor": 0.2})
     by_rate = {group["lr"]: {id(p) for p in group["params"]} for group in made.optimizer.param_groups}
     names = {id(p): name for name, p in made.model.named_parameters()}
     assert {names[p] for p in by_rate[0.2]} == {"items.adaptor.weight", "items.adaptor.bias"}

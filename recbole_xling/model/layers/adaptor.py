@@ -52,7 +52,18 @@ class MoEAdaptor(nn.Module):
         return torch.einsum("ne,neh->nh", share, mapped)
 
 
-ADAPTORS: dict[str, type[LinearAdaptor] | type[MLPAdaptor] | type[MoEAdaptor]] = {
+class NoAdaptor(nn.Identity):
+    """``pca``: nothing to train, the vectors are projected on their principal axes ahead.
+
+    What is alike in its text stays alike whatever the clicks say, so an item without clicks lies among those like it.
+    """
+
+    def __init__(self, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> None:
+        super().__init__()
+
+
+ADAPTORS: dict[str, type[NoAdaptor] | type[LinearAdaptor] | type[MLPAdaptor] | type[MoEAdaptor]] = {
+    "pca": NoAdaptor,
     "linear": LinearAdaptor,
     "mlp": MLPAdaptor,
     "moe": MoEAdaptor,
@@ -60,7 +71,7 @@ ADAPTORS: dict[str, type[LinearAdaptor] | type[MLPAdaptor] | type[MoEAdaptor]] =
 
 
 def build_adaptor(name: str, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> nn.Module:
-    """Build the adaptor called ``name`` (``linear``, ``mlp`` or ``moe``).
+    """Build the adaptor called ``name`` (``pca``, ``linear``, ``mlp`` or ``moe``).
 
     Raises:
         ConfigError: there is no adaptor of that name.

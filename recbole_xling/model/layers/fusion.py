@@ -12,10 +12,14 @@ class Fusion(nn.Module):
     """Joins the two parts of an item's vector.
 
     ``uses_id`` and ``uses_text`` tell which parts the fusion needs; a part it does not need is passed as None.
+    ``id_shifts_text`` says that the ID part is what clicks add to the text: it starts at zero. ``adaptor`` is the one
+    that suits the fusion: fixed vectors where the ID part can learn freely, else a trained one.
     """
 
     uses_id = True
     uses_text = True
+    id_shifts_text = False
+    adaptor = "pca"
 
     def __init__(self, hidden_size: int, *, delta_max_norm: float) -> None:
         super().__init__()
@@ -39,6 +43,7 @@ class TextOnly(Fusion):
     """``text_only``: the adapted text vector alone, which scores items never trained on as well."""
 
     uses_id = False
+    adaptor = "linear"
 
     def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor) -> Tensor:
         """Return the text part."""
@@ -46,7 +51,9 @@ class TextOnly(Fusion):
 
 
 class Add(Fusion):
-    """``add``: the sum of both."""
+    """``add``: the text vector plus a trainable shift."""
+
+    id_shifts_text = True
 
     def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor) -> Tensor:
         """Return ``text + id``."""
@@ -85,6 +92,9 @@ class Delta(Fusion):
     A bounded shift lets an item learn from its clicks and keeps it near its text, so that items without clicks are
     ranked among the others (Let It Go, Pembek et al., RecSys 2025).
     """
+
+    id_shifts_text = True
+    adaptor = "linear"
 
     def __init__(self, hidden_size: int, *, delta_max_norm: float) -> None:
         super().__init__(hidden_size, delta_max_norm=delta_max_norm)

@@ -22,7 +22,7 @@ class RepresentationConfig:
 
     item_representation: str
     hidden_size: int
-    adaptor: str
+    adaptor: str | None
     n_experts: int
     adaptor_dropout_prob: float
     text_whitening: bool
@@ -67,16 +67,17 @@ class ItemRepresentation(nn.Module):
         self.adaptor: nn.Module | None = None
         if fusion.uses_id:
             self.item_embedding = nn.Embedding(n_items, size, padding_idx=0)
-            nn.init.normal_(self.item_embedding.weight, std=config.initializer_range)
+            nn.init.normal_(self.item_embedding.weight, std=0 if fusion.id_shifts_text else config.initializer_range)
             self.register_buffer("trained", torch.from_numpy(train_counts > 0)[:, None].float(), persistent=False)
         if config.item_representation == "init":
-            start = principal_components(text_vectors(), size, config.initializer_range)
+            start = _principal_components(text_vectors(), config)
             self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
         if fusion.uses_text:
-            vectors = _prepare(text_vectors(), config.text_whitening)
+            adaptor = config.adaptor or fusion.adaptor
+            vectors = _prepare(text_vectors(), adaptor, config)
             self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
             self.adaptor = build_adaptor(
-                config.adaptor,
+                adaptor,
                 vectors.shape[1],
                 size,
                 dropout=config.adaptor_dropout_prob,
@@ -111,9 +112,16 @@ class ItemRepresentation(nn.Module):
         return keep
 
 
-def _prepare(vectors: NDArray[np.float32], whitening: bool) -> NDArray[np.float32]:
+def _principal_components(vectors: NDArray[np.float32], config: RepresentationConfig) -> NDArray[np.float32]:
+    """Project on the principal axes, as large as ID embeddings are when training starts."""
+    return principal_components(vectors, config.hidden_size, config.initializer_range, white=config.text_whitening)
+
+
+def _prepare(vectors: NDArray[np.float32], adaptor: str, config: RepresentationConfig) -> NDArray[np.float32]:
     """Whiten if asked, and bring rows to mean squared norm 1, so that learning does not depend on the encoder."""
-    if whitening:
+    if adaptor == "pca":
+        return _principal_components(vectors, config)
+    if config.text_whitening:
         return whiten(vectors)
     filled = np.any(vectors != 0, axis=1)
     norm = float(np.sqrt(np.mean(np.sum(np.square(vectors[filled]), axis=1)))) if filled.any() else 1.0

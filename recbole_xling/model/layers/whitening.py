@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 
+_FLOOR = 0.1  # share of the root mean square deviation below which a direction counts as noise
+
 
 def _principal(rows: FloatArray, n_components: int) -> tuple[FloatArray, FloatArray]:
     """Return the centred rows in the basis of their principal axes, and the standard deviation along each."""
@@ -17,7 +19,13 @@ def _principal(rows: FloatArray, n_components: int) -> tuple[FloatArray, FloatAr
     return (centred @ axes[:, keep]).astype(np.float32), deviation.astype(np.float32)
 
 
-def whiten(vectors: FloatArray, *, floor: float = 0.1) -> FloatArray:
+def _spread(rotated: FloatArray, deviation: FloatArray, floor: float) -> FloatArray:
+    """Bring all axes to like variance; those that are next to nothing are raised no further than the floor allows."""
+    smallest = floor * float(np.sqrt(np.mean(np.square(deviation)))) + 1e-12
+    return rotated / np.maximum(deviation, np.float32(smallest))
+
+
+def whiten(vectors: FloatArray, *, floor: float = _FLOOR) -> FloatArray:
     """Decorrelate text vectors and bring their directions to like variance, mean squared norm 1 per row.
 
     Raw language-model vectors crowd in a narrow cone; whitening spreads them (WhitenRec, Zhang et al. 2024).
@@ -31,14 +39,15 @@ def whiten(vectors: FloatArray, *, floor: float = 0.1) -> FloatArray:
     filled = np.any(vectors != 0, axis=1)
     result = np.zeros_like(vectors)
     rotated, deviation = _principal(vectors[filled], vectors.shape[1])
-    smallest = floor * float(np.sqrt(np.mean(np.square(deviation)))) + 1e-12
-    rotated /= np.maximum(deviation, smallest)
+    rotated = _spread(rotated, deviation, floor)
     result[filled] = rotated / np.sqrt(np.mean(np.sum(np.square(rotated), axis=1)))
     return result
 
 
-def principal_components(vectors: FloatArray, n_components: int, std: float) -> FloatArray:
+def principal_components(vectors: FloatArray, n_components: int, std: float, *, white: bool = False) -> FloatArray:
     """Project text vectors on their first principal axes, scaled to standard deviation ``std`` over all entries.
+
+    With ``white`` all axes get like variance first.
 
     Where the vectors span fewer than ``n_components`` directions the rest is zero. Rows without text stay zero.
 
@@ -47,7 +56,9 @@ def principal_components(vectors: FloatArray, n_components: int, std: float) -> 
     """
     filled = np.any(vectors != 0, axis=1)
     result = np.zeros((len(vectors), n_components), dtype=np.float32)
-    rotated, _ = _principal(vectors[filled], n_components)
+    rotated, deviation = _principal(vectors[filled], n_components)
+    if white:
+        rotated = _spread(rotated, deviation, _FLOOR)
     scale = std / (float(rotated.std()) + 1e-12)
     result[filled, : rotated.shape[1]] = rotated * scale
     return result
