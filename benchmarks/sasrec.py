@@ -38,7 +38,7 @@ OURS_SETTINGS: dict[str, Any] = {
     "show_progress": False,
     "embedding_cache_dir": str(DATA / "embeddings"),
 }
-OURS = {"LLMSASRec none": "none", "LLMSASRec gate": "gate"}
+OURS = {f"LLMSASRec {name}": name for name in ("none", "add", "gate")}
 
 SAME = (
     "train_batch_size",

@@ -40,7 +40,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     """Read a checkpoint without running anything that may stand in it.
 
     Raises:
-        CheckpointError: the file is missing, damaged or no checkpoint.
+        CheckpointError: the file is missing, damaged, no checkpoint, or one of another version's format.
     """
     if not path.is_file():
         raise CheckpointError(f"there is no checkpoint '{path}'")
@@ -50,13 +50,15 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise CheckpointError(f"checkpoint '{path}' is damaged or was not written by recbole-xling: {error}") from error
     if not isinstance(state, dict) or "state_dict" not in state:
         raise CheckpointError(f"'{path}' is no checkpoint: it has no 'state_dict'")
+    if state.get("format", _FORMAT) != _FORMAT:
+        raise CheckpointError(f"checkpoint '{path}' has format {state['format']}, this version reads {_FORMAT}")
     return state
 
 
 def is_ours(path: Path) -> bool:
     """Whether a file is a checkpoint of recbole-xling (and not of RecBole itself)."""
     try:
-        return "format" in load_checkpoint(path)
+        return "format" in load_checkpoint(path, "meta")  # the weights themselves are not read
     except CheckpointError:
         return False
 

@@ -1,16 +1,18 @@
-"""Other processes, and tiny transformers with random weights, made on the spot."""
+"""Other processes, a counting encoder with a cache, and tiny transformers with random weights, made on the spot."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import recbole_xling.errors
+from recbole_xling.encode import EmbeddingCache, Identity, Vectors, create_encoder
 
 # The package's own __init__ loads RecBole, which encoders do without: a bare parent package saves those seconds.
 _BARE_PACKAGE = """
@@ -37,6 +39,56 @@ def start_python() -> Callable[..., subprocess.Popen[str]]:
         )
 
     return start
+
+
+class CountingEncoder:
+    """The hashing encoder, with a record of what it was asked for and a hand on what it returns."""
+
+    languages = None
+
+    def __init__(self, dimension: int = 16) -> None:
+        self._inner = create_encoder("hashing", dimension=dimension)
+        self.asked: list[str] = []
+        self.spoil: dict[str, float] = {}
+
+    @property
+    def identity(self) -> Identity:
+        return self._inner.identity
+
+    @property
+    def dimension(self) -> int:
+        return self._inner.dimension
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        self.asked += texts
+        vectors = self._inner.encode(texts)
+        for row, text in enumerate(texts):
+            vectors[row, 0] = self.spoil.get(text, vectors[row, 0])
+        return vectors
+
+
+@pytest.fixture
+def counting_encoder() -> type[CountingEncoder]:
+    """The class of the encoder that counts."""
+    return CountingEncoder
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EmbeddingCache:
+    """An empty cache."""
+    return EmbeddingCache(tmp_path / "cache")
+
+
+@pytest.fixture
+def check_vectors(cache: EmbeddingCache) -> Callable[..., None]:
+    """A function that asks a fresh encoder for texts: right vectors, and only ``newly_encoded`` are encoded."""
+
+    def check(texts: list[str], newly_encoded: Sequence[str]) -> None:
+        encoder = CountingEncoder()
+        np.testing.assert_array_equal(cache.vectors(encoder, texts), CountingEncoder().encode(texts))
+        assert sorted(encoder.asked) == sorted(newly_encoded)
+
+    return check
 
 
 _WORDS = ["the", "a", "film", "about", "shark", "beach", "matrix", "love", "star", "war", "query", "title"]

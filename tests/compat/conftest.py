@@ -1,0 +1,33 @@
+"""RecBole's Config for any model, and the way of a value through a file."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from recbole.config import Config
+
+
+@pytest.fixture
+def config(monkeypatch, tmp_path):
+    """A function that makes RecBole's Config for a model and a data set below tmp_path."""
+    monkeypatch.setattr(sys, "argv", ["test"])
+    monkeypatch.chdir(tmp_path)
+
+    def make(model: str = "BPR", dataset: str = "toy", config_class: type = Config, **settings: object) -> Config:
+        settings = {"data_path": str(tmp_path), "load_col": None, "state": "ERROR"} | settings
+        return config_class(model=model, dataset=dataset, config_dict=settings)
+
+    return make
+
+
+@pytest.fixture
+def through_file(tmp_path):
+    """A function that saves and loads a value as RecBole does, by plain torch.load."""
+
+    def save_and_load(value: object) -> object:
+        torch.save(value, tmp_path / "file.pth")
+        return torch.load(tmp_path / "file.pth")
+
+    return save_and_load
