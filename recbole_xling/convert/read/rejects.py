@@ -1,0 +1,86 @@
+"""Rows that cannot be used: kept in a file with the reason, counted, and limited."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+from recbole_xling.errors import ConfigError, DataError
+
+_LONGEST_ROW = 2000  # characters of a bad row that are kept
+
+
+class Rejects:
+    """Takes the bad rows of a conversion; a context manager that owns the file it writes.
+
+    One JSON object per line: ``{"file", "line", "reason", "row"}``. Without a bad row there is no file.
+
+    Args:
+        path: where bad rows are written.
+        strict: fail at the first bad row.
+        max_bad: largest share of bad rows among all rows read that :meth:`check` accepts, from 0 to 1.
+
+    Attributes:
+        reasons: number of bad rows by reason.
+        seen: number of rows read, bad ones included.
+    """
+
+    def __init__(self, path: Path, *, strict: bool = False, max_bad: float = 0.01) -> None:
+        if not 0 <= max_bad <= 1:
+            raise ConfigError(f"max_bad is a share between 0 and 1, not {max_bad}")
+        self.path = path
+        self.strict = strict
+        self.max_bad = max_bad
+        self.reasons: Counter[str] = Counter()
+        self.seen = 0
+        self._file: TextIO | None = None
+
+    def add(self, file: Path | str, line: int, reason: str, row: str) -> None:
+        """Take one bad row.
+
+        Args:
+            file: the file it stands in.
+            line: number of its first line, from 1.
+            reason: what is wrong, in words that are the same for all rows with this fault.
+            row: the row as it stands there.
+
+        Raises:
+            DataError: ``strict`` is set.
+        """
+        if self.strict:
+            raise DataError(f"{file}:{line}: {reason}: {row[:200]!r}; mend the file, or convert without --strict")
+        if self._file is None:
+            self._file = open(self.path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
+        self.reasons[reason] += 1
+        record = {"file": str(file), "line": line, "reason": reason, "row": row[:_LONGEST_ROW]}
+        self._file.write(json.dumps(record) + "\n")  # ASCII: a bad row may hold anything
+
+    @property
+    def count(self) -> int:
+        """Number of bad rows."""
+        return self.reasons.total()
+
+    def check(self) -> None:
+        """Fail where too many rows were bad.
+
+        Raises:
+            DataError: their share is larger than ``max_bad``; the message counts the reasons.
+        """
+        if self.count > self.max_bad * self.seen:
+            reasons = "; ".join(f"{reason}: {n}" for reason, n in self.reasons.most_common(5))
+            raise DataError(
+                f"{self.count} of {self.seen} rows are bad, more than --max-bad {self.max_bad:g} allows ({reasons}); "
+                f"they are listed in {self.path}"
+            )
+
+    def __enter__(self) -> Rejects:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
