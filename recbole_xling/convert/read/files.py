@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO, cast
 
 from tqdm import tqdm
 
@@ -58,12 +58,12 @@ def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:
 
 
 @contextmanager
-def _decompressed(raw: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
+def _decompressed(raw: BinaryIO, path: Path) -> Iterator[BinaryIO]:
     start = raw.read(4)
     raw.seek(0)
     if start.startswith(_GZIP):
         with gzip.open(raw) as file:
-            yield file
+            yield cast("BinaryIO", file)
     elif start == _ZSTD:
         with _zstd().open(raw) as file:
             yield file
@@ -73,7 +73,7 @@ def _decompressed(raw: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
             if len(names) != 1:
                 raise DataError(f"{path} holds {len(names)} files, not one: unpack it and name the folder")
             with archive.open(names[0]) as file:
-                yield file
+                yield cast("BinaryIO", file)
     else:
         yield raw
 

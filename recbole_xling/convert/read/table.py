@@ -82,7 +82,7 @@ class Table:
         columns: Mapping[str, Column],
         rejects: Rejects,
         *,
-        layout: Layout = Layout(),  # noqa: B008
+        layout: Layout = Layout(),
         show_progress: bool = False,
     ) -> None:
         self.path = path

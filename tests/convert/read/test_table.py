@@ -7,7 +7,6 @@ import gzip
 import io
 import json
 import zipfile
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -24,6 +23,7 @@ COLUMNS = {
     "rating": Column("rating", "number"),
     "note": Column("note", required=False),
 }
+PLAIN = Layout()
 HEADER = "userId,rating,note\n"
 
 
@@ -37,7 +37,7 @@ def rejects(tmp_path):
 def read(tmp_path, rejects):
     """A function that reads bytes as a table: all rows, and the rejects."""
 
-    def read_bytes(data: bytes, layout: Layout = Layout(), columns=COLUMNS) -> list[tuple]:
+    def read_bytes(data: bytes, layout: Layout = PLAIN, columns=COLUMNS) -> list[tuple]:
         path = tmp_path / "raw.csv"
         path.write_bytes(data)
         frames = list(Table(path, columns, rejects, layout=layout))
@@ -184,7 +184,7 @@ def test_too_many_bad_rows_are_an_error_that_counts_the_reasons(read, rejects):
     rejects.max_bad = 0.02
     rejects.check()
     rejects.max_bad = 0.0199
-    with pytest.raises(DataError, match="2 of 100 rows.*no number in column 'rating': 1"):
+    with pytest.raises(DataError, match=r"2 of 100 rows.*no number in column 'rating': 1"):
         rejects.check()
 
 
