@@ -25,6 +25,10 @@ class EncoderError(XlingError, RuntimeError):
     """A text encoder cannot be built or returned something unusable."""
 
 
+class TranslationError(XlingError, RuntimeError):
+    """A translator cannot be built, does not know a language, or returned something unusable."""
+
+
 class CheckpointError(XlingError, RuntimeError):
     """A checkpoint or run folder is missing, damaged or belongs to another model."""
 

@@ -1,7 +1,8 @@
-"""Where the data files that ship with the package lie."""
+"""Where the data files that ship with the package lie, and where caches do."""
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -29,3 +30,9 @@ def package_folder(name: str) -> Path:
     if not folder.is_dir():
         raise DataError(f"the folder {folder} is missing: install recbole-xling again")
     return folder
+
+
+def user_cache_folder(name: str) -> Path:
+    """Return the folder ``recbole-xling/<name>`` of the user's cache folder; it need not exist yet."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "recbole-xling" / name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,18 +14,14 @@ from numpy.typing import NDArray
 from recbole_xling.encode.base import Encoder, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.errors import DataError
+from recbole_xling.resources import user_cache_folder
 from recbole_xling.text.store import ItemTextStore, find_item_text
 from recbole_xling.text.template import TextTemplate
+from recbole_xling.text.view import TextView
 
 logger = logging.getLogger(__name__)
 
 UNKNOWN_LANGUAGE = "und"  # BCP 47: undetermined
-
-
-def default_cache_dir() -> Path:
-    """Return where vectors are kept if the configuration names no place: the user's cache folder."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "recbole-xling" / "embeddings"
 
 
 class ItemCatalogue:
@@ -81,12 +76,28 @@ class ItemCatalogue:
         index = {name: position + 1 for position, name in enumerate(names)}
         return np.array([index.get(language, 0) for language in self.languages], dtype=np.int64)
 
-    @cached_property
+    @property
     def texts(self) -> list[str]:
-        """The rendered display text of each item, empty where it has none."""
-        template = TextTemplate(self.config["text_template"])
-        displayed = [self.store.display(token) for token in self.tokens]
-        return ["" if text is None else template.render(text.fields) for text in displayed]
+        """The text of each item that ``text_view`` chooses, rendered, empty where it has none.
+
+        Raises:
+            DataError: ``text_view`` is ``pivot:<x>`` and items have no text in x.
+        """
+        return self._viewed[0]
+
+    @cached_property
+    def _viewed(self) -> tuple[list[str], set[str]]:
+        """The rendered text of each item, and the languages they are in."""
+        view, template = TextView(self.config["text_view"]), TextTemplate(self.config["text_template"])
+        rendered = [view.render(self.store, token, template) for token in self.tokens]
+        viewed = [text for text in rendered if text is not None]
+        if len(viewed) < len(rendered):
+            raise DataError(
+                f"text_view {self.config['text_view']}: {len(rendered) - len(viewed)} of {len(rendered) - 1} items "
+                f"have no text in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
+                f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'"
+            )
+        return [text for text, _ in viewed], {language for text, language in viewed if text}
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
@@ -106,7 +117,7 @@ class ItemCatalogue:
         if missing:
             logger.warning("%d of %d items have no text and get a zero vector", missing, len(texts) - 1)
         encoder = self.encoder()
-        cache = EmbeddingCache(self.config["embedding_cache_dir"] or default_cache_dir())
+        cache = EmbeddingCache(self.config["embedding_cache_dir"] or user_cache_folder("embeddings"))
         wanted = [texts[index] for index in np.flatnonzero(has_text)]
         encoded = cache.vectors(encoder, wanted, show_progress=bool(self.config["show_progress"]))
         vectors = np.zeros((len(texts), encoded.shape[1]), dtype=np.float32)
@@ -124,7 +135,7 @@ class ItemCatalogue:
         )
         known = encoder.languages
         if known is not None:
-            strange = {lang for lang in self.languages if lang.split("-")[0] not in known} - {UNKNOWN_LANGUAGE}
+            strange = {lang for lang in self._viewed[1] if lang.split("-")[0] not in known} - {UNKNOWN_LANGUAGE}
             if strange:
                 logger.warning(
                     "encoder '%s' does not know %s; texts in %s may get poor vectors",
@@ -133,6 +144,15 @@ class ItemCatalogue:
                     "it" if len(strange) == 1 else "them",
                 )
         return encoder
+
+
+def catalogue_of(dataset: Any) -> ItemCatalogue:
+    """Return the catalogue of a data set's items in the order of its item ids; RecBole's own data sets have none."""
+    if hasattr(type(dataset), "catalogue"):
+        catalogue: ItemCatalogue = dataset.catalogue
+        return catalogue
+    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    return ItemCatalogue(dataset.config, tokens, Path(dataset.dataset_path), dataset.dataset_name)
 
 
 def dataset_catalogue(config: Any) -> ItemCatalogue:

@@ -39,6 +39,11 @@ def is_language(tag: str) -> bool:
     return _LANGUAGE.fullmatch(tag) is not None
 
 
+def covers(language: str, tag: str) -> bool:
+    """Tell whether ``tag`` is ``language`` or a variant of it, as ``en-GB`` is of ``en`` (RFC 4647, section 3.3.1)."""
+    return f"{tag.lower()}-".startswith(f"{language.lower()}-")
+
+
 def check_text(text: ItemText) -> None:
     """Check one record.
 

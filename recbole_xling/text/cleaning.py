@@ -1,0 +1,191 @@
+"""Cleaning of item texts: product titles, headlines, descriptions."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+
+from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.text.markup import strip_html, strip_junk
+
+DEFAULT_MAX_LENGTH = 1000
+LENGTH = "length"
+# Each pass but the last undoes one more layer of escaping or encoding; real texts need one or two.
+_MAX_PASSES = 50
+_CUT_WITHIN_WORD = 0.5
+
+# what compatibility would turn into another text: 8½ into 81⁄2, Nike™ into NikeTM, 1º into 1o, ① into 1
+_KEPT_KINDS = frozenset(("<fraction>", "<super>", "<sub>", "<circle>"))
+# the ordinary spelling of their languages: letters which compatibility would split, punctuation of Chinese and Japanese
+_KEPT_CHARACTERS = frozenset("ևำຳໜໝ！（），：；？～")
+_HANGUL_PART = re.compile("[\u1100-\u11ff]")
+
+_CONTROL = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
+)
+# Arabic, Syriac, N'Ko, India's scripts, Myanmar, Khmer, Mongolian: joiners spell words there
+_JOINING = "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u18af\ufb50-\ufdff\ufe70-\ufefc"
+_EMOJI = "\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
+_STRAY_JOINER = re.compile(f"(?<![{_JOINING}])\u200c|(?<![{_JOINING}{_EMOJI}])\u200d")
+
+# Compared in lower case without brackets, quotation marks and full stops around them. What may well be a title
+# ("Unknown", "Untitled", "NA") is not here.
+PLACEHOLDERS = frozenset(
+    """
+    n/a|n.a|#n/a|none|null|nan|undefined|tbd|tba|-|--|---|–|—|_
+    not available|not applicable|not applicable (na|no title|no title available|title not available
+    no overview found|no overview|no overview available|no plot|no plot available|plot unknown|add a plot
+    we don't have an overview translated in english. help us expand our database by adding one
+    no description|no description found|no description available|no description provided|description not available
+    no abstract|no abstract available|abstract not available|no summary|no summary available|no synopsis available
+    k.a|keine angabe|keine angaben|keine beschreibung|keine beschreibung vorhanden|keine beschreibung verfügbar
+    sans description|pas de description|aucune description|aucun résumé|sin descripción|sin sinopsis|sin título
+    nessuna descrizione|nessuna trama|sem descrição|sem sinopse|geen beschrijving|ingen beskrivelse|brak opisu
+    нет описания|описание отсутствует|açıklama yok|لا يوجد وصف|暂无|暂无简介|暂无描述|なし|説明なし|설명 없음
+    """.strip()
+    .replace("\n", "|")
+    .replace("    ", "")
+    .casefold()
+    .split("|")
+)
+_LONGEST_PLACEHOLDER = 4 + max(map(len, PLACEHOLDERS))
+_AROUND = " .\"'“”„«»()[]<>"
+
+
+def repair_encoding(text: str) -> str:
+    """Undo UTF-8 that was read in another encoding (``CafÃ©``), by ftfy (R. Speer, https://ftfy.readthedocs.io)."""
+    if text.isascii():
+        return text
+    import ftfy
+
+    return ftfy.fix_encoding(text)
+
+
+def normalise_unicode(text: str) -> str:
+    """Return NFKC, save for characters of which the compatibility form says something else.
+
+    As in NFKC: full-width letters and digits, half-width kana, Arabic presentation forms, ligatures, styled letters,
+    Roman numerals, ``…`` as three dots, squared units (``㎏``), all kinds of space. Kept: fractions (``8½``),
+    superscripts and subscripts (``™``, ``²``, ``º``), circled characters, spacing accents (``´``), single Hangul
+    letters (``ㅋㅋ``), letters of Thai, Lao and Armenian that NFKC would split, and the full-width punctuation of
+    Chinese and Japanese.
+    """
+    if unicodedata.is_normalized("NFKC", text):
+        return text
+    return unicodedata.normalize("NFC", "".join(map(_compatible, text)))
+
+
+@lru_cache(maxsize=1 << 16)
+def _compatible(character: str) -> str:
+    folded = unicodedata.normalize("NFKC", character)
+    kind = unicodedata.decomposition(character).partition(" ")[0]
+    loses = kind in _KEPT_KINDS or character in _KEPT_CHARACTERS
+    splits = (folded.startswith(" ") and len(folded) > 1) or _HANGUL_PART.search(folded)
+    return character if loses or (splits and kind.startswith("<")) else folded
+
+
+def strip_controls(text: str) -> str:
+    """Remove NUL, control characters, half surrogates, zero-width characters, bidi marks and tag characters.
+
+    White space stays, and so do zero-width (non-)joiners behind a letter of a script that spells with them (Persian,
+    Hindi, Malayalam, ...) and the joiners of emoji.
+    """
+    return text if text.isprintable() else _STRAY_JOINER.sub("", _CONTROL.sub("", text))
+
+
+def strip_spaces(text: str) -> str:
+    """Turn every run of white space, line breaks included, into one space; none at either end."""
+    return " ".join(text.split())
+
+
+def drop_placeholder(text: str) -> str:
+    """Return ``""`` for a text that only says that there is none (:data:`PLACEHOLDERS`)."""
+    if len(text) > _LONGEST_PLACEHOLDER:
+        return text
+    return "" if text.casefold().strip(_AROUND) in PLACEHOLDERS else text
+
+
+def cut(text: str, max_length: int) -> str:
+    """Return at most ``max_length`` characters, up to the end of a word.
+
+    Where the last word is so long that more than half would go (or the script has no spaces) the cut is between two
+    graphemes as users see them (Unicode Standard Annex 29), never inside one.
+    """
+    if len(text) <= max_length:
+        return text
+    space = text.rfind(" ", 0, max_length + 1)
+    if space >= max_length * _CUT_WITHIN_WORD:
+        return text[:space].rstrip()
+    import regex
+
+    end = 0
+    for grapheme in regex.finditer(r"\X", text):
+        if grapheme.end() > max_length:
+            break
+        end = grapheme.end()
+    return text[:end].rstrip()
+
+
+STEPS: dict[str, Callable[[str], str]] = {
+    "html": strip_html,
+    "mojibake": repair_encoding,
+    "unicode": normalise_unicode,
+    "control": strip_controls,
+    "junk": strip_junk,
+    "whitespace": strip_spaces,
+    "placeholder": drop_placeholder,
+}
+"""What a step does, by name, in the order in which the steps are taken: each needs what those before it leave."""
+
+DEFAULT_STEPS = tuple(STEPS)
+
+
+class TextCleaner:
+    """Cleans one text at a time; cleaning what is clean already changes nothing.
+
+    The chosen steps are taken in the order of :data:`STEPS`, then the length is capped; all of it again until nothing
+    changes, as what one layer of escaping hides comes to light when it is gone. With the step ``control`` the result
+    holds no NUL and no half surrogate, as item texts must not. Quotation marks, dashes, capitals, emoji and accents
+    are left as they are.
+
+    Args:
+        steps: names of the steps to take, in any order.
+        max_length: longest text in characters, None for no cap; the default is about what an encoder reads of it
+            (1000 characters of English are 200 to 250 tokens).
+
+    Attributes:
+        changes: number of texts that each step changed, ``length`` for the cap.
+
+    Raises:
+        ConfigError: there is no such step, or ``max_length`` is not positive.
+    """
+
+    def __init__(self, steps: Sequence[str] = DEFAULT_STEPS, max_length: int | None = DEFAULT_MAX_LENGTH) -> None:
+        for step in steps:
+            if step not in STEPS:
+                raise ConfigError(unknown_name("cleaning step", step, STEPS))
+        if max_length is not None and max_length < 1:
+            raise ConfigError(f"max_length={max_length} leaves no text; use a positive number, or None for no cap")
+        self.changes: Counter[str] = Counter()
+        self._steps = {name: step for name, step in STEPS.items() if name in steps}
+        if max_length is not None:
+            self._steps[LENGTH] = partial(cut, max_length=max_length)
+
+    def __call__(self, text: str) -> str:
+        """Return the clean text, which may be empty."""
+        changed: set[str] = set()
+        for _ in range(_MAX_PASSES):
+            before = text
+            for name, step in self._steps.items():
+                after = step(text)
+                if after != text:
+                    changed.add(name)
+                    text = after
+            if text == before:
+                break
+        self.changes.update(changed)
+        return text

@@ -1,0 +1,71 @@
+"""Which of an item's texts a model gets to see: the setting ``text_view``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from recbole_xling.errors import ConfigError
+from recbole_xling.text.record import DISPLAY, PARALLEL, UNDETERMINED, ItemText, covers, is_language
+from recbole_xling.text.store import ItemTextStore
+from recbole_xling.text.template import TextTemplate
+
+LANGUAGE = "language"
+PIVOT = "pivot"
+
+
+class TextView:
+    """A choice among the texts of an item.
+
+    ``display``: the display text. ``language:<x>``: the item's own text in language x (``display`` or ``parallel``,
+    never a translation), else its display text. ``pivot:<x>``: the item's own text in x, else a translation into x,
+    the first in the file. Language x is a BCP 47 tag that covers its variants: ``en`` takes ``en-GB`` as well, but
+    prefers ``en``.
+
+    Args:
+        setting: the value of ``text_view``.
+
+    Raises:
+        ConfigError: it has none of these forms.
+    """
+
+    def __init__(self, setting: str) -> None:
+        self.kind, colon, self.language = setting.partition(":") if isinstance(setting, str) else ("", "", "")
+        plain = self.kind == DISPLAY and not colon
+        if not plain and not (self.kind in (LANGUAGE, PIVOT) and is_language(self.language)):
+            raise ConfigError(
+                f"text_view must be 'display', 'language:<x>' or 'pivot:<x>' with a BCP 47 tag such as 'en' for x, "
+                f"not {setting!r}"
+            )
+
+    def render(self, store: ItemTextStore, item_id: str, template: TextTemplate) -> tuple[str, str] | None:
+        """Return the text of an item and its language.
+
+        An item that has no text at all gives ``""`` and ``und``; one that is shown in some language but has nothing
+        in the pivot language gives None.
+        """
+        for text in self._candidates(store, item_id):
+            rendered = template.render(text.fields)
+            if rendered.strip():
+                return rendered, text.language
+        if self.kind == PIVOT:
+            shown = store.display(item_id)
+            if shown is not None and template.render(shown.fields).strip():
+                return None
+        return "", UNDETERMINED
+
+    def _candidates(self, store: ItemTextStore, item_id: str) -> Iterator[ItemText]:
+        """Yield the texts that may be taken, the preferred one first."""
+        shown = store.display(item_id)
+        if self.kind != DISPLAY:
+            texts = [] if shown is None else [shown]
+            texts += store.parallel(item_id)
+            fitting = [text for text in texts if covers(self.language, text.language)]
+            if self.kind == LANGUAGE:
+                fitting = [text for text in fitting if text.source in (DISPLAY, PARALLEL)]
+            yield from sorted(fitting, key=self._rank)
+        if self.kind != PIVOT and shown is not None:
+            yield shown
+
+    def _rank(self, text: ItemText) -> tuple[bool, bool, bool]:
+        other = text.language.lower() != self.language.lower()
+        return text.source not in (DISPLAY, PARALLEL), text.source != DISPLAY, other

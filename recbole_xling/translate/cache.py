@@ -1,0 +1,153 @@
+"""Translations on disk, so that a text is translated once per system and pair of languages.
+
+Layout: one folder per system, named after the hash of its identity. It holds ``system.json`` (the identity, for
+people) and a folder per pair of languages (``de_es``) with files of JSON lines, ``{"text": ..., "translation": ...}``.
+Each run appends to a file of its own, chunk by chunk, so several processes can fill one cache at once, and a killed
+run spoils the last line of its file at most.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from os import fsync
+from pathlib import Path
+from time import perf_counter
+from uuid import uuid4
+
+from tqdm import tqdm
+
+from recbole_xling.encode.shard import replace_file
+from recbole_xling.errors import TranslationError, XlingError
+from recbole_xling.translate.base import Translator
+
+logger = logging.getLogger(__name__)
+
+
+class TranslationCache:
+    """A folder of translations, keyed by system, languages and text.
+
+    Args:
+        root: where the systems' folders lie; made when the first translation is stored.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def folder(self, translator: Translator) -> Path:
+        """Return the folder of a system's translations; it need not exist yet."""
+        identity = json.dumps(translator.identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return self.root / sha256(identity.encode()).hexdigest()[:16]
+
+    def translate(
+        self,
+        translator: Translator,
+        texts: Iterable[str],
+        source: str,
+        target: str,
+        *,
+        show_progress: bool = True,
+        chunk_size: int = 256,
+    ) -> dict[str, str]:
+        """Return the translation of every text, translating those that are not stored yet.
+
+        Args:
+            translator: what to translate with.
+            texts: any order, duplicates allowed (they are translated once); none is empty.
+            source: BCP 47 tag of the language of the texts.
+            target: BCP 47 tag of the language wanted.
+            show_progress: show a bar with rate and remaining time, where there is a terminal.
+            chunk_size: texts given to the translator at a time, that is, the most work that a killed run loses.
+
+        Raises:
+            TranslationError: the translator failed, or returned something else than one text per text.
+            XlingError: the cache cannot be written; what was stored before is kept.
+        """
+        wanted = dict.fromkeys(texts)
+        folder = self.folder(translator) / f"{source}_{target}"
+        known = {text: translation for text, translation in _stored(folder) if text in wanted}
+        missing = [text for text in wanted if text not in known]
+        if missing:
+            self._prepare(translator, folder)
+            file = folder / f"{uuid4().hex}.jsonl"
+            label = f"{translator.name} {source}-{target}"
+            for chunk in _chunks(missing, chunk_size, label, show_progress):
+                translations = _checked(translator, chunk, translator.translate(chunk, source, target))
+                with _clear_write_errors(folder):
+                    _append(file, chunk, translations)
+                known.update(zip(chunk, translations, strict=True))
+        return known
+
+    def _prepare(self, translator: Translator, folder: Path) -> None:
+        """Make the folder of a pair of languages; one that cannot be written fails here, before any translation."""
+        with _clear_write_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            identity = json.dumps(translator.identity, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+            replace_file(folder.parent / "system.json", identity.encode())
+
+
+def _chunks(texts: list[str], size: int, label: str, show_progress: bool) -> Iterator[list[str]]:
+    """Yield the texts in chunks; show how many are done, and log the rate at the end."""
+    began = perf_counter()
+    # None: only where there is a terminal
+    with tqdm(total=len(texts), desc=label, unit="text", disable=None if show_progress else True) as bar:
+        for start in range(0, len(texts), size):
+            chunk = texts[start : start + size]
+            yield chunk
+            bar.update(len(chunk))
+    seconds = perf_counter() - began
+    logger.info("%s: %d texts in %.1f s, %.1f a second", label, len(texts), seconds, len(texts) / seconds)
+
+
+def _stored(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield texts and translations that are stored; damaged lines are left out with a warning."""
+    for file in sorted(folder.glob("*.jsonl")):
+        damaged = 0
+        with open(file, "rb") as lines:
+            for line in lines:
+                try:
+                    record = json.loads(line)
+                    text, translation = record["text"], record["translation"]
+                    if not isinstance(text, str) or not isinstance(translation, str):
+                        raise TypeError
+                except (ValueError, KeyError, TypeError, RecursionError):
+                    damaged += 1
+                else:
+                    yield text, translation
+        if damaged:
+            logger.warning("%s: %d incomplete or damaged lines are left out; they are translated again", file, damaged)
+
+
+def _append(file: Path, texts: Sequence[str], translations: Sequence[str]) -> None:
+    records = ({"text": text, "translation": result} for text, result in zip(texts, translations, strict=True))
+    data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    with open(file, "ab") as stream:
+        stream.write(data.encode())
+        stream.flush()
+        fsync(stream.fileno())
+
+
+def _checked(translator: Translator, texts: Sequence[str], translations: Sequence[str]) -> Sequence[str]:
+    """Return the translations unless they cannot be used as texts of items."""
+    if len(translations) != len(texts):
+        raise TranslationError(f"{translator.name} returned {len(translations)} translations of {len(texts)} texts")
+    for text, translation in zip(texts, translations, strict=True):
+        if "\0" in translation or any("\ud800" <= character <= "\udfff" for character in translation):
+            raise TranslationError(
+                f"{translator.name} translated {text[:80]!r} into {translation[:80]!r}, which is no valid text"
+            )
+    return translations
+
+
+@contextmanager
+def _clear_write_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise XlingError(
+            f"cannot write the translation cache {folder}: {error.strerror or error}. Make room there or choose "
+            "another folder, then run again: what is stored so far is kept and not translated anew"
+        ) from error

@@ -1,0 +1,120 @@
+"""Which text of an item is encoded: text_view."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from recbole_xling.config import XLingConfig
+from recbole_xling.data.items import ItemCatalogue
+from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.text.store import ItemText, write_itemtext
+
+TEXTS = [
+    ItemText("shown in en", "en", {"title": "Heat"}, "display"),
+    ItemText("shown in en", "en", {"title": "Warmth"}, "translation:a"),
+    ItemText("shown in GB", "en-GB", {"title": "Colour"}, "display"),
+    ItemText("parallel", "de", {"title": "Der Pate"}, "display"),
+    ItemText("parallel", "en", {"title": "The Sponsor"}, "translation:a"),
+    ItemText("parallel", "en-US", {"title": "Godfather"}, "parallel"),
+    ItemText("parallel", "en", {"title": "The Godfather"}, "parallel"),
+    ItemText("translated", "de", {"title": "Heimat"}, "display"),
+    ItemText("translated", "en", {"title": "Homeland"}, "translation:a"),
+    ItemText("translated", "en", {"title": "Home"}, "translation:b"),
+    ItemText("empty", "de", {"title": "Leer"}, "display"),
+    ItemText("empty", "en", {"title": " "}, "parallel"),
+    ItemText("empty", "en", {"title": "Empty"}, "translation:a"),
+    ItemText("other field", "de", {"year": "1999"}, "display"),
+    ItemText("not shown", "en", {"title": "Hidden"}, "parallel"),
+]
+SHOWN = {
+    "shown in en": "Heat",
+    "shown in GB": "Colour",
+    "parallel": "Der Pate",
+    "translated": "Heimat",
+    "empty": "Leer",
+    "other field": "",
+    "not shown": "",
+    "unknown": "",
+}
+OWN = {**SHOWN, "parallel": "The Godfather", "not shown": "Hidden"}
+VIEWS = {
+    "display": SHOWN,
+    "language:en": OWN,
+    "language:EN": OWN,
+    "language:en-US": {**SHOWN, "parallel": "Godfather"},
+    "language:fr": SHOWN,
+    "pivot:en": {**OWN, "translated": "Homeland", "empty": "Empty"},
+}
+
+
+def catalogue(folder: Path, view: str, *more: ItemText, **settings: object) -> ItemCatalogue:
+    write_itemtext(folder / "d.itemtext.jsonl", [*TEXTS, *more])
+    config = {
+        "text_view": view,
+        "text_template": "{title}",
+        "text_fields": None,
+        "ITEM_ID_FIELD": "item_id",
+        "ITEM_LANGUAGE_FIELD": None,
+        "field_separator": "\t",
+        "encoder_options": None,
+        "encoder_max_length": None,
+        "encoder_batch_size": None,
+        "encoder_prompt": None,
+        **settings,
+    }
+    return ItemCatalogue(config, ["[PAD]", *SHOWN], folder, "d")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_each_view_chooses_its_texts(tmp_path: Path, view: str) -> None:
+    assert catalogue(tmp_path, view).texts == ["", *VIEWS[view].values()]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_languages_of_items_stay_those_they_are_shown_in(tmp_path: Path, view: str) -> None:
+    languages = ["und", "en", "en-GB", "de", "de", "de", "de", "und", "und"]
+    assert catalogue(tmp_path, view).languages == languages
+
+
+def test_a_pivot_needs_a_text_of_every_item(tmp_path: Path) -> None:
+    lacking = [ItemText("unknown", "de", {"title": "Neu"}, "display")]
+    for view, number, first in [
+        ("pivot:en", 1, "unknown"),
+        ("pivot:fr", 6, "shown in en"),
+        ("pivot:en-GB", 5, "shown"),
+    ]:
+        with pytest.raises(DataError) as error:
+            catalogue(tmp_path, view, *lacking).texts  # noqa: B018
+        message = str(error.value)
+        assert f"{number} of 8 items have no text in {view[6:]} (the first is '{first}" in message
+        assert f"recbole-xling translate d --to {view[6:]}" in message
+    made = ItemText("unknown", "en", {"title": "New"}, "translation:a")
+    assert catalogue(tmp_path, "pivot:en", *lacking, made).texts[-1] == "New"
+
+
+@pytest.mark.parametrize(
+    "view", ["", "displayed", "display:en", "language", "language:", "pivot:english!", "pivot: en", 3]
+)
+def test_malformed_views_are_found_early(small_dataset, settings, view: object) -> None:
+    with pytest.raises(ConfigError, match="text_view must be 'display', 'language:<x>' or 'pivot:<x>'"):
+        XLingConfig("LLMSASRec", "small", config_dict={**settings, "text_view": view})
+
+
+def test_a_view_can_be_typed(settings) -> None:
+    config = XLingConfig("LLMSASRec", "small", config_dict=settings, arguments=["--text_view=pivot:zh-Hant"])
+    assert config["text_view"] == "pivot:zh-Hant"
+    assert XLingConfig("LLMSASRec", "small", config_dict=settings)["text_view"] == "display"
+
+
+def test_the_encoder_is_asked_about_the_languages_that_it_gets(tmp_path, caplog, monkeypatch) -> None:
+    from recbole_xling.encode.hashing import HashingEncoder
+
+    monkeypatch.setattr(HashingEncoder, "languages", frozenset({"en"}))
+    with caplog.at_level(logging.WARNING):
+        catalogue(tmp_path, "pivot:en", encoder="hashing").encoder()
+        assert not caplog.text
+        catalogue(tmp_path, "display", encoder="hashing").encoder()
+    assert "does not know de" in caplog.text

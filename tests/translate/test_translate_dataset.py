@@ -1,0 +1,251 @@
+"""Translations are added to a data set's item texts, and nothing that was there is lost."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_xling.convert.staging import staged
+from recbole_xling.errors import ConfigError, DataError, TranslationError
+from recbole_xling.text.store import ItemText, ItemTextStore, write_itemtext
+from recbole_xling.translate import command_line, translate_dataset
+
+TEXTS = [
+    ItemText("1", "de", {"title": "Der Pate", "year": "1972", "brand": "Nord"}, "display"),
+    ItemText("2", "en", {"title": "Heat"}, "display"),
+    ItemText("2", "es-MX", {"title": "Fuego"}, "parallel"),
+    ItemText("3", "de", {"title": "Der Pate", "genres": "Drama"}, "display"),
+    ItemText("3", "es", {"title": "El jefe"}, "translation:other"),
+    ItemText("4", "de", {"title": "1984"}, "display"),
+    ItemText("5", "und", {"title": "???"}, "display"),
+    ItemText("6", "de", {"title": "Heimat"}, "parallel"),
+]
+TO_SPANISH = [
+    ItemText("1", "es", {"title": "Der Pate>es", "year": "1972", "brand": "Nord"}, "translation:fake"),
+    ItemText("3", "es", {"title": "Der Pate>es", "genres": "Drama>es"}, "translation:fake"),
+    ItemText("4", "es", {"title": "1984"}, "translation:fake"),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "d").mkdir()
+    write_itemtext(tmp_path / "d" / "d.itemtext.jsonl", TEXTS)
+    return tmp_path / "d" / "d.itemtext.jsonl"
+
+
+@pytest.fixture
+def fill(path: Path, tmp_path: Path):
+    """Translate the data set of these tests."""
+
+    def fill(translator, *targets: str, **options):
+        return translate_dataset(path.parent, "d", translator, targets, cache_dir=tmp_path / "cache", **options)
+
+    return fill
+
+
+def added(path: Path, before: bytes) -> list[ItemText]:
+    """Return the texts behind what was there, which has to be there still."""
+    content = path.read_bytes()
+    assert content.startswith(before)
+    ItemTextStore.load(path)
+    records = [json.loads(line) for line in content[len(before) :].decode().splitlines()]
+    return [ItemText(*(record[key] for key in ("item_id", "language", "fields", "source"))) for record in records]
+
+
+def test_items_get_the_texts_they_lack(path, fill, counting_translator, caplog) -> None:
+    before = path.read_bytes()
+    translator = counting_translator()
+    report = fill(translator, "es")
+    assert added(path, before) == TO_SPANISH
+    assert (report.path, report.added, report.present, report.without_source) == (path, {"es": 3}, 1, 2)
+    assert translator.asked == [("Der Pate", "de", "es"), ("Drama", "de", "es")]
+    assert "2 items have no text in a known language" in caplog.text
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_what_is_there_is_not_made_again(path, fill, counting_translator) -> None:
+    fill(counting_translator(), "es")
+    before, state = path.read_bytes(), path.stat()
+    translator = counting_translator()
+    assert fill(translator, "es", "es").added == {}
+    assert translator.asked == [] and path.read_bytes() == before
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (state.st_ino, state.st_mtime_ns)
+    assert fill(counting_translator("second"), "es").added == {"es": 3}
+
+
+def test_several_languages(path, fill, counting_translator) -> None:
+    before = path.read_bytes()
+    assert fill(counting_translator(), "en", "de").added == {"en": 3, "de": 1}
+    texts = {(text.item_id, text.language): text.fields["title"] for text in added(path, before)}
+    assert texts == {
+        ("1", "en"): "Der Pate>en",
+        ("2", "de"): "Heat>de",
+        ("3", "en"): "Der Pate>en",
+        ("4", "en"): "1984",
+    }
+
+
+def test_fields_can_be_named(path, fill, counting_translator) -> None:
+    before = path.read_bytes()
+    fill(counting_translator(), "es", fields=["brand", "genres"])
+    assert [dict(text.fields) for text in added(path, before)] == [
+        {"title": "Der Pate", "year": "1972", "brand": "Nord>es"},
+        {"title": "Der Pate", "genres": "Drama>es"},
+        {"title": "1984"},
+    ]
+    with pytest.raises(ConfigError, match=r"unknown text field 'tittle'\. Did you mean 'title'"):
+        fill(counting_translator(), "es", fields=["tittle"])
+
+
+def test_another_source_language(path, fill, counting_translator, caplog) -> None:
+    before = path.read_bytes()
+    report = fill(counting_translator(), "fr", source_language="es")
+    assert added(path, before) == [ItemText("2", "fr", {"title": "Fuego>fr"}, "translation:fake")]
+    assert report.without_source == 5  # item 3 has a translation only
+    assert "5 items have no text in es to translate from" in caplog.text
+
+
+def test_back_translation(path, fill, counting_translator) -> None:
+    before = path.read_bytes()
+    assert fill(counting_translator(), "en", "fr", back=True).added == {"fr": 4, "en": 3}
+    made = added(path, before)
+    assert made[0] == ItemText(
+        "1", "de", {"title": "Der Pate>en>de", "year": "1972", "brand": "Nord"}, "translation:fake:back:en"
+    )
+    assert [(text.item_id, text.language, text.source[-2:]) for text in made] == [
+        ("1", "de", "en"), ("1", "de", "fr"), ("2", "en", "fr"), ("3", "de", "en"), ("3", "de", "fr"),
+        ("4", "de", "en"), ("4", "de", "fr"),
+    ]  # fmt: skip
+    store = ItemTextStore.load(path)
+    assert store.display("1") == store.text("1", "de") == TEXTS[0]
+    assert fill(counting_translator(), "en", "fr", back=True).added == {}
+
+
+def test_the_way_there_and_the_way_back_may_be_the_same_pair(path, fill, counting_translator) -> None:
+    before = path.read_bytes()
+    fill(counting_translator(), "en", "de", back=True)
+    titles = [text.fields["title"] for text in added(path, before)]
+    assert titles == ["Der Pate>en>de", "Heat>de>en", "Der Pate>en>de", "1984"]
+
+
+def test_further_keys_and_a_missing_line_break_are_kept(path, fill, counting_translator) -> None:
+    line = '{"item_id": "9", "language": "de",  "fields": {"title": "Ab"}, "source": "display", "note": 1}'
+    path.write_bytes(b"\xef\xbb\xbf\r\n\n" + line.encode())
+    before = path.read_bytes()
+    fill(counting_translator(), "es")
+    assert added(path, before + b"\n") == [ItemText("9", "es", {"title": "Ab>es"}, "translation:fake")]
+
+
+def test_an_empty_translation_leaves_the_text(path, fill, counting_translator, caplog) -> None:
+    before = path.read_bytes()
+    translator = counting_translator()
+    translator.spoil["Drama"] = " "
+    fill(translator, "es")
+    assert added(path, before)[1].fields == {"title": "Der Pate>es", "genres": "Drama"}
+    assert "fake left 1 texts empty ('Drama')" in caplog.text
+
+
+def test_a_failure_leaves_the_file_and_a_second_run_goes_on(path, fill, counting_translator) -> None:
+    before = path.read_bytes()
+
+    def fail(texts):
+        if "Heat" in texts:
+            raise TranslationError("out of memory")
+
+    with pytest.raises(TranslationError, match="out of memory"):
+        fill(counting_translator(hook=fail), "fr")
+    assert path.read_bytes() == before
+    resumed = counting_translator()
+    assert fill(resumed, "fr").added == {"fr": 4}
+    assert resumed.asked == [("Heat", "en", "fr")]
+
+
+def test_languages_are_checked_before_anything_is_translated(path, fill, counting_translator) -> None:
+    translator = counting_translator()
+    translator.unknown = {"en"}
+    with pytest.raises(TranslationError, match="unknown language"):
+        fill(translator, "es", "fr")
+    assert translator.asked == []
+    for languages, options in [(["spanish!"], {}), (["es"], {"source_language": "d"})]:
+        with pytest.raises(ConfigError, match="no BCP 47 tag"):
+            fill(translator, *languages, **options)
+
+
+def test_a_file_that_changes_meanwhile_is_read_again(path, fill, counting_translator) -> None:
+    def change(texts):
+        if "Neu" not in texts:
+            write_itemtext(path, [*TEXTS, ItemText("7", "de", {"title": "Neu"}, "display")])
+
+    translator = counting_translator(hook=change)
+    assert fill(translator, "es").added == {"es": 4}
+    assert translator.asked == [("Der Pate", "de", "es"), ("Drama", "de", "es"), ("Neu", "de", "es")]
+    store = ItemTextStore.load(path)
+    assert store.display("7") is not None
+    assert store.text("7", "es") == ItemText("7", "es", {"title": "Neu>es"}, "translation:fake")
+
+
+def test_a_folder_that_another_process_writes_to_is_left(path, fill, counting_translator) -> None:
+    before = path.read_bytes()
+    with (
+        staged(path.parent, "d", [path.name]),
+        pytest.raises(DataError, match="another process is writing"),
+    ):
+        fill(counting_translator(), "es")
+    assert path.read_bytes() == before
+    resumed = counting_translator()
+    assert fill(resumed, "es").added == {"es": 3}
+    assert resumed.asked == []
+
+
+def test_a_data_set_without_item_text(tmp_path, counting_translator) -> None:
+    with pytest.raises(DataError, match=r"no item text .*d\.itemtext\.jsonl"):
+        translate_dataset(tmp_path, "d", counting_translator(), ["es"])
+
+
+# ---- the command line -----------------------------------------------------------------------------------------
+
+
+UPPER = "import sys\nfor line in sys.stdin.buffer: sys.stdout.buffer.write(line.decode().upper().encode())"
+
+
+@pytest.fixture
+def typed(path: Path, tmp_path: Path):
+    """Run the command with some words."""
+
+    def run(*words: str) -> str:
+        parser = argparse.ArgumentParser(exit_on_error=False)
+        command_line.add_arguments(parser)
+        places = [f"--data_path={tmp_path}", f"--cache_dir={tmp_path / 'cache'}"]
+        return command_line.run(parser.parse_args(["d", *places, *words]))
+
+    return run
+
+
+def test_command_line(typed, path) -> None:
+    command = [sys.executable, "-c", UPPER, "{source}", "{target}"]
+    before = path.read_bytes()
+    words = ["--to", "es, fr", "--system=command", f"--option=command={command}", "--option=name=upper"]
+    assert typed(*words, "--from=de", "--fields=title") == f"{path}: texts added: es 4, fr 4; there already: 0"
+    assert added(path, before)[0] == ItemText(
+        "1", "es", {"title": "DER PATE", "year": "1972", "brand": "Nord"}, "translation:upper"
+    )
+    assert typed(*words, "--from=de") == f"{path}: texts added: none; there already: 8"
+    assert "added: en 3;" in typed("--to=en", "--back", *words[2:])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--to=,", "--system=command", "--option=command=cat"], "names nothing"),
+        (["--to=es", "--system=command", "--option=command"], "written key=value"),
+        (["--to=es", "--system=command", "--option=timeout=1", "--option=timeout=2"], "given twice"),
+    ],
+)
+def test_malformed_words(typed, words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        typed(*words)
