@@ -16,8 +16,10 @@ from recbole.evaluator import metric_types
 from recbole.utils.enum_type import EvaluatorType, ModelType
 
 from recbole_xling.config_keys import known_keys
+from recbole_xling.data.split_settings import read_split
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.resources import package_folder
+from recbole_xling.text.view import TextView
 
 
 def load_defaults(config: Config, model: str, dataset: str) -> dict[str, Any]:
@@ -102,6 +104,15 @@ class XLingConfig(Config):
         self._check()
 
     # ---- reading ----------------------------------------------------------------------------------------------
+
+    def _build_yaml_loader(self) -> Any:
+        """Return RecBole's loader, with dates left as text: settings are plain data."""
+        base = super()._build_yaml_loader()
+        resolvers = {
+            first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:timestamp"]
+            for first, found in base.yaml_implicit_resolvers.items()
+        }
+        return type("PlainLoader", (base,), {"yaml_implicit_resolvers": resolvers})
 
     def _load_config_files(self, file_list: Sequence[str | os.PathLike[str]] | None) -> dict[str, Any]:
         settings: dict[str, Any] = {}
@@ -188,8 +199,10 @@ class XLingConfig(Config):
             value = self[key]
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise ConfigError(f"{key} must be a number, not {value!r}")
-        if self["MODEL_TYPE"] == ModelType.SEQUENTIAL and self["eval_args"]["order"] != "TO":
-            raise ConfigError("sequential models need time order: eval_args={'order': 'TO'}")
+        TextView(self["text_view"])
+        in_time = read_split(self["eval_args"]["split"]) is not None or self["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        if in_time and self["eval_args"]["order"] != "TO":
+            raise ConfigError("sequential models and splits GT, CI, LT need time order: eval_args={'order': 'TO'}")
         if not self["single_spec"] and set(self["eval_args"]["mode"].values()) != {"full"}:
             raise ConfigError("several processes evaluate by ranking all items only: eval_args={'mode': 'full'}")
         if self["save_dataset"] or self["save_dataloaders"]:

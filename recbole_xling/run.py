@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,13 @@ from recbole.utils import get_trainer, init_seed
 from torch.multiprocessing.spawn import spawn
 
 from recbole_xling.config import XLingConfig, is_main_process, plain_settings
-from recbole_xling.data.items import ItemCatalogue
+from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.data.items import catalogue_of
+from recbole_xling.data.splitting import let_build_split
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError, unknown_name
 from recbole_xling.evaluate.collector import EvaluatedRows
 from recbole_xling.evaluate.slices import Population, remaining_pairs, slice_results, user_table
+from recbole_xling.evaluate.split_summary import split_summary, summary_text, target_pairs, training_pairs
 from recbole_xling.run_folder import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -55,6 +59,28 @@ class Run:
     model: Any
     pairs: tuple[np.ndarray, np.ndarray]
     """Users and items of all interactions before they were split."""
+
+    @cached_property
+    def population(self) -> Population:
+        """Users and items, their languages, and what is known of them without the test."""
+        dataset, train = self.dataset, self.train_data._dataset
+        users, items = target_pairs(self.test_data._dataset)
+        known = remaining_pairs(*self.pairs, [EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items)])
+        return Population(
+            user_tokens=[str(token) for token in dataset.field2id_token[dataset.uid_field]],
+            item_tokens=[str(token) for token in dataset.field2id_token[dataset.iid_field]],
+            item_languages=catalogue_of(train).languages,
+            train_counts=np.bincount(training_pairs(train)[1], minlength=dataset.item_num),
+            known_users=known[0],
+            known_items=known[1],
+        )
+
+    @cached_property
+    def splits(self) -> dict[str, Any]:
+        """What training, validation and test hold."""
+        parts = {"train": training_pairs(self.train_data._dataset)}
+        parts |= {"valid": target_pairs(self.valid_data._dataset), "test": target_pairs(self.test_data._dataset)}
+        return split_summary(self.config["eval_args"]["split"], parts, self.population)
 
 
 def run(
@@ -131,6 +157,7 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     parts = build(config)
     if main:
         logger.info("%s", parts.dataset)
+        logger.info("%s", summary_text(parts.splits))
         logger.info("%s", parts.model)
     trainer = build_trainer(config, parts.model)
     if resume is not None:
@@ -144,6 +171,7 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
+        "splits": parts.splits,
         "best_valid": dict(best_valid or {}),
         **result,
         "seconds": {
@@ -171,6 +199,8 @@ def build(config: XLingConfig) -> Run:
     init_seed(config["seed"], config["reproducibility"])
     with _no_pickles(config):
         dataset = create_dataset(config)
+        if not isinstance(dataset, XLingDataset):
+            let_build_split(dataset)
         fields = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[dataset.iid_field]
         pairs = (np.array(fields[0], dtype=np.int64), np.array(fields[1], dtype=np.int64))
         _check_topk(config, dataset.item_num - 1)
@@ -234,9 +264,6 @@ def build_trainer(config: XLingConfig, model: Any) -> Any:
 def evaluate_run(parts: Run, trainer: Any, *, load_best_model: bool) -> dict[str, Any]:
     """Test a model and write ``users.parquet``; returns ``test``, ``slices`` and the number of rows."""
     config = parts.config
-    held_out = []
-    if parts.valid_data:
-        held_out.append(_targets(parts.valid_data))
     show = bool(config["show_progress"]) and is_main_process(config)
     test = trainer.evaluate(parts.test_data, load_best_model=load_best_model, show_progress=show)
     if test is None:
@@ -246,40 +273,12 @@ def evaluate_run(parts: Run, trainer: Any, *, load_best_model: bool) -> dict[str
     result: dict[str, Any] = {"test": dict(test), "slices": {}, "n_test": 0 if rows is None else len(rows)}
     if rows is None or not per_user:
         return result
-    table = user_table(rows, per_user, _population(parts, rows, held_out))
+    table = user_table(rows, per_user, parts.population)
     worst_by = config["valid_metric"].lower()
     result["slices"] = slice_results(table, list(per_user), worst_by if worst_by in per_user else next(iter(per_user)))
     if is_main_process(config):
         table.write_parquet(Path(config["run_dir"]) / USERS_FILE)
     return result
-
-
-def _targets(data: Any) -> EvaluatedRows:
-    """Return the held-out interactions of an evaluation loader."""
-    dataset = data._dataset
-    users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
-    return EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items)
-
-
-def _population(parts: Run, test: EvaluatedRows, valid: list[EvaluatedRows]) -> Population:
-    dataset = parts.dataset
-    known = remaining_pairs(*parts.pairs, [test])
-    trained = getattr(parts.train_data._dataset, "train_item_counts", None)  # what the model itself goes by
-    if trained is None:
-        _, items = remaining_pairs(*parts.pairs, [test, *valid])
-        trained = np.bincount(items, minlength=dataset.item_num)
-    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-    catalogue = getattr(parts.train_data._dataset, "catalogue", None)
-    if catalogue is None:
-        catalogue = ItemCatalogue(parts.config, tokens, Path(dataset.dataset_path), dataset.dataset_name)
-    return Population(
-        user_tokens=[str(token) for token in dataset.field2id_token[dataset.uid_field]],
-        item_tokens=tokens,
-        item_languages=catalogue.languages,
-        train_counts=trained,
-        known_users=known[0],
-        known_items=known[1],
-    )
 
 
 # ---- loading --------------------------------------------------------------------------------------------------

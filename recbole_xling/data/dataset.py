@@ -18,7 +18,8 @@ from recbole_xling.data.items import ItemCatalogue
 from recbole_xling.data.reading import count, read_csv, with_names
 from recbole_xling.data.sequences import Segments, next_item_rows, user_starts
 from recbole_xling.data.split import leave_one_out_parts, ratio_parts
-from recbole_xling.errors import DataError
+from recbole_xling.data.split_settings import read_split
+from recbole_xling.data.splitting import check_times, split_dataset
 
 _ROW = "_sequence_position"  # column of inter_feat: the target's place in the flat sequence
 
@@ -28,28 +29,36 @@ class XLingDataset(SequentialDataset):
 
     RecBole stores the padded history of every row. Here the interactions lie once in a flat array sorted by user and
     time; a row holds the position of its target, and histories are cut out when a batch is asked for. Rows, their
-    order, and the fields of a batch equal RecBole's for leave-one-out and ratio splits.
+    order, and the fields of a batch equal RecBole's for RecBole's splits (LS, RS, TS).
     """
 
     inter_feat: Any
     """RecBole's table of interactions; after :meth:`build` one row per target."""
 
     sequence: Interaction
-    """All interactions, sorted by user, then time; shared by the data sets of all splits."""
+    """All interactions, sorted by user, then time: of all splits for LS, RS and TS, which share it, else those that
+    this split may see."""
 
     # ---- building ---------------------------------------------------------------------------------------------
 
     _load_feat = with_names(SequentialDataset._load_feat, pd=ChangedModule(pd, read_csv=read_csv))
     _filter_by_inter_num = with_names(SequentialDataset._filter_by_inter_num, Counter=count)
 
+    def build(self) -> list[Any]:
+        """Return the data sets of training, validation and test.
+
+        Raises:
+            ConfigError: ``eval_args.split`` is not understood or does not suit the data set.
+            DataError: there are no time stamps, or nothing is left to train or test on.
+        """
+        setting = read_split(self.config["eval_args"]["split"])
+        parts: list[Any] = super().build() if setting is None else split_dataset(self, setting)
+        return parts
+
     def data_augmentation(self) -> None:
         """Replace the interactions by next-item rows (RecBole's augmentation) that point into :attr:`sequence`."""
         self._check_field("uid_field", "time_field")
-        if self.time_field not in self.inter_feat:
-            raise DataError(
-                f"'{self.dataset_name}' has no column '{self.time_field}' to order interactions by: add it to "
-                f"load_col['inter'], now {(self.config['load_col'] or {}).get('inter')}, or set TIME_FIELD"
-            )
+        check_times(self)
         self._aug_presets()
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
         self.sequence = self.inter_feat
@@ -136,12 +145,16 @@ class XLingDataset(SequentialDataset):
         return mask
 
     @property
+    def is_held(self) -> NDArray[np.bool_]:
+        """Mask over :attr:`sequence` of this split's targets and its users' first interactions."""
+        held = self.is_target
+        held[np.unique(user_starts(self.sequence[self.uid_field].numpy())[held])] = True
+        return held
+
+    @property
     def train_item_counts(self) -> NDArray[np.int64]:
         """How often each item occurs in this split's targets and first interactions, shape ``(n_items,)``."""
-        users = self.sequence[self.uid_field].numpy()
-        seen = self.is_target
-        seen[np.unique(user_starts(users)[seen])] = True
-        return np.bincount(self.sequence[self.iid_field].numpy()[seen], minlength=self.item_num)
+        return np.bincount(self.sequence[self.iid_field].numpy()[self.is_held], minlength=self.item_num)
 
     @cached_property
     def catalogue(self) -> ItemCatalogue:

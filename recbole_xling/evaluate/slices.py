@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recbole_xling.data.languages import user_languages
 from recbole_xling.evaluate.collector import EvaluatedRows
 
 IntArray = NDArray[np.int64]
@@ -67,15 +68,8 @@ def remaining_pairs(users: IntArray, items: IntArray, held_out: Sequence[Evaluat
 
 def main_languages(population: Population) -> list[str]:
     """Return each user's main language: the most frequent one of the items known of them; ties go to the alphabet."""
-    names = sorted(set(population.item_languages) - {UNKNOWN_LANGUAGE})
-    if not names:
-        return [UNKNOWN_LANGUAGE] * len(population.user_tokens)
-    index = {name: position for position, name in enumerate(names)}
-    language = np.array([index.get(name, -1) for name in population.item_languages])[population.known_items]
-    counts = np.zeros((len(population.user_tokens), len(names)), dtype=np.int64)
-    np.add.at(counts, (population.known_users[language >= 0], language[language >= 0]), 1)
-    best = counts.argmax(axis=1)
-    return [names[position] if counts[user, position] else UNKNOWN_LANGUAGE for user, position in enumerate(best)]
+    known = population.known_users, population.known_items
+    return user_languages(population.item_languages, *known, len(population.user_tokens))
 
 
 def popularity_bands(train_counts: IntArray) -> list[str]:

@@ -1,0 +1,33 @@
+"""Users' languages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_xling.data.items import UNKNOWN_LANGUAGE
+
+IntArray = NDArray[np.integer[Any]]
+
+
+def user_languages(item_languages: Sequence[str], users: IntArray, items: IntArray, n_users: int) -> list[str]:
+    """Return each user's main language: the most frequent one of his items; ties go to the alphabet.
+
+    Args:
+        item_languages: indexed by item id; ``und`` where unknown, which does not count.
+        users: of the interactions to go by, ``(n,)``.
+        items: of the same interactions.
+        n_users: number of users, the padding user included.
+    """
+    names = sorted(set(item_languages) - {UNKNOWN_LANGUAGE})
+    if not names:
+        return [UNKNOWN_LANGUAGE] * n_users
+    index = {name: position for position, name in enumerate(names)}
+    language = np.array([index.get(name, -1) for name in item_languages])[items]
+    counts = np.zeros((n_users, len(names)), dtype=np.int64)
+    np.add.at(counts, (users[language >= 0], language[language >= 0]), 1)
+    best = counts.argmax(axis=1)
+    return [names[position] if counts[user, position] else UNKNOWN_LANGUAGE for user, position in enumerate(best)]

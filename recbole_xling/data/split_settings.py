@@ -1,0 +1,151 @@
+"""What may stand in ``eval_args.split``: RecBole's kinds of splits and those of recbole-xling, checked."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from recbole_xling.errors import ConfigError, unknown_name
+
+_EXAMPLES = {
+    "LS": "{'LS': 'valid_and_test'}",
+    "RS": "{'RS': [0.8, 0.1, 0.1]}",
+    "TS": "{'TS': [0.8, 0.1, 0.1]}",
+    "GT": "{'GT': [0.8, 0.1, 0.1]} or {'GT': ['2024-05-01', '2024-06-01']}",
+    "CI": "{'CI': [0.8, 0.1, 0.1]}",
+    "LT": "{'LT': {'source': ['de'], 'target': ['en'], 'by': 'user'}}",
+}
+_LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
+
+Shares = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class GlobalTime:
+    """``GT``: two points in time for everybody, given as such (seconds or the data's own unit) or as shares."""
+
+    shares: Shares | None = None
+    points: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ColdItems:
+    """``CI``: shares of items trained on, validated on and tested on."""
+
+    shares: Shares
+
+
+@dataclass(frozen=True)
+class LanguageTransfer:
+    """``LT``: train on source languages, test on target languages.
+
+    Attributes:
+        source, target: BCP 47 tags.
+        by: ``item``, ``user`` (main language), or the column of the ``.user`` file with the user's language.
+        users, interactions: how many of the target languages are added to training; at most one is given.
+    """
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+    by: str
+    users: int | None = None
+    interactions: int | None = None
+
+
+SplitSetting = GlobalTime | ColdItems | LanguageTransfer
+
+
+def read_split(split: Any) -> SplitSetting | None:
+    """Check ``eval_args.split``; return the setting, or None for the kinds that RecBole itself splits.
+
+    Raises:
+        ConfigError: the kind is unknown, or its value is not what the kind needs.
+    """
+    if not isinstance(split, dict) or len(split) != 1:
+        raise ConfigError(f"eval_args: split must be one of {'; '.join(_EXAMPLES.values())}; not {split!r}")
+    ((kind, value),) = split.items()
+    if kind not in _EXAMPLES:
+        raise ConfigError(unknown_name("split", str(kind), _EXAMPLES))
+    if kind == "LS":
+        if value not in _LEAVE_OUT:
+            raise ConfigError(unknown_name("way to leave one out (LS)", str(value), _LEAVE_OUT))
+    elif kind in ("RS", "TS"):
+        _shares(kind, value)
+    elif kind == "GT":
+        if isinstance(value, list) and len(value) == 2:
+            return GlobalTime(points=_points(value))
+        return GlobalTime(shares=_shares(kind, value, test=True))
+    elif kind == "CI":
+        return ColdItems(_shares(kind, value, test=True))
+    else:
+        return _transfer(value)
+    return None
+
+
+def _wrong(kind: str, value: Any, why: str) -> ConfigError:
+    return ConfigError(f"eval_args: split {kind} {why}, like {_EXAMPLES[kind]}; not {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _shares(kind: str, value: Any, *, test: bool = False) -> Shares:
+    if not isinstance(value, list) or len(value) != 3 or not all(_is_number(share) and share >= 0 for share in value):
+        raise _wrong(kind, value, "needs three shares: training, validation, test")
+    if not value[0] or (test and not value[2]):
+        raise _wrong(kind, value, "needs a share for training and one for the test")
+    total = sum(value)
+    return value[0] / total, value[1] / total, value[2] / total
+
+
+def _points(value: list[Any]) -> tuple[float, float]:
+    first, second = (_point(value, point) for point in value)
+    if first > second:
+        raise _wrong("GT", value, "needs its two points in time in order")
+    return first, second
+
+
+def _point(value: list[Any], point: Any) -> float:
+    """Return a time stamp as it is, a date as seconds since 1970 (UTC where it names no zone)."""
+    if _is_number(point):
+        return float(point)
+    try:
+        moment = datetime.fromisoformat(point.replace("Z", "+00:00"))
+    except (AttributeError, ValueError) as error:
+        raise _wrong("GT", value, "needs dates or time stamps") from error
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def _transfer(value: Any) -> LanguageTransfer:
+    if not isinstance(value, dict):
+        raise _wrong("LT", value, "needs source, target and by")
+    keys = ("source", "target", "by", "users", "interactions")
+    for key in value:
+        if key not in keys:
+            raise ConfigError(unknown_name("key of split LT", str(key), keys))
+    source, target = (_languages(value, key) for key in ("source", "target"))
+    if set(source) & set(target):
+        raise _wrong("LT", value, "needs source and target languages that differ")
+    if not isinstance(value.get("by"), str):
+        raise _wrong("LT", value, "needs by: user, item or a column of the .user file")
+    users, interactions = (_count(value, key) for key in ("users", "interactions"))
+    if users is not None and interactions is not None:
+        raise _wrong("LT", value, "adds either users or interactions of the target languages")
+    return LanguageTransfer(source, target, value["by"], users, interactions)
+
+
+def _languages(value: dict[str, Any], key: str) -> tuple[str, ...]:
+    languages = value.get(key)
+    if not isinstance(languages, list) or not languages or not all(isinstance(name, str) for name in languages):
+        raise _wrong("LT", value, f"needs {key}: a list of languages")
+    return tuple(languages)
+
+
+def _count(value: dict[str, Any], key: str) -> int | None:
+    count = value.get(key)
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        raise _wrong("LT", value, f"needs {key}: a whole number of at least 1 or nothing")
+    return count
