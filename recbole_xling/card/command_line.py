@@ -1,0 +1,45 @@
+"""``recbole-xling card``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from recbole_xling.card.build import build_card
+from recbole_xling.card.reading import Columns
+from recbole_xling.card.table import card_table
+from recbole_xling.card.write import write_card
+
+DESCRIPTION = "Describe a data set and warn about what would spoil an experiment (settings of the data as --key=value)."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments; further ones are settings such as ``--data_path=...`` or ``--text_fields=...``."""
+    parser.add_argument("dataset", help="name of the data set")
+    parser.add_argument("--config_files", help="YAML files, separated by spaces")
+    parser.add_argument("--output", help="folder for card.json and card.html (default: the data set's folder)")
+
+
+def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
+    """Write a data set's card and return it as text.
+
+    Raises:
+        XlingError: the data set is missing or wrong, or the card cannot be written.
+    """
+    from recbole_xling.config import XLingConfig
+
+    files = options.config_files.split() if options.config_files else None
+    config = XLingConfig("LLMSASRec", options.dataset, files, None, settings)
+    columns = Columns(
+        user=config["USER_ID_FIELD"],
+        item=config["ITEM_ID_FIELD"],
+        time=config["TIME_FIELD"],
+        language=config["ITEM_LANGUAGE_FIELD"] or "item_language",
+        text_fields=tuple(config["text_fields"] or ()),
+        separator=config["field_separator"],
+    )
+    folder = Path(config["data_path"])
+    card = build_card(folder, options.dataset, columns)
+    paths = write_card(card, options.output or folder)
+    return "\n".join([card_table(card), "", *(f"Written: {path}" for path in paths)])

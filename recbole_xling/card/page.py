@@ -1,0 +1,97 @@
+"""The card as one HTML page that needs nothing else, neither files nor network."""
+
+from __future__ import annotations
+
+from html import escape
+
+from recbole_xling.card.card import Card
+from recbole_xling.card.plots import Plot, card_plots
+from recbole_xling.card.table import Table, card_tables, headline
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 62rem; margin: 0 auto;
+  padding: 1.5rem; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
+.headline { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 1.5rem 0; }
+.headline div { display: flex; flex-direction: column-reverse; } .headline dt { color: #555; }
+.headline dd { margin: 0; font-size: 1.6rem; font-weight: 600; }
+.warnings { border-left: 4px solid #b35900; background: #fff6ec; padding: .5rem 1rem; }
+.warnings h2 { margin: .5rem 0; font-size: 1.1rem; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; }
+th, td { padding: .25rem .75rem; border-bottom: 1px solid #ddd; text-align: right; overflow-wrap: anywhere; }
+.words { text-align: left; } tbody th { font-weight: 400; }
+figure { margin: 1.5rem 0; } figcaption, .note { color: #555; }
+"""
+
+
+_WORDS = ' class="words"'
+
+
+def card_page(card: Card) -> str:
+    """Return the page; every name and text in it is escaped."""
+    from plotly.offline import get_plotlyjs
+
+    plots = list(card_plots(card))
+    sections = [_section(table, [plot for plot in plots if plot.table == table.name]) for table in card_tables(card)]
+    title = f"Data card of {escape(card.dataset)}"
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<style>{_STYLE}</style>",
+            f"<script>{get_plotlyjs()}</script></head><body><main>",
+            f"<h1>{title}</h1>",
+            _warnings(card),
+            _headline(card),
+            *sections,
+            "</main></body></html>\n",
+        ]
+    )
+
+
+def _headline(card: Card) -> str:
+    numbers = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in headline(card))
+    return f'<dl class="headline">{"".join(numbers)}</dl>'
+
+
+def _warnings(card: Card) -> str:
+    if not card.warnings:
+        return "<p>No warnings.</p>"
+    items = "".join(f"<li>{escape(warning.message)}</li>" for warning in card.warnings)
+    return f'<section class="warnings"><h2>Warnings</h2><ul>{items}</ul></section>'
+
+
+def _section(table: Table, plots: list[Plot]) -> str:
+    head = "".join(
+        f'<th scope="col"{_WORDS if place < table.words else ""}>{escape(name)}</th>'
+        for place, name in enumerate(table.headers)
+    )
+    body = "".join(_row(row, table.words) for row in table.rows)
+    name = f"heading-{table.name}"
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    return (
+        f'<section><h2 id="{name}">{escape(table.title)}</h2>'
+        f'<div class="scroll"><table aria-labelledby="{name}"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>{note}"
+        + "".join(_figure(plot, f"plot-{table.name}-{number}") for number, plot in enumerate(plots))
+        + "</section>"
+    )
+
+
+def _row(cells: tuple[str, ...], words: int) -> str:
+    first, *rest = (escape(cell) for cell in cells)
+    others = (f"<td{_WORDS if place < words else ''}>{cell}</td>" for place, cell in enumerate(rest, start=1))
+    return f'<tr><th scope="row"{_WORDS}>{first}</th>{"".join(others)}</tr>'
+
+
+def _figure(plot: Plot, name: str) -> str:
+    drawn = plot.figure.to_html(
+        full_html=False,
+        include_plotlyjs=False,
+        include_mathjax=False,
+        div_id=name,
+        config={"displaylogo": False, "responsive": True},
+    )
+    caption = escape(plot.caption)
+    return f'<figure role="group" aria-label="{caption}">{drawn}<figcaption>{caption}</figcaption></figure>'

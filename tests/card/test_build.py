@@ -1,0 +1,174 @@
+"""The figures of a data card, counted by hand and by another way."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+
+import pytest
+
+from recbole_xling.card import Columns, build_card
+from recbole_xling.errors import ConfigError, DataError
+
+
+def test_sizes_and_languages(made):
+    card = build_card(made(), "made")
+    size = card.size
+    assert (size.users, size.items, size.interactions, size.idle_users, size.idle_items) == (5, 5, 13, 1, 1)
+    assert size.density == pytest.approx(11 / 25)  # u2 met a three times
+    assert size.top_fifth == pytest.approx(5 / 13)
+    assert (size.per_user.minimum, size.per_user.median, size.per_user.maximum) == (1, 3, 4)
+    rows = {row.language: row for row in card.languages}
+    assert list(rows) == ["de", "fr", "en", "und"]
+    columns = ("items", "users", "interactions", "train", "valid", "test", "cold_test")
+    assert [getattr(rows["de"], name) for name in columns] == [2, 3, 7, 6, 0, 1, 0]
+    assert [getattr(rows["fr"], name) for name in columns] == [2, 2, 5, 1, 1, 2, 1]
+    assert [getattr(rows["en"], name) for name in columns] == [1, 0, 0, 0, 0, 0, 0]
+    assert [getattr(rows["und"], name) for name in columns] == [1, 0, 1, 1, 0, 0, 0]
+    assert card.mixing.languages == ("de", "fr", "en", "und")
+    assert card.mixing.targets == ((1, 2, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0))
+    assert (card.mixing.cross_language, card.mixing.same_language, card.mixing.users) == (2, 1, 5)
+    assert [(item.item_id, item.interactions, item.text) for item in card.top_items[:2]] == [
+        ("a", 5, "Hund"),
+        ("c", 3, "chat"),
+    ]
+
+
+def test_splits_and_checks(made):
+    card = build_card(made(), "made")
+    splits, checks = card.splits, card.checks
+    assert (splits.train.interactions, splits.valid.interactions, splits.test.interactions) == (8, 1, 3)
+    assert (splits.test.cold_interactions, splits.test.cold_items, splits.untrained_items) == (1, 1, 2)  # d; d and e
+    assert splits.popularity == {"popular": 0, "medium": 0, "rare": 2, "cold": 1}
+    assert splits.untested_users == 2
+    assert (checks.repeats, checks.repeats_in_a_row, checks.duplicate_rows) == (2, 2, 0)
+    assert (checks.unknown_item_interactions, checks.unknown_users, checks.missing_ids) == (1, 0, 0)
+    assert checks.unordered_users == 1  # u3
+    assert (checks.repeated_targets, checks.tied_targets, checks.early_targets) == (1, 1, 0)  # u2, u5
+    assert card.time is not None and (card.time.first, card.time.last, card.time.first_date) == (1, 9, None)
+
+
+def test_texts_by_language_and_source(made):
+    texts = (
+        *((item, "de", "Hund", "display") for item in "ab"),
+        ("c", "de", " ", "display"),
+        ("d", "und", "?", "display"),
+    )
+    texts = (
+        *texts,
+        ("a", "en", "dog", "parallel"),
+        ("b", "en", "dog", "translation:x"),
+        ("no", "en", "dog", "display"),
+    )
+    found = build_card(made(texts=texts), "made").texts
+    rows = {row.language: (row.display, row.parallel, row.translation, row.items) for row in found.languages}
+    assert rows == {"de": (2, 0, 0, 2), "und": (1, 0, 0, 1), "en": (0, 1, 1, 2)}
+    assert found.languages[0].characters.median == 4
+    assert (found.items, found.without_text, found.unknown_language, found.unknown_items) == (6, 3, 1, 1)  # c, e, x
+    assert (found.interactions_without_text, found.test_without_text) == (4, 1)
+    assert found.fields == {"title": 3}
+    assert [(row.text, row.items) for row in found.most_shared] == [("Hund", 2)]
+    assert (found.sharing, found.shared) == (2, 1)
+
+
+def test_text_columns_of_the_item_file(made):
+    folder = made(texts=None)
+    rows = ["item_id:token\titem_language:token\tname:token_seq", 'a\tde\t"Hund', "b\tfr\t", "c\t\tchat"]
+    (folder / "made.item").write_text("\n".join(rows), encoding="utf-8")
+    card = build_card(folder, "made", Columns(text_fields=("name",)))
+    assert card.texts.without_text == 1
+    assert {row.language: row.items for row in card.languages} == {"de": 1, "und": 2}  # as in results
+    assert card.top_items[0].text == '"Hund'
+    assert build_card(folder, "made").texts.languages == ()  # there is no column 'title'
+
+
+def test_interactions_alone_are_enough(made):
+    card = build_card(made(items=None, users=None, texts=None), "made")
+    assert (card.size.interactions, card.size.idle_items, card.checks.unknown_item_interactions) == (14, 0, 0)
+    assert [row.language for row in card.languages] == ["und"]
+
+
+def test_without_times_the_file_is_the_order(made):
+    columns = "user_id:token item_id:token"
+    card = build_card(made(interactions="u1 a|u2 d|u1 b|u1 c|u1 d", columns=columns), "made")
+    assert card.time is None
+    assert card.checks.unordered_users == 1
+    assert card.checks.missing_times == 5
+    assert {row.language: row.test for row in card.languages if row.test} == {"fr": 1}
+
+
+def test_times_are_compared_in_single_precision(made):
+    """As RecBole does: steps of 64 s, ties in the order of the file."""
+    rows = "u1 a 881250990|u1 b 881250985|u1 c 881250980|u1 d 881250000"
+    card = build_card(made(interactions=rows), "made")
+    assert card.checks.early_targets == 1
+    assert {row.language: row.test for row in card.languages if row.test} == {"fr": 1}  # c, not a
+    assert card.time is not None and card.time.last_date == "1997-12-04T15:56:30+00:00"
+
+
+def test_rows_as_recbole_reads_them(made):
+    rows = "u1 a 1|u1 NA 2||u1 b 2|u1 b 2|u1 c|u1 d 10"
+    folder = made(interactions=rows)
+    (folder / "made.inter").write_bytes((folder / "made.inter").read_bytes().replace(b"\n", b"\r\n"))
+    card = build_card(folder, "made")
+    assert (card.size.interactions, card.checks.missing_ids, card.checks.missing_times) == (5, 1, 1)
+    assert (card.checks.duplicate_rows, card.checks.repeats) == (1, 1)
+
+
+def test_agrees_with_counting_one_by_one(made):
+    rng = random.Random(1)
+    language = {f"i{n}": rng.choice(["de", "en", "fr", "und"]) for n in range(12)}
+    rows = [(f"u{rng.randrange(30)}", f"i{rng.randrange(12)}", rng.randrange(9)) for _ in range(250)]
+    texts = [(item, tag, f"title {item}", "display") for item, tag in language.items()]
+    text = "|".join(" ".join(map(str, row)) for row in rows)
+    card = build_card(made(interactions=text, items=None, users=None, texts=texts), "made")
+    by_user = defaultdict(list)
+    for user, item, time in sorted(rows, key=lambda row: row[2]):
+        by_user[user].append((item, time))
+    bilingual = repeated = tied = 0
+    mixing: Counter[tuple[str, str]] = Counter()
+    for history in by_user.values():
+        rest = history[:-1] if len(history) > 2 else history
+        known = Counter(language[item] for item, _ in rest if language[item] != "und")
+        main = min(known, key=lambda tag: (-known[tag], tag), default="und")
+        other = sum(known.values()) - known[main]
+        bilingual += other >= 2 and other >= 0.2 * sum(known.values())
+        if len(history) > 2:
+            target, time = history[-1]
+            mixing[main, language[target]] += 1
+            repeated += any(item == target for item, _ in rest)
+            tied += any(other_time == time for _, other_time in rest)
+    names = card.mixing.languages
+    found = {
+        (a, b): n
+        for a, row in zip(names, card.mixing.targets, strict=True)
+        for b, n in zip(names, row, strict=True)
+        if n
+    }
+    assert found == dict(mixing)
+    assert (card.mixing.bilingual_users, card.checks.repeated_targets, card.checks.tied_targets) == (
+        bilingual,
+        repeated,
+        tied,
+    )
+    assert bilingual and repeated and tied
+    assert card.size.density == pytest.approx(len({row[:2] for row in rows}) / (len(by_user) * 12))
+
+
+def test_what_is_wrong_is_named(made, tmp_path):
+    with pytest.raises(DataError, match=r"no file .*none\.inter"):
+        build_card(tmp_path, "none")
+    with pytest.raises(DataError, match="no column 'item_id'; its columns are user_id, id, timestamp"):
+        build_card(made(name="column", columns="user_id:token id:token timestamp:float"), "column")
+    with pytest.raises(DataError, match=r"time\.inter: row 2 below the header: timestamp 'noon'"):
+        build_card(made(name="time", interactions="u1 a 1|u1 b noon"), "time")
+    with pytest.raises(DataError, match=r"long\.inter cannot be read as a table"):
+        build_card(made(name="long", interactions="u1 a 1|u1 b 2 3 4"), "long")
+    with pytest.raises(DataError, match="no interaction with a known item"):
+        build_card(made(name="strange", items="q"), "strange")
+    with pytest.raises(ConfigError, match="field_separator of one character"):
+        build_card(made(name="wide"), "wide", Columns(separator="::"))
+    folder = made(name="text")
+    (folder / "text.itemtext.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match=r"text\.itemtext\.jsonl:1: 'item_id' is missing"):
+        build_card(folder, "text")

@@ -1,0 +1,125 @@
+"""What is written: figures, and a page that is safe, whole and complete in itself."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from recbole_xling.card import build_card, write_card
+from recbole_xling.card.command_line import add_arguments, run
+from recbole_xling.card.table import card_table, card_tables
+from recbole_xling.errors import ConfigError, XlingError
+
+EVIL = "<script>alert('x')</script>"
+
+
+class Page(HTMLParser):
+    """Collects tags, what is loaded, and the text outside of scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.loads += [str(value) for name, value in attributes if name in ("src", "href", "action", "data")]
+
+    def handle_data(self, data):
+        if self.tags[-1:] != ["script"]:
+            self.text += data
+
+
+def test_json_holds_the_card(made, tmp_path):
+    card = build_card(made(), "made")
+    path, _ = write_card(card, tmp_path / "out")
+    assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(card.to_dict()))
+    assert json.loads(path.read_text(encoding="utf-8"))["mixing"]["targets"][0] == [1, 2, 0, 0]
+
+
+def test_page_is_complete_in_itself(made, tmp_path):
+    card = build_card(made(), "made")
+    _, path = write_card(card, tmp_path)
+    page = Page(path.read_text(encoding="utf-8"))
+    assert page.loads == []
+    assert page.tags.count("figure") == 6
+    assert page.tags.count("table") == len(list(card_tables(card)))
+    for warning in card.warnings:
+        assert warning.message in page.text
+    assert page.text.index("Warnings") < page.text.index("Size")
+
+
+def test_names_and_texts_are_escaped(made, tmp_path):
+    texts = [(item, "de", f"{EVIL}{item}", "display") for item in "abcd"]
+    name = "<b>x"
+    interactions = "|".join(f"u1 {item} {n}" for n, item in enumerate(["a", "b", "c", "<i>"]))
+    card = build_card(made(name=name, texts=texts, items="a b c d <i>", interactions=interactions), name)
+    _, path = write_card(card, tmp_path / "evil")
+    _, plain = write_card(build_card(made(), "made"), tmp_path / "plain")
+    evil, good = (Page(file.read_text(encoding="utf-8")) for file in (path, plain))
+    assert evil.tags.count("script") == good.tags.count("script")
+    assert not {"b", "i"} & set(evil.tags)
+    assert f"{EVIL}a" in evil.text
+    assert "Data card of <b>x" in evil.text
+
+
+def test_pages_of_odd_data_sets(made, tmp_path):
+    for name, changed in {
+        "bare": {"items": None, "users": None, "texts": None},
+        "untimed": {"interactions": "u1 a|u1 b|u2 c", "columns": "user_id:token item_id:token"},
+        "single": {"interactions": "u1 a 1"},
+    }.items():
+        card = build_card(made(name=name, **changed), name)
+        _, path = write_card(card, tmp_path / "out" / name)
+        assert "figure" in Page(path.read_text(encoding="utf-8")).tags
+        assert card_table(card).startswith(f"Data card of {name}")
+
+
+def test_a_failure_leaves_the_previous_card(made, tmp_path, monkeypatch):
+    card = build_card(made(), "made")
+    write_card(card, tmp_path / "out")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    write_text = Path.write_text
+
+    def full(self, data, **options):
+        if self.suffix == ".html":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_text(self, data, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    changed = build_card(made(name="other"), "other")
+    with pytest.raises(XlingError, match="No space left on device"):
+        write_card(changed, tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def call(*words):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    return run(*parser.parse_known_args(words))
+
+
+def test_command_writes_beside_the_data(made, tmp_path):
+    folder = made()
+    text = call("made", f"--data_path={folder.parent}")
+    assert (folder / "card.json").is_file() and (folder / "card.html").is_file()
+    assert "Under 100 test targets: de 1, fr 2, en 0." in text
+    assert text.endswith("card.html")
+    assert any(line.split() == ["de", "1", "2"] for line in text.splitlines())  # mixing
+
+
+def test_command_knows_the_settings_of_a_run(made, tmp_path):
+    folder = made(columns="reader:token item_id:token timestamp:float", users=None)
+    output = tmp_path / "elsewhere"
+    call("made", f"--data_path={folder.parent}", "--USER_ID_FIELD=reader", "--output", str(output))
+    assert sorted(path.name for path in output.iterdir()) == ["card.html", "card.json"]
+    assert not (folder / "card.json").exists()
+    with pytest.raises(ConfigError, match="unknown setting 'data_pth'"):
+        call("made", "--data_pth=x")
