@@ -19,7 +19,7 @@ $(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,encoders,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,encoders,text,translate,dev]"
 	touch $@
 
 demo: $(VENV)/demo.stamp

@@ -6,11 +6,21 @@ import csv
 import hashlib
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 
-from recbole_xling.convert.base import Converter, Interaction, Item, User
-from recbole_xling.text.store import ItemText
+import polars as pl
+
+from recbole_xling.convert.base import Converter, Item, SourceText, User
+from recbole_xling.convert.read.rejects import Rejects
+
+
+def frame(rows: Iterable[tuple[str, str, float | None, float]], file: str) -> pl.DataFrame:
+    """Make a batch of (user, item, rating, time); the column of ratings is left out where there are none."""
+    schema = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Float64}
+    batch = pl.DataFrame(list(rows), schema=schema, orient="row").with_row_index("line", offset=1)
+    batch = batch.with_columns(pl.col("line").cast(pl.Int64), pl.lit(file).alias("file"))
+    return batch.drop("rating") if batch["rating"].null_count() == batch.height else batch
 
 
 class NeMigClicks(Converter):
@@ -22,32 +32,35 @@ class NeMigClicks(Converter):
     name = "nemig"
     languages = ("de", "en")
 
-    def interactions(self) -> Iterator[Interaction]:
+    def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield a user's history once, then the clicked candidates of each impression."""
+        yield frame(self._clicks(), "behaviors.tsv")
+
+    def _clicks(self) -> Iterator[tuple[str, str, None, float]]:
         for language in self.languages:
             place: dict[str, int] = {}
             for _, user, _, history, shown in self._rows(language, "behaviors.tsv", 5):
                 clicked = [candidate[:-2] for candidate in shown.split() if candidate.endswith("-1")]
                 for article in (history.split() if user not in place else []) + clicked:
                     place[user] = place.get(user, 0) + 1
-                    yield Interaction(f"{language}:{user}", f"{language}:{article}", None, float(place[user]))
+                    yield f"{language}:{user}", f"{language}:{article}", None, float(place[user])
 
-    def items(self) -> Iterator[Item]:
+    def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield the articles."""
         for language in self.languages:
             for row in self._rows(language, "news.tsv", 8):
                 yield Item(f"{language}:{row[0]}", language, {})
 
-    def users(self) -> Iterator[User]:
+    def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield nothing: NeMig tells nothing of its users here."""
         return iter(())
 
-    def texts(self) -> Iterator[ItemText]:
+    def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield headline and abstract."""
         for language in self.languages:
             for row in self._rows(language, "news.tsv", 8):
                 fields = {"title": _clean(row[3]), "abstract": _clean(row[4])[:300]}
-                yield ItemText(f"{language}:{row[0]}", language, fields, "display")
+                yield SourceText(f"{language}:{row[0]}", language, fields, "display")
 
     def _rows(self, language: str, name: str, width: int) -> Iterator[list[str]]:
         assert self.input is not None
@@ -71,28 +84,25 @@ class ColdItems(Converter):
         super().__init__(input=source.input)
         self.source, self.share = source, share
 
-    def items(self) -> Iterator[Item]:
+    def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield all items of the source."""
-        return self.source.items()
+        return self.source.items(rejects)
 
-    def users(self) -> Iterator[User]:
+    def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield all users of the source."""
-        return self.source.users()
+        return self.source.users(rejects)
 
-    def texts(self) -> Iterator[ItemText]:
+    def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield all texts of the source."""
-        return self.source.texts()
+        return self.source.texts(rejects)
 
-    def interactions(self) -> Iterator[Interaction]:
+    def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield what is left."""
-        last: dict[str, tuple[float, int]] = {}
-        for number, record in enumerate(self.source.interactions()):
-            place = (record.timestamp or 0.0, number)
-            last[record.user_id] = max(last.get(record.user_id, place), place)
-        kept = {number for _, number in last.values()}
-        for number, record in enumerate(self.source.interactions()):
-            if number in kept or not self._is_cold(record.item_id):
-                yield record
+        table = pl.concat(self.source.interactions(rejects)).with_row_index("number")
+        last = table.sort("timestamp", "number").unique("user_id", keep="last")["number"].implode()
+        cold = [item for item in table["item_id"].unique() if self._is_cold(item)]
+        kept = pl.col("number").is_in(last) | ~pl.col("item_id").is_in(cold)
+        yield table.filter(kept).drop("number")
 
     def _is_cold(self, item: str) -> bool:
         return int.from_bytes(hashlib.sha256(item.encode()).digest()[:4], "big") < self.share * 2**32
@@ -113,21 +123,22 @@ class MovieLensSmall(Converter):
         "portuguese": "pt",
     }
 
-    def interactions(self) -> Iterator[Interaction]:
+    def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield the ratings."""
-        for row in self._table("ratings.csv"):
-            yield Interaction(row["userId"], row["movieId"], float(row["rating"]), float(row["timestamp"]))
+        rows = self._table("ratings.csv")
+        ratings = ((row["userId"], row["movieId"], float(row["rating"]), float(row["timestamp"])) for row in rows)
+        yield frame(ratings, "ratings.csv")
 
-    def items(self) -> Iterator[Item]:
+    def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield the films with the language of their text."""
-        for text in self.texts():
+        for text in self.texts(rejects):
             yield Item(text.item_id, text.language, {})
 
-    def users(self) -> Iterator[User]:
+    def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield nothing."""
         return iter(())
 
-    def texts(self) -> Iterator[ItemText]:
+    def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield one text per film."""
         for row in self._table("movies.csv"):
             title, year = re.fullmatch(r"(.*?)\s*(?:\((\d{4})\)?)?\s*", row["title"]).groups()  # type: ignore[union-attr]
@@ -135,7 +146,7 @@ class MovieLensSmall(Converter):
             fields = {"title": title, "year": year or "", "genres": genres, "overview": ""}
             language, native, overview = self._tmdb.get(self._links.get(row["movieId"], ""), ("en", title, ""))
             fields.update(title=native, overview=overview)
-            yield ItemText(row["movieId"], language, fields, "display")
+            yield SourceText(row["movieId"], language, fields, "display")
 
     @cached_property
     def _links(self) -> dict[str, str]:

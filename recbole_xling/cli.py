@@ -7,10 +7,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbole_xling.errors import ConfigError, XlingError, unknown_name
+
+if TYPE_CHECKING:
+    from recbole_xling.convert import Converter
 
 DEMO_MODEL = "LLMSASRec"
 DEMO_DATASET = "ml-100k-xling"
@@ -21,6 +25,8 @@ _USAGE = """recbole-xling <command> [options]
 commands:
   run       train and test a model (RecBole's options, any --key=value); without options: the demonstration
   convert   turn a raw dump into a multilingual data set
+  translate translate item texts into the languages they lack
+  card      describe a data set and warn of what would spoil an experiment
   encode    encode a data set's texts ahead of training
 
 recbole-xling <command> --help tells more."""
@@ -29,7 +35,13 @@ recbole-xling <command> --help tells more."""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    commands: dict[str, Callable[[list[str]], None]] = {"run": _run, "convert": _convert, "encode": _encode}
+    commands: dict[str, Callable[[list[str]], None]] = {
+        "run": _run,
+        "convert": _convert,
+        "translate": _translate,
+        "card": _card,
+        "encode": _encode,
+    }
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
     try:
@@ -112,22 +124,95 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _convert(words: list[str]) -> None:
-    from recbole_xling.convert import CONVERTERS, get_converter, write_dataset
+    from recbole_xling.convert import CONVERTERS, Filters, get_converter, write_dataset
+    from recbole_xling.text.cleaning import TextCleaner
+    from recbole_xling.text.language import LanguageIdentifier
+
+    if not words or words[0].startswith("-"):
+        parser = argparse.ArgumentParser(
+            prog="recbole-xling convert",
+            description="Turn a raw dump into a multilingual data set.",
+            epilog="recbole-xling convert <source> --help tells the files it expects and all options.",
+        )
+        parser.add_argument("source", help=f"one of: {', '.join(sorted(CONVERTERS))}")
+        parser.parse_args(words)
+    source = words[0]
+    converter = get_converter(source)
+    options = vars(_convert_parser(source, converter).parse_args(words[1:]))
+    filters = Filters(**{field.name: options.pop(field.name) for field in fields(Filters)})
+    output, name, max_bad, strict = (options.pop(key) for key in ("output", "name", "max_bad", "strict"))
+    cleaner = TextCleaner(options.pop("clean"), options.pop("max_length") or None)
+    languages = options.pop("identify")
+    identifier = LanguageIdentifier(languages) if languages else None
+    report = write_dataset(
+        converter(**options),
+        Path(output),
+        name or f"{source}-xling",
+        filters=filters,
+        clean=cleaner,
+        identify=(lambda text: identifier.identify(text).language) if identifier else None,
+        max_bad=max_bad,
+        strict=strict,
+    )
+    print("\n".join(report.lines()))
+    if cleaner.changes:
+        print("texts changed by cleaning: " + ", ".join(f"{step} {n}" for step, n in cleaner.changes.most_common()))
+
+
+def _convert_parser(source: str, converter: type[Converter]) -> argparse.ArgumentParser:
+    """Return the options of all converters, of the filters, and of this converter."""
+    from recbole_xling.convert import Filters
 
     parser = argparse.ArgumentParser(
-        prog="recbole-xling convert", description="Turn a raw dump into a multilingual data set."
+        prog=f"recbole-xling convert {source}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=f"Turn {source} into a multilingual data set.",
+        epilog=f"input: {converter.layout}",
     )
-    parser.add_argument("source", help=f"one of: {', '.join(sorted(CONVERTERS))}")
-    parser.add_argument("--input", help="folder of the raw files; not needed for ml-100k, which RecBole carries")
+    parser.add_argument("--input", help="where the raw files lie, as described below")
     parser.add_argument("--output", default="datasets", help="folder of the data sets (default: datasets)")
-    parser.add_argument("--name", help="name of the data set (default: the source's name with -xling)")
-    options = parser.parse_args(words)
-    converter = get_converter(options.source)(input=options.input)
-    name = options.name or f"{options.source}-xling"
-    report = write_dataset(converter, Path(options.output), name)
-    languages = ", ".join(f"{language} {n}" for language, n in report.items_per_language.items())
-    print(f"{report.folder}: {report.users} users, {report.items} items, {report.interactions} interactions")
-    print(f"items by language: {languages}")
+    parser.add_argument("--name", help=f"name of the data set (default: {source}-xling)")
+    parser.add_argument("--max-bad", type=float, default=0.01, help="largest share of bad rows (default: 0.01)")
+    parser.add_argument("--strict", action="store_true", help="fail at the first bad row")
+    converter.add_arguments(parser.add_argument_group(f"options of {source}"))
+    _add_text_options(parser.add_argument_group("texts"), clean=not converter.clean_texts)
+    Filters.add_arguments(parser.add_argument_group("filters, applied in this order; off by default"))
+    return parser
+
+
+def _add_text_options(group: argparse._ArgumentGroup, *, clean: bool) -> None:
+    from recbole_xling.text.cleaning import DEFAULT_MAX_LENGTH, DEFAULT_STEPS
+
+    steps = f"cleaning steps, separated by commas; '' for none (all: {','.join(DEFAULT_STEPS)}; default: "
+    steps += "all)" if clean else "none)"
+    length = f"longest text in characters, 0 for no limit (default: {DEFAULT_MAX_LENGTH})"
+    identify = "identify languages that the source does not state, among these (de,en,fr)"
+    group.add_argument("--clean", type=_comma_list, default=DEFAULT_STEPS if clean else (), metavar="STEPS", help=steps)
+    group.add_argument("--max-length", type=int, default=DEFAULT_MAX_LENGTH, metavar="N", help=length)
+    group.add_argument("--identify", type=_comma_list, default=(), metavar="TAGS", help=identify)
+
+
+def _comma_list(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+# ---- translate and card --------------------------------------------------------------------------------------
+
+
+def _translate(words: list[str]) -> None:
+    from recbole_xling.translate import command_line
+
+    parser = argparse.ArgumentParser(prog="recbole-xling translate", description=command_line.DESCRIPTION)
+    command_line.add_arguments(parser)
+    print(command_line.run(parser.parse_args(words)))
+
+
+def _card(words: list[str]) -> None:
+    from recbole_xling.card import command_line
+
+    parser = argparse.ArgumentParser(prog="recbole-xling card", description=command_line.DESCRIPTION)
+    command_line.add_arguments(parser)
+    print(command_line.run(*parser.parse_known_args(words)))
 
 
 # ---- encode ---------------------------------------------------------------------------------------------------

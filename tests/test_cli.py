@@ -86,6 +86,9 @@ def test_encode_fills_the_cache_that_a_run_uses(typed, capsys, monkeypatch):
         (["--model=LLMSASRec", "--dataset=small", "epochs"], "--key=value"),
         (["run", "--resume=nowhere"], "nowhere"),
         (["convert", "ml-100"], "Did you mean 'ml-100k'"),
+        (["convert", "movielens"], "movielens needs --input"),
+        (["convert", "movielens", "--input", "nowhere"], r"neither ratings\.csv nor ratings\.dat in nowhere"),
+        (["convert", "ml-100k", "--max-bad", "2"], "between 0 and 1"),
     ],
 )
 def test_mistakes_end_in_one_line_and_code_2(typed, capsys, words, message):
@@ -93,6 +96,34 @@ def test_mistakes_end_in_one_line_and_code_2(typed, capsys, words, message):
     err = capsys.readouterr().err
     assert re.search(message, err)
     assert "Traceback" not in err
+
+
+def test_help_on_a_converter_tells_the_files_it_expects(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["convert", "movielens", "--help"])
+    out = capsys.readouterr().out
+    for word in ("ratings.csv, movies.csv, links.csv", "ratings.dat", "--tmdb-text DIR", "--user-core K", "--strict"):
+        assert word in out
+
+
+def test_convert_cleans_texts_and_identifies_languages(typed, capsys, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "clicks.csv").write_text("u,i\n" + "".join(f"u{n},{item}\n" for n in range(3) for item in "ab"))
+    (raw / "shop.csv").write_text(
+        "id,name\na,Eine sch&ouml;ne <b>Teekanne</b> aus gr\u00fcnem Glas\nb,A green glass teapot for two\n",
+        encoding="utf-8",
+    )
+    words = ["convert", "table", "--input", str(raw / "clicks.csv"), "--user", "u", "--item", "i", "--in-order"]
+    words += ["--items", str(raw / "shop.csv"), "--item-id", "id", "--text", "title=name", "--name", "shop"]
+    assert typed(*words, "--identify", "de,en", "--output", str(tmp_path / "out")) == 0
+    assert "texts changed by cleaning: html 1" in capsys.readouterr().out
+    lines = (tmp_path / "out" / "shop" / "shop.itemtext.jsonl").read_text(encoding="utf-8").splitlines()
+    texts = [json.loads(line) for line in lines]
+    assert [(text["language"], text["fields"]["title"]) for text in texts] == [
+        ("de", "Eine sch\u00f6ne Teekanne aus gr\u00fcnem Glas"),
+        ("en", "A green glass teapot for two"),
+    ]
 
 
 def test_a_data_set_that_is_not_there_is_named(typed, capsys):

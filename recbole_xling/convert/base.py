@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,25 +10,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar
 
+import polars as pl
+
+from recbole_xling.convert.read.records import Batches
+from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.text.record import ItemText
 
+FILE = "file"
+"""Column of interactions: the file a row comes from; its line is in the column ``line``."""
+
 
 @dataclass(frozen=True, slots=True)
-class Interaction:
-    """One user met one item.
+class Place:
+    """Where a record comes from: a file, and in it the number of the record's first line, from 1."""
 
-    Attributes:
-        user_id: external id of the user.
-        item_id: external id of the item.
-        rating: None where the source has no ratings.
-        timestamp: None where the source has no times; in the source's unit, larger is later.
-    """
-
-    user_id: str
-    item_id: str
-    rating: float | None = None
-    timestamp: float | None = None
+    file: str
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,30 +35,46 @@ class Item:
 
     Attributes:
         item_id: external id of the item.
-        language: BCP 47 tag of its display text, ``und`` where unknown.
+        language: BCP 47 tag of its display text, ``und`` where the source says nothing.
         features: values by column; a sequence for columns of type ``token_seq``. A column left out is empty.
+        place: where it comes from.
     """
 
     item_id: str
     language: str
     features: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    place: Place | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user; ``features`` as those of an item."""
+    """One user; ``features`` and ``place`` as those of an item."""
 
     user_id: str
     features: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
+    place: Place | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceText(ItemText):
+    """A text with the place it comes from."""
+
+    place: Place | None = field(default=None, compare=False)
 
 
 class Converter(ABC):
-    """Reads one raw format and yields typed records; it writes nothing.
+    """Reads one raw format and yields what is in it, row by row; it writes nothing.
 
-    Every method may be called more than once and yields the same records in the same order each time.
+    Every method may be called more than once and yields the same each time. Rows that cannot be read go to
+    ``rejects``; what the rows say of each other (a second row of an item, an interaction with an item that is not
+    there) is checked by the writer.
 
     Class attributes:
         name: the name under which ``get_converter`` finds it.
+        layout: the files it expects, as shown by ``--help``.
+        clean_texts: whether its texts need no cleaning.
+
+    Attributes:
         item_fields: type by column of :attr:`Item.features`: ``token``, ``token_seq`` or ``float``.
         user_fields: the same for :attr:`User.features`; no name may be in both.
 
@@ -68,31 +83,69 @@ class Converter(ABC):
     """
 
     name: ClassVar[str]
-    item_fields: ClassVar[Mapping[str, str]] = {}
-    user_fields: ClassVar[Mapping[str, str]] = {}
+    layout: ClassVar[str] = ""
+    clean_texts: ClassVar[bool] = False
+    item_fields: Mapping[str, str] = {}
+    user_fields: Mapping[str, str] = {}
 
     def __init__(self, *, input: str | Path | None = None) -> None:
         self.input = None if input is None else Path(input)
 
-    @abstractmethod
-    def interactions(self) -> Iterator[Interaction]:
-        """Yield all interactions; either all have a rating or none, and likewise a time."""
+    @classmethod  # noqa: B027
+    def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
+        """Declare options of its own for the command line; each is a keyword of the constructor."""
 
     @abstractmethod
-    def items(self) -> Iterator[Item]:
+    def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
+        """Yield all interactions in frames of any length, in the order of the source.
+
+        Columns: ``user_id`` and ``item_id`` (String); ``rating`` and ``timestamp`` (Float64) where the source has
+        them, a time in Unix seconds where it tells the date, otherwise any number that grows; ``file`` (String) and
+        ``line`` (Int64).
+        """
+
+    @abstractmethod
+    def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield each item once."""
 
-    @abstractmethod
-    def users(self) -> Iterator[User]:
+    def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield each user once, or nothing where the source tells nothing about users."""
+        return iter(())
 
     @abstractmethod
-    def texts(self) -> Iterator[ItemText]:
+    def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield all texts of all items; a display text is in the language of its item."""
+
+    def impressions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
+        """Yield what was shown together, in frames of any length, or nothing where the source does not tell.
+
+        Columns: ``impression_id`` and ``user_id`` (String), ``timestamp`` (Int64) as in the interactions, ``item_id``
+        and ``label`` (lists of the same length: the candidates, and 1 for clicked or 0). The bad rows are those of the
+        interactions.
+        """
+        return iter(())
+
+    def notes(self) -> Iterator[str]:
+        """Yield, after everything has been read, what the user should know about this source, a sentence each."""
+        return iter(())
+
+
+def located(table: Batches) -> Iterator[pl.DataFrame]:
+    """Yield the batches of a table with the column :data:`FILE`."""
+    for frame in table:
+        yield frame.with_columns(pl.lit(str(table.path)).alias(FILE))
 
 
 CONVERTERS: dict[str, str] = {
+    "amazon-m2": "recbole_xling.convert.amazon_m2:AmazonM2",
+    "amazon-reviews": "recbole_xling.convert.amazon_reviews:AmazonReviews",
+    "book-crossing": "recbole_xling.convert.book_crossing:BookCrossing",
+    "goodbooks": "recbole_xling.convert.goodbooks:Goodbooks",
     "ml-100k": "recbole_xling.convert.ml100k:MovieLens100K",
+    "mind": "recbole_xling.convert.mind:Mind",
+    "movielens": "recbole_xling.convert.movielens:MovieLens",
+    "table": "recbole_xling.convert.table:TableConverter",
+    "xmarket": "recbole_xling.convert.xmarket:XMarket",
 }
 """Module and class by name; a module is imported when its converter is asked for."""
 

@@ -17,17 +17,20 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from recbole_xling.convert.base import Converter, Interaction, Item, User
+import polars as pl
+
+from recbole_xling.convert.base import Converter, Item, SourceText, User, located
+from recbole_xling.convert.film_titles import article_in_front
+from recbole_xling.convert.read.rejects import Rejects
+from recbole_xling.convert.read.table import Column, Layout, Table
 from recbole_xling.errors import DataError
 from recbole_xling.resources import package_folder
-from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, is_language
+from recbole_xling.text.record import DISPLAY, PARALLEL, is_language
 from recbole_xling.text.rows import table_columns, table_rows
 
 ENGLISH_SHARE = 0.4
 UNKNOWN_GENRE = "unknown"
 _YEARS = range(1870, 2101)
-_ARTICLES = "The|A|An|Le|La|Les|L'|Un|Une|Il|Lo|Gli|Una|El|Los|Las|Der|Die|Das|Ein|Eine|O|Os|De|Het|Een|Det|Den"
-_TRAILING_ARTICLE = re.compile(rf"(?P<rest>.+), (?P<article>{_ARTICLES})")
 _TRAILING_BRACKETS = re.compile(r"(?<=\S)(\s+\([^()]*\))+$")
 
 
@@ -36,12 +39,7 @@ def english_title(title: str) -> str:
 
     ``Big Blue, The (Grand bleu, Le)`` gives ``The Big Blue``.
     """
-    title = _TRAILING_BRACKETS.sub("", title.strip())
-    found = _TRAILING_ARTICLE.fullmatch(title)
-    if not found:
-        return title
-    space = "" if found["article"].endswith("'") else " "
-    return found["article"] + space + found["rest"]
+    return article_in_front(_TRAILING_BRACKETS.sub("", title.strip()))
 
 
 def display_language(movie_id: str, titles: Mapping[str, str], original: str | None = None) -> str:
@@ -85,6 +83,8 @@ class MovieLens100K(Converter):
     """
 
     name = "ml-100k"
+    layout = "none needed: RecBole carries the files; otherwise a folder of ml-100k.inter, ml-100k.item, ml-100k.user"
+    clean_texts = True
     item_fields = {"release_year": "token", "genres": "token_seq"}
     user_fields = {"age": "token", "gender": "token", "occupation": "token", "zip_code": "token"}
 
@@ -93,34 +93,30 @@ class MovieLens100K(Converter):
         self.folder = self.input or _recbole_folder()
         self.tables = package_folder("datasets") / "ml-100k-xling" if tables is None else Path(tables)
 
-    def interactions(self) -> Iterator[Interaction]:
+    def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield the ratings in the order of the source; times are Unix seconds."""
-        path = self.folder / "ml-100k.inter"
-        for number, (user_id, item_id, rating, timestamp) in table_rows(
-            path, ("user_id", "item_id", "rating", "timestamp")
-        ):
-            try:
-                yield Interaction(user_id, item_id, float(rating), float(timestamp))
-            except ValueError:
-                raise DataError(f"{path}:{number}: rating and timestamp must be numbers") from None
+        columns = {"user_id:token": Column("user_id"), "item_id:token": Column("item_id")}
+        columns |= {f"{name}:float": Column(name, "number") for name in ("rating", "timestamp")}
+        layout = Layout(separator="\t", quote=None)
+        yield from located(Table(self.folder / "ml-100k.inter", columns, rejects, layout=layout))
 
-    def items(self) -> Iterator[Item]:
+    def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield the films; an implausible year is left out, genres are MovieLens's names."""
         for film in self._films:
             yield Item(film.movie_id, film.language, {"release_year": film.year, "genres": film.genres})
 
-    def users(self) -> Iterator[User]:
+    def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield the users with all their features as in the source."""
         names = tuple(self.user_fields)
         for _, (user_id, *values) in table_rows(self.folder / "ml-100k.user", ("user_id", *names)):
             yield User(user_id, dict(zip(names, values, strict=True)))
 
-    def texts(self) -> Iterator[ItemText]:
+    def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield for each film its display text, then the parallel ones by language."""
         for film in self._films:
             for language in sorted(film.titles, key=lambda language: (language != film.language, language)):
                 source = DISPLAY if language == film.language else PARALLEL
-                yield ItemText(film.movie_id, language, self._fields(film, language), source)
+                yield SourceText(film.movie_id, language, self._fields(film, language), source)
 
     @cached_property
     def _films(self) -> list[_Film]:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from recbole_xling.convert.atomic import write_dataset
-from recbole_xling.convert.base import Interaction, Item, User
+from recbole_xling.convert.base import Item, SourceText, User
 from recbole_xling.convert.ml100k import MovieLens100K, display_language, english_title
+from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.errors import DataError
 from recbole_xling.resources import package_folder
 from recbole_xling.text.record import ItemText
@@ -27,6 +28,11 @@ GENRES = [
 def write_table(path: Path, *rows: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(row.replace("|", "\t") + "\n" for row in rows), encoding="utf-8")
+
+
+@pytest.fixture
+def rejects(tmp_path: Path) -> Rejects:
+    return Rejects(tmp_path / "rejects.jsonl")
 
 
 @pytest.fixture
@@ -54,36 +60,39 @@ def made(tmp_path: Path) -> MovieLens100K:
     return MovieLens100K(input=source, tables=tables)
 
 
-def test_texts_of_made_films(made: MovieLens100K) -> None:
-    assert list(made.texts()) == [
-        ItemText("1", "fr", {"title": "Le Grand Bleu", "year": "1988", "genres": "Aventure, Drame"}, "display"),
-        ItemText(
+def test_texts_of_made_films(made: MovieLens100K, rejects: Rejects) -> None:
+    assert list(made.texts(rejects)) == [
+        SourceText("1", "fr", {"title": "Le Grand Bleu", "year": "1988", "genres": "Aventure, Drame"}, "display"),
+        SourceText(
             "1", "de", {"title": '"Im Rausch der Tiefe"', "year": "1988", "genres": "Abenteuer, Drama"}, "parallel"
         ),
-        ItemText("1", "en", {"title": "The Big Blue", "year": "1988", "genres": "Adventure, Drama"}, "parallel"),
-        ItemText("2", "en", {"title": "unkonwn"}, "display"),
-        ItemText("3", "en", {"title": "Les Miserables", "year": "1995", "genres": "Drama"}, "display"),
-        ItemText("4", "cs", {"title": "Kolja", "year": "1996"}, "display"),
-        ItemText("4", "en", {"title": "Kolya", "year": "1996", "genres": "Drama"}, "parallel"),
-        ItemText("4", "ja", {"title": "コーリャ", "year": "1996", "genres": "ドラマ"}, "parallel"),
-        ItemText("5", "en", {"title": "Alien", "genres": "Horror"}, "display"),
+        SourceText("1", "en", {"title": "The Big Blue", "year": "1988", "genres": "Adventure, Drama"}, "parallel"),
+        SourceText("2", "en", {"title": "unkonwn"}, "display"),
+        SourceText("3", "en", {"title": "Les Miserables", "year": "1995", "genres": "Drama"}, "display"),
+        SourceText("4", "cs", {"title": "Kolja", "year": "1996"}, "display"),
+        SourceText("4", "en", {"title": "Kolya", "year": "1996", "genres": "Drama"}, "parallel"),
+        SourceText("4", "ja", {"title": "コーリャ", "year": "1996", "genres": "ドラマ"}, "parallel"),
+        SourceText("5", "en", {"title": "Alien", "genres": "Horror"}, "display"),
     ]
 
 
-def test_records_of_made_films(made: MovieLens100K) -> None:
-    assert list(made.items()) == [
+def test_records_of_made_films(made: MovieLens100K, rejects: Rejects) -> None:
+    assert list(made.items(rejects)) == [
         Item("1", "fr", {"release_year": "1988", "genres": ("Adventure", "Drama")}),
         Item("2", "en", {"release_year": "", "genres": ("unknown",)}),
         Item("3", "en", {"release_year": "1995", "genres": ("Drama",)}),
         Item("4", "cs", {"release_year": "1996", "genres": ("Drama",)}),
         Item("5", "en", {"release_year": "", "genres": ("Horror",)}),
     ]
-    assert list(made.interactions()) == [
-        Interaction("8", "5", 3.0, 881250949.0),
-        Interaction("7", "1", 4.5, 881250948.0),
-        Interaction("8", "4", 1.0, 881250947.0),
+    (frame,) = made.interactions(rejects)
+    assert frame.select("line", "user_id", "item_id", "rating", "timestamp").rows() == [
+        (2, "8", "5", 3.0, 881250949.0),
+        (3, "7", "1", 4.5, 881250948.0),
+        (4, "8", "4", 1.0, 881250947.0),
     ]
-    assert list(made.users())[1] == User("8", {"age": "53", "gender": "F", "occupation": "none", "zip_code": "09043"})
+    assert list(made.users(rejects))[1] == User(
+        "8", {"age": "53", "gender": "F", "occupation": "none", "zip_code": "09043"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,18 +167,18 @@ def test_a_new_title_moves_a_film_only_to_its_own_language() -> None:
         ("genres.tsv", ["genre|en", "Drama|Drama"], r"genres\.tsv: genre 'Adventure' has no row"),
     ],
 )
-def test_wrong_tables(made: MovieLens100K, table: str, rows: list[str], message: str) -> None:
+def test_wrong_tables(made: MovieLens100K, rejects: Rejects, table: str, rows: list[str], message: str) -> None:
     write_table(made.tables / table, *rows)
     with pytest.raises(DataError, match=message):
-        list(made.texts())
+        list(made.texts(rejects))
 
 
-def test_missing_files_and_wrong_numbers(made: MovieLens100K, tmp_path: Path) -> None:
+def test_missing_files_and_wrong_numbers(made: MovieLens100K, rejects: Rejects, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no file .*titles\.tsv"):
-        list(MovieLens100K(input=made.folder, tables=tmp_path).items())
-    write_table(made.folder / "ml-100k.inter", "user_id|item_id|rating|timestamp", "1|1|good|1")
-    with pytest.raises(DataError, match=r"ml-100k\.inter:2: rating and timestamp must be numbers"):
-        list(made.interactions())
+        list(MovieLens100K(input=made.folder, tables=tmp_path).items(rejects))
+    write_table(made.folder / "ml-100k.inter", "user_id:token|item_id:token|rating:float|timestamp:float", "1|1|good|1")
+    assert list(made.interactions(rejects)) == []
+    assert rejects.reasons == {"no number in column 'rating:float'": 1}
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +194,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     was_imported = "recbole" in sys.modules
     report = write_dataset(MovieLens100K(tables=root / "tables"), root, "ml-100k-xling", show_progress=False)
     assert ("recbole" in sys.modules) == was_imported
-    assert (report.users, report.items, report.interactions, report.unknown_items) == (943, 1682, 100_000, 0)
+    assert (report.users, report.items, report.interactions, report.rejected) == (943, 1682, 100_000, {})
     assert report.texts_per_language == {"en": 1682} | dict.fromkeys(LANGUAGES, 1000)
     return root
 
@@ -236,12 +245,12 @@ TABLES = package_folder("datasets") / "ml-100k-xling"
 
 
 @pytest.mark.skipif(not (TABLES / "titles.tsv").is_file(), reason="the tables are not there")
-def test_the_tables_that_ship_fit_the_films() -> None:
+def test_the_tables_that_ship_fit_the_films(rejects: Rejects) -> None:
     converter = MovieLens100K()
-    films = {item.item_id for item in converter.items()}
+    films = {item.item_id for item in converter.items(rejects)}
     for table in ("titles.tsv", "original_languages.tsv"):
         assert {movie_id for _, (movie_id,) in table_rows(TABLES / table, ["movie_id"])} <= films
-    store = ItemTextStore(converter.texts())
+    store = ItemTextStore(converter.texts(rejects))
     assert set(store) == films
     assert all(store.display(item_id) and store.text(item_id, "en") for item_id in store)
     assert {"en", *LANGUAGES} <= set(store.languages)

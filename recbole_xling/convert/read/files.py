@@ -18,7 +18,14 @@ from recbole_xling.errors import DataError
 BLOCK_BYTES = 1 << 24
 """Bytes read at a time; a block holds all whole lines of them."""
 
+_COMPRESSED = ("", ".gz", ".zst", ".zip")
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """Return the file of this name in a folder, or else a compressed one (``.gz``, ``.zst``, ``.zip``), or None."""
+    paths = [folder / f"{name}{suffix}" for suffix in _COMPRESSED]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:

@@ -16,7 +16,8 @@ _LONGEST_ROW = 2000  # characters of a bad row that are kept
 class Rejects:
     """Takes the bad rows of a conversion; a context manager that owns the file it writes.
 
-    One JSON object per line: ``{"file", "line", "reason", "row"}``. Without a bad row there is no file.
+    One JSON object per line: ``{"file", "line", "reason", "row"}``. Without a bad row there is no file. A file may be
+    read more than once: its rows count once, and a line is bad once, for the first reason found.
 
     Args:
         path: where bad rows are written.
@@ -25,7 +26,6 @@ class Rejects:
 
     Attributes:
         reasons: number of bad rows by reason.
-        seen: number of rows read, bad ones included.
     """
 
     def __init__(self, path: Path, *, strict: bool = False, max_bad: float = 0.01) -> None:
@@ -35,21 +35,37 @@ class Rejects:
         self.strict = strict
         self.max_bad = max_bad
         self.reasons: Counter[str] = Counter()
-        self.seen = 0
+        self._rows: dict[str, int] = {}  # by file
+        self._bad: dict[str, bytearray] = {}  # by file: a bit per line
         self._file: TextIO | None = None
+
+    def begin(self, file: Path | str) -> None:
+        """Tell that a file is read from its start: what :meth:`saw` counted for it before is forgotten."""
+        self._rows[str(file)] = 0
+
+    def saw(self, file: Path | str, rows: int) -> None:
+        """Count rows that were read, bad ones included."""
+        self._rows[str(file)] = self._rows.get(str(file), 0) + rows
+
+    @property
+    def seen(self) -> int:
+        """Number of rows read, bad ones included."""
+        return sum(self._rows.values())
 
     def add(self, file: Path | str, line: int, reason: str, row: str) -> None:
         """Take one bad row.
 
         Args:
             file: the file it stands in.
-            line: number of its first line, from 1.
+            line: number of its first line, from 1; 0 where that is not known.
             reason: what is wrong, in words that are the same for all rows with this fault.
             row: the row as it stands there.
 
         Raises:
             DataError: ``strict`` is set.
         """
+        if line and not self._is_new(str(file), line):
+            return
         if self.strict:
             raise DataError(f"{file}:{line}: {reason}: {row[:200]!r}; mend the file, or convert without --strict")
         if self._file is None:
@@ -75,6 +91,14 @@ class Rejects:
                 f"{self.count} of {self.seen} rows are bad, more than --max-bad {self.max_bad:g} allows ({reasons}); "
                 f"they are listed in {self.path}"
             )
+
+    def _is_new(self, file: str, line: int) -> bool:
+        """Mark a line as bad; tell whether it was not before."""
+        bits, place, bit = self._bad.setdefault(file, bytearray()), line >> 3, 1 << (line & 7)
+        bits.extend(bytes(max(place + 1 - len(bits), 0)))
+        known = bool(bits[place] & bit)
+        bits[place] |= bit
+        return not known
 
     def __enter__(self) -> Rejects:
         return self

@@ -94,6 +94,7 @@ class Table:
         self._line = 1  # of the next line to be read
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
+        self.rejects.begin(self.path)
         self._names = list(self.layout.names) if self.layout.names else None
         self._line = 1
         rest = b""  # a quoted cell that goes on in the next block
@@ -121,8 +122,11 @@ class Table:
 
     def _read_header(self, data: bytes) -> bytes:
         line, _, rest = data.partition(b"\n")
-        names = [name.strip() for name in self._cells(line.decode(self.layout.encoding, "replace").rstrip("\r"))]
-        self._names = names
+        try:
+            cells = self._cells(line.decode(self.layout.encoding, "replace").rstrip("\r"))
+        except csv.Error:
+            raise DataError(f"{self.path}:1: broken quotes in the line that names the columns") from None
+        self._names = [name.strip() for name in cells]
         self._line += 1
         self._check_names()
         return rest
@@ -154,7 +158,7 @@ class Table:
         wanted = {c.name: cells.field(f"field_{names.index(name)}") for name, c in self.columns.items()}
         result = self._typed(pl.DataFrame(wanted))
         if result is not None:
-            self.rejects.seen += len(lines)
+            self.rejects.saw(self.path, len(lines))
             self._line += len(lines)
         return result
 
@@ -196,7 +200,7 @@ class Table:
             number = self._line + begin
             begin = end or begin + 1
             if record.strip():
-                self.rejects.seen += 1
+                self.rejects.saw(self.path, 1)
                 cells = self._good_cells(record, number, closed=end is not None)
                 if cells is not None:
                     rows.append((number, cells))

@@ -123,6 +123,7 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(read):
         (b"", "is empty"),
         (b"user,rating,note\na,1,x\n", "unknown column 'userId'. Did you mean 'user'"),
         (b"userId,rating,userId,note\n", "column 'userId': appears twice"),
+        (b'userId,"rating,note\na,1,x\n', "raw.csv:1: broken quotes"),
     ],
 )
 def test_wrong_headers(read, data, message):

@@ -1,0 +1,75 @@
+"""Interactions on their way to the data set: Parquet files in the order of the source, one batch each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+
+NUMBERS = ("rating", "timestamp")
+ROW = "row"
+"""Column of the parts: number of the interaction in the order of the source, from 0."""
+
+
+class Parts:
+    """A table too large for memory, in a folder of its own.
+
+    What has to look at all rows (:meth:`scan`) is computed by polars' streaming engine; rows are taken out part by part
+    (:meth:`keep`), which holds one part in memory and leaves the order alone.
+
+    Args:
+        folder: an empty folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows = 0
+        self.columns: list[str] = []
+        self._paths: list[Path] = []
+        self._next_row = 0
+
+    def append(self, frame: pl.DataFrame) -> None:
+        """Add a batch; all have the same columns."""
+        if frame.height:
+            numbers = pl.int_range(self._next_row, self._next_row + frame.height, dtype=pl.Int64, eager=True)
+            self.columns = frame.columns
+            self._paths.append(self.folder / f"{len(self._paths):06}.parquet")
+            frame.with_columns(numbers.alias(ROW)).write_parquet(self._paths[-1], compression="lz4")
+            self._next_row += frame.height
+            self.rows += frame.height
+
+    def scan(self) -> pl.LazyFrame:
+        """Return all rows as a lazy frame; there must be some."""
+        return pl.scan_parquet(self._paths)
+
+    def keep(self, chosen: Callable[[pl.DataFrame], pl.DataFrame]) -> int:
+        """Replace each part by what ``chosen`` makes of it, in order; return the number of rows that are gone."""
+        before, self.rows = self.rows, 0
+        for path in list(self._paths):
+            part = pl.read_parquet(path, memory_map=False)
+            kept = chosen(part)
+            self.rows += kept.height
+            if not kept.height:
+                self._paths.remove(path)
+            elif kept.height < part.height:
+                draft = path.with_suffix(".draft")
+                kept.write_parquet(draft, compression="lz4")
+                os.replace(draft, path)
+        return before - self.rows
+
+    def write(self, path: Path) -> None:
+        """Write RecBole's ``.inter`` file; a column of whole numbers is written without decimals."""
+        frame = self.scan()
+        numbers = [name for name in NUMBERS if name in self.columns]
+        integral = frame.select(_are_integral(name) for name in numbers).collect(engine="streaming").rows()
+        kinds = [pl.Int64 if whole else pl.Float64 for row in integral for whole in row]
+        ids = [pl.col(name).alias(f"{name}:token") for name in ("user_id", "item_id")]
+        cells = [pl.col(name).cast(kind).alias(f"{name}:float") for name, kind in zip(numbers, kinds, strict=True)]
+        frame.select(*ids, *cells).sink_csv(path, separator="\t", quote_style="never")
+
+
+def _are_integral(name: str) -> pl.Expr:
+    numbers = pl.col(name)
+    return ((numbers == numbers.floor()) & numbers.is_between(-(2.0**63), 2.0**63, closed="none")).all()
