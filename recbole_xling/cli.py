@@ -181,19 +181,16 @@ def _convert_parser(source: str, converter: type[Converter]) -> argparse.Argumen
 
 
 def _add_text_options(group: argparse._ArgumentGroup, *, clean: bool) -> None:
+    from recbole_xling.convert.filters import comma_list
     from recbole_xling.text.cleaning import DEFAULT_MAX_LENGTH, DEFAULT_STEPS
 
     steps = f"cleaning steps, separated by commas; '' for none (all: {','.join(DEFAULT_STEPS)}; default: "
     steps += "all)" if clean else "none)"
     length = f"longest text in characters, 0 for no limit (default: {DEFAULT_MAX_LENGTH})"
     identify = "identify languages that the source does not state, among these (de,en,fr)"
-    group.add_argument("--clean", type=_comma_list, default=DEFAULT_STEPS if clean else (), metavar="STEPS", help=steps)
+    group.add_argument("--clean", type=comma_list, default=DEFAULT_STEPS if clean else (), metavar="STEPS", help=steps)
     group.add_argument("--max-length", type=int, default=DEFAULT_MAX_LENGTH, metavar="N", help=length)
-    group.add_argument("--identify", type=_comma_list, default=(), metavar="TAGS", help=identify)
-
-
-def _comma_list(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+    group.add_argument("--identify", type=comma_list, default=(), metavar="TAGS", help=identify)
 
 
 # ---- translate and card --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from recbole_xling.convert.read.files import find_file
 from recbole_xling.convert.read.records import open_table
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import LINE, Column
-from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.errors import DataError
 from recbole_xling.text.record import DISPLAY, PARALLEL
 
 LANGUAGES = {"DE": "de", "ES": "es", "FR": "fr", "IT": "it", "JP": "ja", "UK": "en"}
@@ -58,9 +58,7 @@ class AmazonM2(Converter):
 
     def __init__(self, *, input: str | Path | None = None, test_sessions: bool = False) -> None:
         super().__init__(input=input)
-        if self.input is None:
-            raise ConfigError("amazon-m2 needs --input, the folder of products_train.csv and sessions_train.csv")
-        self.folder = self.input
+        self.folder = self.needed_input("the folder of products_train.csv and sessions_train.csv")
         self.test_sessions = test_sessions
 
     @classmethod

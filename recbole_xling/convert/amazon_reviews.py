@@ -76,11 +76,9 @@ class AmazonReviews(Converter):
 
     def __init__(self, *, input: str | Path | None = None, language: str = "en") -> None:
         super().__init__(input=input)
-        if self.input is None:
-            raise ConfigError("amazon-reviews needs --input, the folder of reviews and metadata")
+        self.folder = self.needed_input("the folder of reviews and metadata")
         if not is_language(language):
             raise ConfigError(f"language {language!r} is no BCP 47 tag; write it like 'en'")
-        self.folder = self.input
         self.language = language
         self._repeated = 0
 

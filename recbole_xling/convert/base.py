@@ -91,6 +91,16 @@ class Converter(ABC):
     def __init__(self, *, input: str | Path | None = None) -> None:
         self.input = None if input is None else Path(input)
 
+    def needed_input(self, what: str) -> Path:
+        """Return :attr:`input`; ``what`` tells what it should be.
+
+        Raises:
+            ConfigError: it is not given.
+        """
+        if self.input is None:
+            raise ConfigError(f"{self.name} needs --input, {what}")
+        return self.input
+
     @classmethod  # noqa: B027
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
         """Declare options of its own for the command line; each is a keyword of the constructor."""

@@ -14,7 +14,7 @@ import polars as pl
 
 from recbole_xling.convert.base import FILE
 from recbole_xling.convert.cells import bad_ids
-from recbole_xling.convert.read.files import find_file
+from recbole_xling.convert.read.files import expected_file
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import LINE, Column, Layout, Table
 
@@ -138,7 +138,7 @@ def interactions_of(impressions: pl.DataFrame) -> pl.DataFrame:
 def _rows(edition: Edition, news: pl.DataFrame, rejects: Rejects, *, timed: bool) -> Iterator[pl.DataFrame]:
     for folder in edition.folders:
         part = f"{folder.name}:" if len(edition.folders) > 1 else ""
-        path = find_file(folder, FILE_NAME) or folder / FILE_NAME
+        path = expected_file(folder, FILE_NAME)
         for frame in _batches(Table(path, _COLUMNS, rejects, layout=_LAYOUT)):
             checked = _checked(_parsed(frame, edition.prefix, part), news, timed=timed)
             reasons = checked.filter(pl.col(_REASON).is_not_null()).select(LINE, _REASON)

@@ -19,7 +19,7 @@ from recbole_xling.convert.read.dialect import find_layout
 from recbole_xling.convert.read.files import find_file
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import LINE, Column, Layout, Table
-from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.errors import DataError
 from recbole_xling.text.record import DISPLAY
 
 _NAMES = {
@@ -69,9 +69,7 @@ letters; each may be compressed (.gz, .zst, .zip)"""
         self, *, input: str | Path | None = None, explicit_only: bool = False, keep_unknown: bool = False
     ) -> None:
         super().__init__(input=input)
-        if self.input is None:
-            raise ConfigError("book-crossing needs --input, the folder of BX-Book-Ratings.csv")
-        self.folder = self.input
+        self.folder = self.needed_input("the folder of BX-Book-Ratings.csv")
         self.explicit_only = explicit_only
         self.keep_unknown = keep_unknown
         self._implicit = 0

@@ -64,7 +64,7 @@ class Filters:
         add = parser.add_argument
         add("--since", type=_time, metavar="TIME", help=since)
         add("--until", type=_time, metavar="TIME", help="keep interactions before this time")
-        add("--languages", type=_tags, default=(), metavar="TAGS", help="keep items in these languages (de,en)")
+        add("--languages", type=comma_list, default=(), metavar="TAGS", help="keep items in these languages (de,en)")
         add("--duplicates", choices=DUPLICATES, default="all", help=duplicates)
         add("--min-rating", type=float, metavar="RATING", help="keep interactions with this rating or a better one")
         add("--user-core", type=int, default=0, metavar="K", help="keep users with at least K interactions")
@@ -125,8 +125,9 @@ def _time(text: str) -> float:
     return time
 
 
-def _tags(text: str) -> tuple[str, ...]:
-    return tuple(tag.strip() for tag in text.split(",") if tag.strip())
+def comma_list(text: str) -> tuple[str, ...]:
+    """Return the words between commas, without the empty ones."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _keep_ids(parts: Parts, column: str, ids: pl.DataFrame) -> int:

@@ -13,10 +13,10 @@ from typing import Any
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, Place, SourceText, located
-from recbole_xling.convert.read.files import find_file
+from recbole_xling.convert.read.files import expected_file
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import LINE, Column, Table
-from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.errors import DataError
 from recbole_xling.text.record import DISPLAY, UNDETERMINED
 from recbole_xling.text.tags import normalise_language
 
@@ -57,9 +57,7 @@ in UTF-8; each may be compressed (.gz, .zst, .zip)"""
 
     def __init__(self, *, input: str | Path | None = None) -> None:
         super().__init__(input=input)
-        if self.input is None:
-            raise ConfigError(f"goodbooks needs --input, the folder of {_RATINGS} and {_BOOKS}")
-        self.folder = self.input
+        self.folder = self.needed_input(f"the folder of {_RATINGS} and {_BOOKS}")
 
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield the ratings; the time is the number of the line."""
@@ -68,7 +66,7 @@ in UTF-8; each may be compressed (.gz, .zst, .zip)"""
             "book_id": Column("item_id"),
             "rating": Column("rating", "number"),
         }
-        path = find_file(self.folder, _RATINGS) or self.folder / _RATINGS
+        path = expected_file(self.folder, _RATINGS)
         for frame in located(Table(path, columns, rejects)):
             yield frame.with_columns(pl.col(LINE).cast(pl.Float64).alias("timestamp"))
 
@@ -100,7 +98,7 @@ in UTF-8; each may be compressed (.gz, .zst, .zip)"""
 
     def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], Place]]:
         """Yield the books with their languages as BCP 47 tags."""
-        table = Table(find_file(self.folder, _BOOKS) or self.folder / _BOOKS, _BOOK, rejects)
+        table = Table(expected_file(self.folder, _BOOKS), _BOOK, rejects)
         for frame in table:
             for row in frame.iter_rows(named=True):
                 try:

@@ -26,7 +26,7 @@ from recbole_xling.convert.behaviors import (
     read_impressions,
     read_readers,
 )
-from recbole_xling.convert.read.files import find_file
+from recbole_xling.convert.read.files import expected_file, find_file
 from recbole_xling.convert.read.records import Batches, ParquetTable, open_table
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import LINE, Column, Layout, Table
@@ -253,7 +253,7 @@ def _part(name: str) -> int:
 
 
 def _news_table(folder: Path, rejects: Rejects) -> Table:
-    return Table(find_file(folder, NEWS) or folder / NEWS, _NEWS_COLUMNS, rejects, layout=_LAYOUT)
+    return Table(expected_file(folder, NEWS), _NEWS_COLUMNS, rejects, layout=_LAYOUT)
 
 
 def _xmind_files(path: Path) -> list[Path]:

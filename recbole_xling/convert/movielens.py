@@ -16,11 +16,11 @@ import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, Place, SourceText, User, located
 from recbole_xling.convert.film_titles import FilmTitle, split_title
-from recbole_xling.convert.read.files import find_file
+from recbole_xling.convert.read.files import expected_file, find_file
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import LINE, Column, Layout, Table
 from recbole_xling.convert.tmdb import TmdbFilm, read_films
-from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.errors import DataError
 from recbole_xling.text.record import DISPLAY, PARALLEL
 
 ENGLISH = "en"
@@ -81,9 +81,7 @@ each may be compressed (.gz, .zst, .zip)"""
         titles: str | Path | None = None,
     ) -> None:
         super().__init__(input=input)
-        if self.input is None:
-            raise ConfigError("movielens needs --input, the folder of ratings.csv or ratings.dat")
-        self.folder = self.input
+        self.folder = self.needed_input("the folder of ratings.csv or ratings.dat")
         self.tmdb_text = None if tmdb_text is None else Path(tmdb_text)
         self.titles = None if titles is None else Path(titles)
         self._counts: Counter[str] = Counter()
@@ -163,7 +161,7 @@ each may be compressed (.gz, .zst, .zip)"""
     def _table(self, what: str, columns: Mapping[str, Column], rejects: Rejects) -> Table:
         name = f"{what}.dat" if self._is_1m else f"{what}.csv"
         layout = Layout(separator="::", quote=None, encoding="latin-1", names=_NAMES_1M[what]) if self._is_1m else _CSV
-        return Table(find_file(self.folder, name) or self.folder / name, columns, rejects, layout=layout)
+        return Table(expected_file(self.folder, name), columns, rejects, layout=layout)
 
     def _films(self, rejects: Rejects) -> Iterator[_Film]:
         native = {} if self.tmdb_text is None else read_films(self.tmdb_text, rejects)

@@ -69,9 +69,7 @@ class XMarket(Converter):
 
     def __init__(self, *, input: str | Path | None = None, markets: str | None = None) -> None:
         super().__init__(input=input)
-        if self.input is None:
-            raise ConfigError("xmarket needs --input, the folder of ratings_<market>_<category>.txt")
-        self.folder = self.input
+        self.folder = self.needed_input("the folder of ratings_<market>_<category>.txt")
         named = None if markets is None else [market.strip().lower() for market in markets.split(",")]
         unknown = next((market for market in named or () if market not in LANGUAGES), None)
         if unknown is not None:

@@ -7,11 +7,8 @@ can fill one cache at once; at worst both encode the same text.
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
 
@@ -19,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from recbole_xling.disk_cache import clear_write_errors, identity_folder, identity_text
 from recbole_xling.encode import shard
 from recbole_xling.encode.base import Encoder, Vectors, check_positive
-from recbole_xling.errors import EncoderError, XlingError
+from recbole_xling.errors import EncoderError
 
 logger = logging.getLogger(__name__)
 
+_KEPT = "the vectors stored so far are kept and not encoded anew"
 _PROGRESS_STEP = 256  # texts between two updates of the progress bar
 
 
@@ -40,8 +39,7 @@ class EmbeddingCache:
 
     def folder(self, encoder: Encoder) -> Path:
         """Return the folder of ``encoder``'s vectors; it need not exist yet."""
-        identity = json.dumps(encoder.identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return self.root / sha256(identity.encode()).hexdigest()[:16]
+        return identity_folder(self.root, encoder.identity)
 
     def status(self, encoder: Encoder, texts: Sequence[str]) -> tuple[int, int]:
         """Return how many distinct ``texts`` are stored and how many are still to be encoded."""
@@ -113,10 +111,10 @@ class EmbeddingCache:
                 f"the encoder makes vectors of length {encoder.dimension}, but {folder} holds vectors of length "
                 f"{dimension} under the same identity: delete that folder"
             )
-        with _clear_write_errors(folder):
+        with clear_write_errors(folder, "embedding", _KEPT):
             _prepare(folder, encoder)
         for rows, block in _encoded_blocks(encoder, texts, todo, chunk_size, show_progress):
-            with _clear_write_errors(folder):
+            with clear_write_errors(folder, "embedding", _KEPT):
                 shard.write_shard(folder, digests[rows], block)
             yield rows, block
 
@@ -182,16 +180,4 @@ def _prepare(folder: Path, encoder: Encoder) -> None:
     """Make the folder with its ``encoder.json``; a folder that cannot be written fails here, before any encoding."""
     folder.mkdir(parents=True, exist_ok=True)
     shard.delete_leftovers(folder)
-    identity = json.dumps(encoder.identity, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    shard.replace_file(folder / shard.IDENTITY_FILE, identity.encode("utf-8", "surrogatepass"))
-
-
-@contextlib.contextmanager
-def _clear_write_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise XlingError(
-            f"cannot write the embedding cache {folder}: {error.strerror or error}. Make room there or choose another "
-            "folder, then run again: the vectors stored so far are kept and not encoded anew"
-        ) from error
+    shard.replace_file(folder / shard.IDENTITY_FILE, identity_text(encoder.identity))

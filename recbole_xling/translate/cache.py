@@ -11,8 +11,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from hashlib import sha256
 from os import fsync
 from pathlib import Path
 from time import perf_counter
@@ -20,11 +18,14 @@ from uuid import uuid4
 
 from tqdm import tqdm
 
+from recbole_xling.disk_cache import clear_write_errors, identity_folder, identity_text
 from recbole_xling.encode.shard import replace_file
-from recbole_xling.errors import TranslationError, XlingError
+from recbole_xling.errors import TranslationError
 from recbole_xling.translate.base import Translator
 
 logger = logging.getLogger(__name__)
+
+_KEPT = "what is stored so far is kept and not translated anew"
 
 
 class TranslationCache:
@@ -39,8 +40,7 @@ class TranslationCache:
 
     def folder(self, translator: Translator) -> Path:
         """Return the folder of a system's translations; it need not exist yet."""
-        identity = json.dumps(translator.identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return self.root / sha256(identity.encode()).hexdigest()[:16]
+        return identity_folder(self.root, translator.identity)
 
     def translate(
         self,
@@ -76,17 +76,16 @@ class TranslationCache:
             label = f"{translator.name} {source}-{target}"
             for chunk in _chunks(missing, chunk_size, label, show_progress):
                 translations = _checked(translator, chunk, translator.translate(chunk, source, target))
-                with _clear_write_errors(folder):
+                with clear_write_errors(folder, "translation", _KEPT):
                     _append(file, chunk, translations)
                 known.update(zip(chunk, translations, strict=True))
         return known
 
     def _prepare(self, translator: Translator, folder: Path) -> None:
         """Make the folder of a pair of languages; one that cannot be written fails here, before any translation."""
-        with _clear_write_errors(folder):
+        with clear_write_errors(folder, "translation", _KEPT):
             folder.mkdir(parents=True, exist_ok=True)
-            identity = json.dumps(translator.identity, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-            replace_file(folder.parent / "system.json", identity.encode())
+            replace_file(folder.parent / "system.json", identity_text(translator.identity))
 
 
 def _chunks(texts: list[str], size: int, label: str, show_progress: bool) -> Iterator[list[str]]:
@@ -140,14 +139,3 @@ def _checked(translator: Translator, texts: Sequence[str], translations: Sequenc
                 f"{translator.name} translated {text[:80]!r} into {translation[:80]!r}, which is no valid text"
             )
     return translations
-
-
-@contextmanager
-def _clear_write_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise XlingError(
-            f"cannot write the translation cache {folder}: {error.strerror or error}. Make room there or choose "
-            "another folder, then run again: what is stored so far is kept and not translated anew"
-        ) from error

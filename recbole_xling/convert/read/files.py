@@ -22,6 +22,11 @@ _COMPRESSED = ("", ".gz", ".zst", ".zip")
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 
 
+def expected_file(folder: Path, name: str) -> Path:
+    """Return what :func:`find_file` finds, else the plain name, for the error of who opens it."""
+    return find_file(folder, name) or folder / name
+
+
 def find_file(folder: Path, name: str) -> Path | None:
     """Return the file of this name in a folder, or else a compressed one (``.gz``, ``.zst``, ``.zip``), or None."""
     paths = [folder / f"{name}{suffix}" for suffix in _COMPRESSED]
