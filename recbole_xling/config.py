@@ -56,7 +56,7 @@ _NUMBERS = (
     "hidden_dropout_prob",
     "attn_dropout_prob",
     "id_dropout_prob",
-    "cold_popularity",
+    "cold_exposure",
 )
 _KINDS: tuple[tuple[str, type, str], ...] = (
     ("text_fields", list, "['title']"),

@@ -156,6 +156,24 @@ class XLingDataset(SequentialDataset):
         """How often each item occurs in this split's targets and first interactions, shape ``(n_items,)``."""
         return np.bincount(self.sequence[self.iid_field].numpy()[self.is_held], minlength=self.item_num)
 
+    def last_histories(self, n_users: int) -> Interaction:
+        """Return the history of users at the end of this split, that is, with their last target in it.
+
+        Args:
+            n_users: at most so many users, evenly spaced.
+
+        Returns:
+            Item lists ``(B, MAX_ITEM_LIST_LENGTH)``, padded with 0 on the right, and their lengths ``(B,)``.
+        """
+        segments = self.segments
+        chosen = np.unique(np.linspace(0, len(segments.start) - 1, n_users).astype(np.int64))
+        end = torch.from_numpy((segments.start + segments.n_targets)[chosen]) + 1
+        length = torch.from_numpy(np.minimum(segments.n_targets[chosen] + 1, self.max_item_list_len))
+        lists = self._histories(end, length)
+        return Interaction(
+            {self.item_id_list_field: lists[self.item_id_list_field], self.item_list_length_field: length}
+        )
+
     @cached_property
     def catalogue(self) -> ItemCatalogue:
         """Texts, languages and text vectors of the items, in the order of this data set's item ids."""

@@ -18,17 +18,15 @@ from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.loss.sampled_softmax import sampled_softmax
-from recbole_xling.model.layers.adaptor import NoAdaptor
+from recbole_xling.model.layers.exposure import cold_share, entry_gaps, exposure_offset
 from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig
 from recbole_xling.model.layers.transformer import ACTIVATIONS, SequenceEncoder, last_positions
 
 _LOSSES = ("CE", "sampled_softmax")
 _NEGATIVES = ("in_batch", "uniform")
 
-# Defaults of cold_popularity, chosen on news clicks and films. A trained adaptor makes matches of unseen items vary
-# about as widely as those of others, fixed vectors make them vary less, and so they need more to reach the top.
-_COLD_POPULARITY = 1.0
-_COLD_POPULARITY_TRAINED = 0.1
+_N_CALIBRATION = 512  # training users whose lists tell how often items never trained on are shown
+_SCORES_AT_ONCE = 1 << 24  # of these lists, held at a time
 
 
 class LLMSASRec(SequentialRecommender):
@@ -41,7 +39,9 @@ class LLMSASRec(SequentialRecommender):
     - one pass over a history trains all its positions (RecBole makes one row per position);
     - the loss is the full cross entropy, computed without holding all logits, or a sampled softmax;
     - where items carry text, a score is the match of user and item plus the logarithm of the item's popularity, so
-      that neither ID nor text must learn it (logit adjustment, Menon et al., ICLR 2021).
+      that neither ID nor text must learn it (logit adjustment, Menon et al., ICLR 2021);
+    - items never trained on have no popularity: the offset of their scores is found after each epoch, so that they
+      are shown as often as ``cold_exposure`` says (:mod:`recbole_xling.model.layers.exposure`).
 
     Args:
         config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/LLMSASRec.yaml``.
@@ -83,11 +83,16 @@ class LLMSASRec(SequentialRecommender):
         known[0] = False
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
-        fixed = isinstance(self.items.adaptor, NoAdaptor)
-        cold = config["cold_popularity"] or (_COLD_POPULARITY if fixed else _COLD_POPULARITY_TRAINED)
-        self.register_buffer("log_popularity", _log_popularity(counts, cold), persistent=False)
+        self.register_buffer("log_popularity", _log_popularity(counts), persistent=False)
         prior = self.log_popularity if by_text and config["popularity_prior"] else torch.zeros(len(counts))
         self.register_buffer("prior", prior, persistent=False)
+        cold = torch.from_numpy((counts == 0) & by_text)
+        cold[0] = False
+        self.register_buffer("cold", cold, persistent=False)
+        self.register_buffer("cold_offset", torch.zeros(()))
+        self.cold_share = cold_share(float(config["cold_exposure"]), int(cold.sum()), len(counts) - 1)
+        self.masks_history: bool = bool(config["exclude_history"])
+        self._histories = dataset.last_histories(_N_CALIBRATION) if self.cold_share else None
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise as RecBole's SASRec does: normal weights, zero biases."""
@@ -165,22 +170,42 @@ class LLMSASRec(SequentialRecommender):
         table = self.items()
         state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
         item = interaction[self.ITEM_ID]
-        scores = (state * table[item]).sum(dim=-1) + self.prior[item]
+        scores = (state * table[item]).sum(dim=-1) + self._offsets()[item]
         return scores.masked_fill(item == 0, float("-inf"))
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
         table = self.items()
         state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
-        scores = torch.addmm(self.prior, state, table.T)
+        scores = torch.addmm(self._offsets(), state, table.T)
         scores[:, 0] = float("-inf")
         return scores
 
+    def _offsets(self) -> Tensor:
+        """Return what is added to the match of user and item, ``(n_items,)``."""
+        return self.prior + self.cold_offset * self.cold
 
-def _log_popularity(train_counts: NDArray[np.int64], cold_popularity: float) -> Tensor:
-    """Return the logarithm of each item's count as a share of the largest one, ``(n_items,)``."""
-    popularity = np.where(train_counts > 0, train_counts / max(1, train_counts.max()), cold_popularity)
-    return torch.from_numpy(np.log(popularity)).float()
+    def end_epoch(self) -> None:
+        """Set the offset of items never trained on by what training users would be shown with the present weights."""
+        if self._histories is None:
+            return
+        self.cold_offset.zero_()
+        at_once = max(1, _SCORES_AT_ONCE // len(self.cold))
+        starts = range(0, len(self._histories), at_once)
+        gaps = [self._entry_gaps(self._histories[i : i + at_once].to(self.cold.device)) for i in starts]
+        self.cold_offset.copy_(exposure_offset(torch.cat(gaps), self.cold_share))
+
+    def _entry_gaps(self, histories: Interaction) -> Tensor:
+        scores = self.full_sort_predict(histories)
+        if self.masks_history:
+            scores.scatter_(1, histories[self.ITEM_SEQ], float("-inf"))
+        return entry_gaps(scores[:, ~self.cold], scores[:, self.cold])
+
+
+def _log_popularity(train_counts: NDArray[np.int64]) -> Tensor:
+    """Return the logarithm of each item's count as a share of the largest one, ``(n_items,)``; 0 for no count."""
+    largest = max(1, int(train_counts.max()))
+    return torch.from_numpy(np.log(np.where(train_counts > 0, train_counts, largest) / largest)).float()
 
 
 def _check(config: Any) -> None:
@@ -188,8 +213,8 @@ def _check(config: Any) -> None:
     for key, options in choices:
         if config[key] not in options:
             raise ConfigError(unknown_name(key, str(config[key]), options))
-    if config["cold_popularity"] is not None and config["cold_popularity"] <= 0:
-        raise ConfigError(f"cold_popularity must be greater than 0, not {config['cold_popularity']}")
+    if config["cold_exposure"] <= 0:
+        raise ConfigError(f"cold_exposure must be greater than 0, not {config['cold_exposure']}")
     if config["n_layers"] < 1:
         raise ConfigError(f"n_layers must be at least 1, not {config['n_layers']}")
     if config["hidden_size"] % config["n_heads"]:

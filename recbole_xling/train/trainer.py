@@ -96,6 +96,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             self._seek(train_data, epoch)
             started = time.perf_counter()
             loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
+            self._end_epoch()
             self.epoch_seconds.append(time.perf_counter() - started)
             self._report_training(epoch, loss, verbose)
             if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
@@ -186,6 +187,13 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self._check_nan(totals.sum())
         values = totals.tolist()
         return tuple(values) if several else values[0]
+
+    @torch.no_grad()
+    def _end_epoch(self) -> None:
+        """Let the model set what it derives from its weights, before they are evaluated and saved."""
+        if hasattr(self.model, "end_epoch"):
+            self.model.eval()
+            self.model.end_epoch()
 
     def _groups(self, train_data: Any, epoch: int, show_progress: bool) -> Iterator[tuple[Any, bool, int]]:
         """Yield batches, whether each ends a group that shares an optimiser step, and the size of its group."""

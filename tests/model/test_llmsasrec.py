@@ -14,7 +14,7 @@ from recbole.model.sequential_recommender import SASRec
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.layers.whitening import principal_components, whiten
-from recbole_xling.run import build, load_run, run
+from recbole_xling.run import build, build_trainer, load_run, run
 
 _spec = importlib.util.spec_from_file_location("model_contract", Path(__file__).parent / "model_contract.py")
 contract = importlib.util.module_from_spec(_spec)
@@ -121,9 +121,8 @@ def test_id_dropout_leaves_the_text_and_only_in_training(make):
 
 
 def test_items_without_training_are_no_negatives_where_they_are_known_by_text(make):
-    rare = {"eval_args": {"split": {"RS": [0.1, 0.1, 0.8]}, "order": "TO", "group_by": "none", "mode": "full"}}
     for representation in ("none", "gate"):
-        parts = make(item_representation=representation, **rare)
+        parts = make(item_representation=representation, **HALF_TRAINED)
         trained = np.flatnonzero(parts.train_data._dataset.train_item_counts)
         everything = np.arange(1, parts.dataset.item_num)
         assert 0 < len(trained) < len(everything)
@@ -151,16 +150,47 @@ def test_pca_keeps_the_text_as_it_is_and_trains_nothing_of_it(make):
 def test_scores_are_the_match_plus_the_popularity_of_the_item(make, loss_type):
     """Same weights with and without it: the scores differ by the logarithm of the share of the largest count."""
     with_prior, without = (
-        make(item_representation="add", loss_type=loss_type, popularity_prior=on, cold_popularity=3.0)
-        for on in (True, False)
+        make(item_representation="add", loss_type=loss_type, popularity_prior=on) for on in (True, False)
     )
     without.model.load_state_dict(with_prior.model.state_dict())
     rows = with_prior.test_data._dataset[np.arange(5)]
     with torch.no_grad():
         scores = [parts.model.eval().full_sort_predict(rows)[:, 1:] for parts in (with_prior, without)]
     counts = with_prior.train_data._dataset.train_item_counts[1:]
-    want = np.log(np.where(counts > 0, counts / counts.max(), 3.0))
+    want = np.log(np.where(counts > 0, counts / counts.max(), 1.0))
     np.testing.assert_allclose((scores[0] - scores[1]).numpy(), np.tile(want, (5, 1)), atol=1e-5)
+
+
+HALF_TRAINED = {"eval_args": {"split": {"RS": [0.1, 0.1, 0.8]}, "order": "TO", "group_by": "none", "mode": "full"}}
+
+
+@pytest.mark.parametrize(("representation", "masked"), [("add", False), ("gate", True), ("text_only", False)])
+def test_items_never_trained_on_are_shown_as_often_as_asked(make, representation, masked):
+    parts = make(
+        item_representation=representation, cold_exposure=2, exclude_history=masked, topk=[10], **HALF_TRAINED
+    )
+    trainer = build_trainer(parts.config, parts.model)
+    trainer.fit(parts.train_data, parts.valid_data, saved=False)
+    data = parts.train_data._dataset
+    cold = data.train_item_counts == 0
+    cold[0] = False
+    share = min(0.2, 2 * cold.sum() / (len(cold) - 1))
+    assert cold.sum() > 2
+    rows = data.last_histories(1000)
+    with torch.no_grad():
+        scores = parts.model.eval().full_sort_predict(rows)
+    if masked:
+        scores.scatter_(1, rows["item_id_list"], float("-inf"))
+    shown = cold[scores.topk(10).indices.numpy()].mean()
+    assert shown == pytest.approx(share, abs=0.2 / 10)
+
+
+def test_exposure_is_kept_with_the_model(small_dataset, settings):
+    small_dataset()
+    result = run("LLMSASRec", "small", config_dict={**settings, **HALF_TRAINED})
+    offset = torch.load(Path(result["run_dir"]) / "model.pt", weights_only=True)["state_dict"]["cold_offset"]
+    assert offset != 0
+    assert load_run(result["run_dir"]).model.cold_offset == offset
 
 
 @pytest.mark.parametrize("representation", ["none", "init"])
@@ -224,7 +254,7 @@ def test_whitening_decorrelates_and_leaves_empty_rows():
         ("n_heads", 3, "hidden_size"),
         ("n_layers", 0, "n_layers"),
         ("hidden_act", "gleu", "gelu"),
-        ("cold_popularity", 0, "cold_popularity"),
+        ("cold_exposure", 0, "cold_exposure"),
     ],
 )
 def test_wrong_settings_name_the_right_ones(make, key, value, named):
