@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
@@ -18,15 +17,12 @@ from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.loss.sampled_softmax import sampled_softmax
-from recbole_xling.model.layers.exposure import cold_share, entry_gaps, exposure_offset
+from recbole_xling.model.layers.offsets import ItemOffsets
 from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig
 from recbole_xling.model.layers.transformer import ACTIVATIONS, SequenceEncoder, last_positions
 
 _LOSSES = ("CE", "sampled_softmax")
 _NEGATIVES = ("in_batch", "uniform")
-
-_N_CALIBRATION = 512  # training users whose lists tell how often items never trained on are shown
-_SCORES_AT_ONCE = 1 << 24  # of these lists, held at a time
 
 
 class LLMSASRec(SequentialRecommender):
@@ -83,16 +79,7 @@ class LLMSASRec(SequentialRecommender):
         known[0] = False
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
-        self.register_buffer("log_popularity", _log_popularity(counts), persistent=False)
-        prior = self.log_popularity if by_text and config["popularity_prior"] else torch.zeros(len(counts))
-        self.register_buffer("prior", prior, persistent=False)
-        cold = torch.from_numpy((counts == 0) & by_text)
-        cold[0] = False
-        self.register_buffer("cold", cold, persistent=False)
-        self.register_buffer("cold_offset", torch.zeros(()))
-        self.cold_share = cold_share(float(config["cold_exposure"]), int(cold.sum()), len(counts) - 1)
-        self.masks_history: bool = bool(config["exclude_history"])
-        self._histories = dataset.last_histories(_N_CALIBRATION) if self.cold_share else None
+        self.offsets = ItemOffsets(config, dataset, by_text=by_text)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise as RecBole's SASRec does: normal weights, zero biases."""
@@ -116,7 +103,7 @@ class LLMSASRec(SequentialRecommender):
         if self.loss_type == "CE":
             table = self.items()  # (n_items, H)
             states = self.sequence_encoder(nn.functional.embedding(item_seq, table), trained)  # (N, H)
-            place, prior = self.candidate_place[target], self.prior[self.candidates]
+            place, prior = self.candidate_place[target], self.offsets.prior[self.candidates]
             return linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
         return self._sampled_loss(item_seq, trained, target, weight)
 
@@ -127,9 +114,9 @@ class LLMSASRec(SequentialRecommender):
         history, positive, wrong = place.split([item_seq.numel(), len(target), len(negative)])
         embedded = nn.functional.embedding(history.view_as(item_seq), vectors)  # (B, L, H)
         states = self.sequence_encoder(embedded, trained)  # (N, H)
-        offset = self.prior
+        offset = self.offsets.prior
         if self.logq_correction and self.negatives == "in_batch":  # uniform draws need no correction
-            offset = offset - self.log_popularity
+            offset = offset - self.offsets.log_popularity
         return sampled_softmax(
             states,
             vectors[positive],
@@ -170,42 +157,20 @@ class LLMSASRec(SequentialRecommender):
         table = self.items()
         state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
         item = interaction[self.ITEM_ID]
-        scores = (state * table[item]).sum(dim=-1) + self._offsets()[item]
+        scores = (state * table[item]).sum(dim=-1) + self.offsets()[item]
         return scores.masked_fill(item == 0, float("-inf"))
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
         table = self.items()
         state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
-        scores = torch.addmm(self._offsets(), state, table.T)
+        scores = torch.addmm(self.offsets(), state, table.T)
         scores[:, 0] = float("-inf")
         return scores
 
-    def _offsets(self) -> Tensor:
-        """Return what is added to the match of user and item, ``(n_items,)``."""
-        return self.prior + self.cold_offset * self.cold
-
     def end_epoch(self) -> None:
-        """Set the offset of items never trained on by what training users would be shown with the present weights."""
-        if self._histories is None:
-            return
-        self.cold_offset.zero_()
-        at_once = max(1, _SCORES_AT_ONCE // len(self.cold))
-        starts = range(0, len(self._histories), at_once)
-        gaps = [self._entry_gaps(self._histories[i : i + at_once].to(self.cold.device)) for i in starts]
-        self.cold_offset.copy_(exposure_offset(torch.cat(gaps), self.cold_share))
-
-    def _entry_gaps(self, histories: Interaction) -> Tensor:
-        scores = self.full_sort_predict(histories)
-        if self.masks_history:
-            scores.scatter_(1, histories[self.ITEM_SEQ], float("-inf"))
-        return entry_gaps(scores[:, ~self.cold], scores[:, self.cold])
-
-
-def _log_popularity(train_counts: NDArray[np.int64]) -> Tensor:
-    """Return the logarithm of each item's count as a share of the largest one, ``(n_items,)``; 0 for no count."""
-    largest = max(1, int(train_counts.max()))
-    return torch.from_numpy(np.log(np.where(train_counts > 0, train_counts, largest) / largest)).float()
+        """Set the offset of items never trained on by what training users are shown with the present weights."""
+        self.offsets.calibrate(self.full_sort_predict)
 
 
 def _check(config: Any) -> None:
@@ -213,8 +178,6 @@ def _check(config: Any) -> None:
     for key, options in choices:
         if config[key] not in options:
             raise ConfigError(unknown_name(key, str(config[key]), options))
-    if config["cold_exposure"] <= 0:
-        raise ConfigError(f"cold_exposure must be greater than 0, not {config['cold_exposure']}")
     if config["n_layers"] < 1:
         raise ConfigError(f"n_layers must be at least 1, not {config['n_layers']}")
     if config["hidden_size"] % config["n_heads"]:

@@ -166,9 +166,7 @@ HALF_TRAINED = {"eval_args": {"split": {"RS": [0.1, 0.1, 0.8]}, "order": "TO", "
 
 @pytest.mark.parametrize(("representation", "masked"), [("add", False), ("gate", True), ("text_only", False)])
 def test_items_never_trained_on_are_shown_as_often_as_asked(make, representation, masked):
-    parts = make(
-        item_representation=representation, cold_exposure=2, exclude_history=masked, topk=[10], **HALF_TRAINED
-    )
+    parts = make(item_representation=representation, cold_exposure=2, exclude_history=masked, topk=[10], **HALF_TRAINED)
     trainer = build_trainer(parts.config, parts.model)
     trainer.fit(parts.train_data, parts.valid_data, saved=False)
     data = parts.train_data._dataset
@@ -188,14 +186,14 @@ def test_items_never_trained_on_are_shown_as_often_as_asked(make, representation
 def test_exposure_is_kept_with_the_model(small_dataset, settings):
     small_dataset()
     result = run("LLMSASRec", "small", config_dict={**settings, **HALF_TRAINED})
-    offset = torch.load(Path(result["run_dir"]) / "model.pt", weights_only=True)["state_dict"]["cold_offset"]
+    offset = torch.load(Path(result["run_dir"]) / "model.pt", weights_only=True)["state_dict"]["offsets.cold_offset"]
     assert offset != 0
-    assert load_run(result["run_dir"]).model.cold_offset == offset
+    assert load_run(result["run_dir"]).model.offsets.cold_offset == offset
 
 
 @pytest.mark.parametrize("representation", ["none", "init"])
 def test_plain_sasrec_scores_have_no_popularity_part(make, representation):
-    assert not make(item_representation=representation, popularity_prior=True).model.prior.any()
+    assert not make(item_representation=representation, popularity_prior=True).model.offsets.prior.any()
 
 
 def test_delta_stays_within_its_bound(make):
