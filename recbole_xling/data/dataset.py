@@ -14,7 +14,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
 from recbole_xling.compat.hooks import ChangedModule
-from recbole_xling.data.items import ItemCatalogue
+from recbole_xling.data.items import UNKNOWN_LANGUAGE, ItemCatalogue
 from recbole_xling.data.reading import count, read_csv, with_names
 from recbole_xling.data.sequences import Segments, next_item_rows, user_starts
 from recbole_xling.data.split import leave_one_out_parts, ratio_parts
@@ -163,7 +163,8 @@ class XLingDataset(SequentialDataset):
             n_users: at most so many users, evenly spaced.
 
         Returns:
-            Item lists ``(B, MAX_ITEM_LIST_LENGTH)``, padded with 0 on the right, and their lengths ``(B,)``.
+            Users ``(B,)``, item lists ``(B, MAX_ITEM_LIST_LENGTH)``, padded with 0 on the right, and their lengths
+            ``(B,)``.
         """
         segments = self.segments
         chosen = np.unique(np.linspace(0, len(segments.start) - 1, n_users).astype(np.int64))
@@ -173,6 +174,15 @@ class XLingDataset(SequentialDataset):
         return Interaction(
             {self.item_id_list_field: lists[self.item_id_list_field], self.item_list_length_field: length}
         )
+
+    @property
+    def user_languages(self) -> list[str]:
+        """Language of each user as the ``.user`` file's column ``user_language`` states it, else ``und``."""
+        field = "user_language"
+        if self.user_feat is None or field not in self.user_feat:
+            return [UNKNOWN_LANGUAGE] * self.user_num
+        names = self.field2id_token[field]
+        return [UNKNOWN_LANGUAGE if number == 0 else str(names[number]) for number in self.user_feat[field]]
 
     @cached_property
     def catalogue(self) -> ItemCatalogue:

@@ -44,6 +44,7 @@ class WindowLoader:
         self.sampler = self  # RecBole's trainer calls sampler.set_epoch under several processes
         self._segments = dataset.segments
         self._items = dataset.sequence[dataset.iid_field]
+        self._users = dataset.sequence[dataset.uid_field]
         self._item_list_field: str = dataset.item_id_list_field
         self._max_length: int = config["MAX_ITEM_LIST_LENGTH"]
         self._stride: int = config["train_stride"] or max(1, self._max_length // 2)
@@ -97,6 +98,7 @@ class WindowLoader:
         trained = inside & (steps >= loss_from[:, None])
         return Interaction(
             {
+                self.dataset.uid_field: self._users[start],
                 self._item_list_field: self._items[where] * inside,
                 self.dataset.item_list_length_field: length,
                 TARGET_LIST: self._items[where + trained] * trained,

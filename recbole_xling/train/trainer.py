@@ -90,6 +90,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         options = (self.config["lr_schedule"] or "constant", self.config["warmup_steps"] or 0)
         self.schedule = build_schedule(self.optimizer, *options, steps)
         stopped = self._restore(train_data)
+        self._call("begin_training", steps, self.schedule.last_epoch)
         for epoch in range(self.start_epoch, self.epochs):
             if stopped:
                 break
@@ -191,9 +192,13 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     @torch.no_grad()
     def _end_epoch(self) -> None:
         """Let the model set what it derives from its weights, before they are evaluated and saved."""
-        if hasattr(self.model, "end_epoch"):
-            self.model.eval()
-            self.model.end_epoch()
+        self.model.eval()
+        self._call("end_epoch")
+
+    def _call(self, hook: str, *arguments: int) -> None:
+        """Call a method of the model, if it has it: ``begin_training``, ``end_step`` or ``end_epoch``."""
+        if hasattr(self.model, hook):
+            getattr(self.model, hook)(*arguments)
 
     def _groups(self, train_data: Any, epoch: int, show_progress: bool) -> Iterator[tuple[Any, bool, int]]:
         """Yield batches, whether each ends a group that shares an optimiser step, and the size of its group."""
@@ -216,6 +221,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         assert self.schedule is not None
+        self._call("end_step", self.schedule.last_epoch)
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
 

@@ -1,0 +1,27 @@
+"""Contrastive alignment of texts that say the same in two languages."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def alignment_loss(first: Tensor, second: Tensor, item: Tensor, scale: Tensor) -> Tensor:
+    """Return the mean InfoNCE loss (van den Oord et al. 2018) of pairs, both ways, a scalar.
+
+    Each text must find its own translation among all second texts, and the other way round; texts of the same item
+    are no negatives of each other.
+
+    Args:
+        first: ``(P, D)`` unit vectors of texts in one language.
+        second: ``(P, D)`` those of the same items in another one.
+        item: ``(P,)`` numbers of the items.
+        scale: the inverse temperature.
+    """
+    logits = (first @ second.T * scale).float()  # (P, P)
+    same = item[:, None] == item
+    same.fill_diagonal_(False)
+    logits = logits.masked_fill(same, float("-inf"))
+    every = torch.arange(len(item), device=item.device)
+    return (F.cross_entropy(logits, every) + F.cross_entropy(logits.T, every)) / 2

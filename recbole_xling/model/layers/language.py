@@ -1,0 +1,51 @@
+"""Learnt vectors of languages whose numbers are the same for every data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+# ISO 639-1, in alphabetical order
+LANGUAGES = tuple(
+    "aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo "
+    "es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka "
+    "kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng "
+    "nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su "
+    "sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu".split()
+)
+_NUMBER = {tag: number for number, tag in enumerate(LANGUAGES, start=1)}
+
+
+def language_numbers(tags: Sequence[str]) -> Tensor:
+    """Return the numbers of BCP 47 tags, ``(len(tags),)``: that of the two-letter language, 0 for all others."""
+    return torch.tensor([_NUMBER.get(tag.split("-")[0].lower(), 0) for tag in tags], dtype=torch.long)
+
+
+class LanguageEmbedding(nn.Module):
+    """A vector per language and one for unknown ones, all zero at first.
+
+    In training some languages are taken for unknown at random, so that the unknown one's vector learns what languages
+    have in common: a language that training never met is represented by it.
+
+    Args:
+        size: of the vectors.
+        met: numbers of the languages that training meets; kept in checkpoints.
+        unknown_prob: share of languages taken for unknown in a training step.
+    """
+
+    met: Tensor
+
+    def __init__(self, size: int, met: Tensor, unknown_prob: float = 0.1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(len(LANGUAGES) + 1, size))
+        self.register_buffer("met", torch.zeros(len(LANGUAGES) + 1, dtype=torch.bool).index_fill(0, met, True))
+        self.unknown_prob = unknown_prob
+
+    def forward(self, language: Tensor) -> Tensor:
+        """Return the vectors of language numbers, ``(..., size)`` from ``(...)``."""
+        language = language * self.met[language]
+        if self.training:
+            language = language * (torch.rand(language.shape, device=language.device) >= self.unknown_prob)
+        return nn.functional.embedding(language, self.weight)

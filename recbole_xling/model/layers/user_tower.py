@@ -1,0 +1,146 @@
+"""User towers: from the vectors of the items of a history to a vector of the user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.model.layers.language import LanguageEmbedding
+from recbole_xling.model.layers.transformer import SequenceEncoder
+
+
+@dataclass(frozen=True)
+class UserTowerConfig:
+    """How histories become users; the names are those of the configuration keys."""
+
+    user_tower: str
+    language_embedding: bool
+    n_layers: int
+    n_heads: int
+    hidden_dropout_prob: float
+    attn_dropout_prob: float
+
+
+class MeanPooling(nn.Module):
+    """``mean``: a mean weighted by how long ago an item was, with learnt weights that start equal."""
+
+    def __init__(self, size: int, max_length: int, config: UserTowerConfig) -> None:
+        super().__init__()
+        self.recency = nn.Parameter(torch.zeros(max_length))
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Map item vectors ``(B, L, D)`` to the user after each position, ``(B, L, D)``."""
+        return torch.softmax(self._logits(items), dim=-1) @ items
+
+    def _logits(self, items: Tensor) -> Tensor:
+        """Return the logit of item ``k`` seen from position ``j``, ``(L, L)``; minus infinity for later items."""
+        position = torch.arange(items.shape[1], device=items.device)
+        ago = position[:, None] - position  # (L, L)
+        return torch.where(ago >= 0, self.recency[ago.clamp_min(0)], float("-inf"))
+
+
+class AttentionPooling(MeanPooling):
+    """``attention``: the mean, whose weights also depend on how items match the newest one; starts as the mean."""
+
+    def __init__(self, size: int, max_length: int, config: UserTowerConfig) -> None:
+        super().__init__(size, max_length, config)
+        self.query = nn.Linear(size, size, bias=False)
+        self.key = nn.Linear(size, size, bias=False)
+        nn.init.zeros_(self.query.weight)
+        nn.init.eye_(self.key.weight)
+
+    def _logits(self, items: Tensor) -> Tensor:
+        match = self.query(items) @ self.key(items).transpose(1, 2)  # (B, L, L)
+        return match + super()._logits(items)
+
+
+class TransformerPooling(MeanPooling):
+    """``transformer``: the mean plus what a small causal Transformer adds, weighed by a number that starts at zero.
+
+    The weight is that of ReZero (Bachlechner et al., UAI 2021): training starts from the mean, and leaves it as far as
+    the data ask for it.
+    """
+
+    def __init__(self, size: int, max_length: int, config: UserTowerConfig) -> None:
+        super().__init__(size, max_length, config)
+        if config.n_layers < 1 or config.n_heads < 1 or size % config.n_heads:
+            raise ConfigError(
+                f"user_tower 'transformer' needs at least one layer and heads that divide the size of item vectors "
+                f"({size}): change n_layers ({config.n_layers}) or n_heads ({config.n_heads})"
+            )
+        self.sequence_encoder = SequenceEncoder(
+            max_length=max_length,
+            hidden_size=size,
+            n_layers=config.n_layers,
+            n_heads=config.n_heads,
+            inner_size=2 * size,
+            hidden_dropout_prob=config.hidden_dropout_prob,
+            attn_dropout_prob=config.attn_dropout_prob,
+            hidden_act="gelu",
+            layer_norm_eps=1e-12,
+        )
+        nn.init.normal_(self.sequence_encoder.position_embedding.weight, std=0.02)
+        self.weight = nn.Parameter(torch.zeros(()))
+
+    def forward(self, items: Tensor) -> Tensor:
+        """Map item vectors ``(B, L, D)`` to the user after each position, ``(B, L, D)``."""
+        every = torch.ones(items.shape[:2], dtype=torch.bool, device=items.device)
+        mixed = self.sequence_encoder(items * items.shape[-1] ** 0.5, every).view_as(items)
+        return super().forward(items) + self.weight * mixed
+
+
+POOLINGS: dict[str, type[MeanPooling]] = {
+    "mean": MeanPooling,
+    "attention": AttentionPooling,
+    "transformer": TransformerPooling,
+}
+
+
+class UserTower(nn.Module):
+    """A unit vector per user from the vectors and languages of the items of his history.
+
+    Args:
+        size: of item vectors, ``D``.
+        max_length: longest history, in items.
+        config: kind of pooling and its settings.
+        item_languages: numbers of the languages of the items that training meets.
+        user_languages: those of the users.
+
+    Raises:
+        ConfigError: an unknown kind, or heads that do not divide the size.
+    """
+
+    def __init__(
+        self, size: int, max_length: int, config: UserTowerConfig, *, item_languages: Tensor, user_languages: Tensor
+    ) -> None:
+        super().__init__()
+        if config.user_tower not in POOLINGS:
+            raise ConfigError(unknown_name("user_tower", config.user_tower, POOLINGS))
+        self.pooling = POOLINGS[config.user_tower](size, max_length, config)
+        self.item_language = LanguageEmbedding(size, item_languages) if config.language_embedding else None
+        self.user_language = LanguageEmbedding(size, user_languages) if config.language_embedding else None
+        self.without_history = LanguageEmbedding(size, user_languages)
+        nn.init.normal_(self.without_history.weight, std=size**-0.5)
+
+    def forward(self, items: Tensor, item_language: Tensor, user_language: Tensor) -> Tensor:
+        """Return the user after each position of a history, ``(B, L, D)``, of unit length.
+
+        Args:
+            items: ``(B, L, D)`` item vectors, oldest first, padded on the right.
+            item_language: ``(B, L)`` language numbers.
+            user_language: ``(B,)`` language numbers.
+        """
+        if self.item_language is not None:
+            items = items + self.item_language(item_language)
+        users = self.pooling(items)
+        if self.user_language is not None:
+            users = users + self.user_language(user_language)[:, None]
+        return F.normalize(users.float(), dim=-1)
+
+    def empty(self, user_language: Tensor) -> Tensor:
+        """Return users without a history, ``(B, D)``: a learnt vector of their language, ``(B,)``."""
+        return F.normalize(self.without_history(user_language).float(), dim=-1)

@@ -1,0 +1,244 @@
+"""XLingTwoTower: items read by a multilingual encoder, users known by what they have read."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
+from recbole_xling.data.parallel import ParallelTexts
+from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.loss.alignment import alignment_loss
+from recbole_xling.loss.in_batch_softmax import in_batch_softmax
+from recbole_xling.model.layers.in_batch import Windows, in_batch
+from recbole_xling.model.layers.language import language_numbers
+from recbole_xling.model.layers.offsets import ItemOffsets
+from recbole_xling.model.layers.text_encoder import TextEncoder, TextEncoderConfig
+from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
+from recbole_xling.train.gather import gather_rows
+
+_MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
+
+
+class XLingTwoTower(SequentialRecommender):
+    r"""Two towers over texts: no item or user has parameters of its own, so new ones are scored like all others.
+
+    - Item tower: a Transformer encoder of the XLM-R family with PEFT adapters, pooled and scaled to unit length
+      (:class:`~recbole_xling.model.layers.text_encoder.TextEncoder`).
+    - User tower: a mean, attention or a small causal Transformer over the vectors of the history
+      (:class:`~recbole_xling.model.layers.user_tower.UserTower`).
+    - Score: the towers' inner product over the temperature, plus what
+      :class:`~recbole_xling.model.layers.offsets.ItemOffsets` adds.
+    - Training: at every position of a history, softmax over the texts of the batch in both directions
+      (:func:`~recbole_xling.loss.in_batch_softmax.in_batch_softmax`); each distinct text is encoded once per batch.
+    - Alignment: InfoNCE over texts of the same item in two languages, drawn beside each batch.
+
+    Args:
+        config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/XLingTwoTower.yaml``.
+        dataset: the training split.
+
+    Raises:
+        ConfigError: a setting is unknown or out of its range.
+        EncoderError: the encoder cannot be loaded.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Any, dataset: XLingDataset) -> None:
+        super().__init__(config, dataset)
+        _check(config)
+        self.seed: int = config["seed"]
+        self.logq_correction: bool = config["logq_correction"]
+        self.alignment_weight: float = config["alignment_weight"]
+        self.alignment_pairs: int = config["alignment_pairs"]
+        self.autocast: bool = bool(config["enable_amp"])
+        self.encoder = TextEncoder(config["encoder"], _part(TextEncoderConfig, config))
+        catalogue = dataset.catalogue
+        self.parallel = ParallelTexts.of(catalogue) if self.alignment_weight else None
+        texts = [*catalogue.texts, *(self.parallel.texts if self.parallel else ())]
+        self.tokens = self.encoder.tokenise(texts)
+        self.register_buffer("text_of_item", self.tokens.text_of_row[: self.n_items], persistent=False)
+        self.register_buffer("item_language", language_numbers(catalogue.languages), persistent=False)
+        self.register_buffer("user_language", language_numbers(dataset.user_languages), persistent=False)
+        self.offsets = ItemOffsets(config, dataset, by_text=True)
+        self.register_buffer("text_offset", self._text_offset(dataset.train_item_counts), persistent=False)
+        self.user_tower = UserTower(
+            self.encoder.size,
+            self.max_seq_length,
+            _part(UserTowerConfig, config),
+            item_languages=self.item_language[torch.from_numpy(dataset.train_item_counts > 0)],
+            user_languages=self.user_language[dataset.inter_feat[self.USER_ID]],
+        )
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(config["temperature"])))
+        self.log_scale.requires_grad_(bool(config["learn_temperature"]))
+        self._step = self._draws = 0
+        self._table: tuple[tuple[int, ...], Tensor] | None = None
+
+    def _text_offset(self, item_counts: np.ndarray) -> Tensor:
+        """Return what is added to the logits of each distinct text in training, ``(n_texts,)``."""
+        counts = torch.zeros(len(self.tokens.length))
+        counts.index_add_(0, self.text_of_item, torch.from_numpy(item_counts).float())
+        rate = counts.clamp_min(1) / counts.sum().clamp_min(1)
+        prior = torch.zeros(len(counts)).index_copy_(0, self.text_of_item, self.offsets.prior)
+        return prior - rate.log() if self.logq_correction else prior
+
+    @property
+    def scale(self) -> Tensor:
+        """The inverse temperature, at most 100."""
+        return self.log_scale.exp().clamp(max=_MAX_SCALE)
+
+    # ---- training ---------------------------------------------------------------------------------------------
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return the loss of a batch of windows: that of its positions, and that of the pairs drawn beside it.
+
+        Args:
+            interaction: users ``(B,)``, their histories ``(B, L)``, and for each position the target and its weight,
+                as :class:`~recbole_xling.data.loader.WindowLoader` makes them. Under several processes each holds its
+                share of the batch; the loss is that of the whole batch in all of them.
+        """
+        self._table = None
+        item_seq, target, weight = (interaction[name] for name in (self.ITEM_SEQ, TARGET_LIST, TARGET_WEIGHT))
+        pairs = self._draw_pairs()
+        text_seq = self.text_of_item[item_seq]  # (B, L)
+        in_history, trained = item_seq > 0, weight > 0
+        wanted = [text_seq[in_history], self.text_of_item[target[trained]], *(pairs[:2] if pairs else ())]
+        needed = torch.unique(torch.cat(wanted))
+        vectors = self.encoder(self.tokens, needed)  # (U, D)
+        items = vectors[torch.searchsorted(needed, text_seq) * in_history] * in_history[..., None]  # (B, L, D)
+        user_language = self.user_language[interaction[self.USER_ID]]
+        windows = Windows(
+            states=self.user_tower(items, self.item_language[item_seq], user_language),
+            empty=self.user_tower.empty(user_language),
+            history=text_seq,
+            in_history=in_history,
+            target=self.text_of_item[target],
+            weight=weight,
+        )
+        loss = in_batch_softmax(in_batch(windows, needed, vectors, self.text_offset), self.scale)
+        if pairs:
+            loss = loss + self.alignment_weight * self._alignment(needed, vectors, *pairs)
+        regularisation = self.encoder.regularisation()
+        return loss if regularisation is None else loss + regularisation
+
+    def _draw_pairs(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Draw texts of the same items in two languages: this process's share of those drawn beside this batch."""
+        if self.parallel is None:
+            return None
+        self._draws += 1
+        drawn = self.parallel.draw(self.alignment_pairs, np.random.default_rng([self.seed, self._step, self._draws]))
+        rank, world_size = 0, 1
+        if dist.is_available() and dist.is_initialized():
+            rank, world_size = dist.get_rank(), dist.get_world_size()
+        first, second, item = (torch.from_numpy(rows[rank::world_size]) for rows in drawn)
+        texts = self.tokens.text_of_row[self.n_items :]
+        device = self.text_of_item.device
+        return texts[first].to(device), texts[second].to(device), item.to(device)
+
+    def _alignment(self, texts: Tensor, vectors: Tensor, first: Tensor, second: Tensor, item: Tensor) -> Tensor:
+        sides = [gather_rows(vectors[torch.searchsorted(texts, side)]) for side in (first, second)]
+        return alignment_loss(*sides, gather_rows(item), self.scale)
+
+    # ---- what the trainer calls -------------------------------------------------------------------------------
+
+    def begin_training(self, total_steps: int, step: int) -> None:
+        """Prepare for optimiser steps, ``step`` of which are done."""
+        self._step = step
+        self.encoder.begin_training(total_steps)
+
+    def end_step(self, step: int) -> None:
+        """Follow an optimiser step, before the gradients are cleared."""
+        self.encoder.end_step(step)
+        self._step, self._draws = step + 1, 0
+
+    def end_epoch(self) -> None:
+        """Set the offset of items never trained on by what training users are shown with the present weights."""
+        self.offsets.calibrate(self.full_sort_predict)
+
+    # ---- scoring ----------------------------------------------------------------------------------------------
+
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor, user_language: Tensor, table: Tensor) -> Tensor:
+        """Return the user after the whole history.
+
+        Args:
+            item_seq: ``(B, L)`` item ids, oldest first, padded with 0 on the right.
+            item_seq_len: ``(B,)`` their number; 0 for a user without a history.
+            user_language: ``(B,)`` language numbers.
+            table: ``(n_items, D)`` item vectors.
+
+        Returns:
+            ``(B, D)`` of unit length.
+        """
+        item_seq = item_seq[:, : max(1, int(item_seq_len.max()))]
+        states = self.user_tower(table[item_seq], self.item_language[item_seq], user_language)  # (B, L, D)
+        last = states[torch.arange(len(states), device=states.device), (item_seq_len - 1).clamp_min(0)]
+        return torch.where(item_seq_len[:, None] > 0, last, self.user_tower.empty(user_language))
+
+    def item_table(self) -> Tensor:
+        """Return the vectors of all items, ``(n_items, D)``; encoded once for given weights, outside of training."""
+        version = tuple(parameter._version for parameter in self.encoder.parameters())
+        if self._table is None or self._table[0] != version or self.training:
+            texts, place = torch.unique(self.text_of_item, return_inverse=True)
+            with torch.autocast(device_type=texts.device.type, enabled=self.autocast):
+                self._table = (version, self.encoder(self.tokens, texts)[place])
+        return self._table[1]
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Score one given item per history, ``(B,)``."""
+        table, item = self.item_table(), interaction[self.ITEM_ID]
+        scores = (self._users(interaction, table) * table[item]).sum(dim=-1) * self.scale + self.offsets()[item]
+        return scores.masked_fill(item == 0, float("-inf"))
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
+        table = self.item_table()
+        scores = torch.addmm(self.offsets(), self._users(interaction, table) * self.scale, table.T)
+        scores[:, 0] = float("-inf")
+        return scores
+
+    def _users(self, interaction: Interaction, table: Tensor) -> Tensor:
+        language = self.user_language[interaction[self.USER_ID]]
+        return self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], language, table)
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------
+
+    def other_parameter(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside the weights: the base encoder's identity, the adapters' state."""
+        return {"encoder": self.encoder.identity, "adapters": self.encoder.adapter_state()}
+
+    def load_other_parameter(self, para: dict[str, Any]) -> None:
+        """Take over what :meth:`other_parameter` returned.
+
+        Raises:
+            CheckpointError: the weights were trained on another base encoder.
+        """
+        wrong = {key: value for key, value in self.encoder.identity.items() if para["encoder"].get(key) != value}
+        if wrong:
+            theirs = {key: para["encoder"].get(key) for key in wrong}
+            raise CheckpointError(f"the checkpoint belongs to the encoder {theirs}, and this one is {wrong}")
+        self.encoder.load_adapter_state(para["adapters"])
+
+
+def _part(kind: type[Any], config: Any) -> Any:
+    """Build a dataclass from the settings of the same names."""
+    return kind(**{field.name: config[field.name] for field in dataclasses.fields(kind)})
+
+
+def _check(config: Any) -> None:
+    for key in ("temperature", "alignment_pairs"):
+        if config[key] <= 0:
+            raise ConfigError(f"{key} must be greater than 0, not {config[key]}")
+    if config["temperature"] < 1 / _MAX_SCALE:
+        raise ConfigError(f"temperature must be at least {1 / _MAX_SCALE}, not {config['temperature']}")
+    if config["alignment_weight"] < 0:
+        raise ConfigError(f"alignment_weight must not be negative, not {config['alignment_weight']}")

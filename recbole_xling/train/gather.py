@@ -1,0 +1,51 @@
+"""Bringing together what several processes hold, gradients included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class _GatherRows(torch.autograd.Function):
+    """Rows of all processes; the gradient of a loss that every process computes alike goes back to their own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        sizes = _sizes(rows)
+        ctx.begin, ctx.size = sum(sizes[: dist.get_rank()]), len(rows)
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        everyone = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(everyone, padded)
+        return torch.cat([part[:size] for part, size in zip(everyone, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:  # type: ignore[override]
+        # the trainer averages gradients over the processes, and each holds the part of its own rows only
+        return grad_output[ctx.begin : ctx.begin + ctx.size] * dist.get_world_size()
+
+
+def _sizes(rows: Tensor) -> list[int]:
+    own = torch.tensor([len(rows)], device=rows.device)
+    everyone = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, own)
+    return [int(size) for size in everyone]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all processes in the order of their ranks; ``rows`` itself where there is one process.
+
+    Meant for losses that every process computes as a whole: gradients reach each process's own rows, and averaging
+    them over the processes, as :class:`~recbole_xling.train.trainer.XLingTrainer` does, gives the gradient that one
+    process with all rows would have.
+
+    Args:
+        rows: ``(N, ...)``; N may differ between the processes.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return rows
+    gathered: Tensor = _GatherRows.apply(rows)
+    return gathered

@@ -1,0 +1,51 @@
+"""Pairs of texts of the same item in two languages."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recbole_xling.data.items import ItemCatalogue
+from recbole_xling.data.parallel import ParallelTexts
+from recbole_xling.errors import DataError
+from recbole_xling.text.store import ItemText, itemtext_path, write_itemtext
+
+
+def catalogue(folder, rows):
+    texts = [ItemText(item, language, {"title": title}, source) for item, language, title, source in rows]
+    write_itemtext(itemtext_path(folder, "small"), texts)
+    settings = {"text_template": "{title}", "text_fields": [], "ITEM_ID_FIELD": "item_id", "field_separator": "\t"}
+    settings |= {"ITEM_LANGUAGE_FIELD": "item_language"}
+    return ItemCatalogue(settings, ["[PAD]", "a", "b", "c", "d"], folder, "small")
+
+
+ROWS = [
+    ("a", "de", "Der Pate", "display"),
+    ("a", "en", "The Godfather", "parallel"),
+    ("a", "fr", "Le Parrain", "translation:x"),
+    ("b", "de", "Alien", "display"),
+    ("b", "en", "Alien", "parallel"),
+    ("c", "und", "Amélie", "display"),
+    ("c", "fr", "Le Fabuleux Destin", "parallel"),
+    ("d", "ja", "千と千尋", "display"),
+    ("d", "en", "Spirited Away", "parallel"),
+]
+
+
+def test_pairs_are_different_texts_of_one_item(tmp_path):
+    parallel = ParallelTexts.of(catalogue(tmp_path, ROWS))
+    assert parallel.texts == ["Der Pate", "The Godfather", "Le Parrain", "千と千尋", "Spirited Away"]
+    first, second, item = parallel.draw(2000, np.random.default_rng(0))
+    assert (first != second).all()
+    owner = np.array([1, 1, 1, 4, 4])
+    np.testing.assert_array_equal(owner[first], item)
+    np.testing.assert_array_equal(owner[second], item)
+    assert 0.4 < (item == 4).mean() < 0.6  # items with equal chances
+    pairs, counts = np.unique(np.stack([first, second]), axis=1, return_counts=True)
+    assert pairs.shape[1] == 6 + 2
+    assert counts.min() > 100
+
+
+def test_a_catalogue_in_one_language_is_refused(tmp_path):
+    with pytest.raises(DataError, match="two languages"):
+        ParallelTexts.of(catalogue(tmp_path, ROWS[3:5]))
