@@ -167,13 +167,13 @@ class XLingDataset(SequentialDataset):
             ``(B,)``.
         """
         segments = self.segments
-        chosen = np.unique(np.linspace(0, len(segments.start) - 1, n_users).astype(np.int64))
+        n = len(segments.start)
+        chosen = np.unique(np.linspace(0, n - 1, n_users if n else 0).astype(np.int64))
         end = torch.from_numpy((segments.start + segments.n_targets)[chosen]) + 1
         length = torch.from_numpy(np.minimum(segments.n_targets[chosen] + 1, self.max_item_list_len))
-        lists = self._histories(end, length)
-        return Interaction(
-            {self.item_id_list_field: lists[self.item_id_list_field], self.item_list_length_field: length}
-        )
+        items, lengths = self.item_id_list_field, self.item_list_length_field
+        users = self.sequence[self.uid_field][torch.from_numpy(segments.start[chosen])]
+        return Interaction({self.uid_field: users, items: self._histories(end, length)[items], lengths: length})
 
     @property
     def user_languages(self) -> list[str]:

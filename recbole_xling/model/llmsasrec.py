@@ -18,7 +18,7 @@ from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.loss.sampled_softmax import sampled_softmax
 from recbole_xling.model.layers.offsets import ItemOffsets
-from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig
+from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig, bound_to_data
 from recbole_xling.model.layers.transformer import ACTIVATIONS, SequenceEncoder, last_positions
 
 _LOSSES = ("CE", "sampled_softmax")
@@ -65,9 +65,8 @@ class LLMSASRec(SequentialRecommender):
             layer_norm_eps=config["layer_norm_eps"],
         )
         self.sequence_encoder.apply(self._init_weights)
-        names = [field.name for field in dataclasses.fields(RepresentationConfig)]
         self.items = ItemRepresentation(
-            RepresentationConfig(**{name: config[name] for name in names}),
+            _representation(config),
             train_counts=counts,
             text_vectors=lambda: dataset.catalogue.vectors,
             language_ids=lambda: dataset.catalogue.language_ids,
@@ -80,6 +79,11 @@ class LLMSASRec(SequentialRecommender):
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
         self.offsets = ItemOffsets(config, dataset, by_text=by_text)
+
+    @classmethod
+    def bound_to_data(cls, config: Any) -> list[str]:
+        """Return why trained weights mean nothing on another data set; empty if they do."""
+        return bound_to_data(_representation(config))
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise as RecBole's SASRec does: normal weights, zero biases."""
@@ -168,9 +172,13 @@ class LLMSASRec(SequentialRecommender):
         scores[:, 0] = float("-inf")
         return scores
 
-    def end_epoch(self) -> None:
+    def end_epoch(self, epoch: int) -> None:
         """Set the offset of items never trained on by what training users are shown with the present weights."""
         self.offsets.calibrate(self.full_sort_predict)
+
+
+def _representation(config: Any) -> RepresentationConfig:
+    return RepresentationConfig(**{field.name: config[field.name] for field in dataclasses.fields(RepresentationConfig)})
 
 
 def _check(config: Any) -> None:

@@ -20,6 +20,7 @@ from recbole_xling.data.parallel import ParallelTexts
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.loss.alignment import alignment_loss
 from recbole_xling.loss.in_batch_softmax import in_batch_softmax
+from recbole_xling.model.layers.hard_negatives import HardNegatives
 from recbole_xling.model.layers.in_batch import Windows, in_batch
 from recbole_xling.model.layers.language import language_numbers
 from recbole_xling.model.layers.offsets import ItemOffsets
@@ -81,12 +82,13 @@ class XLingTwoTower(SequentialRecommender):
         )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config["temperature"])))
         self.log_scale.requires_grad_(bool(config["learn_temperature"]))
+        self.hard_negatives = HardNegatives(config, dataset, self.item_language) if config["hard_negatives"] else None
         self._step = self._draws = 0
         self._table: tuple[tuple[int, ...], Tensor] | None = None
 
     def _text_offset(self, item_counts: np.ndarray) -> Tensor:
         """Return what is added to the logits of each distinct text in training, ``(n_texts,)``."""
-        counts = torch.zeros(len(self.tokens.length))
+        counts = torch.zeros(self.tokens.n_texts)
         counts.index_add_(0, self.text_of_item, torch.from_numpy(item_counts).float())
         rate = counts.clamp_min(1) / counts.sum().clamp_min(1)
         prior = torch.zeros(len(counts)).index_copy_(0, self.text_of_item, self.offsets.prior)
@@ -110,10 +112,13 @@ class XLingTwoTower(SequentialRecommender):
         self._table = None
         item_seq, target, weight = (interaction[name] for name in (self.ITEM_SEQ, TARGET_LIST, TARGET_WEIGHT))
         pairs = self._draw_pairs()
-        text_seq = self.text_of_item[item_seq]  # (B, L)
-        in_history, trained = item_seq > 0, weight > 0
-        wanted = [text_seq[in_history], self.text_of_item[target[trained]], *(pairs[:2] if pairs else ())]
-        needed = torch.unique(torch.cat(wanted))
+        text_seq, in_history = self.text_of_item[item_seq], item_seq > 0  # (B, L)
+        candidates = [text_seq[in_history], self.text_of_item[target[weight > 0]]]
+        if self.hard_negatives:
+            negative = self.hard_negatives.items[interaction[self.USER_ID].cpu()].to(item_seq.device)
+            candidates.append(self.text_of_item[negative[negative > 0]])
+        candidate = torch.unique(torch.cat(candidates))
+        needed = torch.unique(torch.cat([candidate, *pairs[:2]])) if pairs else candidate
         vectors = self.encoder(self.tokens, needed)  # (U, D)
         items = vectors[torch.searchsorted(needed, text_seq) * in_history] * in_history[..., None]  # (B, L, D)
         user_language = self.user_language[interaction[self.USER_ID]]
@@ -125,7 +130,8 @@ class XLingTwoTower(SequentialRecommender):
             target=self.text_of_item[target],
             weight=weight,
         )
-        loss = in_batch_softmax(in_batch(windows, needed, vectors, self.text_offset), self.scale)
+        of_candidate = vectors[torch.searchsorted(needed, candidate)]
+        loss = in_batch_softmax(in_batch(windows, candidate, of_candidate, self.text_offset), self.scale)
         if pairs:
             loss = loss + self.alignment_weight * self._alignment(needed, vectors, *pairs)
         regularisation = self.encoder.regularisation()
@@ -155,15 +161,27 @@ class XLingTwoTower(SequentialRecommender):
         """Prepare for optimiser steps, ``step`` of which are done."""
         self._step = step
         self.encoder.begin_training(total_steps)
+        if self.hard_negatives and step == 0:
+            self._draw_hard_negatives(self.hard_negatives, -1)
 
     def end_step(self, step: int) -> None:
         """Follow an optimiser step, before the gradients are cleared."""
         self.encoder.end_step(step)
         self._step, self._draws = step + 1, 0
 
-    def end_epoch(self) -> None:
-        """Set the offset of items never trained on by what training users are shown with the present weights."""
+    def end_epoch(self, epoch: int) -> None:
+        """Set the offset of items never trained on by what training users are shown; draw hard negatives."""
         self.offsets.calibrate(self.full_sort_predict)
+        if self.hard_negatives and self.hard_negatives.due(epoch):
+            self._draw_hard_negatives(self.hard_negatives, epoch)
+
+    @torch.no_grad()
+    def _draw_hard_negatives(self, negatives: HardNegatives, epoch: int) -> None:
+        training = self.training
+        self.eval()
+        table = self.item_table()
+        negatives.draw(lambda rows: self._users(rows, table) @ table.T, epoch)
+        self.train(training)
 
     # ---- scoring ----------------------------------------------------------------------------------------------
 
@@ -213,8 +231,13 @@ class XLingTwoTower(SequentialRecommender):
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
     def other_parameter(self) -> dict[str, Any]:
-        """Return what a checkpoint holds beside the weights: the base encoder's identity, the adapters' state."""
-        return {"encoder": self.encoder.identity, "adapters": self.encoder.adapter_state()}
+        """Return what a checkpoint holds beside weights: the base encoder, the adapters' state, hard negatives."""
+        negatives = self.hard_negatives.items if self.hard_negatives else None
+        return {
+            "encoder": self.encoder.identity,
+            "adapters": self.encoder.adapter_state(),
+            "hard_negatives": negatives,
+        }
 
     def load_other_parameter(self, para: dict[str, Any]) -> None:
         """Take over what :meth:`other_parameter` returned.
@@ -227,6 +250,8 @@ class XLingTwoTower(SequentialRecommender):
             theirs = {key: para["encoder"].get(key) for key in wrong}
             raise CheckpointError(f"the checkpoint belongs to the encoder {theirs}, and this one is {wrong}")
         self.encoder.load_adapter_state(para["adapters"])
+        if self.hard_negatives and para["hard_negatives"] is not None:
+            self.hard_negatives.items = para["hard_negatives"].cpu()
 
 
 def _part(kind: type[Any], config: Any) -> Any:

@@ -97,7 +97,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             self._seek(train_data, epoch)
             started = time.perf_counter()
             loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
-            self._end_epoch()
+            self._end_epoch(epoch)
             self.epoch_seconds.append(time.perf_counter() - started)
             self._report_training(epoch, loss, verbose)
             if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
@@ -190,10 +190,10 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         return tuple(values) if several else values[0]
 
     @torch.no_grad()
-    def _end_epoch(self) -> None:
+    def _end_epoch(self, epoch: int) -> None:
         """Let the model set what it derives from its weights, before they are evaluated and saved."""
         self.model.eval()
-        self._call("end_epoch")
+        self._call("end_epoch", epoch)
 
     def _call(self, hook: str, *arguments: int) -> None:
         """Call a method of the model, if it has it: ``begin_training``, ``end_step`` or ``end_epoch``."""

@@ -36,15 +36,16 @@ class Windows:
 
 
 def in_batch(windows: Windows, texts: Tensor, vectors: Tensor, offset: Tensor) -> InBatch:
-    """Return all positions of the batch and all texts in it, of all processes.
+    """Return all positions of the batch and all candidates, of all processes.
 
     Beside its positions every window gives one for a user without a history, whose target is the first input.
 
     Args:
         windows: those of this process.
-        texts: ``(U,)`` the distinct texts of this process's windows.
+        texts: ``(U,)`` the distinct texts of this process's windows, and other negatives.
         vectors: ``(U, D)`` their vectors.
-        offset: ``(n_texts,)`` constants of all texts' logits.
+        offset: ``(n_texts,)`` constants of the logits of texts that come into a batch with a window; others, which
+            were chosen and not drawn, get the mean of these.
     """
     trained = windows.weight > 0  # (B, L)
     n_windows, device = len(windows.history), windows.history.device
@@ -62,13 +63,14 @@ def in_batch(windows: Windows, texts: Tensor, vectors: Tensor, offset: Tensor) -
     rows, window = torch.unique(window, return_inverse=True)
     belongs = torch.zeros(len(rows), len(texts), dtype=torch.bool, device=device)  # (B of all processes, U)
     belongs[torch.searchsorted(rows, of_window), torch.searchsorted(texts, known)] = True
+    drawn, constants = belongs.any(dim=0), offset[texts]
     return InBatch(
         states=states,
         items=vectors,
         target=torch.searchsorted(texts, target),
         weight=weight / weight.sum(),
         false_negative=belongs[window],
-        offset=offset[texts],
+        offset=torch.where(drawn, constants, constants[drawn].mean()),
         is_user=is_user,
     )
 
