@@ -10,8 +10,9 @@ compat.apply()
 from recbole_xling.config import XLingConfig  # noqa: E402
 from recbole_xling.registry import install, register_model  # noqa: E402
 from recbole_xling.run import load_run, run  # noqa: E402
+from recbole_xling.zero_shot import evaluate_run  # noqa: E402
 
 install()
 
-__all__ = ["XLingConfig", "load_run", "register_model", "run"]
+__all__ = ["XLingConfig", "evaluate_run", "load_run", "register_model", "run"]
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ from recbole.config import Config
 from recbole.evaluator import metric_types
 from recbole.utils.enum_type import EvaluatorType, ModelType
 
-from recbole_xling.config_keys import known_keys
+from recbole_xling.config_keys import known_keys, recbole_properties
 from recbole_xling.data.split_settings import read_split
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.resources import package_folder
@@ -29,6 +29,16 @@ def load_defaults(config: Config, model: str, dataset: str) -> dict[str, Any]:
     for file in (folder / "overall.yaml", folder / "model" / f"{model}.yaml", folder / "dataset" / f"{dataset}.yaml"):
         if file.is_file():
             defaults.update(yaml.load(file.read_text(encoding="utf-8"), Loader=config.yaml_loader) or {})
+    return defaults
+
+
+def data_set_defaults(dataset: str) -> dict[str, Any]:
+    """Read the settings that RecBole's defaults, or ours, give for a data set of that name; none for most."""
+    defaults: dict[str, Any] = {}
+    for folder in (recbole_properties(), package_folder("properties")):
+        file = folder / "dataset" / f"{dataset}.yaml"
+        if file.is_file():
+            defaults.update(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
     return defaults
 
 

@@ -33,6 +33,7 @@ from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import WindowLoader
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.model.llmsasrec import LLMSASRec
+from recbole_xling.model.xlingtwotower import XLingTwoTower
 from recbole_xling.run import load_model_file
 from recbole_xling.run_folder import RunFileHandler
 from recbole_xling.train.checkpoint import is_ours
@@ -92,6 +93,7 @@ def install() -> None:
     when_imported("recbole.quick_start.quick_start", _load_our_files)
     register_config_class(XLingConfig)
     register_model(LLMSASRec)
+    register_model(XLingTwoTower)
 
 
 def _explain_unknown(get_model: Callable[[str], type]) -> Callable[[str], type]:

@@ -22,11 +22,11 @@ from torch.multiprocessing.spawn import spawn
 
 from recbole_xling.config import XLingConfig, is_main_process, plain_settings
 from recbole_xling.data.dataset import XLingDataset
-from recbole_xling.data.items import catalogue_of
+from recbole_xling.data.impressions import Interactions
 from recbole_xling.data.splitting import let_build_split
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError, unknown_name
-from recbole_xling.evaluate.collector import EvaluatedRows
-from recbole_xling.evaluate.slices import Population, remaining_pairs, slice_results, user_table
+from recbole_xling.evaluate.results import population_of, rank_rows
+from recbole_xling.evaluate.slices import Population
 from recbole_xling.evaluate.split_summary import split_summary, summary_text, target_pairs, training_pairs
 from recbole_xling.run_folder import (
     CONFIG_FILE,
@@ -63,17 +63,7 @@ class Run:
     @cached_property
     def population(self) -> Population:
         """Users and items, their languages, and what is known of them without the test."""
-        dataset, train = self.dataset, self.train_data._dataset
-        users, items = target_pairs(self.test_data._dataset)
-        known = remaining_pairs(*self.pairs, [EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items)])
-        return Population(
-            user_tokens=[str(token) for token in dataset.field2id_token[dataset.uid_field]],
-            item_tokens=[str(token) for token in dataset.field2id_token[dataset.iid_field]],
-            item_languages=catalogue_of(train).languages,
-            train_counts=np.bincount(training_pairs(train)[1], minlength=dataset.item_num),
-            known_users=known[0],
-            known_items=known[1],
-        )
+        return population_of(self.train_data._dataset, self.pairs, target_pairs(self.test_data._dataset))
 
     @cached_property
     def splits(self) -> dict[str, Any]:
@@ -114,7 +104,7 @@ def run(
     config = XLingConfig(model, dataset, files, config_dict, arguments)
     if config["resume"] and resume is None:
         raise ConfigError("resume stands in a configuration file; give it as --resume=<run folder> instead")
-    _find_dataset(config)
+    find_dataset(config)
     main = is_main_process(config)
     if resume is not None:
         config["run_dir"] = str(resume)
@@ -167,7 +157,7 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
         parts.train_data, parts.valid_data, saved=saved, show_progress=bool(config["show_progress"]) and main
     )
     trained = time.perf_counter()
-    result = evaluate_run(parts, trainer, load_best_model=saved)
+    result = _test(parts, trainer, load_best_model=saved)
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -194,23 +184,47 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
 # ---- parts ----------------------------------------------------------------------------------------------------
 
 
-def build(config: XLingConfig) -> Run:
-    """Build data, loaders and an untrained model from settings."""
+@dataclass
+class Data:
+    """A data set that was loaded and split."""
+
+    dataset: Any
+    train_data: Any
+    valid_data: Any
+    test_data: Any
+    interactions: Interactions
+
+
+def build_data(config: XLingConfig) -> Data:
+    """Load a data set and split it as the settings say."""
     init_seed(config["seed"], config["reproducibility"])
     with _no_pickles(config):
         dataset = create_dataset(config)
         if not isinstance(dataset, XLingDataset):
             let_build_split(dataset)
-        fields = dataset.inter_feat[dataset.uid_field], dataset.inter_feat[dataset.iid_field]
-        pairs = (np.array(fields[0], dtype=np.int64), np.array(fields[1], dtype=np.int64))
+        interactions = _interactions(dataset)
         _check_topk(config, dataset.item_num - 1)
         train_data, valid_data, test_data = data_preparation(config, dataset)
+    return Data(dataset, train_data, valid_data, test_data, interactions)
+
+
+def _interactions(dataset: Any) -> Interactions:
+    table = dataset.inter_feat
+    users, items = (np.array(table[field], dtype=np.int64) for field in (dataset.uid_field, dataset.iid_field))
+    times = np.array(table[dataset.time_field], dtype=np.float64) if dataset.time_field in table else None
+    return Interactions(users, items, times)
+
+
+def build(config: XLingConfig) -> Run:
+    """Build data, loaders and an untrained model from settings."""
+    data = build_data(config)
     init_seed(config["seed"], config["reproducibility"])
-    model = config.model_class(config, train_data._dataset).to(config["device"])
-    return Run(config, dataset, train_data, valid_data, test_data, model, pairs)
+    model = config.model_class(config, data.train_data._dataset).to(config["device"])
+    loaders = (data.train_data, data.valid_data, data.test_data)
+    return Run(config, data.dataset, *loaders, model, (data.interactions.users, data.interactions.items))
 
 
-def _find_dataset(config: XLingConfig) -> None:
+def find_dataset(config: XLingConfig) -> None:
     """Fail with the data sets there are, where RecBole would ask on the terminal whether to download one."""
     folder, name = Path(config["data_path"]), config["dataset"]
     if config["benchmark_filename"] or (folder / f"{name}.inter").is_file():
@@ -261,23 +275,11 @@ def build_trainer(config: XLingConfig, model: Any) -> Any:
     return type(found.__name__, (XLingTrainerMixin, found), {})(config, model)
 
 
-def evaluate_run(parts: Run, trainer: Any, *, load_best_model: bool) -> dict[str, Any]:
+def _test(parts: Run, trainer: Any, *, load_best_model: bool) -> dict[str, Any]:
     """Test a model and write ``users.parquet``; returns ``test``, ``slices`` and the number of rows."""
-    config = parts.config
-    show = bool(config["show_progress"]) and is_main_process(config)
-    test = trainer.evaluate(parts.test_data, load_best_model=load_best_model, show_progress=show)
-    if test is None:
-        logger.warning("the split left nothing to test on")
-        return {"test": {}, "slices": {}, "n_test": 0}
-    rows, per_user = trainer.eval_collector.rows, trainer.evaluator.per_user
-    result: dict[str, Any] = {"test": dict(test), "slices": {}, "n_test": 0 if rows is None else len(rows)}
-    if rows is None or not per_user:
-        return result
-    table = user_table(rows, per_user, parts.population)
-    worst_by = config["valid_metric"].lower()
-    result["slices"] = slice_results(table, list(per_user), worst_by if worst_by in per_user else next(iter(per_user)))
-    if is_main_process(config):
-        table.write_parquet(Path(config["run_dir"]) / USERS_FILE)
+    result, table = rank_rows(trainer, parts.test_data, parts.population, load_best_model=load_best_model)
+    if table is not None and is_main_process(parts.config):
+        table.write_parquet(Path(parts.config["run_dir"]) / USERS_FILE)
     return result
 
 
@@ -302,7 +304,7 @@ def load_model_file(file: Path) -> Run:
     settings = {**from_plain(checkpoint["config"]), "allow_unknown_keys": True}
     config = XLingConfig(config_dict=settings)
     config["run_dir"] = str(file.parent)
-    _find_dataset(config)
+    find_dataset(config)
     parts = build(config)
     load_trainable(parts.model, checkpoint["state_dict"], file)
     parts.model.load_other_parameter(from_plain(checkpoint["other_parameter"]))

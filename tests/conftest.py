@@ -30,6 +30,7 @@ def write_small_dataset(
     seed: int = 0,
     ties: bool = False,
     item_text: bool = True,
+    title: Callable[[int], str] = lambda item: f"Titel {item} {'abcde'[item % 5] * 4}",
 ) -> Path:
     """Write a data set in which each user walks along neighbouring items, so that there is something to learn."""
     rng = np.random.default_rng(seed)
@@ -54,7 +55,7 @@ def write_small_dataset(
                 record = {
                     "item_id": f"i{item}",
                     "language": LANGUAGES[item % len(LANGUAGES)],
-                    "fields": {"title": f"Titel {item} {'abcde'[item % 5] * 4}"},
+                    "fields": {"title": title(item)},
                     "source": "display",
                 }
                 file.write(json.dumps(record) + "\n")

@@ -15,6 +15,9 @@ MIN_TEST_TARGETS = 100
 NOTABLE = 0.01
 """Share from which something counts as more than a few odd cases."""
 
+MANY = 0.1
+"""Share of cold test targets above which they decide how models compare."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Share:
@@ -28,17 +31,43 @@ class _Share:
 
 def find_warnings(card: Card) -> Iterator[CardWarning]:
     """Yield what is wrong, the worst first."""
-    if not card.splits.test.interactions:
-        yield CardWarning(
-            "no_test_targets",
-            "No user has three interactions, so leave-one-out leaves nothing to test on; split in another way.",
-        )
+    yield from _parts(card)
     for found in (*_leaks(card), *_order(card), *_texts(card), *_rows(card)):
         if found.count and found.count >= NOTABLE * found.whole:
             share = f"{found.count:,} of {found.whole:,}"
             percent = f"{found.count / found.whole:.1%}"
             yield CardWarning(found.name, found.message.format(share=share, percent=percent))
     yield from _languages(card)
+
+
+def _parts(card: Card) -> Iterator[CardWarning]:
+    splits = card.splits
+    if not splits.test.interactions:
+        message = (
+            "The split leaves nothing to test on (leave-one-out needs three interactions of a user); split in another "
+            "way."
+        )
+        yield CardWarning("no_test_targets", message)
+    if splits.valid.interactions < MIN_TEST_TARGETS:
+        message = (
+            f"Only {splits.valid.interactions:,} validation targets, so that the choice of the best epoch is mostly "
+            "chance; validate on more, or train for a fixed number of epochs."
+        )
+        yield CardWarning("few_valid_targets", message)
+    cold, targets, users = splits.test.cold_interactions, splits.test.interactions, splits.test.users
+    if users < MIN_TEST_TARGETS <= targets:
+        message = (
+            f"All {targets:,} test targets come from {users:,} users, so that a few of them decide the results; test "
+            "on a longer period or a larger share."
+        )
+        yield CardWarning("few_test_users", message)
+    if "CI" not in splits.setting and cold > MANY * targets:
+        message = (
+            f"{cold:,} of {targets:,} test targets ({cold / targets:.1%}) are items without a training interaction, "
+            "which models of ids alone cannot find; compare such models with others on the rest (popularity in the "
+            "results)."
+        )
+        yield CardWarning("cold_targets", message)
 
 
 def _leaks(card: Card) -> Iterator[_Share]:
@@ -62,7 +91,7 @@ def _leaks(card: Card) -> Iterator[_Share]:
         checks.tied_targets,
         targets,
         "{share} test targets ({percent}) happened at the same time as other interactions of the user, so that the "
-        "order of the file decides which of them is tested; give finer times, or make sure that the file is in order.",
+        "order of the file decides which comes first; give finer times, or make sure that the file is in order.",
     )
 
 
@@ -75,6 +104,12 @@ def _order(card: Card) -> Iterator[_Share]:
         )
         yield _Share("no_times", size.interactions, size.interactions, message)
         return
+    if card.splits.setting.keys() & {"GT", "TS"} and card.time.first_date is None:
+        message = (
+            "Times do not look like dates. If they count each user's interactions they do not order those of different "
+            "users, and a split by time means nothing; split by LS, CI or LT."
+        )
+        yield _Share("relative_times", size.interactions, size.interactions, message)
     yield _Share(
         "unordered_users",
         checks.unordered_users,
@@ -150,7 +185,11 @@ def _rows(card: Card) -> Iterator[_Share]:
 
 def _languages(card: Card) -> Iterator[CardWarning]:
     named = [language for language in card.languages if language.language != UNKNOWN_LANGUAGE]
-    few = {row.language: row.test for row in named if row.test < MIN_TEST_TARGETS}
+    targets = {row.language: card.splits.test.of(row.language).interactions for row in named}
+    transfer = card.splits.setting.get("LT")
+    if transfer is not None:  # other languages are not to be tested
+        targets = {name: count for name, count in targets.items() if count or name in transfer["target"]}
+    few = {name: count for name, count in targets.items() if count < MIN_TEST_TARGETS}
     if few:
         message = (
             f"Under {MIN_TEST_TARGETS} test targets: {_listed(few)}. Results in such a language are mostly chance; "
@@ -158,7 +197,7 @@ def _languages(card: Card) -> Iterator[CardWarning]:
         )
         yield CardWarning("few_test_targets", message)
     both = card.mixing.cross_language + card.mixing.same_language
-    if len(named) > 1 and card.mixing.cross_language < MIN_TEST_TARGETS:
+    if len(named) > 1 and transfer is None and card.mixing.cross_language < MIN_TEST_TARGETS:
         message = (
             f"Only {card.mixing.cross_language:,} of {both:,} test targets are in another language than the user's "
             "main one, so results of cross_language=yes are mostly chance; ask cross-lingual questions of data whose "

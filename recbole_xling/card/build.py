@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -10,33 +12,45 @@ import polars as pl
 from recbole_xling.card.advice import find_warnings
 from recbole_xling.card.card import Card
 from recbole_xling.card.catalogue import read_catalogue
+from recbole_xling.card.configured import configured_split
+from recbole_xling.card.histories import Histories
 from recbole_xling.card.interactions import (
     describe_checks,
     describe_distributions,
     describe_size,
-    describe_splits,
     describe_time,
     distinct_pairs,
     top_items,
 )
 from recbole_xling.card.languages import LanguageCodes, describe_languages, describe_mixing
+from recbole_xling.card.parts import describe_splits
 from recbole_xling.card.reading import Columns, count_duplicate_rows, distinct_ids, places_of, read_histories
+from recbole_xling.card.split import Split, leave_one_out
 from recbole_xling.card.texts import describe_texts
+from recbole_xling.config import XLingConfig
 from recbole_xling.errors import DataError
 
 
-def build_card(folder: str | Path, dataset: str, columns: Columns | None = None) -> Card:
+def build_card(
+    folder: str | Path,
+    dataset: str,
+    columns: Columns | None = None,
+    make_split: Callable[[Histories], Split] = leave_one_out,
+) -> Card:
     """Describe a data set; nothing is written.
 
-    Interactions are counted as a run keeps them: those with items that the ``.item`` file lacks are left out. Splits
-    are leave-one-out in time order as sequential models meet it. Memory grows with some 100 bytes an interaction.
+    Interactions are counted as a run keeps them: those with items that the ``.item`` file lacks are left out. Memory
+    grows with some 100 bytes an interaction.
 
     Args:
         folder: the data set's folder.
         dataset: its name.
         columns: names of its columns, the usual ones if None.
+        make_split: which interactions are trained and tested on; leave-one-out in time order as sequential models
+            meet it unless given.
 
     Raises:
+        ConfigError: the data set cannot be split like this.
         DataError: a file is missing or wrong.
     """
     folder, columns = Path(folder), columns or Columns()
@@ -44,10 +58,12 @@ def build_card(folder: str | Path, dataset: str, columns: Columns | None = None)
     if not inter.is_file():
         raise DataError(f"there is no file {inter}; convert the data set first (recbole-xling convert)")
     known_items = distinct_ids(item, columns.item, columns.separator) if item.is_file() else None
-    histories = read_histories(inter, columns, known_items)
-    unknown_users, idle_users = _compare_users(histories.user_ids, user, columns)
+    whole = read_histories(inter, columns, known_items)
+    unknown_users, idle_users = _compare_users(whole.user_ids, user, columns)
+    split = make_split(whole)
+    histories = split.histories
     catalogue = read_catalogue(folder, dataset, histories.item_ids, columns)
-    codes = LanguageCodes(histories, catalogue)
+    codes = LanguageCodes(split, catalogue)
     pairs = distinct_pairs(histories)
     duplicates = count_duplicate_rows(inter, columns.separator) if pairs < len(histories) else 0
     card = Card(
@@ -56,13 +72,34 @@ def build_card(folder: str | Path, dataset: str, columns: Columns | None = None)
         top_items=top_items(histories, catalogue),
         languages=describe_languages(codes),
         mixing=describe_mixing(codes),
-        texts=describe_texts(catalogue, histories),
-        splits=describe_splits(histories),
+        texts=describe_texts(catalogue, split),
+        splits=describe_splits(codes),
         time=describe_time(histories),
-        checks=describe_checks(histories, pairs, duplicates, unknown_users),
+        checks=describe_checks(split, pairs, duplicates, unknown_users),
         distributions=describe_distributions(histories),
     )
     return replace(card, warnings=tuple(find_warnings(card)))
+
+
+def build_configured_card(config: XLingConfig) -> Card:
+    """Describe a data set as a run with these settings has it: its columns, its filters and its split.
+
+    Args:
+        config: the settings of a run.
+
+    Raises:
+        ConfigError: the data set cannot be split as the settings ask.
+        DataError: a file is missing or wrong.
+    """
+    columns = Columns(
+        user=config["USER_ID_FIELD"],
+        item=config["ITEM_ID_FIELD"],
+        time=config["TIME_FIELD"],
+        language=config["ITEM_LANGUAGE_FIELD"] or "item_language",
+        text_fields=tuple(config["text_fields"] or ()),
+        separator=config["field_separator"],
+    )
+    return build_card(config["data_path"], config["dataset"], columns, partial(configured_split, config))
 
 
 def _compare_users(user_ids: pl.Series, path: Path, columns: Columns) -> tuple[int, int]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_xling.card.held import Splits
+
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
@@ -74,19 +76,14 @@ class Language:
     Attributes:
         language: BCP 47 tag.
         items: items of the catalogue in it, those that never interact included.
-        interactions: with such items; ``train``, ``valid`` and ``test`` are those of each split.
         users: whose main language it is.
-        cold_test: test targets whose item has no training interaction.
+        interactions: with such items.
     """
 
     language: str
     items: int
     users: int
     interactions: int
-    train: int
-    valid: int
-    test: int
-    cold_test: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,35 +163,6 @@ class Texts:
     shared: int
     most_shared: tuple[SharedText, ...]
     unknown_items: int
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One part of the leave-one-out split; cold are items without a training interaction."""
-
-    interactions: int
-    items: int
-    cold_interactions: int
-    cold_items: int
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """The leave-one-out split as sequential models meet it.
-
-    Attributes:
-        train, valid, test: its parts.
-        untested_users: users with fewer than three interactions, who have no test target.
-        untrained_items: items of the catalogue without a training interaction.
-        popularity: test targets by popularity band.
-    """
-
-    train: Part
-    valid: Part
-    test: Part
-    untested_users: int
-    untrained_items: int
-    popularity: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from recbole_xling.card.build import build_card
-from recbole_xling.card.reading import Columns
+from recbole_xling.card.build import build_configured_card
 from recbole_xling.card.table import card_table
 from recbole_xling.card.write import write_card
 
-DESCRIPTION = "Describe a data set and warn about what would spoil an experiment (settings of the data as --key=value)."
+DESCRIPTION = (
+    "Describe a data set and warn about what would spoil an experiment, with the settings a run would use "
+    "(--key=value), among them its split (--eval_args=...)."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,15 +32,6 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
 
     files = options.config_files.split() if options.config_files else None
     config = XLingConfig("LLMSASRec", options.dataset, files, None, settings)
-    columns = Columns(
-        user=config["USER_ID_FIELD"],
-        item=config["ITEM_ID_FIELD"],
-        time=config["TIME_FIELD"],
-        language=config["ITEM_LANGUAGE_FIELD"] or "item_language",
-        text_fields=tuple(config["text_fields"] or ()),
-        separator=config["field_separator"],
-    )
-    folder = Path(config["data_path"])
-    card = build_card(folder, options.dataset, columns)
-    paths = write_card(card, options.output or folder)
+    card = build_configured_card(config)
+    paths = write_card(card, options.output or config["data_path"])
     return "\n".join([card_table(card), "", *(f"Written: {path}" for path in paths)])

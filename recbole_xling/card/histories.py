@@ -1,4 +1,4 @@
-"""All interactions in the order of a run, and the leave-one-out split of them."""
+"""All interactions in the order of a run."""
 
 from __future__ import annotations
 
@@ -53,32 +53,3 @@ class Histories:
     def item_counts(self) -> IntArray:
         """Interactions of each item of the catalogue, ``(n_items,)``."""
         return np.bincount(self.items, minlength=len(self.item_ids))
-
-    @cached_property
-    def tested(self) -> IntArray:
-        """Users with a test target: sequential models predict from the second interaction on and train one at least."""
-        return np.flatnonzero(self.length >= 3)
-
-    @cached_property
-    def test(self) -> IntArray:
-        """Positions of the test targets, one for each of :attr:`tested`: their last interaction."""
-        return (self.start + self.length)[self.tested] - 1
-
-    @cached_property
-    def valid(self) -> IntArray:
-        """Positions of the validation targets: the last but one of users with at least four interactions."""
-        return (self.start + self.length)[self.length >= 4] - 2
-
-    @cached_property
-    def is_train(self) -> NDArray[np.bool_]:
-        """Mask of the training interactions, ``(n,)``; users with a single one take no part."""
-        mask = np.ones(len(self), dtype=bool)
-        mask[self.test] = False
-        mask[self.valid] = False
-        mask[self.start[self.length == 1]] = False
-        return mask
-
-    @cached_property
-    def train_counts(self) -> IntArray:
-        """Training interactions of each item of the catalogue, ``(n_items,)``."""
-        return np.bincount(self.items[self.is_train], minlength=len(self.item_ids))

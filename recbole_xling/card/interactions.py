@@ -1,20 +1,18 @@
-"""Sizes, splits, times, and what is odd about the interactions."""
+"""Sizes, times, and what is odd about the interactions."""
 
 from __future__ import annotations
 
-from collections import Counter
 from datetime import datetime, timezone
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recbole_xling.card.card import Checks, Distributions, Part, Quantiles, Size, Splits, Time, TopItem
+from recbole_xling.card.card import Checks, Distributions, Quantiles, Size, Time, TopItem
 from recbole_xling.card.catalogue import Catalogue
-from recbole_xling.card.histories import Histories, IntArray
-from recbole_xling.evaluate.slices import popularity_bands
+from recbole_xling.card.histories import Histories
+from recbole_xling.card.split import Split
 
 TOP_ITEMS = 10
 PERIODS = 60
@@ -58,27 +56,6 @@ def top_items(histories: Histories, catalogue: Catalogue) -> tuple[TopItem, ...]
     )
 
 
-def describe_splits(histories: Histories) -> Splits:
-    """Describe the leave-one-out split."""
-    bands = np.array(popularity_bands(histories.train_counts))[histories.items[histories.test]]
-    found = Counter(bands.tolist())
-    return Splits(
-        train=_part(histories, np.flatnonzero(histories.is_train)),
-        valid=_part(histories, histories.valid),
-        test=_part(histories, histories.test),
-        untested_users=len(histories.user_ids) - len(histories.tested),
-        untrained_items=int((histories.train_counts == 0).sum()),
-        popularity={band: found[band] for band in ("popular", "medium", "rare", "cold")},
-    )
-
-
-def _part(histories: Histories, positions: IntArray) -> Part:
-    items = histories.items[positions]
-    is_cold = histories.train_counts[items] == 0
-    cold = items[is_cold]
-    return Part(len(items), len(np.unique(items)), len(cold), len(np.unique(cold)))
-
-
 def describe_time(histories: Histories) -> Time | None:
     """Return the range of times, None where there are none."""
     if histories.times is None:
@@ -99,10 +76,10 @@ def time_scale(first: float, last: float) -> float | None:
     return None
 
 
-def describe_checks(histories: Histories, pairs: int, duplicate_rows: int, unknown_users: int) -> Checks:
+def describe_checks(split: Split, pairs: int, duplicate_rows: int, unknown_users: int) -> Checks:
     """Count what is odd."""
+    histories = split.histories
     in_a_row = (histories.items[1:] == histories.items[:-1]) & (histories.users[1:] == histories.users[:-1])
-    tied, early = _badly_timed_targets(histories)
     return Checks(
         missing_ids=histories.missing_ids,
         unknown_item_interactions=histories.unknown_items,
@@ -112,9 +89,9 @@ def describe_checks(histories: Histories, pairs: int, duplicate_rows: int, unkno
         duplicate_rows=duplicate_rows,
         missing_times=histories.missing_times,
         unordered_users=_unordered_users(histories),
-        repeated_targets=_repeated_targets(histories),
-        tied_targets=tied,
-        early_targets=early,
+        repeated_targets=split.repeated_targets(),
+        tied_targets=split.tied_targets(),
+        early_targets=split.early_targets(),
     )
 
 
@@ -125,32 +102,6 @@ def _unordered_users(histories: Histories) -> int:
     lowest = np.minimum.reduceat(histories.times, histories.start)
     highest = np.maximum.reduceat(histories.times, histories.start)
     return int((several & (lowest == highest)).sum())
-
-
-def _of_target(histories: Histories, values: NDArray[Any], nothing: Any) -> NDArray[Any]:
-    """Return for each interaction the value of its user's test target, ``nothing`` for users without, ``(n,)``."""
-    by_user = np.full(len(histories.user_ids), nothing, dtype=values.dtype)
-    by_user[histories.tested] = values[histories.test]
-    return by_user[histories.users]
-
-
-def _users_with(histories: Histories, mask: NDArray[np.bool_]) -> int:
-    """Count users with a marked interaction other than their test target."""
-    mask[histories.test] = False
-    return len(np.unique(histories.users[mask]))
-
-
-def _repeated_targets(histories: Histories) -> int:
-    nothing = np.iinfo(histories.items.dtype).max
-    return _users_with(histories, histories.items == _of_target(histories, histories.items, nothing))
-
-
-def _badly_timed_targets(histories: Histories) -> tuple[int, int]:
-    """Count test targets with another interaction of their user at the same time, and with a later one."""
-    if histories.times is None:
-        return 0, 0
-    target = _of_target(histories, histories.times, np.nan)
-    return _users_with(histories, histories.times == target), _users_with(histories, histories.times > target)
 
 
 def describe_distributions(histories: Histories) -> Distributions:

@@ -9,21 +9,36 @@ from recbole_xling.card.plots import Plot, card_plots
 from recbole_xling.card.table import Table, card_tables, headline
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1b1b1b; background: #fff; max-width: 62rem; margin: 0 auto;
-  padding: 1.5rem; }
+:root { color-scheme: light dark; --page: #fff; --ink: #1b1b1b; --quiet: #555; --line: #ddd; --warn: #fff6ec; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #16181b; --ink: #e6e6e6; --quiet: #a8a8a8; --line: #3a3d42; --warn: #33261a; }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 62rem;
+  margin: 0 auto; padding: 1.5rem; overflow-wrap: break-word; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 2.5rem; }
-.headline { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 1.5rem 0; }
-.headline div { display: flex; flex-direction: column-reverse; } .headline dt { color: #555; }
+.headline { display: flex; flex-wrap: wrap; gap: 1rem 2rem; margin: 1.5rem 0; }
+.headline div { display: flex; flex-direction: column-reverse; } .headline dt { color: var(--quiet); }
 .headline dd { margin: 0; font-size: 1.6rem; font-weight: 600; }
-.warnings { border-left: 4px solid #b35900; background: #fff6ec; padding: .5rem 1rem; }
-.warnings h2 { margin: .5rem 0; font-size: 1.1rem; }
+.warnings { border-left: 4px solid #c76a00; background: var(--warn); padding: .5rem 1rem; }
+.warnings h2 { margin: .5rem 0; font-size: 1.1rem; } .warnings ul { padding-left: 1.2rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; }
-th, td { padding: .25rem .75rem; border-bottom: 1px solid #ddd; text-align: right; overflow-wrap: anywhere; }
+th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: right; white-space: pre;
+  vertical-align: bottom; }
+td.words { min-width: 12rem; white-space: normal; overflow-wrap: anywhere; vertical-align: top; }
 .words { text-align: left; } tbody th { font-weight: 400; }
-figure { margin: 1.5rem 0; } figcaption, .note { color: #555; }
+figure { margin: 1.5rem 0; } figcaption { font-weight: 600; } .note { color: var(--quiet); }
+figure .xtick text, figure .ytick text, figure .xtitle, figure .ytitle, figure .legendtext
+  { fill: var(--quiet) !important; }
+figure .gridlayer path, figure .zerolinelayer path { stroke: var(--line) !important; }
+@media (max-width: 40rem) {
+  body { padding: 1rem; } th, td { padding: .25rem .5rem; } h1 { font-size: 1.5rem; }
+  th:first-child { position: sticky; left: 0; background: var(--page); }
+  tbody th { min-width: 4rem; white-space: normal; }
+}
 """
 
-
+# nothing may be fetched from anywhere, whatever stands in the data or in plotly
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 _WORDS = ' class="words"'
 
 
@@ -39,6 +54,7 @@ def card_page(card: Card) -> str:
             "<!DOCTYPE html>",
             f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
             f"<style>{_STYLE}</style>",
             f"<script>{get_plotlyjs()}</script></head><body><main>",
             f"<h1>{title}</h1>",
@@ -91,7 +107,7 @@ def _figure(plot: Plot, name: str) -> str:
         include_plotlyjs=False,
         include_mathjax=False,
         div_id=name,
-        config={"displaylogo": False, "responsive": True},
+        config={"displayModeBar": False, "responsive": True},
     )
     caption = escape(plot.caption)
-    return f'<figure role="group" aria-label="{caption}">{drawn}<figcaption>{caption}</figcaption></figure>'
+    return f'<figure role="group" aria-label="{caption}"><figcaption>{caption}</figcaption>{drawn}</figure>'

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
+from math import floor, log10
 from typing import Any, NamedTuple
 
 from recbole_xling.card.card import Card
 from recbole_xling.card.interactions import time_scale
 
-_COLOUR = "#2f6f9f"
-_HEIGHT = 380
+_COLOURS = ("#3b82b8", "#d55e00", "#009e73")  # told apart by colour-blind readers too
+_COLOUR = _COLOURS[0]
+_SYMBOLS = ("circle", "diamond", "square")
+_HEIGHT = 360
+_ROW = 34  # height of a language where they are listed from top to bottom
+_FRAME = 110  # height of axes and legend
 
 
 class Plot(NamedTuple):
@@ -30,6 +35,7 @@ def card_plots(card: Card) -> Iterator[Plot]:
     yield _history_lengths(card)
     if card.texts.languages:
         yield _text_lengths(card)
+    yield _parts(card)
     if card.distributions.timeline:
         yield _timeline(card)
 
@@ -38,33 +44,72 @@ def _figure(traces: list[Any], x: str, y: str, **layout: Any) -> Any:
     from plotly import graph_objects
 
     figure = graph_objects.Figure(traces)
-    figure.update_layout(
-        template="plotly_white",
-        height=_HEIGHT,
-        margin={"l": 70, "r": 20, "t": 20, "b": 60},
-        xaxis_title=x,
-        yaxis_title=y,
-        **layout,
-    )
+    settings = {
+        "template": "plotly_white",
+        "height": _HEIGHT,
+        "margin": {"l": 10, "r": 20, "t": 30, "b": 10},  # the axes add the room that their labels need
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#444"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "dragmode": False,  # a finger on a plot scrolls the page
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        "xaxis_title": x,
+        "yaxis_title": y,
+    }
+    figure.update_layout({**settings, **layout})
     return figure
 
 
-def _languages(card: Card) -> Plot:
-    from plotly import graph_objects
+def _listed(names: list[str]) -> dict[str, Any]:
+    """Return the layout of a plot with names from top to bottom."""
+    axis = {"yaxis_type": "category", "yaxis_categoryorder": "array", "yaxis_categoryarray": names[::-1]}
+    return {**axis, "yaxis_range": [-0.6, len(names) - 0.4], "height": _FRAME + _ROW * len(names)}
 
-    names = [row.language for row in card.languages]
+
+def _languages(card: Card) -> Plot:
     columns = {
         "items": [row.items for row in card.languages],
         "interactions": [row.interactions for row in card.languages],
         "users": [row.users for row in card.languages],
-        "test targets": [row.test for row in card.languages],
     }
+    figure = _shares([row.language for row in card.languages], columns)
+    return Plot("languages", "Share of each language in items, interactions and users (log axis)", figure)
+
+
+def _parts(card: Card) -> Plot:
+    names = [row.language for row in card.languages]
+    parts = {"training": card.splits.train, "validation": card.splits.valid, "test": card.splits.test}
+    columns = {name: [part.of(language).interactions for language in names] for name, part in parts.items()}
+    title = "Share of each language in training, validation and test (log axis)"
+    return Plot("parts", title, _shares(names, columns))
+
+
+def _shares(names: list[str], columns: Mapping[str, list[int]]) -> Any:
+    """Draw the share of each name in each column as a dot, so that small ones are seen; zeros have none."""
+    from plotly import graph_objects
+
+    shares = {column: [value / (sum(values) or 1) for value in values] for column, values in columns.items()}
+    smallest = min((share for values in shares.values() for share in values if share), default=1.0)
     traces = [
-        graph_objects.Bar(name=name, x=names, y=[value / (sum(values) or 1) for value in values])
-        for name, values in columns.items()
+        graph_objects.Scatter(
+            name=column,
+            x=[share or None for share in values],
+            y=names,
+            mode="markers",
+            marker={"size": 11, "color": colour, "symbol": symbol, "opacity": 0.85},
+            hovertemplate="%{y}: %{x:.2%}",
+        )
+        for (column, values), colour, symbol in zip(shares.items(), _COLOURS, _SYMBOLS, strict=True)
     ]
-    figure = _figure(traces, "language", "share", barmode="group", yaxis_tickformat=".0%", xaxis_type="category")
-    return Plot("languages", "Share of each language in items, interactions, users and test targets.", figure)
+    first = min(floor(log10(smallest)), -1)
+    steps = (1, 2, 5) if first >= -2 else (1,)
+    axis = {
+        "xaxis_type": "log",
+        "xaxis_range": [first - 0.1, 0.1],
+        "xaxis_tickvals": [step * 10.0**power for power in range(first, 1) for step in steps],
+        "xaxis_tickformat": "~%",
+    }
+    return _figure(traces, "share", "", **axis, **_listed(names))
 
 
 def _mixing(card: Card) -> Plot:
@@ -80,14 +125,17 @@ def _mixing(card: Card) -> Plot:
         text=[[f"{row[place]:,}" for place in columns] for _, row in rows],
         texttemplate="%{text}",
         hovertemplate="reader of %{y}, target in %{x}: %{text} (%{z:.1%} of the row)<extra></extra>",
-        colorscale="Blues",
+        textfont_color="#1b1b1b",
+        colorscale=[[0, "#eff5fb"], [1, "#6baed6"]],  # black on the darkest is still easy to read
         zmin=0,
         zmax=1,
-        colorbar={"tickformat": ".0%"},
+        showscale=False,
+        xgap=1,
+        ygap=1,
     )
-    axes = {"xaxis_type": "category", "yaxis_type": "category", "yaxis_autorange": "reversed"}
-    figure = _figure([trace], "language of the test target", "main language of the user", **axes)
-    return Plot("mixing", "Test targets; the colour is their share among those of users of a main language.", figure)
+    layout = {**_listed([name for name, _ in rows]), "xaxis_type": "category", "yaxis_range": [-0.5, len(rows) - 0.5]}
+    figure = _figure([trace], "language of the test target", "", **layout)
+    return Plot("mixing", "Test targets by main language of the user; the darker, the larger the share", figure)
 
 
 def _popularity(card: Card) -> Plot:
@@ -95,10 +143,9 @@ def _popularity(card: Card) -> Plot:
 
     ranks, counts = zip(*card.distributions.popularity, strict=True)
     trace = graph_objects.Scatter(x=ranks, y=counts, mode="lines", line_color=_COLOUR)
-    figure = _figure([trace], "rank of the item", "interactions", xaxis_type="log", yaxis_type="log")
-    return Plot(
-        "counts", "Interactions of each item from the most to the least popular one; both axes in logs.", figure
-    )
+    axes = {f"{axis}axis_{key}": value for axis in "xy" for key, value in (("type", "log"), ("dtick", 1))}
+    figure = _figure([trace], "rank of the item", "interactions", **axes)
+    return Plot("counts", "Interactions of each item, from the most to the least popular one (log axes)", figure)
 
 
 def _history_lengths(card: Card) -> Plot:
@@ -107,7 +154,7 @@ def _history_lengths(card: Card) -> Plot:
     lengths, users = zip(*card.distributions.history_lengths, strict=True)
     trace = graph_objects.Bar(x=lengths, y=users, marker_color=_COLOUR)
     figure = _figure([trace], "interactions", "users", xaxis_type="category")
-    return Plot("counts", "Users by their number of interactions.", figure)
+    return Plot("counts", "Users by their number of interactions", figure)
 
 
 def _text_lengths(card: Card) -> Plot:
@@ -115,27 +162,31 @@ def _text_lengths(card: Card) -> Plot:
 
     rows = [row for row in card.texts.languages if row.display]
     trace = graph_objects.Box(
-        x=[row.language for row in rows],
+        y=[row.language for row in rows],
         lowerfence=[row.characters.p5 for row in rows],
         q1=[row.characters.p25 for row in rows],
         median=[row.characters.median for row in rows],
         q3=[row.characters.p75 for row in rows],
         upperfence=[row.characters.p95 for row in rows],
         marker_color=_COLOUR,
+        orientation="h",
     )
-    figure = _figure([trace], "language", "characters", xaxis_type="category", yaxis_rangemode="tozero")
-    return Plot("lengths", "Length of display texts; boxes are quartiles, whiskers the 5% and 95% quantiles.", figure)
+    layout = _listed([row.language for row in rows])
+    figure = _figure([trace], "characters", "", xaxis_rangemode="tozero", **layout)
+    return Plot("lengths", "Length of display texts: quartiles (boxes), 5% and 95% quantiles (whiskers)", figure)
 
 
 def _timeline(card: Card) -> Plot:
     from plotly import graph_objects
 
-    times, counts = zip(*card.distributions.timeline, strict=True)
-    scale = None if card.time is None else time_scale(card.time.first, card.time.last)
-    unit = "time stamp"
+    assert card.time is not None
+    times, counts = zip(*card.distributions.timeline, (card.time.last, card.distributions.timeline[-1][1]), strict=True)
+    scale, unit = time_scale(card.time.first, card.time.last), "time stamp"
     if scale is not None:
         times = tuple(datetime.fromtimestamp(time / scale, timezone.utc).isoformat() for time in times)
         unit = "date (UTC)"
-    trace = graph_objects.Scatter(x=times, y=counts, mode="lines", line_color=_COLOUR, line_shape="hv")
+    trace = graph_objects.Scatter(
+        x=times, y=counts, mode="lines", line_color=_COLOUR, line_shape="hv", fill="tozeroy", cliponaxis=False
+    )
     figure = _figure([trace], unit, "interactions")
-    return Plot("size", f"Interactions over time, in {len(counts)} periods of the same length.", figure)
+    return Plot("size", f"Interactions over time, in {len(counts) - 1} periods of the same length", figure)

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from recbole_xling.card.card import Card, Part, Quantiles
+from recbole_xling.card.card import Card, Quantiles
+from recbole_xling.card.held import Held
 from recbole_xling.evaluate.slices import UNKNOWN_LANGUAGE
 
 _QUANTILES = ("mean", "min", "5%", "25%", "median", "75%", "95%", "max")
+_SPLITS = {
+    "LS": ("leave-one-out", "A user's last interaction is the test target, the one before it the validation target."),
+    "RS": ("shares of interactions", "The first share of the interactions is for training, the last one for the test."),
+    "TS": ("time boundary", "Test targets lie after a point in time that is the same for all users."),
+    "GT": ("global time", "Training, validation and test are periods that are the same for all users."),
+    "CI": ("cold items", "Targets are with items that neither training nor any history has."),
+    "LT": ("language transfer", "Training and validation are of the source languages, the test of the target ones."),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,7 @@ def card_tables(card: Card) -> Iterator[Table]:
     if card.texts.most_shared:
         yield _shared(card)
     yield _splits(card)
+    yield _split_languages(card)
     yield _popularity(card)
     yield _checks(card)
     yield _top_items(card)
@@ -67,8 +77,8 @@ def _size(card: Card) -> Table:
         ("bilingual users", _of(card.mixing.bilingual_users, card.mixing.users)),
     ]
     if card.time is not None:
-        rows.append(("first interaction", card.time.first_date or f"{card.time.first:g}"))
-        rows.append(("last interaction", card.time.last_date or f"{card.time.last:g}"))
+        rows.append(("first interaction", _date(card.time.first_date) or f"{card.time.first:g}"))
+        rows.append(("last interaction", _date(card.time.last_date) or f"{card.time.last:g}"))
     note = (
         "Bilingual: at least two and at least a fifth of the user's interactions, the test target aside, are in other "
         "languages than the main one."
@@ -89,14 +99,10 @@ def _languages(card: Card) -> Table:
             _of(row.items, n_items),
             _of(row.users, card.size.users),
             _of(row.interactions, n),
-            _n(row.train),
-            _n(row.valid),
-            _n(row.test),
-            _n(row.cold_test),
         )
         for row in card.languages
     )
-    headers = ("language", "items", "users", "interactions", "train", "valid", "test", "cold in test")
+    headers = ("language", "items", "users", "interactions")
     note = "Users by main language: the most frequent one of their items, the test target aside."
     return Table("languages", "Languages", headers, rows, note)
 
@@ -110,9 +116,13 @@ def _mixing(card: Card) -> Table:
         if any(row)
     )
     both = mixing.cross_language + mixing.same_language
-    note = f"In another language than the user's main one: {_of(mixing.cross_language, both)} of the test targets."
-    headers = ("reader of", *(f"target in {mixing.languages[place]}" for place in columns))
-    return Table("mixing", "Language mixing: test targets by main language of the user", headers, rows, note)
+    note = (
+        "Columns: language of the target. In another language than the user's main one: "
+        f"{_of(mixing.cross_language, both)} of the test targets."
+    )
+    headers = ("main language", *(mixing.languages[place] for place in columns))
+    title = "Language mixing: test targets by main language of the user"
+    return Table("mixing", title, headers, rows, note)
 
 
 def _texts(card: Card) -> Table:
@@ -151,19 +161,35 @@ def _shared(card: Card) -> Table:
 
 
 def _splits(card: Card) -> Table:
-    def row(name: str, part: Part) -> tuple[str, ...]:
-        cold = "" if name == "train" else _of(part.cold_interactions, part.interactions)
-        return (name, _n(part.interactions), _n(part.items), cold, "" if name == "train" else _n(part.cold_items))
-
     splits = card.splits
+    name, meaning = _SPLITS[next(iter(splits.setting))]
     note = (
-        "The last interaction is the test target, the one before it the validation target. Cold: without a training "
-        f"interaction; so are {_of(splits.untrained_items, card.texts.items)} items of the catalogue. "
-        f"Users without a test target (under three interactions): {_n(splits.untested_users)}."
+        f"split: {dict(splits.setting)}. {meaning} Cold: without a training interaction; so are "
+        f"{_of(splits.untrained_items, card.texts.items)} items of the catalogue. "
+        f"Users without a test target: {_n(splits.untested_users)}."
     )
-    headers = ("split", "interactions", "items", "cold targets", "cold items")
-    parts = [("train", splits.train), ("valid", splits.valid), ("test", splits.test)]
-    return Table("splits", "Leave-one-out split", headers, tuple(row(*part) for part in parts), note)
+    headers = ("part", "users", "items", "interactions or targets", "cold targets", "cold items")
+    rows = [("train", *_held(splits.train), "", "")]
+    for part, held in (("valid", splits.valid), ("test", splits.test)):
+        rows.append((part, *_held(held), _of(held.cold_interactions, held.interactions), _n(held.cold_items)))
+    return Table("splits", f"Split: {name}", headers, tuple(rows), note)
+
+
+def _split_languages(card: Card) -> Table:
+    splits = card.splits
+    headers = ("language", *(f"train\n{name}" for name in ("users", "items", "interactions")))
+    headers += tuple(f"{part}\n{name}" for part in ("valid", "test") for name in ("users", "items", "targets", "cold"))
+    rows = []
+    for language in (row.language for row in card.languages):
+        train, valid, test = (part.of(language) for part in (splits.train, splits.valid, splits.test))
+        targets = [(*_held(held), _n(held.cold_interactions)) for held in (valid, test)]
+        rows.append((language, *_held(train), *targets[0], *targets[1]))
+    note = "Users by main language; items, interactions and targets by the item's language."
+    return Table("parts", "Split by language", headers, tuple(rows), note)
+
+
+def _held(held: Held) -> tuple[str, str, str]:
+    return _n(held.users), _n(held.items), _n(held.interactions)
 
 
 def _popularity(card: Card) -> Table:
@@ -200,6 +226,10 @@ def _top_items(card: Card) -> Table:
 def _quantiles(name: str, values: Quantiles) -> tuple[str, ...]:
     points = (values.minimum, values.p5, values.p25, values.median, values.p75, values.p95, values.maximum)
     return (name, f"{values.mean:,.1f}", *(f"{point:,.0f}" for point in points))
+
+
+def _date(date: str | None) -> str | None:
+    return date and f"{date[:16].replace('T', ' ')} UTC"
 
 
 def _n(count: int) -> str:

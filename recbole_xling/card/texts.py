@@ -8,7 +8,7 @@ import polars as pl
 
 from recbole_xling.card.card import Quantiles, SharedText, TextLanguage, Texts
 from recbole_xling.card.catalogue import Catalogue
-from recbole_xling.card.histories import Histories
+from recbole_xling.card.split import Split
 from recbole_xling.evaluate.slices import UNKNOWN_LANGUAGE
 from recbole_xling.text.record import DISPLAY, PARALLEL
 
@@ -16,7 +16,7 @@ MOST_SHARED = 5
 _KINDS = (DISPLAY, PARALLEL, "translation")
 
 
-def describe_texts(catalogue: Catalogue, histories: Histories) -> Texts:
+def describe_texts(catalogue: Catalogue, split: Split) -> Texts:
     """Describe the texts of a catalogue."""
     visible = catalogue.texts.filter(pl.col("characters") > 0)
     shown = visible.filter(pl.col("kind") == DISPLAY)
@@ -31,8 +31,8 @@ def describe_texts(catalogue: Catalogue, histories: Histories) -> Texts:
         languages=tuple(_languages(visible)),
         items=len(catalogue),
         without_text=int((~catalogue.has_text).sum()),
-        interactions_without_text=int(histories.item_counts[~catalogue.has_text].sum()),
-        test_without_text=int((~catalogue.has_text[histories.items[histories.test]]).sum()),
+        interactions_without_text=int(split.histories.item_counts[~catalogue.has_text].sum()),
+        test_without_text=int((~catalogue.has_text[split.test_items]).sum()),
         unknown_language=shown.filter(pl.col("language") == UNKNOWN_LANGUAGE).height,
         fields=dict(catalogue.fields.most_common()),
         sharing=int(groups["items"].sum()),

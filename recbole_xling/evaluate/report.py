@@ -12,21 +12,24 @@ from recbole_xling.evaluate.slices import UNKNOWN_LANGUAGE
 _TITLES = {
     "target_language": "target in",
     "user_language": "reader of",
+    "candidate_language": "candidates in",
     "cross_language": "other language than the reader's",
     "popularity": "item",
 }
 
 
-def result_table(result: Mapping[str, Any], metrics: Sequence[str]) -> str:
+def result_table(result: Mapping[str, Any], metrics: Sequence[str], everything: str = "all users") -> str:
     """Return the overall results and those of the slices as text.
 
     Args:
         result: what :func:`recbole_xling.run.run` returns (and ``result.json`` holds).
         metrics: names of the metrics to show, such as ``ndcg@10``; metrics without values per user are left out of
             the slices' lines.
+        everything: name of the first line.
     """
     shown = [metric for metric in metrics if metric in result["test"]]
-    lines = [["all users", result.get("n_test") or "", *_values(result["test"], shown)]]
+    overall = {**result["test"], "intervals": result.get("intervals", {})}
+    lines = [[everything, result.get("n_test") or "", *_values(overall, shown)]]
     group = ""
     for name, values in result["slices"].items():
         column, _, value = name.partition("=")
@@ -51,4 +54,9 @@ def _label(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _values(values: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    return [f"{values[metric]:.4f}" if metric in values else "" for metric in metrics]
+    intervals = values.get("intervals", {})
+    return [_value(values[metric], intervals.get(metric)) if metric in values else "" for metric in metrics]
+
+
+def _value(value: float, interval: Sequence[float] | None) -> str:
+    return f"{value:.4f}" + (f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else "")

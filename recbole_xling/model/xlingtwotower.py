@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel import ParallelTexts
+from recbole_xling.encode.model_source import find_model
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.loss.alignment import alignment_loss
 from recbole_xling.loss.in_batch_softmax import in_batch_softmax
@@ -54,6 +55,7 @@ class XLingTwoTower(SequentialRecommender):
     """
 
     input_type = InputType.POINTWISE
+    ranks_without_history = True
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
@@ -63,9 +65,11 @@ class XLingTwoTower(SequentialRecommender):
         self.alignment_weight: float = config["alignment_weight"]
         self.alignment_pairs: int = config["alignment_pairs"]
         self.autocast: bool = bool(config["enable_amp"])
-        self.encoder = TextEncoder(config["encoder"], _part(TextEncoderConfig, config))
+        revision = (config["encoder_options"] or {}).get("revision")
+        self.encoder = TextEncoder(find_model(config["encoder"], revision), _part(TextEncoderConfig, config))
         catalogue = dataset.catalogue
-        self.parallel = ParallelTexts.of(catalogue) if self.alignment_weight else None
+        trains = len(dataset.inter_feat) > 0  # and does not only rank another data set
+        self.parallel = ParallelTexts.of(catalogue) if self.alignment_weight and trains else None
         texts = [*catalogue.texts, *(self.parallel.texts if self.parallel else ())]
         self.tokens = self.encoder.tokenise(texts)
         self.register_buffer("text_of_item", self.tokens.text_of_row[: self.n_items], persistent=False)
@@ -82,9 +86,15 @@ class XLingTwoTower(SequentialRecommender):
         )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config["temperature"])))
         self.log_scale.requires_grad_(bool(config["learn_temperature"]))
-        self.hard_negatives = HardNegatives(config, dataset, self.item_language) if config["hard_negatives"] else None
+        mines = config["hard_negatives"] and trains
+        self.hard_negatives = HardNegatives(config, dataset, self.item_language) if mines else None
         self._step = self._draws = 0
         self._table: tuple[tuple[int, ...], Tensor] | None = None
+
+    @classmethod
+    def bound_to_data(cls, config: Any) -> list[str]:
+        """Return why trained weights mean nothing on another data set: there is no reason."""
+        return []
 
     def _text_offset(self, item_counts: np.ndarray) -> Tensor:
         """Return what is added to the logits of each distinct text in training, ``(n_texts,)``."""
@@ -202,6 +212,7 @@ class XLingTwoTower(SequentialRecommender):
         last = states[torch.arange(len(states), device=states.device), (item_seq_len - 1).clamp_min(0)]
         return torch.where(item_seq_len[:, None] > 0, last, self.user_tower.empty(user_language))
 
+    @torch.no_grad()
     def item_table(self) -> Tensor:
         """Return the vectors of all items, ``(n_items, D)``; encoded once for given weights, outside of training."""
         version = tuple(parameter._version for parameter in self.encoder.parameters())

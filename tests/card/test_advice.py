@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from recbole_xling.card import build_card
+from recbole_xling.card import build_card, build_configured_card
+from recbole_xling.config import XLingConfig
 
 GOOD = "|".join(f"u{user} i{(user * 7 + step) % 150} {step}" for user in range(300) for step in range(4))
 TEXTS = [(f"i{n}", "de" if n % 2 else "en", f"title {n}", "display") for n in range(150)]
@@ -70,3 +71,43 @@ def test_languages_that_never_meet(made):
         f"u{user} i{(user % 2 + 2 * (user + step)) % 150} {step}" for user in range(400) for step in range(4)
     )
     assert warnings(made, interactions=rows)["little_mixing"].startswith("Only 0 of 400 test targets")
+
+
+def warnings_of_split(made, split, **changed):
+    items = " ".join(f"i{n}" for n in range(150))
+    folder = made(**{"interactions": GOOD, "items": items, "users": None, "texts": TEXTS, **changed})
+    settings = {"data_path": str(folder.parent), "eval_args": {"split": split}}
+    card = build_configured_card(XLingConfig("LLMSASRec", folder.name, config_dict=settings))
+    return {warning.name: warning.message for warning in card.warnings}
+
+
+DATED = "|".join(f"{row.rpartition(' ')[0]} {1.5e9 + 86400 * place}" for place, row in enumerate(GOOD.split("|")))
+
+
+def test_warnings_of_a_split_by_time(made):
+    found = warnings_of_split(made, {"GT": [0.5, 0.3, 0.2]}, interactions=DATED)
+    assert found["few_test_users"].startswith("All 180 test targets come from 60 users")
+    assert found["few_test_targets"].startswith("Under 100 test targets: de 90, en 90.")
+    assert "relative_times" not in found
+    assert "relative_times" in warnings_of_split(made, {"GT": [0.5, 0.3, 0.2]}, name="counted")
+
+
+def test_warnings_of_cold_targets(made):
+    new_at_last = "|".join(
+        f"u{user} i{100 + user % 50 if step == 3 else (user * 7 + step) % 100} {step}"
+        for user in range(300)
+        for step in range(4)
+    )
+    leave_one_out = warnings_of_split(made, {"LS": "valid_and_test"}, interactions=new_at_last)
+    assert leave_one_out["cold_targets"].startswith("300 of 300 test targets (100.0%)")
+    cold_items = warnings_of_split(made, {"CI": [0.5, 0.25, 0.25]}, name="cold")
+    assert not {"cold_targets", "repeated_targets"} & set(cold_items)
+
+
+def test_transfer_is_not_blamed_for_languages_that_it_leaves_out(made):
+    split = {"LT": {"source": ["de"], "target": ["en"], "by": "item"}}
+    rows = [f"u{user} i{(user * 7 + step) % 150} {step}" for user in range(200) for step in range(8)]
+    assert set(warnings_of_split(made, split, interactions="|".join(rows))) == {"cold_targets"}
+    few = warnings_of_split(made, split, interactions="|".join(rows[:160]), name="few")
+    assert few["few_test_targets"].startswith("Under 100 test targets: en 20. ")
+    assert few["few_valid_targets"].startswith("Only 20 validation targets")

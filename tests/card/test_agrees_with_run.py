@@ -1,47 +1,116 @@
-"""The card counts what a run reports."""
+"""The card counts what a run reports, whatever the split."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
-import polars as pl
 import pytest
 
-from recbole_xling.card import build_card
-from recbole_xling.run import run
+from recbole_xling.card import build_configured_card
+from recbole_xling.config import XLingConfig
+from recbole_xling.evaluate.collector import EvaluatedRows
+from recbole_xling.evaluate.slices import user_table
+from recbole_xling.evaluate.split_summary import target_pairs
+from recbole_xling.run import build
+
+SPLITS = {
+    "LS": {"LS": "valid_and_test"},
+    "LS without validation": {"LS": "test_only"},
+    "RS": {"RS": [0.7, 0.1, 0.2]},
+    "TS": {"TS": [0.7, 0.1, 0.2]},
+    "GT": {"GT": [0.6, 0.2, 0.2]},
+    "CI": {"CI": [0.7, 0.1, 0.2]},
+    "LT by item": {"LT": {"source": ["de"], "target": ["en"], "by": "item"}},
+    "LT by user": {"LT": {"source": ["de", "fr"], "target": ["en"], "by": "user", "interactions": 3}},
+    "LT by a column": {"LT": {"source": ["north"], "target": ["south"], "by": "market", "users": 4}},
+}
 
 
-@pytest.mark.parametrize("kind", ["plain", "ties", "Unix seconds"])
-def test_languages_mixing_and_popularity_equal_a_runs(small_dataset, settings, kind):
-    rng = np.random.default_rng(5)
-    lengths = [1, 2, 3, 4, *rng.integers(1, 13, size=56).tolist()]
-    folder = small_dataset(n_users=60, n_items=90, lengths=lengths, ties=kind == "ties")
-    if kind == "Unix seconds":  # many of them are equal in single precision
-        head, *rows = [line.split("\t") for line in (folder / "small.inter").read_text().splitlines()]
-        rows = [[*row[:3], str(881250949 + 30 * float(row[3]))] for row in rows]
-        (folder / "small.inter").write_text("\n".join("\t".join(row) for row in [head, *rows]))
-    result = run("LLMSASRec", "small", config_dict={**settings, "epochs": 1})
-    users = pl.read_parquet(Path(result["run_dir"]) / "users.parquet")
-    card = build_card(folder, "small")
-    slices = {name: values["n"] for name, values in result["slices"].items()}
+FILTERS = {"rm_dup_inter": "first", "user_inter_num_interval": "[3,inf)"}
+CASES = [*((split, {}) for split in SPLITS.values()), (SPLITS["LS"], FILTERS), (SPLITS["GT"], FILTERS)]
 
-    assert card.splits.test.interactions == result["n_test"]
-    assert {f"target_language={row.language}": row.test for row in card.languages} == {
-        name: n for name, n in slices.items() if name.startswith("target_language=")
-    }
-    assert card.mixing.cross_language == slices["cross_language=yes"]
-    assert card.mixing.same_language == slices["cross_language=no"]
-    pairs = users.group_by("user_language", "target_language").len()
+
+@pytest.fixture
+def rows(small_dataset):
+    """Write Unix seconds that single precision cannot tell apart, equal times, repeated items; return the rows.
+
+    The rating of an interaction is its number.
+    """
+    lengths = [1, 2, 3, 4, *np.random.default_rng(5).integers(1, 13, size=56).tolist()]
+    folder = small_dataset(n_users=60, n_items=40, lengths=lengths, ties=True)
+    head, *lines = (folder / "small.inter").read_text().splitlines()
+    found = [(user, item, float(time)) for user, item, _, time in (line.split("\t") for line in lines)]
+    found += [(user, "i3", time) for user, _, time in found[::5]]
+    found = [(user, item, 881250949 + 30 * time + 40 * int(user[1:])) for user, item, time in found]
+    lines = [f"{user}\t{item}\t{number}\t{time}" for number, (user, item, time) in enumerate(found)]
+    (folder / "small.inter").write_text("\n".join([head, *lines]))
+    users = [f"u{user}\t{'north' if user % 3 else 'south'}" for user in range(60)]
+    (folder / "small.user").write_text("\n".join(["user_id:token\tmarket:token", *users]))
+    return found
+
+
+def configured(settings, **changed):
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "user": "*", "item": ["item_id"]}
+    return XLingConfig("LLMSASRec", "small", config_dict={**settings, "load_col": columns, **changed})
+
+
+def as_in_result(splits):
+    """Return a card's splits as ``result.json`` has them."""
+    result = {"split": dict(splits.setting)}
+    for name in ("train", "valid", "test"):
+        part = getattr(splits, name)
+        counted = "interactions" if name == "train" else "targets"
+
+        def sizes(held, counted=counted):
+            return {"users": held.users, "items": held.items, counted: held.interactions}
+
+        languages = {language: sizes(held) for language, held in part.languages.items()}
+        cold = {} if name == "train" else {"cold_targets": part.cold_interactions}
+        result[name] = {**sizes(part), **cold, "languages": languages}
+    return result
+
+
+@pytest.mark.parametrize("split, filters", CASES, ids=[*SPLITS, "LS filtered", "GT filtered"])
+def test_all_equals_a_runs(rows, settings, split, filters):
+    changed = {"eval_args": {"split": split}, **filters}
+    card, run = build_configured_card(configured(settings, **changed)), build(configured(settings, **changed))
+    assert as_in_result(card.splits) == run.splits
+    assert (card.size.users, card.size.interactions) == (len(np.unique(run.pairs[0])), len(run.pairs[0]))
+
+    test = run.test_data._dataset
+    users, items = target_pairs(test)
+    table = user_table(EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items), {}, run.population)
+    pairs = table.group_by("user_language", "target_language").len().iter_rows()
     names = card.mixing.languages
-    matrix = {
-        (a, b): n
-        for a, row in zip(names, card.mixing.targets, strict=True)
-        for b, n in zip(names, row, strict=True)
-        if n
-    }
-    assert matrix == {(a, b): n for a, b, n in pairs.iter_rows()}
-    assert {f"popularity={band}": n for band, n in card.splits.popularity.items() if n} == {
-        name: n for name, n in slices.items() if name.startswith("popularity=")
-    }
-    assert (card.checks.early_targets > 0) == (kind == "Unix seconds")
+    found = {(names[a], names[b]): n for a, row in enumerate(card.mixing.targets) for b, n in enumerate(row) if n}
+    assert found == {(a, b): n for a, b, n in pairs}
+    crossing = Counter(table["cross_language"].to_list())
+    assert (card.mixing.cross_language, card.mixing.same_language) == (crossing["yes"], crossing["no"])
+    bands = {band: n for band, n in card.splits.popularity.items() if n}
+    assert bands == dict(table["popularity"].value_counts().iter_rows())
+
+    checks = card.checks
+    counted = odd_targets(rows, *(data["rating"].int().tolist() for data in (test.sequence, test.inter_feat)))
+    assert (checks.repeated_targets, checks.tied_targets, checks.early_targets) == counted
+    if not filters and split in (SPLITS["LS"], SPLITS["GT"]):
+        assert counted[0] and counted[1] and bool(counted[2]) == ("LS" in split)
+
+
+def odd_targets(rows, seen, targets):
+    """Count targets whose item was met before, at the time of another interaction, and after a later one."""
+    counts = [0, 0, 0]
+    for target in targets:
+        user, item, time = rows[target]
+        mine = [number for number in seen if rows[number][0] == user]
+        before = [rows[number] for number in mine[: mine.index(target)]]
+        counts[0] += any(row[1] == item for row in before)
+        counts[1] += sum(rows[number][2] == time for number in mine) > 1
+        counts[2] += any(row[2] > time for row in before)
+    return tuple(counts)
+
+
+def test_leave_one_out_is_the_same_both_ways(rows, settings):
+    every_row = configured(settings, val_interval={"rating": "[0,inf)"})  # takes the way of other splits
+    a, b = (build_configured_card(config) for config in (configured(settings), every_row))
+    assert a == b

@@ -11,6 +11,10 @@ from recbole_xling.card import Columns, build_card
 from recbole_xling.errors import ConfigError, DataError
 
 
+def languages_of_targets(card):
+    return {name: held.interactions for name, held in card.splits.test.languages.items() if held.interactions}
+
+
 def test_sizes_and_languages(made):
     card = build_card(made(), "made")
     size = card.size
@@ -20,11 +24,11 @@ def test_sizes_and_languages(made):
     assert (size.per_user.minimum, size.per_user.median, size.per_user.maximum) == (1, 3, 4)
     rows = {row.language: row for row in card.languages}
     assert list(rows) == ["de", "fr", "en", "und"]
-    columns = ("items", "users", "interactions", "train", "valid", "test", "cold_test")
-    assert [getattr(rows["de"], name) for name in columns] == [2, 3, 7, 6, 0, 1, 0]
-    assert [getattr(rows["fr"], name) for name in columns] == [2, 2, 5, 1, 1, 2, 1]
-    assert [getattr(rows["en"], name) for name in columns] == [1, 0, 0, 0, 0, 0, 0]
-    assert [getattr(rows["und"], name) for name in columns] == [1, 0, 1, 1, 0, 0, 0]
+    columns = ("items", "users", "interactions")
+    assert [getattr(rows["de"], name) for name in columns] == [2, 3, 7]
+    assert [getattr(rows["fr"], name) for name in columns] == [2, 2, 5]
+    assert [getattr(rows["en"], name) for name in columns] == [1, 0, 0]
+    assert [getattr(rows["und"], name) for name in columns] == [1, 0, 1]
     assert card.mixing.languages == ("de", "fr", "en", "und")
     assert card.mixing.targets == ((1, 2, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0))
     assert (card.mixing.cross_language, card.mixing.same_language, card.mixing.users) == (2, 1, 5)
@@ -38,6 +42,11 @@ def test_splits_and_checks(made):
     card = build_card(made(), "made")
     splits, checks = card.splits, card.checks
     assert (splits.train.interactions, splits.valid.interactions, splits.test.interactions) == (8, 1, 3)
+    columns = ("users", "items", "interactions", "cold_interactions", "cold_items")
+    assert [getattr(splits.test, name) for name in columns] == [3, 3, 3, 1, 1]
+    assert [getattr(splits.test.languages["fr"], name) for name in columns] == [0, 2, 2, 1, 1]  # all three read de
+    assert [getattr(splits.test.languages["de"], name) for name in columns] == [3, 1, 1, 0, 0]
+    assert {name: held.interactions for name, held in splits.train.languages.items()} == {"de": 6, "fr": 1, "und": 1}
     assert (splits.test.cold_interactions, splits.test.cold_items, splits.untrained_items) == (1, 1, 2)  # d; d and e
     assert splits.popularity == {"popular": 0, "medium": 0, "rare": 2, "cold": 1}
     assert splits.untested_users == 2
@@ -94,7 +103,7 @@ def test_without_times_the_file_is_the_order(made):
     assert card.time is None
     assert card.checks.unordered_users == 1
     assert card.checks.missing_times == 5
-    assert {row.language: row.test for row in card.languages if row.test} == {"fr": 1}
+    assert languages_of_targets(card) == {"fr": 1}
 
 
 def test_times_are_compared_in_single_precision(made):
@@ -102,7 +111,7 @@ def test_times_are_compared_in_single_precision(made):
     rows = "u1 a 881250990|u1 b 881250985|u1 c 881250980|u1 d 881250000"
     card = build_card(made(interactions=rows), "made")
     assert card.checks.early_targets == 1
-    assert {row.language: row.test for row in card.languages if row.test} == {"fr": 1}  # c, not a
+    assert languages_of_targets(card) == {"fr": 1}  # c, not a
     assert card.time is not None and card.time.last_date == "1997-12-04T15:56:30+00:00"
 
 

@@ -13,7 +13,7 @@ import pytest
 from recbole_xling.card import build_card, write_card
 from recbole_xling.card.command_line import add_arguments, run
 from recbole_xling.card.table import card_table, card_tables
-from recbole_xling.errors import ConfigError, XlingError
+from recbole_xling.errors import ConfigError, DataError, XlingError
 
 EVIL = "<script>alert('x')</script>"
 
@@ -25,12 +25,15 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[str] = []
         self.loads: list[str] = []
+        self.policy = ""
         self.text = ""
         self.feed(page)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.loads += [str(value) for name, value in attributes if name in ("src", "href", "action", "data")]
+        if ("http-equiv", "Content-Security-Policy") in attributes:
+            self.policy = str(dict(attributes)["content"])
 
     def handle_data(self, data):
         if self.tags[-1:] != ["script"]:
@@ -49,7 +52,8 @@ def test_page_is_complete_in_itself(made, tmp_path):
     _, path = write_card(card, tmp_path)
     page = Page(path.read_text(encoding="utf-8"))
     assert page.loads == []
-    assert page.tags.count("figure") == 6
+    assert "default-src 'none'" in page.policy  # nor can a script load anything
+    assert page.tags.count("figure") == 7
     assert page.tags.count("table") == len(list(card_tables(card)))
     for warning in card.warnings:
         assert warning.message in page.text
@@ -113,6 +117,25 @@ def test_command_writes_beside_the_data(made, tmp_path):
     assert "Under 100 test targets: de 1, fr 2, en 0." in text
     assert text.endswith("card.html")
     assert any(line.split() == ["de", "1", "2"] for line in text.splitlines())  # mixing
+
+
+def test_command_shows_the_split_of_a_run(made, tmp_path):
+    folder = made(users=None)
+    split = "--eval_args={'split': {'LT': {'source': ['de'], 'target': ['fr'], 'by': 'item'}}}"
+    text = call("made", f"--data_path={folder.parent}", split)
+    assert "Split: language transfer" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert ["train", "1", "1", "2"] in lines and ["test", "2", "2", "2", "2", "(100.0%)", "2"] in lines
+    assert json.loads((folder / "card.json").read_text())["splits"]["setting"]["LT"]["source"] == ["de"]
+    with pytest.raises(ConfigError, match="no item of 'made' is of language 'xx'"):
+        call("made", f"--data_path={folder.parent}", split.replace("fr", "xx"))
+
+
+def test_command_says_which_columns_a_split_lacks(made):
+    folder = made()
+    chosen = ["--load_col={'inter': ['user_id', 'item_id']}", "--eval_args={'split': {'CI': [0.6, 0.2, 0.2]}}"]
+    with pytest.raises(DataError, match=r"no column 'timestamp' to order interactions by: add it to load_col"):
+        call("made", f"--data_path={folder.parent}", *chosen)
 
 
 def test_command_knows_the_settings_of_a_run(made, tmp_path):

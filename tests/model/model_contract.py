@@ -15,10 +15,13 @@ from recbole_xling.run import build, build_trainer, load_run, run
 
 
 class ModelContract:
-    """Set :attr:`model`; ``variants`` are settings under which every test runs."""
+    """Set :attr:`model`; ``variants`` are settings under which every test runs, ``overfit`` those that overfit
+    ``overfit_data``."""
 
     model: str
     variants: dict[str, dict[str, Any]] = {"default": {}}
+    overfit: dict[str, Any] = {}
+    overfit_data: dict[str, Any] = {"n_users": 30, "n_items": 12, "lengths": [8] * 30}
 
     def pytest_generate_tests(self, metafunc: Any) -> None:
         if "variant" in metafunc.fixturenames:
@@ -65,10 +68,10 @@ class ModelContract:
         torch.testing.assert_close(together, single, rtol=1e-4, atol=1e-5)
 
     def test_overfits_a_small_set(self, small_dataset, settings, variant):
-        small_dataset(n_users=30, n_items=12, lengths=[8] * 30)
+        small_dataset(**self.overfit_data)
         changed = {"epochs": 60, "learning_rate": 0.01, "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
-        changed |= {"id_dropout_prob": 0.0, "adaptor_dropout_prob": 0.0}
-        parts = build(XLingConfig(self.model, "small", config_dict={**settings, **changed, **variant}))
+        changed |= self.overfit
+        parts = build(XLingConfig(self.model, "small", config_dict={**settings, **variant, **changed}))
         trainer = build_trainer(parts.config, parts.model)
         trainer.fit(parts.train_data, saved=False, verbose=False)
         rows = FullSortEvalDataLoader(parts.config, parts.train_data._dataset, None)

@@ -26,6 +26,7 @@ SAMPLED = {"loss_type": "sampled_softmax", "n_negatives": 16}
 
 class TestContract(contract.ModelContract):
     model = "LLMSASRec"
+    overfit = {"id_dropout_prob": 0.0, "adaptor_dropout_prob": 0.0}
     variants = {
         **{
             name: {"item_representation": name}

@@ -112,6 +112,19 @@ class ItemRepresentation(nn.Module):
         return keep
 
 
+def bound_to_data(config: RepresentationConfig) -> list[str]:
+    """Return what makes such item vectors meaningless for the items of another data set; empty if nothing does."""
+    fusion = get_fusion(config.item_representation)
+    pca = fusion.uses_text and (config.adaptor or fusion.adaptor) == "pca"
+    reasons = {
+        f"item_representation={config.item_representation} learns a vector for each item id": fusion.uses_id,
+        "adaptor=pca projects on the principal axes of the catalogue": pca,
+        "text_whitening=True rotates to the principal axes of the catalogue": config.text_whitening,
+        "item_language_embedding=True numbers the catalogue's languages": config.item_language_embedding,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
+
+
 def _principal_components(vectors: NDArray[np.float32], config: RepresentationConfig) -> NDArray[np.float32]:
     """Project on the principal axes, as large as ID embeddings are when training starts."""
     return principal_components(vectors, config.hidden_size, config.initializer_range, white=config.text_whitening)

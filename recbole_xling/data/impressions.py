@@ -1,0 +1,237 @@
+"""Reading ``<dataset>.imp``, and the histories that lie before its impressions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recbole_xling.errors import DataError, unknown_name
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+_COLUMNS = ("impression_id", "user_id", "timestamp", "item_id", "label")
+_BLOCK = 1 << 23  # bytes read at a time
+_is_label = pl.element().cast(pl.Float64, strict=False).is_in([0.0, 1.0]).fill_null(False)
+
+
+class Interactions(NamedTuple):
+    """All interactions of a data set in the order of its file, ``(n,)`` each.
+
+    Internal ids, and times in double precision, which RecBole does not keep; None where there are none.
+    """
+
+    users: IntArray
+    items: IntArray
+    times: FloatArray | None
+
+
+@dataclass(frozen=True)
+class Impressions:
+    """Some impressions; candidates lie one impression after the other.
+
+    Attributes:
+        impression_ids, user_tokens: external ids, ``(m,)``.
+        users: internal ids, 0 for users without an interaction, ``(m,)``.
+        times: ``(m,)``.
+        sizes: number of candidates, ``(m,)``.
+        items: internal ids of all candidates, ``(n,)``.
+        clicked: which of them were clicked, ``(n,)``.
+    """
+
+    impression_ids: NDArray[np.str_]
+    user_tokens: NDArray[np.str_]
+    users: IntArray
+    times: FloatArray
+    sizes: IntArray
+    items: IntArray
+    clicked: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    @property
+    def impression_of_candidate(self) -> IntArray:
+        """Number of the impression of each candidate, ``(n,)``."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
+    @property
+    def n_clicked(self) -> IntArray:
+        """Number of clicked candidates, ``(m,)``."""
+        return np.bincount(self.impression_of_candidate[self.clicked], minlength=len(self))
+
+    def where(self, mask: NDArray[np.bool_]) -> Impressions:
+        """Return the impressions of a mask ``(m,)``."""
+        candidates = np.repeat(mask, self.sizes)
+        return Impressions(
+            impression_ids=self.impression_ids[mask],
+            user_tokens=self.user_tokens[mask],
+            users=self.users[mask],
+            times=self.times[mask],
+            sizes=self.sizes[mask],
+            items=self.items[candidates],
+            clicked=self.clicked[candidates],
+        )
+
+
+# ---- reading --------------------------------------------------------------------------------------------------
+
+
+def impressions_file(folder: Path, dataset: str) -> Path:
+    """Return the file of a data set's impressions.
+
+    Raises:
+        DataError: it has none.
+    """
+    path = folder / f"{dataset}.imp"
+    if not path.is_file():
+        raise DataError(
+            f"'{dataset}' has no impressions: there is no file '{path}'. The converter 'mind' writes one; "
+            "leave --impressions out to rank all items"
+        )
+    return path
+
+
+def read_impressions(path: Path, user_tokens: Sequence[str], item_tokens: Sequence[str]) -> Iterator[Impressions]:
+    """Yield the impressions of a file block by block.
+
+    Args:
+        path: the file; its columns are described in ``docs/converting.md``.
+        user_tokens: external ids in the order of internal ids, the padding user first.
+        item_tokens: the same of the items.
+
+    Raises:
+        DataError: a column is missing, a row is malformed, or a candidate is no item of the data set.
+    """
+    users = pl.DataFrame({"user_id": user_tokens[1:], "user": np.arange(1, len(user_tokens))})
+    items = pl.DataFrame({"item_id": item_tokens[1:], "item": np.arange(1, len(item_tokens))})
+    with open(path, "rb") as file:
+        names = [cell.split(":")[0] for cell in file.readline().decode("utf-8").rstrip("\r\n").split("\t")]
+        for name in _COLUMNS:
+            if name not in names:
+                raise DataError(f"{path}:1: {unknown_name('column', name, names)}")
+        line = 2
+        while lines := file.readlines(_BLOCK):
+            yield _parsed(_frame(path, lines, names, line), users, items, path)
+            line += len(lines)
+
+
+def _frame(path: Path, lines: list[bytes], names: list[str], line: int) -> pl.DataFrame:
+    """Return the rows as text and lists of text.
+
+    Raises:
+        DataError: a row has not as many cells as there are names, or not as many labels as candidates.
+    """
+    try:
+        table = "\t".join(names).encode() + b"\n" + b"".join(lines)
+        frame = pl.read_csv(table, separator="\t", quote_char=None, infer_schema=False)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}, lines {line} to {line + len(lines) - 1}: {error}") from error
+    columns = [pl.col(name).str.split(" ") if name in ("item_id", "label") else name for name in _COLUMNS]
+    frame = frame.select(*columns, _number=pl.col("timestamp").cast(pl.Float64, strict=False))
+    bad = pl.any_horizontal(pl.col(*_COLUMNS, "_number").is_null())
+    bad |= pl.col("item_id").list.len() != pl.col("label").list.len()
+    bad |= ~pl.col("label").list.eval(_is_label).list.all()
+    wrong = frame.select(bad.fill_null(True)).to_series().arg_true()
+    if frame.height != len(lines) or len(wrong):
+        where = line + (int(wrong[0]) if len(wrong) else 0)
+        raise DataError(
+            f"{path}:{where}: an impression has an id, a user, a time, and as many labels (0 or 1) as candidates, "
+            "separated by tabs and spaces: convert the data set again"
+        )
+    return frame.with_columns(timestamp="_number").drop("_number")
+
+
+def _parsed(frame: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame, path: Path) -> Impressions:
+    rows = frame.join(users, on="user_id", how="left", maintain_order="left")
+    candidates = frame.select("impression_id", "item_id", "label").explode("item_id", "label")
+    candidates = candidates.join(items, on="item_id", how="left", maintain_order="left")
+    strange = candidates.filter(pl.col("item").is_null())
+    if strange.height:
+        impression_id, item_id = strange.row(0)[:2]
+        raise DataError(
+            f"{path}: impression {impression_id} shows '{item_id}', which is no item of the data set as it is loaded: "
+            "name item: [item_id] in load_col, so that items without interactions are loaded, and leave filters out"
+        )
+    return Impressions(
+        impression_ids=rows["impression_id"].to_numpy(),
+        user_tokens=rows["user_id"].to_numpy(),
+        users=rows["user"].fill_null(0).to_numpy().astype(np.int64),
+        times=rows["timestamp"].to_numpy(),
+        sizes=rows["item_id"].list.len().to_numpy().astype(np.int64),
+        items=candidates["item"].to_numpy().astype(np.int64),
+        clicked=candidates["label"].cast(pl.Float64).to_numpy() == 1,
+    )
+
+
+# ---- what lies before -----------------------------------------------------------------------------------------
+
+
+class Histories:
+    """Each user's items in order of time, in the order of the file where times are equal.
+
+    Args:
+        interactions: all that is known of the users; with times.
+        n_users: number of users, the padding user included.
+    """
+
+    def __init__(self, interactions: Interactions, n_users: int) -> None:
+        users, items, times = interactions
+        assert times is not None
+        order = np.lexsort((times, users))
+        self._items = items[order]
+        self._start = np.searchsorted(users[order], np.arange(n_users))
+        self._times = np.unique(times)
+        self._key = self._keys(users[order], times[order])
+
+    def _keys(self, users: IntArray, times: FloatArray) -> IntArray:
+        """Return numbers that are in order of user, then time."""
+        keys: IntArray = users * (len(self._times) + 1) + np.searchsorted(self._times, times)
+        return keys
+
+    def before(self, users: IntArray, times: FloatArray) -> tuple[IntArray, IntArray]:
+        """Return where the histories before these times begin and end, ``(m,)`` each; equal times are not before."""
+        return self._start[users], np.searchsorted(self._key, self._keys(users, times))
+
+    def padded(self, start: IntArray, end: IntArray, max_length: int) -> tuple[IntArray, IntArray]:
+        """Return the last items of histories ``(m, max_length)``, padded with 0 on the right, and their number."""
+        length = np.minimum(end - start, max_length)
+        steps = np.arange(max_length)
+        inside = steps < length[:, None]
+        where = np.where(inside, (end - length)[:, None] + steps, 0)
+        return np.where(inside, self._items[where], 0), length
+
+
+def first_times(
+    users: IntArray, items: IntArray, near: NDArray[np.float32], interactions: Interactions, n_users: int
+) -> FloatArray:
+    """Return when each user's first target was, ``(n_users,)``; infinity for users without one.
+
+    Args:
+        users: of the targets, ``(n,)``.
+        items: the targets, ``(n,)``.
+        near: their times in single precision, as RecBole keeps them, ``(n,)``.
+        interactions: among which the targets are, with their exact times.
+        n_users: number of users, the padding user included.
+    """
+    assert interactions.times is not None
+    keys = ["user", "item", "near"]
+    exact = pl.DataFrame(
+        {
+            "user": interactions.users,
+            "item": interactions.items,
+            "near": interactions.times.astype(np.float32).view(np.int32),
+            "time": interactions.times,
+        }
+    )
+    targets = pl.DataFrame({"user": users, "item": items, "near": near.view(np.int32)})
+    found = targets.join(exact, on=keys).group_by("user").agg(pl.col("time").min())
+    first = np.full(n_users, np.inf)
+    first[found["user"].to_numpy()] = found["time"].to_numpy()
+    return first

@@ -1,0 +1,96 @@
+"""A Hugging Face encoder cut in two: the layers below, that stay as they are, and those above, that are trained.
+
+Each part is the model's own class and runs its own code: a shallow copy in which some children are exchanged. All
+other modules, and with them all weights, are shared with the whole model, so nothing is held or saved twice.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, cast
+
+from torch import Tensor, nn
+
+from recbole_xling.errors import ConfigError, unknown_name
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Where a family of encoders keeps its layers, and the norm after the last one if it has one."""
+
+    layers: str
+    final_norm: str | None = None
+
+
+_BERT = _Layout("encoder.layer")
+_LAYOUTS = {  # by config.model_type
+    "bert": _BERT,
+    "camembert": _BERT,
+    "distilbert": _Layout("transformer.layer"),
+    "modernbert": _Layout("layers", "final_norm"),
+    "mpnet": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+}
+
+
+class _GivenEmbeddings(nn.Module):
+    """Stands for the embeddings where the hidden states are given."""
+
+    def forward(self, input_ids: None, inputs_embeds: Tensor, *_: Any, **__: Any) -> Tensor:
+        return inputs_embeds
+
+
+def transformer_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return names and modules of the layers, the lowest first.
+
+    Raises:
+        ConfigError: the architecture is not one of those known.
+    """
+    layout = _layout_of(model)
+    return [(f"{layout.layers}.{i}", layer) for i, layer in enumerate(_layers(model, layout))]
+
+
+def modules_above(model: nn.Module, n_lower: int) -> list[nn.Module]:
+    """Return what stands above the lowest ``n_lower`` layers."""
+    norm = _layout_of(model).final_norm
+    above = [layer for _, layer in transformer_layers(model)[n_lower:]]
+    return above + ([model.get_submodule(norm)] if norm else [])
+
+
+def lower_part(model: nn.Module, n_lower: int) -> nn.Module:
+    """Return the embeddings and the lowest ``n_lower`` layers as a model; its last hidden states go on upwards."""
+    layout = _layout_of(model)
+    part = _exchange(model, layout.layers, _layers(model, layout)[:n_lower])
+    return _exchange(part, layout.final_norm, nn.Identity()) if layout.final_norm else part
+
+
+def upper_part(model: nn.Module, n_lower: int) -> nn.Module:
+    """Return all above the lowest ``n_lower`` layers as a model, whose ``inputs_embeds`` are their hidden states."""
+    layout = _layout_of(model)
+    part = _exchange(model, layout.layers, _layers(model, layout)[n_lower:])
+    return _exchange(part, "embeddings", _GivenEmbeddings())
+
+
+def _layers(model: nn.Module, layout: _Layout) -> nn.ModuleList:
+    return cast(nn.ModuleList, model.get_submodule(layout.layers))
+
+
+def _exchange(module: nn.Module, path: str, new: nn.Module) -> nn.Module:
+    """Return a shallow copy of ``module`` with another module at ``path``."""
+    name, _, rest = path.partition(".")
+    child = _exchange(module.get_submodule(name), rest, new) if rest else new
+    part = copy.copy(module)
+    part.__dict__["_modules"] = {**module._modules, name: child}
+    return part
+
+
+def _layout_of(model: nn.Module) -> _Layout:
+    kind = str(cast(Any, model.config).model_type)
+    if kind not in _LAYOUTS:
+        known = unknown_name("architecture for adapter_layers", kind, _LAYOUTS)
+        raise ConfigError(
+            f"{known}. Leave adapter_layers empty to train all layers, or take an encoder of one of these"
+        )
+    return _LAYOUTS[kind]

@@ -1,0 +1,83 @@
+"""Impressions: read in blocks, checked, and the histories that lie before them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from recbole_xling.data import impressions as module
+from recbole_xling.data.impressions import Histories, Interactions, first_times, read_impressions
+from recbole_xling.errors import DataError
+
+HEADER = "impression_id:token\tuser_id:token\ttimestamp:float\titem_id:token_seq\tlabel:float_seq\n"
+USERS, ITEMS = ["[PAD]", "u1", "u2"], ["[PAD]", "a", "b", "c"]
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read_text(text, header=HEADER):
+        path = tmp_path / "x.imp"
+        path.write_text(header + text)
+        return list(read_impressions(path, USERS, ITEMS))
+
+    return read_text
+
+
+def test_candidates_lie_one_impression_after_the_other(read):
+    (block,) = read('1\tu2\t1573463158.0\ta c\t0 1\n"2\tnew\t5\tb\t1\n')
+    assert block.impression_ids.tolist() == ["1", '"2']
+    assert (block.users.tolist(), block.user_tokens.tolist()) == ([2, 0], ["u2", "new"])
+    assert block.times.tolist() == [1573463158.0, 5.0]
+    assert (block.sizes.tolist(), block.items.tolist(), block.clicked.tolist()) == ([2, 1], [1, 3, 2], [0, 1, 1])
+    assert block.n_clicked.tolist() == [1, 1]
+    assert block.where(np.array([False, True])).items.tolist() == [2]
+
+
+def test_blocks_hold_the_rows_of_the_file_in_order(read, monkeypatch):
+    text = "".join(f"{n}\tu1\t{n}\ta b\t1 0\n" for n in range(50))
+    (whole,) = read(text)
+    monkeypatch.setattr(module, "_BLOCK", 100)
+    blocks = read(text)
+    assert len(blocks) > 5
+    assert [i for block in blocks for i in block.impression_ids] == whole.impression_ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1\tu1\t1\ta b\t1 0\n2\tu1\t1\ta b\t1\n", "imp:3"),
+        ("1\tu1\tsoon\ta b\t1 0\n", "imp:2"),
+        ("1\tu1\t1\ta b\t1 x\n", "imp:2"),
+        ("1\tu1\t1\ta b\t1 2\n", "imp:2"),
+        ("1\tu1\t1\n", "imp:2"),
+        ("1\tu1\t1\ta b\t1 0\tmore\n", "lines 2 to 2"),
+        ("1\tu1\t1\ta z\t1 0\n", "impression 1 shows 'z'.*load_col"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named(read, text, message):
+    with pytest.raises(DataError, match=message):
+        read(text)
+
+
+def test_a_missing_column_is_named(read):
+    with pytest.raises(DataError, match="'label'"):
+        read("", header="impression_id:token\tuser_id:token\ttimestamp:float\titem_id:token_seq\n")
+
+
+INTERACTIONS = Interactions(
+    users=np.array([2, 1, 2, 1, 1]), items=np.array([5, 6, 7, 8, 9]), times=np.array([3.0, 1.0, 1.0, 1.0, 1e9 + 1])
+)
+
+
+def test_a_history_is_what_lies_strictly_before():
+    histories = Histories(INTERACTIONS, 4)
+    users, times = np.array([1, 1, 1, 1, 2, 2, 3]), np.array([1.0, 1.5, 1e9 + 1, 1e9 + 2, 3.0, 3.5, 9.0])
+    items, length = histories.padded(*histories.before(users, times), 2)
+    assert length.tolist() == [0, 2, 2, 2, 1, 2, 0]
+    assert items.tolist() == [[0, 0], [6, 8], [6, 8], [8, 9], [7, 0], [7, 5], [0, 0]]
+
+
+def test_targets_get_their_exact_times_back():
+    near = np.array([1e9, 3.0, 1.0], dtype=np.float32)  # single precision: 1e9 + 1 is 1e9
+    first = first_times(np.array([1, 2, 2]), np.array([9, 5, 7]), near, INTERACTIONS, 4)
+    assert first.tolist() == [np.inf, 1e9 + 1, 1.0, np.inf]

@@ -1,0 +1,223 @@
+"""XLingTwoTower: the contract of all models, and what is its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_xling.config import XLingConfig
+from recbole_xling.errors import CheckpointError, ConfigError, DataError
+from recbole_xling.run import build, build_trainer, run
+from recbole_xling.train.trainer import XLingTrainer
+from recbole_xling.zero_shot import evaluate_run
+
+
+def _sibling(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+contract, tiny_encoder = _sibling("model_contract"), _sibling("tiny_encoder")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return str(tiny_encoder.make_tiny_encoder(tmp_path_factory.mktemp("encoder")))
+
+
+@pytest.fixture
+def settings(settings, encoder):
+    changed = {key: value for key, value in settings.items() if key not in ("hidden_size", "inner_size")}
+    changed |= {"encoder": encoder, "encoder_options": None, "encoder_max_length": 24, "lora_rank": 4}
+    return {**changed, "learning_rate": 0.003}
+
+
+def topic(item):
+    """Return a text that neighbouring items share most of."""
+    words = "the film about shark beach matrix love star war der pate ein hai am strand titel".split()
+    return " ".join([words[item // 4]] * 3 + [words[(item + 2) // 4]] * 3 + ["abcd"[item % 4]])
+
+
+class TestContract(contract.ModelContract):
+    model = "XLingTwoTower"
+    # the user's own items are no negatives, so all of them, in any order, are right
+    overfit_data = {"n_users": 30, "n_items": 60, "lengths": [6] * 30, "title": topic}
+    overfit = {"peft": "full", "adapter_layers": None, "learning_rate": 0.002, "learning_rates": None, "epochs": 150}
+    overfit |= {"temperature": 0.05, "exclude_history": True, "popularity_prior": False, "logq_correction": False}
+    variants = {
+        "lora, mean": {},
+        "top layers, attention": {"adapter_layers": 2, "user_tower": "attention", "language_embedding": True},
+        "adalora, transformer": {"peft": "adalora", "user_tower": "transformer", "train_batch_size": 8},
+        "learnt temperature": {"learn_temperature": True},
+        "ia3, projection": {"peft": "ia3", "embedding_size": 16, "logq_correction": False},
+        "full, hard negatives": {"peft": "full", "hard_negatives": 3, "popularity_prior": False},
+        "sub-batches": {"sub_batch_size": 20, "gradient_checkpointing": True},
+    }
+
+
+@pytest.fixture
+def make(small_dataset, settings):
+    small_dataset()
+    return lambda **changed: build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
+
+
+def losses(parts):
+    parts.model.eval()  # no dropout
+    return [parts.model.calculate_loss(batch) for batch in parts.train_data]
+
+
+def gradients(parts):
+    parts.model.zero_grad()
+    sum(losses(parts)).backward()
+    return {name: p.grad.clone() for name, p in parts.model.named_parameters() if p.grad is not None}
+
+
+def test_sub_batches_change_neither_loss_nor_gradients(make):
+    whole, cut = make(), make(sub_batch_size=4)
+    cut.model.load_state_dict(whole.model.state_dict())
+    want, got = gradients(whole), gradients(cut)
+    assert want.keys() == got.keys() and want
+    for name, gradient in want.items():
+        torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-6)
+
+
+def test_the_catalogue_is_encoded_once_for_given_weights(make, monkeypatch):
+    parts = make()
+    model = parts.model.eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    calls = []
+    encode = model.encoder.forward
+    monkeypatch.setattr(model.encoder, "forward", lambda *given: calls.append(1) or encode(*given))
+    rows = parts.test_data._dataset[np.arange(4)]
+    first = model.full_sort_predict(rows)
+    model.full_sort_predict(rows)
+    assert len(calls) == 1
+    with torch.no_grad():
+        next(p for name, p in model.encoder.named_parameters() if "lora_B" in name).add_(0.5)
+    assert not torch.allclose(model.full_sort_predict(rows)[:, 1:], first[:, 1:])
+    assert len(calls) == 2
+    model.load_state_dict(before)
+    torch.testing.assert_close(model.full_sort_predict(rows), first)
+
+
+def test_a_user_without_a_history_is_scored_by_his_language(make):
+    parts = make()
+    rows = parts.test_data._dataset[np.arange(2)]
+    rows["item_length"] = torch.tensor([0, int(rows["item_length"][1])])
+    rows["item_id_list"][0] = 0
+    with torch.no_grad():
+        scores = parts.model.eval().full_sort_predict(rows)
+        known = parts.model.item_table() @ parts.model.user_tower.empty(torch.zeros(1, dtype=torch.long))[0]
+    want = known * parts.model.scale + parts.model.offsets()
+    torch.testing.assert_close(scores[0, 1:], want[1:])
+
+
+def test_checkpoints_hold_adapters_and_heads_and_refuse_another_encoder(make, settings, small_dataset, tmp_path):
+    small_dataset()
+    result = run("XLingTwoTower", "small", config_dict={**settings, "epochs": 1})
+    state = torch.load(Path(result["run_dir"]) / "model.pt", weights_only=True)
+    assert not any("word_embeddings" in name for name in state["state_dict"])
+    assert any("lora_A" in name for name in state["state_dict"])
+    other = str(tiny_encoder.make_tiny_encoder(tmp_path / "other", seed=1))
+    parts = make(encoder=other)
+    with pytest.raises(CheckpointError, match="encoder"):
+        build_trainer(parts.config, parts.model)._load_model(Path(result["run_dir"]) / "model.pt")
+
+
+def test_a_resumed_run_ends_like_one_that_never_stopped(settings, small_dataset, monkeypatch):
+    small_dataset()
+    changed = {"peft": "adalora", "hard_negatives": 2, "hard_negative_epochs": 2, "epochs": 5, "stopping_step": 10}
+    whole = run("XLingTwoTower", "small", config_dict={**settings, **changed})
+    save = XLingTrainer._save_resume_state
+
+    def save_and_stop(self, epoch, *given):
+        save(self, epoch, *given)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(XLingTrainer, "_save_resume_state", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        run("XLingTwoTower", "small", config_dict={**settings, **changed})
+    monkeypatch.undo()
+    folder = max(Path(settings["checkpoint_dir"]).iterdir(), key=lambda path: path.stat().st_mtime)
+    again = run(config_dict={"resume": str(folder)})
+    assert again["run_dir"] == str(folder)
+    assert again["best_valid"] == whole["best_valid"] and again["test"] == whole["test"]
+
+
+def test_alignment_brings_translations_together(small_dataset, settings):
+    folder = small_dataset(title=topic)
+    with open(folder / "small.itemtext.jsonl", "a", encoding="utf-8") as file:
+        for item in range(30):
+            fields = {"title": f"ein hai pate {topic(item)}"}
+            file.write(json.dumps({"item_id": f"i{item}", "language": "it", "fields": fields, "source": "parallel"}))
+            file.write("\n")
+    ranks = {}
+    for weight in (0.0, 1.0):
+        changed = {"alignment_weight": weight, "alignment_pairs": 16, "epochs": 30, "peft": "full"}
+        config = XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed})
+        parts = build(config)
+        build_trainer(config, parts.model).fit(parts.train_data, saved=False, verbose=False)
+        encoder, store = parts.model.encoder.eval(), parts.dataset.catalogue.store
+        texts = [[store.display(f"i{n}").fields["title"] for n in range(30)]]
+        texts.append([store.parallel(f"i{n}")[0].fields["title"] for n in range(30)])
+        with torch.no_grad():
+            first, second = (encoder.encode_all(encoder.tokenise(side)) for side in texts)
+        match = first @ second.T
+        ranks[weight] = (match > match.diagonal()[:, None]).float().sum(dim=1).mean().item()
+    assert ranks[1.0] < ranks[0.0] / 2
+
+
+def test_pairs_are_no_candidates(make, small_dataset, settings):
+    """Texts drawn for alignment must not be negatives of positions: they may be the target in another language."""
+    folder = small_dataset(name="pairs")
+    with open(folder / "pairs.itemtext.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps({"item_id": "i1", "language": "it", "fields": {"title": "x"}, "source": "parallel"}) + "\n")
+    weights = [XLingConfig("XLingTwoTower", "pairs", config_dict={**settings, "alignment_weight": w}) for w in (0, 1e-9)]
+    torch.manual_seed(0)
+    without, with_pairs = (build(config) for config in weights)
+    with_pairs.model.load_state_dict(without.model.state_dict())
+    for a, b in zip(losses(without), losses(with_pairs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("user_tower", "max", "mean"),
+        ("peft", "lorra", "lora"),
+        ("pooling", "max", "mean"),
+        ("temperature", 0, "temperature"),
+        ("temperature", 0.001, "temperature"),
+        ("alignment_weight", -1, "alignment_weight"),
+        ("alignment_weight", 1, "alignment_weight"),
+        ("hard_negative_cross_language", 2, "hard_negative"),
+    ],
+)
+def test_wrong_settings_name_the_right_ones(make, key, value, named):
+    changed = {"hard_negatives": 1} if key.startswith("hard") else {}
+    with pytest.raises((ConfigError, DataError), match=named):
+        make(**changed, **{key: value})
+
+
+def test_a_run_ranks_a_data_set_it_has_never_seen(small_dataset, settings):
+    """Other items, users and languages, no parallel texts: the ranking is that of the towers over its own texts."""
+    folder = small_dataset(title=topic)
+    with open(folder / "small.itemtext.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps({"item_id": "i1", "language": "it", "fields": {"title": "x"}, "source": "parallel"}) + "\n")
+    changed = {"alignment_weight": 0.1, "hard_negatives": 2, "language_embedding": True, "epochs": 1}
+    result = run("XLingTwoTower", "small", config_dict={**settings, **changed})
+    small_dataset(name="other", n_items=17, n_users=23, title=lambda item: topic(item + 1))
+    evaluated = evaluate_run(result["run_dir"], "other")
+    assert evaluated["n_test"] == 23 and evaluated["zero_shot"]
+    assert evaluated["slices"]["popularity=cold"]["n"] == 23
+    assert 0 < evaluated["test"]["ndcg@10"] <= 1
