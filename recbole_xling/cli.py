@@ -28,6 +28,8 @@ commands:
   translate translate item texts into the languages they lack
   card      describe a data set and warn of what would spoil an experiment
   encode    encode a data set's texts ahead of training
+  evaluate  score a saved run on any data set: new items, new users, another language
+  merge     write the tuned encoder of a run as a folder that sentence-transformers loads
 
 recbole-xling <command> --help tells more."""
 
@@ -41,6 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "translate": _translate,
         "card": _card,
         "encode": _encode,
+        "evaluate": _evaluate,
+        "merge": _merge,
     }
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
@@ -120,13 +124,51 @@ def _show(result: dict[str, Any]) -> None:
     print(f"\n{title}\n\n{result_table(result, list(result['test']))}\n\nRun folder: {result['run_dir']}")
 
 
+def _evaluate(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="recbole-xling evaluate",
+        description="Score a saved run on its own data set or on another one, with the run's settings (--key=value).",
+    )
+    parser.add_argument("run", help="the run folder")
+    parser.add_argument("--dataset", "-d", help="name of the data set (default: the run's own)")
+    parser.add_argument("--split", default="test", metavar="PART", help="test (default), valid or all")
+    parser.add_argument("--impressions", action="store_true", help="rank the candidates of <dataset>.imp")
+    options, settings = parser.parse_known_args(words)
+    from recbole_xling.evaluate.report import result_table
+    from recbole_xling.zero_shot import evaluate_run
+
+    result = evaluate_run(
+        options.run, options.dataset, split=options.split, impressions=options.impressions, arguments=settings
+    )
+    everything = "all impressions" if options.impressions else "all users"
+    title = f"{result['model']} of {result['trained_on']} on {result['dataset']}, {result['split']}"
+    print(f"\n{title}\n\n{result_table(result, list(result['test']), everything)}\n")
+    if options.impressions:
+        left_out = (f"{number} {kind.replace('_', ' ')}" for kind, number in result["left_out"].items())
+        print(f"impressions left out: {', '.join(left_out)}")
+    print(f"Folder: {result['run_dir']}")
+
+
+def _merge(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="recbole-xling merge",
+        description="Write the encoder that XLingTwoTower has tuned, adapters merged, as a Hugging Face folder.",
+    )
+    parser.add_argument("run", help="the run folder")
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="the new folder")
+    options = parser.parse_args(words)
+    from recbole_xling.merge import merge_run
+
+    merge_run(options.run, options.output)
+    print(f"Encoder: {options.output}")
+
+
 # ---- convert --------------------------------------------------------------------------------------------------
 
 
 def _convert(words: list[str]) -> None:
     from recbole_xling.convert import CONVERTERS, Filters, get_converter, write_dataset
     from recbole_xling.text.cleaning import TextCleaner
-    from recbole_xling.text.language import LanguageIdentifier
 
     if not words or words[0].startswith("-"):
         parser = argparse.ArgumentParser(
@@ -140,19 +182,16 @@ def _convert(words: list[str]) -> None:
     converter = get_converter(source)
     options = vars(_convert_parser(source, converter).parse_args(words[1:]))
     filters = Filters(**{field.name: options.pop(field.name) for field in fields(Filters)})
-    output, name, max_bad, strict = (options.pop(key) for key in ("output", "name", "max_bad", "strict"))
+    output, name = options.pop("output"), options.pop("name")
+    settings = {key: options.pop(key) for key in ("identify", "user_profile", "max_bad", "strict")}
     cleaner = TextCleaner(options.pop("clean"), options.pop("max_length") or None)
-    languages = options.pop("identify")
-    identifier = LanguageIdentifier(languages) if languages else None
     report = write_dataset(
         converter(**options),
         Path(output),
         name or f"{source}-xling",
         filters=filters,
         clean=cleaner,
-        identify=(lambda text: identifier.identify(text).language) if identifier else None,
-        max_bad=max_bad,
-        strict=strict,
+        **settings,
     )
     print("\n".join(report.lines()))
     if cleaner.changes:
@@ -161,7 +200,7 @@ def _convert(words: list[str]) -> None:
 
 def _convert_parser(source: str, converter: type[Converter]) -> argparse.ArgumentParser:
     """Return the options of all converters, of the filters, and of this converter."""
-    from recbole_xling.convert import Filters
+    from recbole_xling.convert import Filters, ProfileSetting
 
     parser = argparse.ArgumentParser(
         prog=f"recbole-xling convert {source}",
@@ -176,6 +215,7 @@ def _convert_parser(source: str, converter: type[Converter]) -> argparse.Argumen
     parser.add_argument("--strict", action="store_true", help="fail at the first bad row")
     converter.add_arguments(parser.add_argument_group(f"options of {source}"))
     _add_text_options(parser.add_argument_group("texts"), clean=not converter.clean_texts)
+    ProfileSetting.add_argument(parser.add_argument_group("users"))
     Filters.add_arguments(parser.add_argument_group("filters, applied in this order; off by default"))
     return parser
 
@@ -187,10 +227,13 @@ def _add_text_options(group: argparse._ArgumentGroup, *, clean: bool) -> None:
     steps = f"cleaning steps, separated by commas; '' for none (all: {','.join(DEFAULT_STEPS)}; default: "
     steps += "all)" if clean else "none)"
     length = f"longest text in characters, 0 for no limit (default: {DEFAULT_MAX_LENGTH})"
-    identify = "identify languages that the source does not state, among these (de,en,fr)"
+    identify = (
+        "identify languages that the source does not state, among these (de,en,fr; default: those it does state), and "
+        "compare the stated ones"
+    )
     group.add_argument("--clean", type=comma_list, default=DEFAULT_STEPS if clean else (), metavar="STEPS", help=steps)
     group.add_argument("--max-length", type=int, default=DEFAULT_MAX_LENGTH, metavar="N", help=length)
-    group.add_argument("--identify", type=comma_list, default=(), metavar="TAGS", help=identify)
+    group.add_argument("--identify", nargs="?", type=comma_list, const=(), metavar="TAGS", help=identify)
 
 
 # ---- translate and card --------------------------------------------------------------------------------------

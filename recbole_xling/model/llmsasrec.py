@@ -178,7 +178,9 @@ class LLMSASRec(SequentialRecommender):
 
 
 def _representation(config: Any) -> RepresentationConfig:
-    return RepresentationConfig(**{field.name: config[field.name] for field in dataclasses.fields(RepresentationConfig)})
+    return RepresentationConfig(
+        **{field.name: config[field.name] for field in dataclasses.fields(RepresentationConfig)}
+    )
 
 
 def _check(config: Any) -> None:

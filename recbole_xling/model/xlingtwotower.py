@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from recbole_xling.model.layers.language import language_numbers
 from recbole_xling.model.layers.offsets import ItemOffsets
 from recbole_xling.model.layers.text_encoder import TextEncoder, TextEncoderConfig
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
+from recbole_xling.resources import user_cache_folder
 from recbole_xling.train.gather import gather_rows
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
@@ -65,8 +68,7 @@ class XLingTwoTower(SequentialRecommender):
         self.alignment_weight: float = config["alignment_weight"]
         self.alignment_pairs: int = config["alignment_pairs"]
         self.autocast: bool = bool(config["enable_amp"])
-        revision = (config["encoder_options"] or {}).get("revision")
-        self.encoder = TextEncoder(find_model(config["encoder"], revision), _part(TextEncoderConfig, config))
+        self.encoder = build_encoder(config)
         catalogue = dataset.catalogue
         trains = len(dataset.inter_feat) > 0  # and does not only rank another data set
         self.parallel = ParallelTexts.of(catalogue) if self.alignment_weight and trains else None
@@ -162,8 +164,8 @@ class XLingTwoTower(SequentialRecommender):
         return texts[first].to(device), texts[second].to(device), item.to(device)
 
     def _alignment(self, texts: Tensor, vectors: Tensor, first: Tensor, second: Tensor, item: Tensor) -> Tensor:
-        sides = [gather_rows(vectors[torch.searchsorted(texts, side)]) for side in (first, second)]
-        return alignment_loss(*sides, gather_rows(item), self.scale)
+        left, right = (gather_rows(vectors[torch.searchsorted(texts, side)]) for side in (first, second))
+        return alignment_loss(left, right, gather_rows(item), self.scale)
 
     # ---- what the trainer calls -------------------------------------------------------------------------------
 
@@ -256,13 +258,39 @@ class XLingTwoTower(SequentialRecommender):
         Raises:
             CheckpointError: the weights were trained on another base encoder.
         """
-        wrong = {key: value for key, value in self.encoder.identity.items() if para["encoder"].get(key) != value}
-        if wrong:
-            theirs = {key: para["encoder"].get(key) for key in wrong}
-            raise CheckpointError(f"the checkpoint belongs to the encoder {theirs}, and this one is {wrong}")
+        check_encoder(self.encoder, para["encoder"])
         self.encoder.load_adapter_state(para["adapters"])
         if self.hard_negatives and para["hard_negatives"] is not None:
             self.hard_negatives.items = para["hard_negatives"].cpu()
+
+
+def build_encoder(config: Mapping[str, Any]) -> TextEncoder:
+    """Build the item tower that the settings describe, with new adapters.
+
+    Raises:
+        ConfigError: a setting is unknown or does not fit the encoder.
+        EncoderError: the encoder cannot be found or loaded.
+    """
+    source = find_model(config["encoder"], (config["encoder_options"] or {}).get("revision"))
+    folder = Path(config["embedding_cache_dir"] or user_cache_folder("embeddings"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return TextEncoder(source, _part(TextEncoderConfig, config), folder)
+
+
+def check_encoder(encoder: TextEncoder, trained_on: Mapping[str, Any]) -> None:
+    """Check that weights belong to an encoder.
+
+    Args:
+        encoder: the encoder.
+        trained_on: the identity of the one that the weights were trained on.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    wrong = {key: value for key, value in encoder.identity.items() if trained_on.get(key) != value}
+    if wrong:
+        theirs = {key: trained_on.get(key) for key in wrong}
+        raise CheckpointError(f"the checkpoint belongs to the encoder {theirs}, and this one is {wrong}")
 
 
 def _part(kind: type[Any], config: Any) -> Any:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from transformers import AutoModel
 
+from recbole_xling import merge
 from recbole_xling.encode.model_source import find_model
-from recbole_xling.errors import ConfigError, XlingError
-from recbole_xling.model import merge
+from recbole_xling.errors import CheckpointError, ConfigError, XlingError
+from recbole_xling.merge import merge_run, merge_to_folder
 from recbole_xling.model.layers.text_encoder import TextEncoder
-from recbole_xling.model.merge import merge_to_folder
+from recbole_xling.run import load_run, run
 
 _Build = Callable[..., TextEncoder]
 _TEXTS = ["the film about a shark", "", "der pate am strand ein hai " * 5, "love"]
@@ -83,3 +85,29 @@ def test_loading_a_damaged_folder_says_which(build_encoder: _Build, tiny_encoder
     (folder / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(XlingError, match=r"cannot load the encoder '.*broken'"):
         build_encoder(folder=folder)
+
+
+def test_a_run_is_merged_without_its_data(
+    small_dataset: Any, settings: dict, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    folder = small_dataset()
+    changed = {key: value for key, value in settings.items() if key not in ("hidden_size", "inner_size")}
+    changed |= {"encoder": str(tiny_encoder), "encoder_options": None, "encoder_max_length": 24, "epochs": 1}
+    result = run("XLingTwoTower", "small", config_dict={**changed, "learning_rate": 0.01})
+    encoder = load_run(result["run_dir"]).model.encoder
+    shutil.rmtree(folder)
+    merge_run(result["run_dir"], tmp_path / "merged")
+    plain = AutoModel.from_pretrained(tmp_path / "merged").eval()
+    tokens = encoder.tokenise(_TEXTS[:1])
+    ids, mask = tokens.batch(torch.tensor([0]))
+    with torch.no_grad():
+        vector = plain(input_ids=ids, attention_mask=mask).last_hidden_state.mean(dim=1)
+    torch.testing.assert_close(torch.nn.functional.normalize(vector), encoder.encode_all(tokens), atol=1e-5, rtol=0)
+
+
+def test_only_runs_of_the_two_tower_model_have_an_encoder(small_dataset: Any, settings: dict, tmp_path: Path) -> None:
+    small_dataset()
+    result = run("LLMSASRec", "small", config_dict={**settings, "epochs": 1})
+    with pytest.raises(CheckpointError, match="LLMSASRec"):
+        merge_run(result["run_dir"], tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()

@@ -41,6 +41,12 @@ def settings(settings, encoder):
     return {**changed, "learning_rate": 0.003}
 
 
+def add_parallel_text(folder, item, title, language="it"):
+    record = {"item_id": f"i{item}", "language": language, "fields": {"title": title}, "source": "parallel"}
+    with open(folder / f"{folder.name}.itemtext.jsonl", "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
 def topic(item):
     """Return a text that neighbouring items share most of."""
     words = "the film about shark beach matrix love star war der pate ein hai am strand titel".split()
@@ -156,11 +162,8 @@ def test_a_resumed_run_ends_like_one_that_never_stopped(settings, small_dataset,
 
 def test_alignment_brings_translations_together(small_dataset, settings):
     folder = small_dataset(title=topic)
-    with open(folder / "small.itemtext.jsonl", "a", encoding="utf-8") as file:
-        for item in range(30):
-            fields = {"title": f"ein hai pate {topic(item)}"}
-            file.write(json.dumps({"item_id": f"i{item}", "language": "it", "fields": fields, "source": "parallel"}))
-            file.write("\n")
+    for item in range(30):
+        add_parallel_text(folder, item, f"ein hai pate {topic(item)}")
     ranks = {}
     for weight in (0.0, 1.0):
         changed = {"alignment_weight": weight, "alignment_pairs": 16, "epochs": 30, "peft": "full"}
@@ -181,8 +184,12 @@ def test_pairs_are_no_candidates(make, small_dataset, settings):
     """Texts drawn for alignment must not be negatives of positions: they may be the target in another language."""
     folder = small_dataset(name="pairs")
     with open(folder / "pairs.itemtext.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps({"item_id": "i1", "language": "it", "fields": {"title": "x"}, "source": "parallel"}) + "\n")
-    weights = [XLingConfig("XLingTwoTower", "pairs", config_dict={**settings, "alignment_weight": w}) for w in (0, 1e-9)]
+        file.write(
+            json.dumps({"item_id": "i1", "language": "it", "fields": {"title": "x"}, "source": "parallel"}) + "\n"
+        )
+    weights = [
+        XLingConfig("XLingTwoTower", "pairs", config_dict={**settings, "alignment_weight": w}) for w in (0, 1e-9)
+    ]
     torch.manual_seed(0)
     without, with_pairs = (build(config) for config in weights)
     with_pairs.model.load_state_dict(without.model.state_dict())
@@ -213,7 +220,9 @@ def test_a_run_ranks_a_data_set_it_has_never_seen(small_dataset, settings):
     """Other items, users and languages, no parallel texts: the ranking is that of the towers over its own texts."""
     folder = small_dataset(title=topic)
     with open(folder / "small.itemtext.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps({"item_id": "i1", "language": "it", "fields": {"title": "x"}, "source": "parallel"}) + "\n")
+        file.write(
+            json.dumps({"item_id": "i1", "language": "it", "fields": {"title": "x"}, "source": "parallel"}) + "\n"
+        )
     changed = {"alignment_weight": 0.1, "hard_negatives": 2, "language_embedding": True, "epochs": 1}
     result = run("XLingTwoTower", "small", config_dict={**settings, **changed})
     small_dataset(name="other", n_items=17, n_users=23, title=lambda item: topic(item + 1))

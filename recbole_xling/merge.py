@@ -11,10 +11,39 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recbole_xling.errors import ConfigError, XlingError
+from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.model.layers.text_encoder import TextEncoder
+from recbole_xling.model.xlingtwotower import XLingTwoTower, build_encoder, check_encoder
+from recbole_xling.run_folder import MODEL_FILE
+from recbole_xling.train.checkpoint import load_checkpoint, load_trainable
+from recbole_xling.train.plain import from_plain
 
+_PREFIX = "encoder."  # of the item tower's weights in the model's
 _POOLING = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}  # our name -> the library's flag
+
+
+def merge_run(run: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
+    """Write the encoder of a trained XLingTwoTower as a folder of its own; the data set is not needed.
+
+    Args:
+        run: the run folder.
+        folder: as for :func:`merge_to_folder`.
+
+    Raises:
+        CheckpointError: the folder is no run of XLingTwoTower, or its base encoder is not what it was.
+        ConfigError: ``folder`` holds something already.
+        EncoderError: the base encoder cannot be found or loaded.
+        XlingError: the folder cannot be written.
+    """
+    file = Path(run) / MODEL_FILE
+    state = load_checkpoint(file)
+    if state["model"] != XLingTwoTower.__name__:
+        raise CheckpointError(f"'{run}' is a run of {state['model']}: only {XLingTwoTower.__name__} tunes an encoder")
+    encoder = build_encoder(from_plain(state["config"]))
+    check_encoder(encoder, from_plain(state["other_parameter"])["encoder"])
+    own = {name[len(_PREFIX) :]: tensor for name, tensor in state["state_dict"].items() if name.startswith(_PREFIX)}
+    load_trainable(encoder, own, file)
+    merge_to_folder(encoder, Path(folder))
 
 
 def merge_to_folder(encoder: TextEncoder, folder: Path) -> None:

@@ -1,0 +1,210 @@
+"""Zero-shot transfer on NeMig: trained on the readers of one language, tested on those of the other, both ways.
+
+    OMP_NUM_THREADS=2 python benchmarks/zero_shot.py --encoder path/to/multilingual-e5-small --data ../shared/data
+
+Arms, for German readers tested after training on English ones and the other way round: XLingTwoTower trained on the
+other language (zero-shot) and on the tested one, its encoder as it is with the mean of the history, LLMSASRec on the
+encoder's frozen vectors (text_only) trained on the other language, popularity among the tested language's training
+clicks, and chance. All rank the whole catalogue after the history (NDCG@10) and the candidates that were shown (AUC,
+nDCG@10), on the same test rows; intervals are 95% bootstrap intervals over users, differences are paired.
+
+Runs are kept below --work and not repeated. Prints tables and writes benchmarks/results/zero_shot.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from common import RESULTS, data_folder, show, write_json
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor
+
+import recbole_xling
+from recbole_xling.convert import get_converter, write_dataset
+from recbole_xling.evaluate.significance import bootstrap_interval, paired_difference
+
+LANGUAGES = ("de", "en")
+NEWS: dict[str, Any] = {
+    "load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]},
+    "text_template": "{title}. {abstract}",
+    "encoder_max_length": 48,
+    "topk": [10],
+    "metrics": ["NDCG", "Recall"],
+    "valid_metric": "NDCG@10",
+    "exclude_history": True,
+    "enable_amp": True,
+    "show_progress": False,
+}
+TWO_TOWER: dict[str, Any] = {
+    "adapter_layers": 4,
+    "popularity_prior": False,  # a language never met has no popularity: all are compared by their match alone
+    "epochs": 5,
+    "stopping_step": 2,
+}
+
+
+class _Fixed(SequentialRecommender):
+    """Scores that are the same for all users: a baseline without anything to train."""
+
+    input_type = InputType.POINTWISE
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.register_buffer("fixed", self.scores(dataset), persistent=False)
+
+    def scores(self, dataset: Any) -> Tensor:
+        """Return a score per item, ``(n_items,)``."""
+        raise NotImplementedError
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return nothing to minimise."""
+        return self.weight.sum() * 0
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Return the same scores for all rows, ``(B, n_items)``."""
+        return self.fixed.repeat(len(interaction), 1)
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Return the score of one item per row, ``(B,)``."""
+        return self.fixed[interaction[self.ITEM_ID]]
+
+
+@recbole_xling.register_model
+class Popularity(_Fixed):
+    """Training clicks."""
+
+    def scores(self, dataset: Any) -> Tensor:
+        """Return the counts."""
+        return torch.from_numpy(dataset.train_item_counts).float().index_fill(0, torch.tensor(0), float("-inf"))
+
+
+@recbole_xling.register_model
+class Chance(_Fixed):
+    """Random scores."""
+
+    def scores(self, dataset: Any) -> Tensor:
+        """Return uniform numbers."""
+        scores = torch.rand(dataset.item_num, generator=torch.Generator().manual_seed(0))
+        return scores.index_fill(0, torch.tensor(0), float("-inf"))
+
+
+def arms(encoder: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return model and settings of each kind of run."""
+    return {
+        "XLingTwoTower": ("XLingTwoTower", {**TWO_TOWER, "encoder": encoder}),
+        "frozen encoder": ("XLingTwoTower", {**TWO_TOWER, "encoder": encoder, "peft": "frozen", "epochs": 0}),
+        "LLMSASRec text_only": ("LLMSASRec", {"encoder": encoder, "item_representation": "text_only", "epochs": 100}),
+        "popularity": ("Popularity", {"epochs": 0, "allow_unknown_keys": True}),
+        "chance": ("Chance", {"epochs": 0, "allow_unknown_keys": True}),
+    }
+
+
+# each row of the table: what is trained, and on whose clicks: those of the tested language, or the other one's
+ROWS = {
+    "XLingTwoTower, zero-shot": ("XLingTwoTower", "other"),
+    "XLingTwoTower, in-language": ("XLingTwoTower", "own"),
+    "frozen encoder, mean of the history": ("frozen encoder", "own"),
+    "LLMSASRec text_only, zero-shot": ("LLMSASRec text_only", "other"),
+    "popularity": ("popularity", "own"),
+    "chance": ("chance", "own"),
+}
+
+
+def prepare(data: str, work: Path) -> None:
+    """Convert both languages, each to a data set of its own."""
+    for language in LANGUAGES:
+        name = f"nemig-{language}"
+        if not (work / "data" / name / f"{name}.inter").is_file():
+            converter = get_converter("mind")(input=data_folder(data, "nemig") / language, language=language)
+            write_dataset(converter, work / "data", name, show_progress=False)
+
+
+def trained(kind: str, language: str, options: argparse.Namespace) -> str:
+    """Return the run folder of a kind of run on a language, running it unless that was done with these settings."""
+    model, settings = arms(options.encoder)[kind]
+    work = Path(options.work)
+    local = {"data_path": str(work / "data"), "checkpoint_dir": str(work / "runs"), "seed": options.seed}
+    settings = {**NEWS, **settings, **local}
+    note = work / "runs" / f"{kind.replace(' ', '-')}-{language}-{options.seed}.json"
+    if note.is_file() and (found := json.loads(note.read_text(encoding="utf-8")))["settings"] == settings:
+        return str(found["run_dir"])
+    result = recbole_xling.run(model, f"nemig-{language}", config_dict=settings)
+    note.write_text(json.dumps({"settings": settings, "run_dir": result["run_dir"]}), encoding="utf-8")
+    print(f"{kind} on {language}: {result['seconds']['train']:.0f} s, test {result['test']}", flush=True)
+    return str(result["run_dir"])
+
+
+def ranked(run: str, language: str, impressions: bool) -> pl.DataFrame:
+    """Return the values of each test row, or impression, of a language, in a fixed order."""
+    result = recbole_xling.evaluate_run(run, f"nemig-{language}", impressions=impressions)
+    file = "impressions.parquet" if impressions else "users.parquet"
+    order = ["impression_id"] if impressions else ["user_id"]
+    return pl.read_parquet(Path(result["run_dir"]) / file).sort(order)
+
+
+def described(values: np.ndarray, users: list[str]) -> dict[str, float]:
+    """Return mean and interval."""
+    low, high = bootstrap_interval(values, users)
+    return {"mean": float(values.mean()), "low": low, "high": high}
+
+
+METRICS = {"NDCG@10": (False, "ndcg@10"), "AUC": (True, "auc"), "shown nDCG@10": (True, "ndcg@10")}
+
+
+def compare(tables: dict[str, dict[bool, pl.DataFrame]]) -> dict[str, Any]:
+    """Return means with intervals, what LoRA adds to the frozen encoder, and how much of it crosses languages."""
+    results: dict[str, Any] = {"rows": {}, "zero-shot minus frozen": {}, "share of the in-language gain": {}}
+    for metric, (shown, column) in METRICS.items():
+        values = {row: table[shown][column].to_numpy() for row, table in tables.items()}
+        users = tables["chance"][shown]["user_id"].to_list()
+        for row, found in values.items():
+            results["rows"].setdefault(row, {})[metric] = described(found, users)
+        zero, own = values["XLingTwoTower, zero-shot"], values["XLingTwoTower, in-language"]
+        frozen, chance = values["frozen encoder, mean of the history"], values["chance"]
+        results["zero-shot minus frozen"][metric] = asdict(paired_difference(zero, frozen, users))
+        gain = float((own - chance).mean())
+        results["share of the in-language gain"][metric] = float((zero - chance).mean()) / gain
+    return results
+
+
+def main() -> None:
+    """Train what is missing, rank, and show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", required=True, help="folder of the encoder")
+    parser.add_argument("--data", default="../shared/data", help="folder with nemig/")
+    parser.add_argument("--work", default="benchmarks/.data/zero_shot", help="folder for data sets and runs")
+    parser.add_argument("--seed", type=int, default=2020)
+    options = parser.parse_args()
+    prepare(options.data, Path(options.work))
+    results = {}
+    for tested, other in (LANGUAGES, LANGUAGES[::-1]):
+        tables: dict[str, dict[bool, pl.DataFrame]] = {}
+        for row, (kind, clicks) in ROWS.items():
+            run = trained(kind, tested if clicks == "own" else other, options)
+            tables[row] = {shown: ranked(run, tested, shown) for shown in (False, True)}
+        results[f"{other} to {tested}"] = compare(tables)
+    settings = {"news": NEWS, "two_tower": TWO_TOWER, "encoder": Path(options.encoder).name, "seed": options.seed}
+    write_json(RESULTS / "zero_shot.json", {"settings": settings, "results": results})
+    for direction, found in results.items():
+        print(f"\n{direction}")
+        cells = [
+            [row, *(f"{v['mean']:.4f} [{v['low']:.4f}, {v['high']:.4f}]" for v in values.values())]
+            for row, values in found["rows"].items()
+        ]
+        show(["", *METRICS], cells)
+        for name in ("zero-shot minus frozen", "share of the in-language gain"):
+            print(f"{name}: {found[name]}")
+
+
+if __name__ == "__main__":
+    main()
