@@ -89,6 +89,8 @@ def test_encode_fills_the_cache_that_a_run_uses(typed, capsys, monkeypatch):
         (["convert", "movielens"], "movielens needs --input"),
         (["convert", "movielens", "--input", "nowhere"], r"neither ratings\.csv nor ratings\.dat in nowhere"),
         (["convert", "ml-100k", "--max-bad", "2"], "between 0 and 1"),
+        (["convert", "ml-100k", "--identify", "en,Klingo"], "'Klingo' names no language"),
+        (["convert", "ml-100k", "--languages", "JP"], "did you mean 'ja'"),
     ],
 )
 def test_mistakes_end_in_one_line_and_code_2(typed, capsys, words, message):
@@ -124,6 +126,33 @@ def test_convert_cleans_texts_and_identifies_languages(typed, capsys, tmp_path):
         ("de", "Eine sch\u00f6ne Teekanne aus gr\u00fcnem Glas"),
         ("en", "A green glass teapot for two"),
     ]
+
+
+def test_convert_identifies_among_the_stated_languages_and_writes_user_profiles(typed, capsys, tmp_path):
+    clicks = "".join(f"u{n},{item},{time}\n" for n in range(3) for time, item in enumerate("aabbc"))
+    (tmp_path / "clicks.csv").write_text("u,i,t\n" + clicks)
+    (tmp_path / "shop.csv").write_text(
+        "id,name,lang\na,Eine schöne Teekanne aus grünem Glas,German\nb,A green glass teapot for two,xx\n"
+        "c,Eine Kanne aus blauem Glas und zwei Tassen,eng\n",
+        encoding="utf-8",
+    )
+    words = ["convert", "table", "--input", str(tmp_path / "clicks.csv"), "--user", "u", "--item", "i", "--time", "t"]
+    words += ["--items", str(tmp_path / "shop.csv"), "--item-id", "id", "--text", "title=name", "--language", "lang"]
+    words += ["--name", "shop", "--output", str(tmp_path / "out"), "--identify"]
+    assert typed(*words, "--user-profile") == 0
+    out = capsys.readouterr().out
+    for line in (
+        "no language, so und: xx 1",
+        "texts by identified language: en 1",
+        "stated and identified languages differ in 1 of 2 texts: en seems de 1",
+        "user profiles, from all but each user's last two interactions: stated 0, derived 3, unknown 0, bilingual 0",
+    ):
+        assert line in out
+    users = (tmp_path / "out" / "shop" / "shop.user").read_text().splitlines()
+    assert users[1] == "u0\tde\tde en\t0.667 0.333\t"
+    assert typed(*words, "--user-profile", "4") == 0
+    users = (tmp_path / "out" / "shop" / "shop.user").read_text().splitlines()
+    assert users[1] == "u0\tde\tde en\t0.5 0.5\tyes"
 
 
 def test_a_data_set_that_is_not_there_is_named(typed, capsys):

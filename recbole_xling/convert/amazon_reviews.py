@@ -21,8 +21,9 @@ from recbole_xling.convert.read.files import blocks
 from recbole_xling.convert.read.records import JsonLines
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import Column
-from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.text.record import DISPLAY, is_language
+from recbole_xling.errors import DataError
+from recbole_xling.text.record import DISPLAY
+from recbole_xling.text.tags import asked_language
 
 _JSON_LINES = (".json", ".jsonl")
 _COMPRESSED = ("", ".gz", ".zst", ".zip")
@@ -62,7 +63,7 @@ class AmazonReviews(Converter):
         language: of all texts.
 
     Raises:
-        ConfigError: ``input`` is not given, or ``language`` is no BCP 47 tag.
+        ConfigError: ``input`` is not given, or ``language`` names no language.
         DataError: there are no reviews or no metadata.
     """
 
@@ -77,9 +78,7 @@ class AmazonReviews(Converter):
     def __init__(self, *, input: str | Path | None = None, language: str = "en") -> None:
         super().__init__(input=input)
         self.folder = self.needed_input("the folder of reviews and metadata")
-        if not is_language(language):
-            raise ConfigError(f"language {language!r} is no BCP 47 tag; write it like 'en'")
-        self.language = language
+        self.language = asked_language(language)
         self._repeated = 0
 
     @classmethod

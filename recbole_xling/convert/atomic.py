@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -16,7 +17,9 @@ from recbole_xling.convert.cells import FIELD_TYPES
 from recbole_xling.convert.filters import Filters
 from recbole_xling.convert.impressions import write_impressions
 from recbole_xling.convert.interactions import read_interactions
+from recbole_xling.convert.languages import LanguageReader
 from recbole_xling.convert.parts import Parts
+from recbole_xling.convert.profiles import COLUMNS, USER_LANGUAGE, ProfileSetting, derive_profiles, write_profiles
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.report import ConvertReport
 from recbole_xling.convert.staging import Staging, staged
@@ -31,7 +34,8 @@ def write_dataset(
     *,
     filters: Filters = Filters(),  # noqa: B008
     clean: Callable[[str], str] | None = None,
-    identify: Callable[[str], str] | None = None,
+    identify: Sequence[str] | None = None,
+    user_profile: ProfileSetting | None = None,
     max_bad: float = 0.01,
     strict: bool = False,
     show_progress: bool = True,
@@ -52,18 +56,23 @@ def write_dataset(
         name: name of the data set.
         filters: what is taken out.
         clean: applied to each part of each text; None takes texts as they are.
-        identify: returns the language of a text for which the source states none; None leaves it ``und``.
+        identify: languages among which to identify that of a text where the source states none, and to compare the
+            stated one; empty for those that the source states; None to do neither.
+        user_profile: write users' profiles, derived from these interactions; None for what the source tells of users.
         max_bad: largest share of bad rows, from 0 to 1.
         strict: fail at the first bad row.
         show_progress: show progress bars.
 
     Raises:
-        ConfigError: ``name`` is no plain file name, or a filter does not fit the source.
+        ConfigError: ``name`` is no plain file name, a filter or ``user_profile`` does not fit the source, or there are
+            no languages to identify.
         DataError: too many rows are bad, nothing is left, or the source cannot be read; nothing has been written.
+        MissingExtraError: ``identify`` is given, and py3langid is not installed.
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise ConfigError(f"'{name}' is no name for a data set; use letters, digits and hyphens")
-    _check_fields(converter)
+    _check_fields(converter, {} if user_profile is None else COLUMNS)
+    reader = LanguageReader(identify)
     folder = Path(output_root) / name
     listed = Path(output_root) / f"{name}.rejects.jsonl"
     suffixes = ("inter", "item", "user", "imp", "rejects.jsonl", "convert.json")
@@ -73,13 +82,13 @@ def write_dataset(
         with Rejects(listed, strict=strict, max_bad=max_bad) as rejects:
             catalogue = Catalogue(
                 converter, _new_folder(staging, "catalogue"), rejects,
-                clean=clean, identify=identify, show_progress=show_progress,
+                clean=clean, reader=reader, show_progress=show_progress,
             )  # fmt: skip
             parts = Parts(_new_folder(staging, "interactions"))
             catalogue.read()
             read_interactions(converter, parts, catalogue.languages, rejects, show_progress=show_progress)
             rejects.check()
-        report = _write(staging, folder, converter, catalogue, parts, filters, rejects)
+        report = _write(staging, folder, catalogue, parts, filters, user_profile)
         if rejects.count:
             shutil.move(listed, staging.new / listed.name)
         staging.commit()
@@ -92,9 +101,10 @@ def _new_folder(staging: Staging, name: str) -> Path:
     return folder
 
 
-def _check_fields(converter: Converter) -> None:
+def _check_fields(converter: Converter, profile: Mapping[str, str]) -> None:
     fields = [*converter.item_fields.items(), *converter.user_fields.items()]
-    names = ["item_id", "item_language", "user_id", *(name for name, _ in fields)]
+    added = [name for name in profile if name != USER_LANGUAGE or name not in converter.user_fields]
+    names = ["item_id", "item_language", "user_id", *(name for name, _ in fields), *added]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(
@@ -103,18 +113,20 @@ def _check_fields(converter: Converter) -> None:
     for name, kind in fields:
         if kind not in FIELD_TYPES or not name.isidentifier():
             raise DataError(f"{converter.name}: column '{name}:{kind}'; a type is one of {', '.join(FIELD_TYPES)}")
+    if converter.user_fields.get(USER_LANGUAGE, "token") != "token":
+        raise DataError(f"{converter.name}: column '{USER_LANGUAGE}' must be of type token: one language per user")
 
 
 def _write(
     staging: Staging,
     folder: Path,
-    converter: Converter,
     catalogue: Catalogue,
     parts: Parts,
     filters: Filters,
-    rejects: Rejects,
+    user_profile: ProfileSetting | None,
 ) -> ConvertReport:
     """Apply the filters and write all files but the rejects; return the report."""
+    converter, rejects = catalogue.converter, catalogue.rejects
     if not parts.rows:
         raise DataError(f"{converter.name}: the source has no interactions; is it the right one?")
     removed = filters.apply(parts, catalogue.languages)
@@ -129,10 +141,10 @@ def _write(
     paths = {suffix: staging.new / f"{folder.name}.{suffix}" for suffix in suffixes}
     parts.write(paths["inter"])
     catalogue.write_items(paths["item"], kept_items)
-    catalogue.write_users(paths["user"], kept_users)
+    profiles = _write_users(paths["user"], catalogue, parts, kept_users, user_profile)
     texts = catalogue.write_texts(itemtext_path(staging.new, folder.name), kept_items)
     all_users = pl.concat([users, pl.Series("user_id", list(kept_users), pl.String)]).unique()
-    write_impressions(converter, paths["imp"], rejects, items=kept_items, users=all_users, filters=filters)
+    shown = write_impressions(converter, paths["imp"], rejects, items=kept_items, users=all_users, filters=filters)
     defaults = asdict(Filters())
     languages = Counter(language for item, language in catalogue.languages.items() if item in kept_items)
     report = ConvertReport(
@@ -141,8 +153,12 @@ def _write(
         users=len(all_users),
         items=len(kept_items),
         interactions=parts.rows,
+        impressions=shown or None,
         items_per_language=dict(languages.most_common()),
         texts_per_language=texts,
+        unread_languages=dict(catalogue.reader.unread.most_common()) or None,
+        identification=catalogue.reader.summary(),
+        user_profiles=profiles,
         rows_read=rejects.seen,
         rejected=dict(rejects.reasons.most_common()),
         filters={name: value for name, value in asdict(filters).items() if value != defaults[name]},
@@ -151,6 +167,18 @@ def _write(
     )
     paths["convert.json"].write_text(report.to_json(), encoding="utf-8")
     return report
+
+
+def _write_users(
+    path: Path, catalogue: Catalogue, parts: Parts, kept: Collection[str], setting: ProfileSetting | None
+) -> dict[str, Any] | None:
+    """Write the ``.user`` file; return the figures of the profiles, if any."""
+    if setting is None:
+        catalogue.write_users(path, kept)
+        return None
+    profiles = derive_profiles(parts, catalogue.languages, setting)
+    described = catalogue.described_users(kept)
+    return {"history": str(setting), **write_profiles(path, described, profiles, catalogue.converter.user_fields)}
 
 
 def _distinct(parts: Parts, column: str) -> pl.Series:

@@ -35,7 +35,7 @@ class Item:
 
     Attributes:
         item_id: external id of the item.
-        language: BCP 47 tag of its display text, ``und`` where the source says nothing.
+        language: of its display text as the source states it, in any spelling; empty or ``und`` where it says nothing.
         features: values by column; a sequence for columns of type ``token_seq``. A column left out is empty.
         place: where it comes from.
     """
@@ -48,7 +48,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user; ``features`` and ``place`` as those of an item."""
+    """One user; ``features`` and ``place`` as those of an item.
+
+    The feature ``user_language`` is a language as the source states it.
+    """
 
     user_id: str
     features: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
@@ -57,7 +60,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class SourceText(ItemText):
-    """A text with the place it comes from."""
+    """A text with the place it comes from; its language is as the source states it."""
 
     place: Place | None = field(default=None, compare=False)
 

@@ -6,17 +6,22 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+import polars as pl
 from tqdm import tqdm
 
 from recbole_xling.convert.base import Converter, Item, Place, SourceText, User
 from recbole_xling.convert.cells import BadCellError, feature_cells, header, id_cell
+from recbole_xling.convert.languages import LanguageReader
+from recbole_xling.convert.profiles import USER_LANGUAGE
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.errors import DataError
 from recbole_xling.text.index import RowIndex
-from recbole_xling.text.record import DISPLAY, UNDETERMINED, ItemText, check_text, format_text, is_language
+from recbole_xling.text.record import DISPLAY, UNDETERMINED, ItemText, check_text, format_text
+from recbole_xling.text.tags import stated_language
 
 Record = TypeVar("Record")
 _BROKEN = re.compile("[\0\ud800-\udfff]")
@@ -32,7 +37,7 @@ class Catalogue:
         folder: an empty folder for the drafts.
         rejects: takes the bad records.
         clean: applied to each part of each text.
-        identify: returns the language of a text whose language is not stated; None leaves it ``und``.
+        reader: makes tags of languages.
         show_progress: show progress bars.
 
     Attributes:
@@ -47,13 +52,13 @@ class Catalogue:
         rejects: Rejects,
         *,
         clean: Callable[[str], str] | None = None,
-        identify: Callable[[str], str] | None = None,
+        reader: LanguageReader | None = None,
         show_progress: bool = True,
     ) -> None:
         self.converter = converter
         self.rejects = rejects
         self.clean = clean
-        self.identify = identify
+        self.reader = reader or LanguageReader()
         self.show_progress = show_progress
         self.languages: dict[str, str] = {}
         self.users: set[str] = set()
@@ -82,15 +87,16 @@ class Catalogue:
                 continue
             if item.item_id in self.languages:
                 self._reject(item, item.item_id, "a second row of the same item")
-            elif not is_language(item.language):
-                self._reject(item, item.language, "a language that is no BCP 47 tag")
             else:
-                self.languages[item.item_id] = item.language
+                self.languages[item.item_id] = self.reader.tag(item.language)
                 yield cells
 
     def _users(self) -> Iterator[str]:
         columns = self.converter.user_fields
         for user in self._progress(self.converter.users(self.rejects), "users"):
+            if USER_LANGUAGE in columns:
+                stated = str(user.features.get(USER_LANGUAGE, ""))
+                user = replace(user, features={**user.features, USER_LANGUAGE: self.reader.tag(stated)})
             cells = self._cells(user.user_id, user, columns)
             if cells is None:
                 continue
@@ -102,6 +108,10 @@ class Catalogue:
 
     def _texts(self) -> Iterator[str]:
         index = RowIndex()
+        if self.reader.lacks_candidates:
+            texts = self._progress(self.converter.texts(self.rejects), "languages")
+            stated = {stated_language(text.language) for text in texts}
+            self.reader.choose_among({*self.languages.values(), *stated})
         for text in self._progress(self.converter.texts(self.rejects), "texts"):
             prepared = self._prepared(text)
             reason = self._fault(prepared, index)
@@ -111,14 +121,13 @@ class Catalogue:
                 self._reject(text, format_text(prepared), reason)
 
     def _prepared(self, text: ItemText) -> ItemText:
-        """The one place where each text is cleaned and, where the source does not state it, its language identified."""
+        """The one place where each text is cleaned and its language made a tag, or identified where none is stated."""
         fields = dict(text.fields)
         if self.clean is not None:
             fields = {name: self.clean(value) for name, value in fields.items()}
-        language = text.language
-        if language == UNDETERMINED and self.identify is not None:
-            language = self.identify(". ".join(value for value in fields.values() if value))
-        return ItemText(text.item_id, language, fields, text.source)
+        # the language of a display text has been counted with its item's
+        language = (stated_language if text.source == DISPLAY else self.reader.tag)(text.language)
+        return self.reader.identified(ItemText(text.item_id, language, fields, text.source))
 
     def _fault(self, text: ItemText, index: RowIndex) -> str | None:
         """Return why a text cannot be kept; the first display text tells the language of an item without one."""
@@ -127,8 +136,6 @@ class Catalogue:
             return "a text of an unknown item"
         if not any(text.fields.values()):
             return "an empty text"
-        if not is_language(text.language):
-            return "a language that is no BCP 47 tag"
         if text.source == DISPLAY and stated not in (text.language, UNDETERMINED):
             return "a display text in another language than its item's"
         if any(_BROKEN.search(value) for value in text.fields.values()):
@@ -179,6 +186,16 @@ class Catalogue:
                 for line in self._lines("users"):
                     if line.removesuffix("\n").partition("\t")[0] in kept:
                         file.write(line)
+
+    def described_users(self, kept: Collection[str]) -> pl.DataFrame:
+        """Return the ids and features of the users in ``kept`` as they are written."""
+        schema = dict.fromkeys(("user_id", *self.converter.user_fields), pl.String)
+        draft = self._drafts["users"]
+        users = pl.read_csv(
+            draft, has_header=False, schema=schema, separator="\t", quote_char=None, raise_if_empty=False
+        )
+        ids = pl.DataFrame({"user_id": list(kept)}, {"user_id": pl.String})
+        return users.join(ids, on="user_id", how="semi", maintain_order="left").fill_null("")
 
     def write_texts(self, path: Path, kept: Collection[str]) -> dict[str, int]:
         """Write the texts of the items in ``kept``, no file where there are none; return their number by language."""

@@ -12,10 +12,10 @@ import polars as pl
 
 from recbole_xling.convert.parts import ROW, Parts
 from recbole_xling.errors import ConfigError
-from recbole_xling.text.record import covers, is_language
+from recbole_xling.text.record import covers
+from recbole_xling.text.tags import asked_language
 
 DUPLICATES = ("all", "first", "last")
-_PAIRS_AT_A_TIME = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Filters:
     Attributes:
         since: keep interactions at this time or later; Unix seconds, or the unit of the source.
         until: keep interactions before this time.
-        languages: keep items in one of these languages; ``en`` stands for ``en-GB`` as well.
+        languages: keep items in one of these languages; ``zh`` stands for ``zh-Hant`` as well.
         duplicates: of several interactions of a user with an item keep ``all``, the ``first``, or the ``last``: by
             time, and of those at the same time (or without one) by the order of the source.
         min_rating: keep interactions with this rating or a better one.
@@ -47,9 +47,7 @@ class Filters:
     def __post_init__(self) -> None:
         if self.duplicates not in DUPLICATES:
             raise ConfigError(f"duplicates is one of {', '.join(DUPLICATES)}, not {self.duplicates!r}")
-        wrong = next((language for language in self.languages if not is_language(language)), None)
-        if wrong is not None:
-            raise ConfigError(f"language {wrong!r} is no BCP 47 tag; write it like 'de', several like 'de,en'")
+        object.__setattr__(self, "languages", tuple(dict.fromkeys(map(asked_language, self.languages))))
         if self.since is not None and self.until is not None and self.since >= self.until:
             raise ConfigError(f"since ({self.since:g}) must be before until ({self.until:g})")
         if min(self.user_core, self.item_core) < 0:
@@ -62,8 +60,8 @@ class Filters:
         duplicates = "of several interactions of a user with an item keep all (default), the first or the last"
         item_core = "keep items with at least K interactions; with --user-core until both hold"
         add = parser.add_argument
-        add("--since", type=_time, metavar="TIME", help=since)
-        add("--until", type=_time, metavar="TIME", help="keep interactions before this time")
+        add("--since", type=time_argument, metavar="TIME", help=since)
+        add("--until", type=time_argument, metavar="TIME", help="keep interactions before this time")
         add("--languages", type=comma_list, default=(), metavar="TAGS", help="keep items in these languages (de,en)")
         add("--duplicates", choices=DUPLICATES, default="all", help=duplicates)
         add("--min-rating", type=float, metavar="RATING", help="keep interactions with this rating or a better one")
@@ -118,7 +116,12 @@ def parse_time(text: str) -> float | None:
     return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
 
 
-def _time(text: str) -> float:
+def time_argument(text: str) -> float:
+    """Return the time in a word of the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
     time = parse_time(text)
     if time is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; write it like 2015-01-31, or as a number")
@@ -137,15 +140,13 @@ def _keep_ids(parts: Parts, column: str, ids: pl.DataFrame) -> int:
 def _drop_duplicates(parts: Parts, *, last: bool) -> int:
     """Keep one interaction of each user with each item; the pairs are looked at a share of the users at a time."""
     keys = ["timestamp", ROW] if "timestamp" in parts.columns else [ROW]
-    shares = max(math.ceil(parts.rows / _PAIRS_AT_A_TIME), 1)
     dropped = [pl.DataFrame(schema={ROW: pl.Int64})]
-    for share in range(shares if parts.rows else 0):
-        of_share = parts.scan().filter(pl.col("user_id").hash() % shares == share)
-        pairs = of_share.select("user_id", "item_id", *keys).collect(engine="streaming").sort(keys)
+    for rows in parts.by_users(["user_id", "item_id", *keys]):
+        pairs = rows.sort(keys)
         kept = pairs.unique(["user_id", "item_id"], keep="last" if last else "first").select(ROW)
         dropped.append(pairs.select(ROW).join(kept, on=ROW, how="anti"))
-    rows = pl.concat(dropped)
-    return parts.keep(lambda part: part.join(rows, on=ROW, how="anti", maintain_order="left"))
+    gone = pl.concat(dropped)
+    return parts.keep(lambda part: part.join(gone, on=ROW, how="anti", maintain_order="left"))
 
 
 def _keep_core(parts: Parts, least: Mapping[str, int]) -> int:

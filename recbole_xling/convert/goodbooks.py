@@ -16,9 +16,7 @@ from recbole_xling.convert.base import Converter, Item, Place, SourceText, locat
 from recbole_xling.convert.read.files import expected_file
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import LINE, Column, Table
-from recbole_xling.errors import DataError
-from recbole_xling.text.record import DISPLAY, UNDETERMINED
-from recbole_xling.text.tags import normalise_language
+from recbole_xling.text.record import DISPLAY
 
 _RATINGS, _BOOKS = "ratings.csv", "books.csv"
 _BOOK = {
@@ -30,7 +28,6 @@ _BOOK = {
     "title": Column("title"),
     "language_code": Column("language", required=False),
 }
-_SEVERAL = ("mul", "mis", "zxx")
 _SERIES = re.compile(r"\s*\([^()]*\)$")
 
 
@@ -38,7 +35,7 @@ class Goodbooks(Converter):
     """goodbooks-10k in its second release.
 
     The ratings are in order of time, so an interaction's time stamp is the number of its line. A book has the language
-    of its edition, ``und`` where none or several are stated.
+    of its edition.
 
     Args:
         input: the folder of the files.
@@ -78,7 +75,7 @@ in UTF-8; each may be compressed (.gz, .zst, .zip)"""
                 "publication_year": _year(row["year"]),
                 "author": " ".join((row["authors"] or "").partition(",")[0].split()).strip('"'),
             }
-            yield Item(row["item_id"], row["language"], features, place)
+            yield Item(row["item_id"], row["language"] or "", features, place)
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield a display text per book; the original title is a part of it where it is another one."""
@@ -90,24 +87,16 @@ in UTF-8; each may be compressed (.gz, .zst, .zip)"""
                 "year": _year(row["year"]),
             }
             fields = {name: value for name, value in fields.items() if value}
-            yield SourceText(row["item_id"], row["language"], fields, DISPLAY, place)
+            yield SourceText(row["item_id"], row["language"] or "", fields, DISPLAY, place)
 
     def notes(self) -> Iterator[str]:
         """Yield what the times are."""
         yield "no times in the source, but its ratings are in order of time: the number of the line is the time stamp"
 
     def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], Place]]:
-        """Yield the books with their languages as BCP 47 tags."""
         table = Table(expected_file(self.folder, _BOOKS), _BOOK, rejects)
         for frame in table:
             for row in frame.iter_rows(named=True):
-                try:
-                    language = normalise_language(row["language"] or "")
-                except DataError:
-                    cells = " ".join(str(row[column.name]) for column in _BOOK.values())
-                    rejects.add(table.path, row[LINE], "a language code that names no language", cells)
-                    continue
-                row["language"] = UNDETERMINED if language in _SEVERAL else language
                 yield row, Place(str(table.path), row[LINE])
 
 

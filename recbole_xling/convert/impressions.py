@@ -30,8 +30,8 @@ def write_impressions(
     items: Collection[str],
     users: pl.Series,
     filters: Filters,
-) -> None:
-    """Write the impressions of a source batch by batch; no file where there are none.
+) -> int:
+    """Write the impressions of a source batch by batch, no file where there are none; return their number.
 
     Kept are those of the time range and of users who stay. Candidates that are no items any more are left out, and
     with them impressions that have no other ones.
@@ -46,9 +46,9 @@ def write_impressions(
     """
     kept_items = pl.DataFrame({"item_id": list(items)}, {"item_id": pl.String})
     kept_users = users.to_frame("user_id")
+    number = 0
     with open(path, "wb") as file:
         file.write(f"{header(_COLUMNS)}\n".encode())
-        start = file.tell()
         for batch in converter.impressions(rejects):
             kept = _in_range(batch, filters).join(kept_users, on="user_id", how="semi", maintain_order="left")
             candidates = kept.with_row_index(_ROW).explode("item_id", "label")
@@ -56,10 +56,11 @@ def write_impressions(
             rows = candidates.group_by(_ROW, "impression_id", "user_id", "timestamp", maintain_order=True).agg(
                 pl.col("item_id").str.join(" "), pl.col("label").cast(pl.String).str.join(" ")
             )
+            number += rows.height
             rows.select(list(_COLUMNS)).write_csv(file, include_header=False, separator="\t", quote_style="never")
-        is_empty = file.tell() == start
-    if is_empty:
+    if not number:
         path.unlink()
+    return number
 
 
 def _in_range(batch: pl.DataFrame, filters: Filters) -> pl.DataFrame:

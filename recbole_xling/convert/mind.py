@@ -31,7 +31,8 @@ from recbole_xling.convert.read.records import Batches, ParquetTable, open_table
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import LINE, Column, Layout, Table
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.text.record import DISPLAY, PARALLEL, is_language
+from recbole_xling.text.record import DISPLAY, PARALLEL
+from recbole_xling.text.tags import asked_language
 
 NEWS = "news.tsv"
 _LAYOUT = Layout(
@@ -105,9 +106,8 @@ Each file may be compressed (.gz, .zst, .zip)"""
         self.language = language
         self.lang = {tag: Path(folder) for tag, folder in lang}
         self.xmind = {tag: Path(path) for tag, path in xmind}
-        wrong = next((tag for tag in (language, *self.lang, *self.xmind) if not is_language(tag)), None)
-        if wrong is not None:
-            raise ConfigError(f"language {wrong!r} is no BCP 47 tag; write it like 'de'")
+        for tag in (language, *self.lang, *self.xmind):
+            asked_language(tag)
         if len(self.lang) < len(lang) or len(self.xmind) < len(xmind) or (xmind and language in self.xmind):
             raise ConfigError("a language is given twice; name one folder for each")
         self._counts: Counter[str] = Counter()

@@ -21,7 +21,8 @@ from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import LINE, Column, Layout, Table
 from recbole_xling.convert.tmdb import TmdbFilm, read_films
 from recbole_xling.errors import DataError
-from recbole_xling.text.record import DISPLAY, PARALLEL
+from recbole_xling.text.record import DISPLAY, PARALLEL, UNDETERMINED
+from recbole_xling.text.tags import stated_language
 
 ENGLISH = "en"
 NO_GENRES = "(no genres listed)"
@@ -191,14 +192,16 @@ each may be compressed (.gz, .zst, .zip)"""
         }
 
     def _titles(self, rejects: Rejects) -> dict[str, dict[str, tuple[str, Place]]]:
-        """Further titles by film and language; of two in a language the first one counts."""
+        """Further titles by film and language, as a tag where it can be read; of two in a language the first counts."""
         titles: dict[str, dict[str, tuple[str, Place]]] = {}
         if self.titles is not None:
             columns = {"movieId": Column("movie_id"), "language": Column("language"), "title": Column("title")}
             for frame in Table(self.titles, columns, rejects, layout=_TSV):
                 for row in frame.iter_rows(named=True):
                     found = row["title"].strip(), Place(str(self.titles), row[LINE])
-                    titles.setdefault(row["movie_id"], {}).setdefault(row["language"], found)
+                    tag = stated_language(row["language"])
+                    language = row["language"] if tag == UNDETERMINED else tag
+                    titles.setdefault(row["movie_id"], {}).setdefault(language, found)
         return titles
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,8 @@ import polars as pl
 NUMBERS = ("rating", "timestamp")
 ROW = "row"
 """Column of the parts: number of the interaction in the order of the source, from 0."""
+
+_ROWS_AT_A_TIME = 2_000_000
 
 
 class Parts:
@@ -43,6 +46,13 @@ class Parts:
     def scan(self) -> pl.LazyFrame:
         """Return all rows as a lazy frame; there must be some."""
         return pl.scan_parquet(self._paths)
+
+    def by_users(self, columns: Sequence[str]) -> Iterator[pl.DataFrame]:
+        """Yield columns of all rows, in no order, some 2 million at a time; those of a user are in one frame."""
+        shares = math.ceil(self.rows / _ROWS_AT_A_TIME)
+        for share in range(shares):
+            of_share = self.scan().filter(pl.col("user_id").hash() % shares == share)
+            yield of_share.select(columns).collect(engine="streaming")
 
     def keep(self, chosen: Callable[[pl.DataFrame], pl.DataFrame]) -> int:
         """Replace each part by what ``chosen`` makes of it, in order; return the number of rows that are gone."""

@@ -10,12 +10,11 @@ from typing import Any, NamedTuple, TypeAlias
 from recbole_xling.errors import ConfigError, MissingExtraError
 from recbole_xling.text.record import UNDETERMINED
 from recbole_xling.text.script import HAN, han_variant, main_script, script_sizes, scripts_of_language
-from recbole_xling.text.tags import normalise_language
+from recbole_xling.text.tags import NOT_ONE_LANGUAGE, normalise_language
 
 __all__ = ["Identified", "LanguageAgreement", "LanguageIdentifier", "normalise_language"]
 
 _logger = logging.getLogger(__name__)
-_NOT_ONE_LANGUAGE = frozenset((UNDETERMINED, "mul", "mis", "zxx"))
 # Of fewer bytes than these ("Up", "Ran", one Chinese character) the model knows nothing; the script may.
 _MIN_BYTES = 4
 _EXAMPLE_LENGTH = 80
@@ -58,7 +57,7 @@ class LanguageIdentifier:
 
     def __init__(self, languages: Iterable[str]) -> None:
         tags = dict.fromkeys(map(normalise_language, languages))
-        self.languages = tuple(tag for tag in tags if tag not in _NOT_ONE_LANGUAGE)
+        self.languages = tuple(tag for tag in tags if tag not in NOT_ONE_LANGUAGE)
         if not self.languages:
             raise ConfigError("no languages to choose from; name those of the data set, such as ['de', 'en']")
         self._scripts = {tag: scripts_of_language(tag) for tag in self.languages}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recbole_xling.errors import DataError
 
@@ -15,6 +15,7 @@ UNDETERMINED = "und"
 _SOURCE = re.compile(r"display|parallel|translation:\S+")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _KEYS = ("item_id", "language", "fields", "source")
+_CONFIDENCE = "language_confidence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,14 @@ class ItemText:
         language: BCP 47 tag of the text, ``und`` where unknown.
         fields: the parts of the text by name (``title``, ``genres``, ...), at least one; a part may be empty.
         source: ``display``, ``parallel`` or ``translation:<system>``.
+        language_confidence: how sure an identified language is, from 0 to 1; None where the source states it.
     """
 
     item_id: str
     language: str
     fields: Mapping[str, str]
     source: str
+    language_confidence: float | None = field(default=None, kw_only=True)
 
 
 def is_language(tag: str) -> bool:
@@ -60,6 +63,8 @@ def check_text(text: ItemText) -> None:
         )
     if not _SOURCE.fullmatch(text.source):
         raise DataError(f"unknown source {text.source!r}; use 'display', 'parallel' or 'translation:<system>'")
+    if not _is_confidence(text.language_confidence):
+        raise DataError(f"'language_confidence' must be a number from 0 to 1, not {text.language_confidence!r}")
     if not isinstance(text.fields, Mapping) or not text.fields:
         raise DataError(f"'fields' must be an object with at least one text, not {text.fields!r}")
     _check_characters(text.item_id)
@@ -71,7 +76,7 @@ def check_text(text: ItemText) -> None:
 
 
 def parse_text(line: str) -> ItemText:
-    """Read and check one line of an itemtext file; keys beyond the four known ones are ignored.
+    """Read and check one line of an itemtext file; keys beyond the known ones are ignored.
 
     Raises:
         DataError: the line is not JSON, or the record is wrong.
@@ -85,20 +90,26 @@ def parse_text(line: str) -> ItemText:
     missing = [key for key in _KEYS if key not in record]
     if missing:
         raise DataError(f"'{missing[0]}' is missing; a record has {', '.join(_KEYS)}")
-    text = ItemText(*(record[key] for key in _KEYS))
+    text = ItemText(*(record[key] for key in _KEYS), language_confidence=record.get(_CONFIDENCE))
     check_text(text)
     return text
 
 
 def format_text(text: ItemText) -> str:
     """Return the line of an itemtext file for one record, without the line break."""
-    record = {
+    record: dict[str, object] = {
         "item_id": text.item_id,
         "language": text.language,
         "fields": dict(text.fields),
         "source": text.source,
     }
+    if text.language_confidence is not None:
+        record[_CONFIDENCE] = text.language_confidence
     return json.dumps(record, ensure_ascii=False)
+
+
+def _is_confidence(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1)
 
 
 def _check_characters(value: str) -> None:

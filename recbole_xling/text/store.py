@@ -6,10 +6,12 @@ One JSON object per line::
 
 ``source`` tells what the text is: ``display`` is the one a user of the catalogue sees (at most one per item),
 ``parallel`` the same item's own text in another language, ``translation:<system>`` a translation made by that system.
+``language_confidence`` is there where the language was identified: how sure that is, from 0 to 1.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +27,7 @@ __all__ = ["ItemText", "ItemTextStore", "find_item_text", "itemtext_path", "writ
 
 
 class ItemTextStore:
-    """All texts of a catalogue, kept as one block of bytes: some 30 bytes a text on top of its own and its item id.
+    """All texts of a catalogue, kept as one block of bytes: some 40 bytes a text on top of its own and its item id.
 
     ``len(store)`` counts items and iterating yields their ids in the order of the file; :meth:`texts` yields the texts.
 
@@ -41,6 +43,7 @@ class ItemTextStore:
         self._schemas: Names[tuple[str, ...]] = Names()
         self._schema = array("i")  # per row: the names of its fields
         self._end = array("q")  # per row: where its values end in the block
+        self._confidence = array("d")  # per row: of its language, NaN where that is stated
         self._block = bytearray()  # the values, UTF-8, NUL between two values of a row
         for text in texts:
             self._add(text)
@@ -122,6 +125,7 @@ class ItemTextStore:
         check_text(text)
         self._index.add(text)
         self._schema.append(self._schemas.number(tuple(text.fields)))
+        self._confidence.append(math.nan if text.language_confidence is None else text.language_confidence)
         self._block += "\0".join(text.fields.values()).encode()
         self._end.append(len(self._block))
 
@@ -130,7 +134,9 @@ class ItemTextStore:
             start = self._end[row - 1] if row else 0
             values = self._block[start : self._end[row]].decode().split("\0")
             fields = dict(zip(self._schemas.values[self._schema[row]], values, strict=True))
-            yield ItemText(item_id, self._index.language(row), fields, self._index.source(row))
+            known = None if math.isnan(self._confidence[row]) else self._confidence[row]
+            language, source = self._index.language(row), self._index.source(row)
+            yield ItemText(item_id, language, fields, source, language_confidence=known)
 
 
 def itemtext_path(dataset_folder: str | Path, dataset: str) -> Path:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from recbole_xling.errors import DataError
+from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.record import UNDETERMINED, is_language
 
 _CODE = re.compile(r"[a-z]{1,3}([-_].*)?", re.IGNORECASE | re.DOTALL)
 _UNDETERMINED = re.compile(r"(und([-_].*)?)?", re.IGNORECASE | re.DOTALL)
 _NO_COUNTRY = "Unknown Region"
-# Bokmål is what "no" stands for, as in CLDR since release 39; langcodes leaves it
-_STANDS_FOR = {"nb": "no"}
+# Bokmål is what "no" stands for, as in CLDR since release 39; langcodes leaves it. Filipino and Tagalog are one
+# language in CLDR under "fil", but "tl" in ISO 639-1, py3langid and most models.
+_STANDS_FOR = {"nb": "no", "fil": "tl"}
+NOT_ONE_LANGUAGE = frozenset((UNDETERMINED, "mul", "mis", "zxx"))
+"""Tags of ISO 639 that name no language, or not one: undetermined, several, uncoded, no linguistic content."""
 
 
 @lru_cache(maxsize=4096)
@@ -38,6 +41,28 @@ def normalise_language(tag: str) -> str:
         return UNDETERMINED
     _refuse_market(tag)
     return _shortest(tag if _is_valid(tag) else _find_by_name(tag))
+
+
+@lru_cache(maxsize=4096)
+def stated_language(value: str) -> str:
+    """Return the BCP 47 tag of a language that data state; ``und`` where the value names none, several or nothing."""
+    try:
+        tag = normalise_language(value)
+    except DataError:
+        return UNDETERMINED
+    return UNDETERMINED if tag in NOT_ONE_LANGUAGE else tag
+
+
+def asked_language(tag: str) -> str:
+    """Return the BCP 47 tag of a language that an option names.
+
+    Raises:
+        ConfigError: it names none; the message says what to write.
+    """
+    try:
+        return normalise_language(tag)
+    except DataError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _is_valid(tag: str) -> bool:

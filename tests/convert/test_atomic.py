@@ -87,7 +87,6 @@ def test_order_of_the_source_over_many_batches(tmp_path: Path) -> None:
         ({"items": [*Made().records["items"], Item('"a', "de")]}, ("made", 0), "a quote at the start"),
         ({"items": [*Made().records["items"], Item("", "de")]}, ("made", 0), "missing value"),
         ({"items": [*Made().records["items"], Item("NA", "de", place=Place("i", 7))]}, ("i", 7), "missing value"),
-        ({"items": [*Made().records["items"], Item("c", "german")]}, ("made", 0), "no BCP 47 tag"),
         ({"items": [*Made().records["items"], Item("a", "en")]}, ("made", 0), "second row of the same item"),
         ({"items": [*Made().records["items"], Item("c", "en", {"year": "19\n95"})]}, ("made", 0), "'year': a tab"),
         ({"items": [*Made().records["items"], Item("c", "en", {"year": "\ud800"})]}, ("made", 0), "'year': a tab"),
@@ -98,7 +97,6 @@ def test_order_of_the_source_over_many_batches(tmp_path: Path) -> None:
         ({"texts": [text("x", "de", "x", line=5)]}, ("texts.csv", 5), "a text of an unknown item"),
         ({"texts": [text("a", "de", "", line=5)]}, ("texts.csv", 5), "an empty text"),
         ({"texts": [text("a", "en", "x", line=5)]}, ("texts.csv", 5), "another language than its item's"),
-        ({"texts": [text("a", "german", "x", "parallel")]}, ("made", 0), "no BCP 47 tag"),
         ({"texts": [text("a", "de", "x\0")]}, ("made", 0), "a NUL or half a surrogate"),
         ({"texts": [text("a", "de", "\ud83d")]}, ("made", 0), "a NUL or half a surrogate"),
         ({"texts": [text("a", "de", "x"), text("a", "de", "y", line=9)]}, ("texts.csv", 9), "a second text"),
@@ -155,19 +153,10 @@ def test_a_converter_that_breaks_its_promise_fails_and_nothing_is_written(
     assert contents(tmp_path / "d") == before
 
 
-def test_texts_are_cleaned_and_languages_that_are_not_stated_identified(tmp_path: Path) -> None:
-    guesses = {"Hallo": "de", "Bonjour": "fr"}
-    records = {
-        "items": [Item("a", "und"), Item("b", "it")],
-        "texts": [text("a", "und", " Hallo "), text("b", "it", "Ciao"), text("b", "und", "Bonjour ", "parallel")],
-    }
-    report = write(tmp_path, options={"clean": str.strip, "identify": guesses.__getitem__}, **records)
-    assert report.items_per_language == {"de": 1, "it": 1}
-    assert report.texts_per_language == {"de": 1, "it": 1, "fr": 1}
-    assert (tmp_path / "d" / "d.item").read_text(encoding="utf-8").splitlines()[1:] == ["a\tde\t\t\t", "b\tit\t\t\t"]
+def test_texts_are_cleaned(tmp_path: Path) -> None:
+    write(tmp_path, options={"clean": str.strip}, texts=[text("a", "de", " Müll "), text("b", "zh", "活着")])
     store = ItemTextStore.load(tmp_path / "d" / "d.itemtext.jsonl")
-    assert store.text("a", "de") == ItemText("a", "de", {"title": "Hallo"}, "display")
-    assert store.text("b", "fr") == ItemText("b", "fr", {"title": "Bonjour"}, "parallel")
+    assert [t.fields["title"] for t in store.texts()] == ["Müll", "活着"]
 
 
 def test_columns_must_be_distinct_and_of_a_known_type(tmp_path: Path) -> None:
@@ -177,7 +166,14 @@ def test_columns_must_be_distinct_and_of_a_known_type(tmp_path: Path) -> None:
     class Odd(Made):
         item_fields = {"year": "text"}
 
-    for converter, message in [(Shared(), "'year' appears twice"), (Odd(), "'year:text'")]:
+    class Polyglot(Made):
+        user_fields = {"user_language": "token_seq"}
+
+    for converter, message in [
+        (Shared(), "'year' appears twice"),
+        (Odd(), "'year:text'"),
+        (Polyglot(), "'user_language' must be of type token"),
+    ]:
         with pytest.raises(DataError, match=message):
             write_dataset(converter, tmp_path, "d", show_progress=False)
 

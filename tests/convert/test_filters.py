@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import contents, frame, text, write
 
-from recbole_xling.convert import filters as filters_module
+from recbole_xling.convert import parts as parts_module
 from recbole_xling.convert.base import Item, User
 from recbole_xling.convert.filters import Filters, parse_time
 from recbole_xling.convert.parts import Parts
 from recbole_xling.errors import ConfigError, DataError
 
 Row = tuple[str, str, float, float]
-LANGUAGES = {"a": "de", "b": "de-AT", "c": "en", "d": "und"}
+LANGUAGES = {"a": "zh", "b": "zh-Hant", "c": "en", "d": "und"}
 rows = st.lists(
     st.tuples(st.sampled_from("uvwxy"), st.sampled_from("abcd"), st.sampled_from([1.0, 3.0, 5.0]), st.integers(0, 4)),
     max_size=40,
@@ -27,7 +27,7 @@ some_filters = st.builds(
     Filters,
     since=st.none() | st.sampled_from([0.0, 1.0]),
     until=st.none() | st.sampled_from([3.0, 9.0]),
-    languages=st.sampled_from([(), ("de",), ("de", "en"), ("de-AT",), ("fr",)]),
+    languages=st.sampled_from([(), ("zh",), ("zh", "en"), ("zh-Hant",), ("fr",)]),
     duplicates=st.sampled_from(["all", "first", "last"]),
     min_rating=st.none() | st.sampled_from([2.0, 5.0]),
     user_core=st.integers(0, 4),
@@ -81,7 +81,7 @@ def filtered(table: list[Row], filters: Filters, folder: Path, batch: int) -> tu
 def test_filters_agree_with_plain_python(table: list[Row], filters: Filters, batch: int, pairs: int) -> None:
     table = [(user, item, rating, float(time)) for user, item, rating, time in table]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filters_module, "_PAIRS_AT_A_TIME", pairs)
+        patch.setattr(parts_module, "_ROWS_AT_A_TIME", pairs)
         left, removed = filtered(table, filters, Path(folder), batch)
     assert left == reference(table, filters)
     assert sum(removed.values()) == len(table) - len(left)
@@ -146,7 +146,7 @@ def test_filters_that_leave_nothing_or_do_not_fit_the_source(tmp_path: Path) -> 
     ("settings", "message"),
     [
         ({"duplicates": "none"}, "all, first, last"),
-        ({"languages": ("german",)}, "no BCP 47 tag"),
+        ({"languages": ("de", "xx")}, "'xx' names no language"),
         ({"since": 2.0, "until": 1.0}, "must be before"),
         ({"user_core": -1}, "user_core"),
     ],
@@ -154,6 +154,10 @@ def test_filters_that_leave_nothing_or_do_not_fit_the_source(tmp_path: Path) -> 
 def test_settings_that_make_no_sense(settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Filters(**settings)
+
+
+def test_languages_are_those_of_the_data_however_they_are_written() -> None:
+    assert Filters(languages=("DE", "German", "zh-TW")).languages == ("de", "zh-Hant")
 
 
 @pytest.mark.parametrize(

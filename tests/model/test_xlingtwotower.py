@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -230,3 +232,37 @@ def test_a_run_ranks_a_data_set_it_has_never_seen(small_dataset, settings):
     assert evaluated["n_test"] == 23 and evaluated["zero_shot"]
     assert evaluated["slices"]["popularity=cold"]["n"] == 23
     assert 0 < evaluated["test"]["ndcg@10"] <= 1
+
+
+TWO_PROCESSES = """
+import json, sys
+from recbole_xling.run import run_processes
+if __name__ == "__main__":
+    settings, port = json.loads(sys.argv[1])
+    kwargs = {"model": "XLingTwoTower", "dataset": "small", "config_dict": settings}
+    print(run_processes(2, -1, "localhost", port, 0, kwargs)["run_dir"])
+"""
+
+
+def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, tmp_path):
+    folder = small_dataset(title=topic)
+    for item in range(30):
+        add_parallel_text(folder, item, f"ein hai pate {topic(item)}")
+    steady = tiny_encoder.make_tiny_encoder(tmp_path / "steady")
+    written = json.loads((steady / "config.json").read_text())
+    written |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (steady / "config.json").write_text(json.dumps(written))
+    changed = {"encoder": str(steady), "lora_dropout": 0.0, "learn_temperature": True}
+    changed |= {"alignment_weight": 0.5, "hard_negatives": 2}
+    same = {**settings, **changed, "alignment_pairs": 15, "epochs": 3}
+    alone = run("XLingTwoTower", "small", config_dict=same)
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    arguments = json.dumps([same, str(20000 + os.getpid() % 20000)])
+    done = subprocess.run([sys.executable, str(script), arguments], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    folders = (alone["run_dir"], done.stdout.strip().splitlines()[-1])
+    one, two = (torch.load(Path(folder) / "last.pt", weights_only=True)["losses"] for folder in folders)
+    assert len(one) == 3
+    for epoch, loss in one.items():
+        assert two[epoch] == pytest.approx(loss, rel=1e-4)

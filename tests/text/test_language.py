@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from recbole_xling.errors import ConfigError, DataError, MissingExtraError
 from recbole_xling.text.language import Identified, LanguageAgreement, LanguageIdentifier, normalise_language
 from recbole_xling.text.record import is_language
+from recbole_xling.text.tags import asked_language, stated_language
 
 SENTENCES = {
     "ar": "كان سامي يريد المال فقط منذ البداية",
@@ -44,6 +45,7 @@ IDENTIFIER = LanguageIdentifier(SENTENCES)
         ("ja JA jpn 日本語 ja-JP", "ja"),
         ("th Thai", "th"),
         ("uk Ukrainian", "uk"),
+        ("tl TGL fil Filipino Tagalog", "tl"),
         ("und und-Latn UND", "und"),
     ],
 )
@@ -76,6 +78,17 @@ def test_what_is_no_language_is_refused_with_advice(tag: str, advice: str) -> No
     with pytest.raises(DataError, match=advice) as caught:
         normalise_language(tag)
     assert repr(tag) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", "und", "xx", "zxx", "mul", "mis", "SE", "?", "en-", "\x00", "7", "x" * 99])
+def test_a_stated_value_that_names_not_one_language_is_undetermined(value: str) -> None:
+    assert stated_language(value) == "und"
+
+
+def test_an_option_that_names_no_language_is_an_error_of_the_configuration() -> None:
+    assert asked_language("English") == "en"
+    with pytest.raises(ConfigError, match=r"Sweden.*'se' for Northern Sami or 'sv'"):
+        asked_language("SE")
 
 
 @settings(max_examples=200, deadline=None)

@@ -11,7 +11,7 @@ from recbole_xling.text.store import ItemText, ItemTextStore, find_item_text, wr
 
 TEXTS = [
     ItemText("1", "de", {"title": "Der Pate", "year": "1972"}, "display"),
-    ItemText("2", "ja", {"title": "七人の侍"}, "display"),
+    ItemText("2", "ja", {"title": "七人の侍"}, "display", language_confidence=0.987),
     ItemText("1", "en", {"title": "The Godfather", "year": "1972"}, "parallel"),
     ItemText("1", "en", {"title": "The Sponsor"}, "translation:m2m"),
     ItemText("3", "fr", {"title": "", "note": 'say "no"\n\u2028\tNA'}, "parallel"),
@@ -70,6 +70,8 @@ def test_own_texts_come_before_translations_whatever_the_order() -> None:
         (row(item_id="2", language=None), "'language' must be a text"),
         (row(item_id="2", language="german"), "no BCP 47 tag"),
         (row(item_id="2", language="pt_BR"), "no BCP 47 tag"),
+        (row(item_id="2", language_confidence=1.5), "number from 0 to 1, not 1.5"),
+        (row(item_id="2", language_confidence="sure"), "number from 0 to 1, not 'sure'"),
         (row(item_id="2", source="Display"), "unknown source"),
         (row(item_id="2", source="translation:"), "unknown source"),
         (row(item_id="2", fields="x"), "'fields' must be an object"),
