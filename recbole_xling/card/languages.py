@@ -11,11 +11,8 @@ from recbole_xling.card.card import Language, Mixing
 from recbole_xling.card.catalogue import Catalogue
 from recbole_xling.card.histories import IntArray
 from recbole_xling.card.split import Split
-from recbole_xling.data.languages import user_languages
+from recbole_xling.data.languages import BILINGUAL_MIN, BILINGUAL_SHARE, user_languages
 from recbole_xling.evaluate.slices import UNKNOWN_LANGUAGE
-
-BILINGUAL_SHARE = 0.2
-BILINGUAL_MIN = 2
 
 
 @dataclass(frozen=True)
@@ -99,5 +96,9 @@ def _bilingual_users(codes: LanguageCodes) -> int:
     language, n_users = codes.of_items[histories.items], len(histories.user_ids)
     known = codes.split.known & (language != codes.unknown)
     is_other = known & (language != codes.of_users[histories.users])
-    whole, other = (np.bincount(histories.users[mask], minlength=n_users) for mask in (known, is_other))
-    return int(((other >= BILINGUAL_MIN) & (other >= BILINGUAL_SHARE * whole)).sum())
+    n_languages = len(codes.names)
+    whole = np.bincount(histories.users[known], minlength=n_users)
+    pairs, sizes = np.unique(histories.users[is_other] * n_languages + language[is_other], return_counts=True)
+    second = np.zeros(n_users, dtype=np.int64)
+    np.maximum.at(second, pairs // n_languages, sizes)
+    return int(((second >= BILINGUAL_MIN) & (second >= BILINGUAL_SHARE * whole)).sum())

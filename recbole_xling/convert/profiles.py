@@ -12,6 +12,7 @@ import polars as pl
 from recbole_xling.convert.cells import header
 from recbole_xling.convert.filters import time_argument
 from recbole_xling.convert.parts import ROW, Parts
+from recbole_xling.data.languages import BILINGUAL_MIN, BILINGUAL_SHARE
 from recbole_xling.errors import ConfigError
 from recbole_xling.text.record import UNDETERMINED
 
@@ -23,12 +24,6 @@ COLUMNS = {
     "bilingual": "token",
 }
 """Columns of a profile in the ``.user`` file; the first one may be there without it."""
-
-BILINGUAL_SHARE = 0.2
-"""Least share of the second language in the history of a bilingual user."""
-
-BILINGUAL_MIN = 2
-"""Fewest interactions in each of two languages; with fewer than twice as many a user is not judged."""
 
 HELD_OUT = 2
 """Last interactions of each user that a profile leaves out: the targets of validation and test by leave-one-out."""

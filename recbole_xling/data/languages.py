@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 
 from recbole_xling.data.items import UNKNOWN_LANGUAGE
 
+BILINGUAL_SHARE = 0.2
+"""Least share of the second language in the history of a bilingual user."""
+
+BILINGUAL_MIN = 2
+"""Fewest interactions of a bilingual user in the second language."""
+
 IntArray = NDArray[np.integer[Any]]
 
 

@@ -140,8 +140,8 @@ def test_agrees_with_counting_one_by_one(made):
         rest = history[:-1] if len(history) > 2 else history
         known = Counter(language[item] for item, _ in rest if language[item] != "und")
         main = min(known, key=lambda tag: (-known[tag], tag), default="und")
-        other = sum(known.values()) - known[main]
-        bilingual += other >= 2 and other >= 0.2 * sum(known.values())
+        second = max((number for tag, number in known.items() if tag != main), default=0)
+        bilingual += second >= 2 and second >= 0.2 * sum(known.values())
         if len(history) > 2:
             target, time = history[-1]
             mixing[main, language[target]] += 1
