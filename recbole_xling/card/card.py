@@ -96,7 +96,7 @@ class Mixing:
         cross_language: test targets in another language than the user's main one, both known.
         same_language: test targets in the same one.
         bilingual_users: users of whose interactions, the test target aside, at least two and at least a fifth are in
-            other languages than their main one; items of unknown language do not count.
+            a second language; items of unknown language do not count.
         users: users with a main language.
     """
 

@@ -80,8 +80,8 @@ def _size(card: Card) -> Table:
         rows.append(("first interaction", _date(card.time.first_date) or f"{card.time.first:g}"))
         rows.append(("last interaction", _date(card.time.last_date) or f"{card.time.last:g}"))
     note = (
-        "Bilingual: at least two and at least a fifth of the user's interactions, the test target aside, are in other "
-        "languages than the main one."
+        "Bilingual: at least two and at least a fifth of the user's interactions, the test target aside, are in a "
+        "second language."
     )
     return Table("size", "Size", ("", "value"), tuple(rows), note)
 
