@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import recbole.config.configurator as configurator
+import recbole.data as recbole_data
 import recbole.data.dataset as recbole_datasets
 import recbole.data.utils as data_utils
 import recbole.trainer as recbole_trainers
@@ -31,6 +32,7 @@ from recbole_xling.config import XLingConfig, load_defaults
 from recbole_xling.config_keys import recbole_properties
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import WindowLoader
+from recbole_xling.data.splitting import let_build_split
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.model.llmsasrec import LLMSASRec
 from recbole_xling.model.xlingtwotower import XLingTwoTower
@@ -87,6 +89,7 @@ def install() -> None:
     get_model = _explain_unknown(utils_module.get_model)
     for module in (utils_module, recbole_utils, configurator):
         module.get_model = get_model
+    recbole_data.create_dataset = data_utils.create_dataset = _our_splits(data_utils.create_dataset)
     data_utils.get_dataloader = _window_loader_for_ours(data_utils.get_dataloader)
     configurator.Config._load_internal_config_dict = _our_defaults(configurator.Config._load_internal_config_dict)
     trainer_module.get_tensorboard = _tensorboard_in_run_folder(trainer_module.get_tensorboard)
@@ -107,6 +110,17 @@ def _explain_unknown(get_model: Callable[[str], type]) -> Callable[[str], type]:
                     raise ConfigError(f"model '{model_name}' needs a package that is not installed: {error}") from error
                 raise
             raise ConfigError(unknown_name("model", model_name, known_models())) from error
+
+    return wrapped
+
+
+def _our_splits(create_dataset: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @functools.wraps(create_dataset)
+    def wrapped(config: Any) -> Any:
+        dataset = create_dataset(config)
+        if not isinstance(dataset, XLingDataset):  # which knows them itself
+            let_build_split(dataset)
+        return dataset
 
     return wrapped
 
@@ -155,6 +169,7 @@ class _SilentWriter:
 
 def _load_our_files(quick_start: ModuleType) -> None:
     """Let RecBole's ``load_data_and_model`` read files of this package as well; its own it reads as ever."""
+    quick_start.create_dataset = recbole_data.create_dataset  # type: ignore[attr-defined]
     load = quick_start.load_data_and_model  # type: ignore[attr-defined]
 
     @functools.wraps(load)

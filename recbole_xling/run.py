@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import recbole.data as recbole_data
 import torch
-from recbole.data import create_dataset, data_preparation
+from recbole.data import data_preparation
 from recbole.trainer import Trainer
 from recbole.utils import get_trainer, init_seed
 from torch.multiprocessing.spawn import spawn
 
 from recbole_xling.config import XLingConfig, is_main_process, plain_settings
-from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.impressions import Interactions
-from recbole_xling.data.splitting import let_build_split
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError, unknown_name
 from recbole_xling.evaluate.results import population_of, rank_rows
 from recbole_xling.evaluate.slices import Population
@@ -199,9 +198,7 @@ def build_data(config: XLingConfig) -> Data:
     """Load a data set and split it as the settings say."""
     init_seed(config["seed"], config["reproducibility"])
     with _no_pickles(config):
-        dataset = create_dataset(config)
-        if not isinstance(dataset, XLingDataset):
-            let_build_split(dataset)
+        dataset = recbole_data.create_dataset(config)  # as registry.py has changed it
         interactions = _interactions(dataset)
         _check_topk(config, dataset.item_num - 1)
         train_data, valid_data, test_data = data_preparation(config, dataset)

@@ -68,6 +68,19 @@ def test_quick_start_runs_reloads_and_tunes_by_name(small_dataset, settings, tmp
     assert reported == tuned["test_result"] == result["test_result"]
 
 
+@pytest.mark.parametrize("model", ["BPR", "SASRec"])
+def test_quick_start_splits_as_a_run_does(small_dataset, settings, tmp_path, monkeypatch, model):
+    monkeypatch.chdir(tmp_path)
+    small_dataset()
+    kept = ("data_path", "checkpoint_dir", "load_col", "epochs", "topk")
+    changed = {key: settings[key] for key in kept} | {"metrics": ["NDCG"], "valid_metric": "NDCG@10", "epochs": 1}
+    changed["eval_args"] = {"split": {"GT": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": None, "mode": "full"}
+    changed["train_neg_sample_args"] = None if model == "SASRec" else {"distribution": "uniform", "sample_num": 1}
+    theirs = quick_start.run_recbole(model=model, dataset="small", config_dict=dict(changed))
+    ours = recbole_xling.run(model, "small", config_dict=dict(changed))
+    assert theirs["test_result"] == ours["test"]
+
+
 def test_a_model_of_ones_own(small_dataset, settings):
     small_dataset()
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import Dataset, SequentialDataset
-from recbole.data.interaction import Interaction
+from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import FeatureType
 
 from recbole_xling.data.items import UNKNOWN_LANGUAGE, catalogue_of
@@ -54,7 +54,10 @@ def let_build_split(dataset: Any) -> None:
 
     def build() -> list[Any]:
         del dataset.build  # so that the parts, which are copies, do not carry it along
-        return split_dataset(dataset, setting)
+        parts = split_dataset(dataset, setting)
+        if isinstance(dataset, SequentialDataset):  # RecBole's build leaves all rows in it, and counts FLOPs with them
+            dataset.inter_feat = cat_interactions([part.inter_feat for part in parts])
+        return parts
 
     dataset.build = build
 
