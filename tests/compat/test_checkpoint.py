@@ -109,7 +109,7 @@ def test_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
     checkpoint.save({"epoch": 1, "state_dict": {}}, file)
     with pytest.raises(CheckpointError, match="other_parameter"):
         checkpoint.save({"epoch": 2, "other_parameter": {"f": print}}, file)
-    with pytest.raises(AttributeError, match="pickle"):
+    with pytest.raises((AttributeError, pickle.PicklingError), match="local object"):  # which one: Python's version
         checkpoint.save({"epoch": 2, "state_dict": {"f": lambda: 0}}, file)
     assert torch.load(file)["epoch"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["model.pth"]

@@ -10,6 +10,8 @@ import pytest
 
 MATRIX = Path(__file__).parents[1] / "matrix" / "recbole_models.py"
 
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="RecBole's quick start needs ray")
+
 
 def load_matrix_script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("recbole_models", MATRIX)
