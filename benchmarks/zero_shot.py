@@ -51,6 +51,8 @@ TWO_TOWER: dict[str, Any] = {
     "stopping_step": 2,
 }
 
+UNTRAINED: dict[str, Any] = {"epochs": 1, "learning_rate": 0.0, "learning_rates": None}
+
 
 class _Fixed(SequentialRecommender):
     """Scores that are the same for all users: a baseline without anything to train."""
@@ -102,10 +104,10 @@ def arms(encoder: str) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return model and settings of each kind of run."""
     return {
         "XLingTwoTower": ("XLingTwoTower", {**TWO_TOWER, "encoder": encoder}),
-        "frozen encoder": ("XLingTwoTower", {**TWO_TOWER, "encoder": encoder, "peft": "frozen", "epochs": 0}),
+        "frozen encoder": ("XLingTwoTower", {**TWO_TOWER, "encoder": encoder, "peft": "frozen", **UNTRAINED}),
         "LLMSASRec text_only": ("LLMSASRec", {"encoder": encoder, "item_representation": "text_only", "epochs": 100}),
-        "popularity": ("Popularity", {"epochs": 0, "allow_unknown_keys": True}),
-        "chance": ("Chance", {"epochs": 0, "allow_unknown_keys": True}),
+        "popularity": ("Popularity", {**UNTRAINED, "allow_unknown_keys": True}),
+        "chance": ("Chance", {**UNTRAINED, "allow_unknown_keys": True}),
     }
 
 

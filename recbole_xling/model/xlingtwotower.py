@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -59,6 +59,7 @@ class XLingTwoTower(SequentialRecommender):
 
     input_type = InputType.POINTWISE
     ranks_without_history = True
+    warm_start_parts: ClassVar = {"init_adapter_from": "encoder", "init_user_tower_from": "user_tower"}
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
@@ -251,6 +252,15 @@ class XLingTwoTower(SequentialRecommender):
             "adapters": self.encoder.adapter_state(),
             "hard_negatives": negatives,
         }
+
+    def check_warm_start(self, part: str, other_parameter: Mapping[str, Any]) -> None:
+        """Check that the weights of an earlier run fit.
+
+        Raises:
+            CheckpointError: adapters were trained on another base encoder.
+        """
+        if part == "encoder":
+            check_encoder(self.encoder, other_parameter["encoder"])
 
     def load_other_parameter(self, para: dict[str, Any]) -> None:
         """Take over what :meth:`other_parameter` returned.

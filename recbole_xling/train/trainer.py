@@ -20,6 +20,7 @@ from recbole_xling.errors import CheckpointError
 from recbole_xling.train.base import XLingTrainerMixin
 from recbole_xling.train.checkpoint import random_states, restore_random_states, save_checkpoint
 from recbole_xling.train.optimiser import build_optimiser, build_schedule, parameter_groups
+from recbole_xling.train.warm_start import warm_start
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             The best (unrounded) validation score and its metrics; ``(-1, None)`` without validation data.
         """
         self.eval_collector.data_collect(train_data)
+        if self._resumed is None:
+            warm_start(self.model, self.config)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
         steps = -(-len(train_data) // self.accumulation_steps) * self.epochs

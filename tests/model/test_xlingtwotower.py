@@ -17,6 +17,7 @@ from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.run import build, build_trainer, run
 from recbole_xling.train.trainer import XLingTrainer
+from recbole_xling.train.warm_start import warm_start
 from recbole_xling.zero_shot import evaluate_run
 
 
@@ -232,6 +233,42 @@ def test_a_run_ranks_a_data_set_it_has_never_seen(small_dataset, settings):
     assert evaluated["n_test"] == 23 and evaluated["zero_shot"]
     assert evaluated["slices"]["popularity=cold"]["n"] == 23
     assert 0 < evaluated["test"]["ndcg@10"] <= 1
+
+
+def test_parts_start_from_an_earlier_run(settings, small_dataset):
+    small_dataset()
+    small_dataset(name="other", n_items=17)
+    earlier = run("XLingTwoTower", "small", config_dict={**settings, "user_tower": "attention"})["run_dir"]
+    want = torch.load(Path(earlier) / "model.pt", weights_only=True)["state_dict"]
+    named = {"init_adapter_from": earlier, "init_user_tower_from": earlier, "user_tower": "attention"}
+    config = XLingConfig("XLingTwoTower", "other", config_dict={**settings, **named})
+    parts = build(config)
+    warm_start(parts.model, config)
+    got = parts.model.state_dict()
+    taken = [name for name in want if name.startswith(("encoder.", "user_tower."))]
+    assert any("lora" in name for name in taken) and any("query" in name for name in taken)
+    for name in taken:
+        torch.testing.assert_close(got[name], want[name])
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [({"user_tower": "mean"}, "not in the model"), ({"lora_rank": 2}, "another shape"), ({"encoder": None}, "encoder")],
+)
+def test_parts_that_do_not_fit_are_refused(settings, small_dataset, tmp_path, changed, named):
+    small_dataset()
+    earlier = run("XLingTwoTower", "small", config_dict={**settings, "user_tower": "attention", "epochs": 1})["run_dir"]
+    if "encoder" in changed:
+        changed = {"encoder": str(tiny_encoder.make_tiny_encoder(tmp_path / "other", seed=1))}
+    wanted = {"user_tower": "attention", "init_adapter_from": earlier, "init_user_tower_from": earlier, **changed}
+    with pytest.raises(CheckpointError, match=named):
+        run("XLingTwoTower", "small", config_dict={**settings, **wanted})
+
+
+def test_a_folder_that_is_no_run_is_refused(settings, small_dataset):
+    small_dataset()
+    with pytest.raises(ConfigError, match="init_adapter_from"):
+        run("XLingTwoTower", "small", config_dict={**settings, "init_adapter_from": "nowhere"})
 
 
 TWO_PROCESSES = """
