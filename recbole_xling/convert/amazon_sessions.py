@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_xling.convert.read.records import Batches, open_table
+from recbole_xling.convert.read.records import PARQUET_ERRORS, Batches, open_table
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import LINE, Column
 from recbole_xling.errors import DataError, unknown_name
@@ -72,7 +72,7 @@ def _parquet_batches(path: Path, names: list[str], rejects: Rejects) -> Iterator
         if absent is not None:
             raise DataError(f"{path}: {unknown_name('column', absent, schema)}")
         kinds: dict[str, pl.DataType] = dict.fromkeys(names, pl.String())
-        if schema["prev_items"].is_nested():
+        if isinstance(schema["prev_items"], (pl.List, pl.Array)):
             kinds["prev_items"] = pl.List(pl.String())
         for start in range(0, height, _SESSIONS_AT_A_TIME):
             frame = (
@@ -82,5 +82,5 @@ def _parquet_batches(path: Path, names: list[str], rejects: Rejects) -> Iterator
             )
             rejects.saw(path, frame.height)
             yield frame.with_columns(pl.int_range(start + 1, start + 1 + frame.height, eager=True).alias(LINE))
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except PARQUET_ERRORS as error:
         raise DataError(f"{path} cannot be read ({error}); is it a complete Parquet file?") from error

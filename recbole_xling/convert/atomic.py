@@ -128,7 +128,7 @@ def _write(
     """Apply the filters and write all files but the rejects; return the report."""
     converter, rejects = catalogue.converter, catalogue.rejects
     if not parts.rows:
-        raise DataError(f"{converter.name}: the source has no interactions; is it the right one?")
+        raise DataError(f"{converter.name}: {converter.origin} has no interactions; is it the right one?")
     removed = filters.apply(parts, catalogue.languages)
     if not parts.rows:
         raise DataError(f"{converter.name}: the filters left no interaction ({removed}); set them lower")
@@ -141,7 +141,7 @@ def _write(
     paths = {suffix: staging.new / f"{folder.name}.{suffix}" for suffix in suffixes}
     parts.write(paths["inter"])
     catalogue.write_items(paths["item"], kept_items)
-    profiles = _write_users(paths["user"], catalogue, parts, kept_users, user_profile)
+    profiles = _write_users(paths["user"], catalogue, parts, users, kept_users, user_profile)
     texts = catalogue.write_texts(itemtext_path(staging.new, folder.name), kept_items)
     all_users = pl.concat([users, pl.Series("user_id", list(kept_users), pl.String)]).unique()
     shown = write_impressions(converter, paths["imp"], rejects, items=kept_items, users=all_users, filters=filters)
@@ -170,11 +170,17 @@ def _write(
 
 
 def _write_users(
-    path: Path, catalogue: Catalogue, parts: Parts, kept: Collection[str], setting: ProfileSetting | None
+    path: Path,
+    catalogue: Catalogue,
+    parts: Parts,
+    users: pl.Series,
+    kept: Collection[str],
+    setting: ProfileSetting | None,
 ) -> dict[str, Any] | None:
     """Write the ``.user`` file; return the figures of the profiles, if any."""
     if setting is None:
-        catalogue.write_users(path, kept)
+        stated = pl.Series(list(kept), dtype=pl.String)
+        catalogue.write_users(path, kept, users.filter(~users.is_in(stated)).sort())
         return None
     profiles = derive_profiles(parts, catalogue.languages, setting)
     described = catalogue.described_users(kept)

@@ -104,6 +104,11 @@ class Converter(ABC):
             raise ConfigError(f"{self.name} needs --input, {what}")
         return self.input
 
+    @property
+    def origin(self) -> str:
+        """The input as messages name it."""
+        return "the source" if self.input is None else str(self.input)
+
     @classmethod  # noqa: B027
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
         """Declare options of its own for the command line; each is a keyword of the constructor."""

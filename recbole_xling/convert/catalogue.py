@@ -75,7 +75,7 @@ class Catalogue:
                 draft.writelines(line + "\n" for line in lines)
             if not self.languages:
                 self.rejects.check()
-                raise DataError(f"{self.converter.name}: the source has no items; is it the right one?")
+                raise DataError(f"{self.converter.name}: {self.converter.origin} has no items; is it the right one?")
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -178,14 +178,22 @@ class Catalogue:
                 if item_id in kept:
                     file.write(f"{item_id}\t{self.languages[item_id]}{tab}{features}\n")
 
-    def write_users(self, path: Path, kept: Collection[str]) -> None:
-        """Write RecBole's ``.user`` file of the users in ``kept``; no file where there are none."""
+    def write_users(self, path: Path, kept: Collection[str], others: Iterable[str]) -> None:
+        """Write RecBole's ``.user`` file of the users in ``kept``; no file where there are none.
+
+        ``others``, the users of whom the source tells nothing but their interactions, follow with empty features:
+        RecBole drops the interactions of users that are not in the file.
+        """
         if kept:
+            columns = self.converter.user_fields
+            unknown = {USER_LANGUAGE: UNDETERMINED} if USER_LANGUAGE in columns else {}
+            empty = "".join("\t" + cell for cell in feature_cells(unknown, columns))
             with open(path, "w", encoding="utf-8", newline="\n") as file:
-                file.write(header({"user_id": "token"} | dict(self.converter.user_fields)) + "\n")
+                file.write(header({"user_id": "token"} | dict(columns)) + "\n")
                 for line in self._lines("users"):
                     if line.removesuffix("\n").partition("\t")[0] in kept:
                         file.write(line)
+                file.writelines(f"{user}{empty}\n" for user in others)
 
     def described_users(self, kept: Collection[str]) -> pl.DataFrame:
         """Return the ids and features of the users in ``kept`` as they are written."""

@@ -178,6 +178,11 @@ Each file may be compressed (.gz, .zst, .zip)"""
         if self._counts["unused"]:
             yield f"{self._counts['unused']} translations are of news that are not in this release"
 
+    @property
+    def origin(self) -> str:
+        """The folders as messages name them."""
+        return super().origin if self.input is not None else ", ".join(str(folder) for folder in self.lang.values())
+
     @cached_property
     def _editions(self) -> tuple[Edition, ...]:
         if self.input is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from made import FILES, Made, contents, frame, text, write
+from readback import load_in_recbole
 
 from recbole_xling.convert.atomic import write_dataset
 from recbole_xling.convert.base import Item, Place, User
@@ -62,6 +63,16 @@ def test_other_files_stay_and_own_files_are_replaced(tmp_path: Path) -> None:
     assert set(contents(folder)) == {"d.inter", "d.item", "d.convert.json", "titles.tsv"}
     assert (folder / "d.inter").read_bytes() == b"user_id:token\titem_id:token\nu9\tb\n"
     assert report.users == 1
+
+
+def test_users_whom_the_source_does_not_describe_keep_their_interactions(tmp_path: Path) -> None:
+    converter = Made(
+        users=[User("u2", {"age": "24"})],
+        interactions=[frame(("u2", "b", 3.0, 1.0), ("u9", "a", 4.0, 2.0), ("u1", "a", 4.0, 3.0))],
+    )
+    report = write_dataset(converter, tmp_path, "d", show_progress=False)
+    assert (tmp_path / "d/d.user").read_text() == "user_id:token\tage:token\nu2\t24\nu1\t\nu9\t\n"
+    load_in_recbole(report, tmp_path)
 
 
 def test_order_of_the_source_over_many_batches(tmp_path: Path) -> None:

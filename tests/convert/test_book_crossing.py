@@ -124,6 +124,8 @@ def test_both_layouts_give_the_same(
         "3\t\t18",
         "4\t\t0",
         "7\tspain\t",
+        "5\t\t",
+        "6\t\t",
     ]
     store = ItemTextStore.load(tmp_path / "out" / "bx" / "bx.itemtext.jsonl")
     german = {

@@ -21,6 +21,8 @@ _TABLES = {".csv": Layout(), ".tsv": Layout(separator="\t", quote=None), ".txt":
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
 _COMPRESSED = (".gz", ".zst", ".zip")
+PARQUET_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
+"""What polars raises on damaged Parquet files; a panic is no ``Exception``."""
 
 
 class Batches(Protocol):
@@ -128,7 +130,7 @@ class ParquetTable:
         rejects: takes rows with nothing in a required column, or no finite number where one is wanted.
 
     Raises:
-        DataError: the file cannot be read, or lacks a column.
+        DataError: the file cannot be read, lacks a column, or has lists or records in one.
     """
 
     def __init__(self, path: Path, columns: Mapping[str, Column], rejects: Rejects) -> None:
@@ -141,17 +143,20 @@ class ParquetTable:
         try:
             file = pl.scan_parquet(self.path)
             schema, height = file.collect_schema(), file.select(pl.len()).collect().item()
-        except Exception as error:  # polars' own, the file system's
+        except PARQUET_ERRORS as error:
             raise DataError(f"{self.path} cannot be read ({error}); is it a complete Parquet file?") from error
         absent = next((name for name in self.columns if name not in schema), None)
         if absent is not None:
             raise DataError(f"{self.path}: {unknown_name('column', absent, schema)}")
+        nested = next((name for name in self.columns if schema[name].is_nested()), None)
+        if nested is not None:
+            raise DataError(f"{self.path}: column '{nested}' holds {schema[nested]}; it must be texts or numbers")
         wanted = [_converted(name, schema[name], column) for name, column in self.columns.items()]
         for start in range(0, height, _ROWS_AT_A_TIME):
             try:
                 frame = file.slice(start, _ROWS_AT_A_TIME).select(*wanted).collect()
-            except pl.exceptions.PolarsError as error:
-                raise DataError(f"{self.path} cannot be read ({error}); a wanted column may hold lists") from error
+            except PARQUET_ERRORS as error:
+                raise DataError(f"{self.path} cannot be read ({error}); is it a complete Parquet file?") from error
             frame = frame.with_columns(pl.int_range(start + 1, start + 1 + frame.height, eager=True).alias(LINE))
             self.rejects.saw(self.path, frame.height)
             yield self._good(frame)
