@@ -2,6 +2,8 @@
 
     python benchmarks/quality.py --data ../shared/data
     python benchmarks/quality.py --data ../shared/data --only nemig --arms "none;add" --seeds 1
+    python benchmarks/quality.py --data ../shared/data --only movielens-small --arms XLingTwoTower \\
+        --encoder path/to/multilingual-e5-small
 
 Every run is written to benchmarks/results/quality/ and not repeated, so the script can be stopped and started again
 at any time. At the end it prints a table of means and spreads (standard deviation over the seeds) and writes
@@ -45,6 +47,17 @@ ARMS: dict[str, dict[str, Any]] = {
     "gate": {"item_representation": "gate"},
     "delta": {"item_representation": "delta"},
     "add, random vectors": {"item_representation": "add", "encoder": "random"},
+}
+
+# run only where it is asked for: needs an encoder, and much longer than the others
+TWO_TOWER = "XLingTwoTower"
+ARMS[TWO_TOWER] = {
+    "encoder": "multilingual-e5-small",
+    "adapter_layers": 4,
+    "encoder_max_length": 48,
+    "train_batch_size": 2048,
+    "epochs": 10,
+    "stopping_step": 3,
 }
 
 # nemig-cold: a tenth of the articles is never seen in training, only as test target
@@ -95,14 +108,17 @@ def stored(dataset: str, arm: str, seed: int) -> tuple[Path, dict[str, Any], dic
     return path, settings, result if result and result["settings"] == settings else None
 
 
-def run_arm(dataset: str, arm: str, seed: int, work: Path) -> None:
-    """Run what was not run before, and write its result."""
+def run_arm(dataset: str, arm: str, seed: int, work: Path, encoder: str) -> None:
+    """Run what was not run before, and write its result; ``encoder`` is the folder of the two-tower model's."""
     path, settings, result = stored(dataset, arm, seed)
     if result:
         return
     with tempfile.TemporaryDirectory() as scratch:
         local = {"data_path": str(work), "checkpoint_dir": scratch}
-        result = recbole_xling.run("LLMSASRec", dataset, config_dict={**settings, **local})
+        if arm == TWO_TOWER:
+            local["encoder"] = encoder
+        model = TWO_TOWER if arm == TWO_TOWER else "LLMSASRec"
+        result = recbole_xling.run(model, dataset, config_dict={**settings, **local})
     kept = {key: result[key] for key in ("best_valid", "test", "slices", "n_test", "seed")}
     kept |= {"settings": settings, "epochs": len(result["seconds"]["epochs"]), "seconds": result["seconds"]["train"]}
     write_json(path, kept)
@@ -136,7 +152,9 @@ def main() -> None:
     )
     parser.add_argument("--work", default="benchmarks/.data", help="folder for the converted data sets")
     parser.add_argument("--only", default=",".join(DATASETS), help="data sets, separated by commas")
-    parser.add_argument("--arms", default=";".join(ARMS), help="arms, separated by semicolons")
+    default = ";".join(arm for arm in ARMS if arm != TWO_TOWER)
+    parser.add_argument("--arms", default=default, help="arms, separated by semicolons")
+    parser.add_argument("--encoder", default="intfloat/multilingual-e5-small", help=f"of {TWO_TOWER}: name or folder")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     options = parser.parse_args()
     arms = [arm.strip() for arm in options.arms.split(";")]
@@ -144,7 +162,7 @@ def main() -> None:
         for dataset in options.only.split(","):
             prepare(dataset, options.data, Path(options.work))
             for arm in arms:
-                run_arm(dataset, arm, seed, Path(options.work))
+                run_arm(dataset, arm, seed, Path(options.work), options.encoder)
     report(options.seeds)
 
 

@@ -19,7 +19,10 @@ _FORBIDDEN_PATTERN = re.compile(_FORBIDDEN + "|[\ud800-\udfff]")
 _MISSING = r"#N/A|#N/A N/A|#NA|-?1\.#IND|-?1\.#QNAN|-?nan|-?NaN|<NA>|N/A|NA|NULL|None|n/a|null"
 _MISSING_PATTERN = re.compile(_MISSING)
 
+_LONGEST = 131_072  # the field limit of Python's csv module, which RecBole's reader (pandas' Python engine) keeps
+
 MISSING_ID = "an id that RecBole reads as a missing value"
+TOO_LONG = "a value of more than 131,072 characters, at which RecBole's reader stops"
 UNREADABLE = "a tab, a line break, a NUL, or a quote at the start, which RecBole cannot read back"
 
 
@@ -48,7 +51,9 @@ def bad_ids(column: str) -> pl.Expr:
     ids = pl.col(column)
     missing = ids.is_null() | ids.str.contains(f"^(?:{_MISSING}|)$")
     unreadable = ids.str.contains(_FORBIDDEN)
-    return pl.when(missing).then(pl.lit(MISSING_ID)).when(unreadable).then(pl.lit(UNREADABLE))
+    too_long = ids.str.len_bytes() > _LONGEST
+    reasons = ((missing, MISSING_ID), (unreadable, UNREADABLE), (too_long, TOO_LONG))
+    return pl.coalesce(pl.when(found).then(pl.lit(reason)) for found, reason in reasons)
 
 
 def feature_cells(features: Mapping[str, str | tuple[str, ...]], columns: Mapping[str, str]) -> Iterator[str]:
@@ -73,7 +78,7 @@ def _feature(value: str | tuple[str, ...], kind: str, name: str) -> str:
         tokens = (value,) if isinstance(value, str) and value else tuple(value)
         if any(not token or " " in token for token in tokens):
             raise BadCellError("an element of a sequence that is empty or holds a space")
-        return " ".join(_token(token) for token in tokens)
+        return _token(" ".join(_token(token) for token in tokens))
     if not isinstance(value, str):
         raise DataError(f"column '{name}': {value!r} must be a text; declare the column as token_seq for a sequence")
     return _float(value) if kind == "float" and value else _token(value)
@@ -82,6 +87,8 @@ def _feature(value: str | tuple[str, ...], kind: str, name: str) -> str:
 def _token(value: str) -> str:
     if _FORBIDDEN_PATTERN.search(value):
         raise BadCellError(UNREADABLE)
+    if len(value) > _LONGEST:
+        raise BadCellError(TOO_LONG)
     return value
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, SourceText, User, located
+from recbole_xling.convert.base import Converter, Item, Place, SourceText, User, located
 from recbole_xling.convert.film_titles import article_in_front
 from recbole_xling.convert.read.rejects import Rejects
 from recbole_xling.convert.read.table import Column, Layout, Table
@@ -69,6 +69,7 @@ class _Film:
     genres: tuple[str, ...]
     titles: Mapping[str, str]
     language: str
+    place: Place
 
 
 class MovieLens100K(Converter):
@@ -103,31 +104,35 @@ class MovieLens100K(Converter):
     def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield the films; an implausible year is left out, genres are MovieLens's names."""
         for film in self._films:
-            yield Item(film.movie_id, film.language, {"release_year": film.year, "genres": film.genres})
+            features: dict[str, str | tuple[str, ...]] = {"release_year": film.year, "genres": film.genres}
+            yield Item(film.movie_id, film.language, features, film.place)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield the users with all their features as in the source."""
         names = tuple(self.user_fields)
-        for _, (user_id, *values) in table_rows(self.folder / "ml-100k.user", ("user_id", *names)):
-            yield User(user_id, dict(zip(names, values, strict=True)))
+        path = self.folder / "ml-100k.user"
+        for line, (user_id, *values) in table_rows(path, ("user_id", *names)):
+            yield User(user_id, dict(zip(names, values, strict=True)), Place(str(path), line))
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield for each film its display text, then the parallel ones by language."""
         for film in self._films:
             for language in sorted(film.titles, key=lambda language: (language != film.language, language)):
                 source = DISPLAY if language == film.language else PARALLEL
-                yield SourceText(film.movie_id, language, self._fields(film, language), source)
+                yield SourceText(film.movie_id, language, self._fields(film, language), source, film.place)
 
     @cached_property
     def _films(self) -> list[_Film]:
         known, originals = self._titles(), self._originals()
         films = []
         columns = ("item_id", "movie_title", "release_year", "class")
-        for _, (movie_id, title, year, genres) in table_rows(self.folder / "ml-100k.item", columns):
+        path = self.folder / "ml-100k.item"
+        for line, (movie_id, title, year, genres) in table_rows(path, columns):
             titles = {"en": english_title(title)} | known.get(movie_id, {})
             language = display_language(movie_id, titles, originals.get(movie_id))
             plausible = re.fullmatch("[0-9]{4}", year) and int(year) in _YEARS
-            films.append(_Film(movie_id, year if plausible else "", tuple(genres.split()), titles, language))
+            place = Place(str(path), line)
+            films.append(_Film(movie_id, year if plausible else "", tuple(genres.split()), titles, language, place))
         return films
 
     def _titles(self) -> dict[str, dict[str, str]]:
