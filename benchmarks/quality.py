@@ -2,8 +2,7 @@
 
     python benchmarks/quality.py --data ../shared/data
     python benchmarks/quality.py --data ../shared/data --only nemig --arms "none;add" --seeds 1
-    python benchmarks/quality.py --data ../shared/data --only movielens-small --arms XLingTwoTower \\
-        --encoder path/to/multilingual-e5-small
+    python benchmarks/quality.py --only movielens-small --arms XLingTwoTower --encoder path/to/multilingual-e5-small
 
 Every run is written to benchmarks/results/quality/ and not repeated, so the script can be stopped and started again
 at any time. At the end it prints a table of means and spreads (standard deviation over the seeds) and writes
