@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.model.layers.adalora import RankAllocation
 from recbole_xling.model.layers.adapters import AdapterConfig, add_adapters, n_frozen_layers
 from recbole_xling.model.layers.buckets import length_buckets
+from recbole_xling.model.layers.cpu_training import CpuTraining
 from recbole_xling.model.layers.frozen_layers import FrozenLayers
 from recbole_xling.model.layers.pooling import POOLING
 from recbole_xling.model.layers.pretrained import load_pretrained, longest_input
@@ -80,7 +82,8 @@ class TextEncoder(nn.Module):
         self.hidden_size = int(model.config.hidden_size)
         self.adapted = add_adapters(model, config)
         if config.gradient_checkpointing:
-            self.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), CpuTraining())}
+            self.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs=again)
         size = config.embedding_size
         self.projection = nn.Linear(self.hidden_size, size) if size is not None else None
         self.size = size or self.hidden_size
@@ -195,10 +198,11 @@ class TextEncoder(nn.Module):
         if self.config.peft == "frozen":
             pooled = inputs[:, 0]
         else:
-            if self._n_lower:
-                output = upper_part(self.transformer, self._n_lower)(inputs_embeds=inputs, attention_mask=mask)
-            else:
-                output = self.transformer(input_ids=inputs, attention_mask=mask)
+            with CpuTraining():
+                if self._n_lower:
+                    output = upper_part(self.transformer, self._n_lower)(inputs_embeds=inputs, attention_mask=mask)
+                else:
+                    output = self.transformer(input_ids=inputs, attention_mask=mask)
             pooled = self._pool(output.last_hidden_state.float(), mask)  # (N, H)
         projected = pooled if self.projection is None else self.projection(pooled)
         return F.normalize(projected.float(), dim=-1)

@@ -1,0 +1,56 @@
+"""Attention and dropout of other libraries' layers, computed as a CPU trains them fast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from recbole_xling.model.layers.dropout import dropout
+
+
+class CpuTraining(TorchFunctionMode):
+    """While it is entered, dropout and attention with gradients run as those of our own layers do.
+
+    Meant for layers whose code is not ours. Results are those of torch but for rounding and the random numbers drawn.
+    torch's fused attention has a slow backward pass in bfloat16 on a CPU, and none with dropout, for which it draws
+    one random number after the other. On other devices, and without gradients, nothing is changed.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Replace the two functions, pass on all others."""
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return _attention(*args, **kwargs)
+        if func is F.dropout:
+            return _dropout(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    return F.dropout(input, p, training, inplace) if inplace else dropout(input, p, training)
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    **others: Any,
+) -> Tensor:
+    trained = dropout_p > 0 or (torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)))
+    if query.device.type != "cpu" or not trained or is_causal or any(others.values()):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **others)
+    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if attn_mask is not None:
+        scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
+    return dropout(torch.softmax(scores, dim=-1).to(value.dtype), dropout_p, training=True) @ value
