@@ -23,7 +23,7 @@ from recbole_xling.config import XLingConfig
 from recbole_xling.convert import get_converter, write_dataset
 from recbole_xling.model.layers.text_encoder import TextEncoder
 from recbole_xling.model.xlingtwotower import build_encoder
-from recbole_xling.run import load_run
+from recbole_xling.parts import load_run
 
 LANGUAGES = ("cmn", "deu", "fra", "ita", "jpn", "por", "spa")
 NAME = "ml-100k-xling"

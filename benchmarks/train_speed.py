@@ -33,7 +33,7 @@ from common import RESULTS, show, write_json
 from recbole.trainer import Trainer
 from sasrec import CURVE, DATASET, METRIC, OURS, PEER, SAME, check_same, ours, peer, record_peer
 
-from recbole_xling.run import Run, build_trainer
+from recbole_xling.parts import Run, build_trainer
 from recbole_xling.run_folder import logging_to
 from recbole_xling.train.optimiser import build_schedule
 from recbole_xling.train.trainer import XLingTrainer

@@ -100,7 +100,8 @@ def _run(words: list[str]) -> None:
         "config_file_list": files,
         "arguments": settings,
     }
-    from recbole_xling.run import run, run_processes
+    from recbole_xling.processes import run_processes
+    from recbole_xling.run import run
 
     if options.nproc == 1 and options.world_size <= 0:
         result = run(**kwargs)

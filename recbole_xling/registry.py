@@ -36,7 +36,7 @@ from recbole_xling.data.splitting import let_build_split
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.model.llmsasrec import LLMSASRec
 from recbole_xling.model.xlingtwotower import XLingTwoTower
-from recbole_xling.run import load_model_file
+from recbole_xling.parts import load_model_file
 from recbole_xling.run_folder import RunFileHandler
 from recbole_xling.train.checkpoint import is_ours
 from recbole_xling.train.trainer import XLingTrainer

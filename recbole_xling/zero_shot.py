@@ -21,7 +21,7 @@ from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingE
 from recbole_xling.evaluate.results import population_of, rank_rows
 from recbole_xling.evaluate.shown import rank_shown
 from recbole_xling.evaluate.split_summary import split_summary, summary_text, target_pairs
-from recbole_xling.run import Data, build_data, find_dataset
+from recbole_xling.parts import Data, build_data, find_dataset
 from recbole_xling.run_folder import MODEL_FILE, USERS_FILE, create_run_folder, versions, write_config, write_result
 from recbole_xling.train.checkpoint import load_checkpoint, load_trainable
 from recbole_xling.train.evaluation import Evaluation

@@ -28,7 +28,7 @@ def rank_shown(config: Any, model: Any, data: Any, split: str) -> tuple[dict[str
     Args:
         config: the configuration.
         model: trained, in evaluation mode.
-        data: the data set, as :func:`recbole_xling.run.build_data` returns it.
+        data: the data set, as :func:`recbole_xling.parts.build_data` returns it.
         split: ``test``: each user's impressions from his first test target on; ``valid``: those from his first
             validation target on that come before; ``all``: all.
 

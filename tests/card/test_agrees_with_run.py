@@ -12,7 +12,7 @@ from recbole_xling.config import XLingConfig
 from recbole_xling.evaluate.collector import EvaluatedRows
 from recbole_xling.evaluate.slices import user_table
 from recbole_xling.evaluate.split_summary import target_pairs
-from recbole_xling.run import build
+from recbole_xling.parts import build
 
 SPLITS = {
     "LS": {"LS": "valid_and_test"},

@@ -16,7 +16,7 @@ from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT, WindowLoader
 from recbole_xling.data.sequences import cut_windows
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.evaluate.split_summary import training_pairs
-from recbole_xling.run import build
+from recbole_xling.parts import build
 
 LANGUAGES = ("de", "en", "fr")
 SPLITS = {

@@ -9,7 +9,7 @@ from recbole.evaluator import Collector, Evaluator
 from recbole.trainer import Trainer
 
 from recbole_xling.config import XLingConfig
-from recbole_xling.run import build, build_trainer
+from recbole_xling.parts import build, build_trainer
 
 METRICS = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP", "GAUC", "ItemCoverage", "GiniIndex", "AveragePopularity"]
 

@@ -12,7 +12,8 @@ import pytest
 from recbole_xling.config import XLingConfig
 from recbole_xling.evaluate.slices import Population
 from recbole_xling.evaluate.split_summary import split_summary, summary_text
-from recbole_xling.run import build, run
+from recbole_xling.parts import build
+from recbole_xling.run import run
 
 POPULATION = Population(
     user_tokens=["[PAD]", "a", "b"],

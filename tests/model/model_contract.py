@@ -11,7 +11,8 @@ import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 
 from recbole_xling.config import XLingConfig
-from recbole_xling.run import build, build_trainer, load_run, run
+from recbole_xling.parts import build, build_trainer, load_run
+from recbole_xling.run import run
 
 
 class ModelContract:

@@ -14,7 +14,8 @@ from recbole.model.sequential_recommender import SASRec
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.layers.whitening import principal_components, whiten
-from recbole_xling.run import build, build_trainer, load_run, run
+from recbole_xling.parts import build, build_trainer, load_run
+from recbole_xling.run import run
 
 _spec = importlib.util.spec_from_file_location("model_contract", Path(__file__).parent / "model_contract.py")
 contract = importlib.util.module_from_spec(_spec)

@@ -17,7 +17,8 @@ from recbole_xling.encode.model_source import find_model
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.merge import merge_run, merge_to_folder
 from recbole_xling.model.layers.text_encoder import TextEncoder
-from recbole_xling.run import load_run, run
+from recbole_xling.parts import load_run
+from recbole_xling.run import run
 
 _Build = Callable[..., TextEncoder]
 _TEXTS = ["the film about a shark", "", "der pate am strand ein hai " * 5, "love"]

@@ -15,7 +15,8 @@ import torch
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, DataError
-from recbole_xling.run import build, build_trainer, run
+from recbole_xling.parts import build, build_trainer
+from recbole_xling.run import run
 from recbole_xling.train.trainer import XLingTrainer
 from recbole_xling.train.warm_start import warm_start
 from recbole_xling.zero_shot import evaluate_run
@@ -273,7 +274,7 @@ def test_a_folder_that_is_no_run_is_refused(settings, small_dataset):
 
 TWO_PROCESSES = """
 import json, sys
-from recbole_xling.run import run_processes
+from recbole_xling.processes import run_processes
 if __name__ == "__main__":
     settings, port = json.loads(sys.argv[1])
     kwargs = {"model": "XLingTwoTower", "dataset": "small", "config_dict": settings}

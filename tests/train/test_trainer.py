@@ -15,7 +15,8 @@ import torch
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError
-from recbole_xling.run import build, build_trainer, load_run, run
+from recbole_xling.parts import build, build_trainer, load_run
+from recbole_xling.run import run
 from recbole_xling.train import checkpoint
 from recbole_xling.train.optimiser import build_optimiser, build_schedule, parameter_groups
 
@@ -232,7 +233,7 @@ def test_checkpoint_of_another_data_set_is_refused(trainer, tmp_path, small_data
 TWO_PROCESSES = """
 import json, sys
 import recbole_xling
-from recbole_xling.run import run_processes
+from recbole_xling.processes import run_processes
 if __name__ == "__main__":
     model, settings, port = json.loads(sys.argv[1])
     kwargs = {"model": model, "dataset": "small", "config_dict": settings}

@@ -12,7 +12,7 @@ import torch
 
 import recbole_xling
 from recbole_xling.config import XLingConfig
-from recbole_xling.run import build, load_run
+from recbole_xling.parts import build, load_run
 
 TEXT_ONLY = {"item_representation": "text_only", "adaptor": "linear"}
 WORDS = ("rot", "blau", "gelb", "klein", "lang", "alt")

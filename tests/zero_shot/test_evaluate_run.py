@@ -13,7 +13,7 @@ import recbole_xling
 from recbole_xling import zero_shot
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError
 from recbole_xling.evaluate.slices import popularity_bands
-from recbole_xling.run import load_run
+from recbole_xling.parts import load_run
 from recbole_xling.run_folder import read_result
 
 

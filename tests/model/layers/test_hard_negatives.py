@@ -10,7 +10,7 @@ from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.layers import hard_negatives as module
 from recbole_xling.model.layers.hard_negatives import HardNegatives
-from recbole_xling.run import build
+from recbole_xling.parts import build
 
 
 @pytest.fixture
