@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -67,8 +68,10 @@ def add_adapters(model: nn.Module, config: AdapterConfig) -> nn.Module:
 
     prefixes = None if config.adapter_layers is None else [name for name, _ in transformer_layers(model)[n_lower:]]
     linear = _linear_layers(model, prefixes)
-    adapters = peft.get_peft_model(cast(Any, model), _peft_config(config, linear, _targets(config, linear)))
-    return cast(nn.Module, adapters)
+    settings = _peft_config(config, linear, _targets(config, linear))
+    with warnings.catch_warnings():  # peft asks transformers for something by its old name
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return cast(nn.Module, peft.get_peft_model(cast(Any, model), settings))
 
 
 def n_frozen_layers(model: nn.Module, config: AdapterConfig) -> int:
