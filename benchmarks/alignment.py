@@ -21,8 +21,8 @@ from common import RESULTS, data_folder, show, write_json
 import recbole_xling
 from recbole_xling.config import XLingConfig
 from recbole_xling.convert import get_converter, write_dataset
+from recbole_xling.model.item_tower import build_encoder
 from recbole_xling.model.layers.text_encoder import TextEncoder
-from recbole_xling.model.xlingtwotower import build_encoder
 from recbole_xling.parts import load_run
 
 LANGUAGES = ("cmn", "deu", "fra", "ita", "jpn", "por", "spa")

@@ -1,4 +1,4 @@
-"""Ranking quality of LLMSASRec's item representations, and of the best one on random vectors, on three data sets.
+"""Ranking quality of LLMSASRec's item representations, and of the best ones on random vectors, on three data sets.
 
     python benchmarks/quality.py --data ../shared/data
     python benchmarks/quality.py --data ../shared/data --only nemig --arms "none;add" --seeds 1
@@ -46,6 +46,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "gate": {"item_representation": "gate"},
     "delta": {"item_representation": "delta"},
     "add, random vectors": {"item_representation": "add", "encoder": "random"},
+    "delta, random vectors": {"item_representation": "delta", "encoder": "random"},
 }
 
 # run only where it is asked for: needs an encoder, and much longer than the others

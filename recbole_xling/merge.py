@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
+from recbole_xling.model.item_tower import build_encoder, check_encoder
 from recbole_xling.model.layers.text_encoder import TextEncoder
-from recbole_xling.model.xlingtwotower import XLingTwoTower, build_encoder, check_encoder
+from recbole_xling.model.xlingtwotower import XLingTwoTower
 from recbole_xling.run_folder import MODEL_FILE
 from recbole_xling.train.checkpoint import load_checkpoint, load_trainable
 from recbole_xling.train.plain import from_plain

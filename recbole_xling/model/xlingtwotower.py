@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,17 +17,15 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel import ParallelTexts
-from recbole_xling.encode.model_source import find_model
-from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.errors import ConfigError
 from recbole_xling.loss.alignment import alignment_loss
 from recbole_xling.loss.in_batch_softmax import in_batch_softmax
+from recbole_xling.model.item_tower import build_encoder, check_encoder, chosen
 from recbole_xling.model.layers.hard_negatives import HardNegatives
 from recbole_xling.model.layers.in_batch import Windows, in_batch
 from recbole_xling.model.layers.language import language_numbers
 from recbole_xling.model.layers.offsets import ItemOffsets
-from recbole_xling.model.layers.text_encoder import TextEncoder, TextEncoderConfig
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
-from recbole_xling.resources import user_cache_folder
 from recbole_xling.train.gather import gather_rows
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
@@ -83,7 +79,7 @@ class XLingTwoTower(SequentialRecommender):
         self.user_tower = UserTower(
             self.encoder.size,
             self.max_seq_length,
-            _part(UserTowerConfig, config),
+            chosen(UserTowerConfig, config),
             item_languages=self.item_language[torch.from_numpy(dataset.train_item_counts > 0)],
             user_languages=self.user_language[dataset.inter_feat[self.USER_ID]],
         )
@@ -272,40 +268,6 @@ class XLingTwoTower(SequentialRecommender):
         self.encoder.load_adapter_state(para["adapters"])
         if self.hard_negatives and para["hard_negatives"] is not None:
             self.hard_negatives.items = para["hard_negatives"].cpu()
-
-
-def build_encoder(config: Mapping[str, Any]) -> TextEncoder:
-    """Build the item tower that the settings describe, with new adapters.
-
-    Raises:
-        ConfigError: a setting is unknown or does not fit the encoder.
-        EncoderError: the encoder cannot be found or loaded.
-    """
-    source = find_model(config["encoder"], (config["encoder_options"] or {}).get("revision"))
-    folder = Path(config["embedding_cache_dir"] or user_cache_folder("embeddings"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return TextEncoder(source, _part(TextEncoderConfig, config), folder)
-
-
-def check_encoder(encoder: TextEncoder, trained_on: Mapping[str, Any]) -> None:
-    """Check that weights belong to an encoder.
-
-    Args:
-        encoder: the encoder.
-        trained_on: the identity of the one that the weights were trained on.
-
-    Raises:
-        CheckpointError: it is another one.
-    """
-    wrong = {key: value for key, value in encoder.identity.items() if trained_on.get(key) != value}
-    if wrong:
-        theirs = {key: trained_on.get(key) for key in wrong}
-        raise CheckpointError(f"the checkpoint belongs to the encoder {theirs}, and this one is {wrong}")
-
-
-def _part(kind: type[Any], config: Any) -> Any:
-    """Build a dataclass from the settings of the same names."""
-    return kind(**{field.name: config[field.name] for field in dataclasses.fields(kind)})
 
 
 def _check(config: Any) -> None:
