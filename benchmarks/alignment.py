@@ -37,7 +37,6 @@ COMMON: dict[str, Any] = {
 }
 ARMS: dict[str, dict[str, Any]] = {
     "trained without the term": {"alignment_weight": 0.0},
-    "trained with weight 0.1": {"alignment_weight": 0.1},
     "trained with weight 0.5": {"alignment_weight": 0.5},
 }
 
