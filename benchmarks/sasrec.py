@@ -38,7 +38,7 @@ OURS_SETTINGS: dict[str, Any] = {
     "show_progress": False,
     "embedding_cache_dir": str(DATA / "embeddings"),
 }
-OURS = {f"LLMSASRec {name}": name for name in ("none", "add", "gate")}
+OURS = {f"LLMSASRec {name}": name for name in ("none", "delta", "gate")}
 
 SAME = (
     "train_batch_size",

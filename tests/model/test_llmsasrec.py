@@ -13,6 +13,7 @@ from recbole.model.sequential_recommender import SASRec
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
+from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig
 from recbole_xling.model.layers.whitening import principal_components, whiten
 from recbole_xling.parts import build, build_trainer, load_run
 from recbole_xling.run import run
@@ -206,6 +207,25 @@ def test_delta_stays_within_its_bound(make):
         shift = (items() - text).norm(dim=1)
     assert (shift <= 0.3 * text.norm(dim=1) * 1.001).all()
     assert (shift[1:] >= 0.3 * text.norm(dim=1)[1:] * 0.99).all()
+
+
+def test_delta_does_not_bind_items_without_text_to_it():
+    vectors = np.ones((4, 3), dtype=np.float32)
+    vectors[[0, 2]] = 0
+    config = RepresentationConfig(
+        hidden_size=5, initializer_range=0.02, item_representation="delta", adaptor=None, n_experts=1,
+        adaptor_dropout_prob=0.0, text_whitening=False, item_language_embedding=False, id_dropout_prob=0.0,
+        delta_max_norm=0.5,
+    )  # fmt: skip
+    counts = np.array([0, 1, 1, 1])
+    items = ItemRepresentation(
+        config, train_counts=counts, text_vectors=lambda: vectors, language_ids=lambda: np.zeros(4, dtype=np.int64)
+    )
+    with torch.no_grad():
+        items.item_embedding.weight[1:] = 100
+        shift = (items() - items.adaptor(items.text_vectors)).norm(dim=1)
+    assert shift[2] == pytest.approx(100 * 5**0.5, rel=1e-5)
+    assert shift[1] == shift[3] < 1
 
 
 def test_init_starts_from_the_principal_components_of_the_text(make):

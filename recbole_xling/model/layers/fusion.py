@@ -24,8 +24,18 @@ class Fusion(nn.Module):
     def __init__(self, hidden_size: int, *, delta_max_norm: float) -> None:
         super().__init__()
 
-    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor) -> Tensor:
-        """Return ``(N, H)`` from ``(N, H)``, ``(N, H)`` and ``(N, 1)``, 0 where the ID part must not be used."""
+    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
+        """Return item vectors.
+
+        Args:
+            id_part: ``(N, H)``.
+            text_part: ``(N, H)``.
+            keep_id: ``(N, 1)``, 0 where the ID part must not be used.
+            has_text: ``(N, 1)`` boolean.
+
+        Returns:
+            ``(N, H)``.
+        """
         raise NotImplementedError
 
 
@@ -34,7 +44,7 @@ class NoText(Fusion):
 
     uses_text = False
 
-    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor) -> Tensor:
+    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
         """Return the ID part."""
         return id_part
 
@@ -45,7 +55,7 @@ class TextOnly(Fusion):
     uses_id = False
     adaptor = "linear"
 
-    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor) -> Tensor:
+    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
         """Return the text part."""
         return text_part
 
@@ -55,7 +65,7 @@ class Add(Fusion):
 
     id_shifts_text = True
 
-    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor) -> Tensor:
+    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
         """Return ``text + id``."""
         return text_part + keep_id * id_part
 
@@ -67,7 +77,7 @@ class Concat(Fusion):
         super().__init__(hidden_size, delta_max_norm=delta_max_norm)
         self.dense = nn.Linear(2 * hidden_size, hidden_size)
 
-    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor) -> Tensor:
+    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
         """Return ``W [id; text] + b``."""
         out: Tensor = self.dense(torch.cat([keep_id * id_part, text_part], dim=-1))
         return out
@@ -80,7 +90,7 @@ class Gate(Fusion):
         super().__init__(hidden_size, delta_max_norm=delta_max_norm)
         self.dense = nn.Linear(2 * hidden_size, hidden_size)
 
-    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor) -> Tensor:
+    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
         """Return ``g * id + (1 - g) * text`` with ``g = sigmoid(W [id; text] + b)``."""
         gate = keep_id * torch.sigmoid(self.dense(torch.cat([id_part, text_part], dim=-1)))
         return gate * id_part + (1 - gate) * text_part
@@ -90,7 +100,7 @@ class Delta(Fusion):
     """``delta``: the text vector plus a trainable shift no longer than ``delta_max_norm`` times its own length.
 
     A bounded shift lets an item learn from its clicks and keeps it near its text, so that items without clicks are
-    ranked among the others (Let It Go, Pembek et al., RecSys 2025).
+    ranked among the others (Let It Go, Pembek et al., RecSys 2025). Items without text have no bound.
     """
 
     id_shifts_text = True
@@ -100,11 +110,11 @@ class Delta(Fusion):
         super().__init__(hidden_size, delta_max_norm=delta_max_norm)
         self.delta_max_norm = delta_max_norm
 
-    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor) -> Tensor:
+    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
         """Return ``text + shift``."""
         bound = self.delta_max_norm * text_part.detach().norm(dim=-1, keepdim=True)  # (N, 1)
         length = id_part.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        return text_part + keep_id * id_part * (bound / length).clamp_max(1.0)
+        return text_part + keep_id * id_part * torch.where(has_text, bound / length, 1.0).clamp_max(1.0)
 
 
 FUSIONS: dict[str, type[Fusion]] = {

@@ -47,6 +47,7 @@ class ItemRepresentation(nn.Module):
 
     trained: Tensor
     text_vectors: Tensor
+    has_text: Tensor
     language_ids: Tensor
 
     def __init__(
@@ -74,7 +75,9 @@ class ItemRepresentation(nn.Module):
             self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
         if fusion.uses_text:
             adaptor = config.adaptor or fusion.adaptor
-            vectors = _prepare(text_vectors(), adaptor, config)
+            raw = text_vectors()
+            vectors = _prepare(raw, adaptor, config)
+            self.register_buffer("has_text", torch.from_numpy(raw.any(axis=1, keepdims=True)), persistent=False)
             self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
             self.adaptor = build_adaptor(
                 adaptor,
@@ -91,7 +94,7 @@ class ItemRepresentation(nn.Module):
 
     def forward(self, ids: Tensor | None = None) -> Tensor:
         """Return the vectors of ``ids``, ``(N, H)``, or of all items where it is None, ``(n_items, H)``."""
-        id_part = text_part = keep_id = None
+        id_part = text_part = keep_id = has_text = None
         if self.item_embedding is not None:
             weight = self.item_embedding.weight
             id_part = weight if ids is None else F.embedding(ids, weight)
@@ -99,7 +102,8 @@ class ItemRepresentation(nn.Module):
             text_part = self.adaptor(self.text_vectors if ids is None else self.text_vectors[ids])
         if id_part is not None and text_part is not None:
             keep_id = self._keep_id(ids)
-        items: Tensor = self.fusion(id_part, text_part, keep_id)
+            has_text = self.has_text if ids is None else self.has_text[ids]
+        items: Tensor = self.fusion(id_part, text_part, keep_id, has_text)
         if self.language_embedding is not None:
             items = items + self.language_embedding(self.language_ids if ids is None else self.language_ids[ids])
         return items
