@@ -53,10 +53,10 @@ ARMS: dict[str, dict[str, Any]] = {
 TWO_TOWER = "XLingTwoTower"
 ARMS[TWO_TOWER] = {
     "encoder": "multilingual-e5-small",
-    "adapter_layers": 4,
-    "encoder_max_length": 48,
+    "adapter_layers": 2,
+    "encoder_max_length": 32,
     "train_batch_size": 2048,
-    "epochs": 10,
+    "epochs": 6,
     "stopping_step": 3,
 }
 
