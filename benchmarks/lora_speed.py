@@ -133,7 +133,7 @@ def measure(options: argparse.Namespace) -> None:
     optimiser = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     model.train()
     batches = [pairs[begin : begin + options.batch] for begin in range(0, len(pairs), options.batch)]
-    seconds, losses = [], []
+    seconds, losses, before = [], [], peak_gib()
     for batch in batches:  # the first step warms up: it also runs the frozen layers
         loss = prepare(batch)
         started = time.perf_counter()
@@ -144,12 +144,17 @@ def measure(options: argparse.Namespace) -> None:
         optimiser.zero_grad(set_to_none=True)
         seconds.append(time.perf_counter() - started)
         losses.append(float(value.detach()))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     rate = 2 * options.batch / statistics.median(seconds[1:])
-    result = {"side": options.side, "texts_per_second": rate, "peak_gib": peak, "seconds": seconds, "losses": losses}
+    result = {"side": options.side, "texts_per_second": rate, "seconds": seconds, "losses": losses}
+    result |= {"before_gib": before, "peak_gib": peak_gib()}
     result["once"] = seconds[0] - statistics.median(seconds[1:])
     result["trained_weights"] = sum(parameter.numel() for parameter in trained)
     print(MARK + json.dumps(result), flush=True)
+
+
+def peak_gib() -> float:
+    """Return the most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def run_side(options: argparse.Namespace, side: str, layers: int, pairs: Path) -> dict[str, Any]:
