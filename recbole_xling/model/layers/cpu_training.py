@@ -50,7 +50,9 @@ def _attention(
     trained = dropout_p > 0 or (torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value)))
     if query.device.type != "cpu" or not trained or is_causal or any(others.values()):
         return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **others)
-    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
-    if attn_mask is not None:
-        scores = scores.masked_fill(~attn_mask, float("-inf")) if attn_mask.dtype == torch.bool else scores + attn_mask
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores.masked_fill_(~attn_mask, float("-inf"))
+    elif attn_mask is not None:
+        scores = scores + attn_mask
     return dropout(torch.softmax(scores, dim=-1).to(value.dtype), dropout_p, training=True) @ value
