@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 _TEXTS_AT_ONCE = 4096  # given to the tokenizer, which spreads them over its threads
+_MULTIPLE = 8  # of a batch's width: few shapes, of which memory freed by one fits the next, and that suit a GPU
 _SHOW_PROGRESS_FROM = 20_000  # texts: fewer take about a second
 
 
@@ -76,7 +77,7 @@ class TokenisedTexts:
         return len(self.length)
 
     def batch(self, text_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return tokens and mask of some texts, filled up on the right to the longest of them.
+        """Return tokens and mask of some texts, filled up on the right, see :func:`batch_width`.
 
         Args:
             text_ids: ``(N,)`` numbers of texts, on the CPU.
@@ -85,11 +86,23 @@ class TokenisedTexts:
             ``input_ids`` and ``attention_mask`` (1 for tokens, 0 for padding), both ``(N, T)`` int64.
         """
         length = self.length[text_ids]  # (N,)
-        position = torch.arange(int(length.max()) if len(length) else 0)  # (T,)
+        position = torch.arange(batch_width(length, self.length))  # (T,)
         mask = position < length[:, None]  # (N, T)
         place = (self.offset[text_ids][:, None] + position).clamp(max=len(self.token_ids) - 1)
         input_ids = self.token_ids[place].long().masked_fill(~mask, self.pad_id)
         return input_ids, mask.long()
+
+
+def batch_width(length: Tensor, every_length: Tensor) -> int:
+    """Return how long the rows of a batch are: its longest text, up to the next multiple of 8, if any text is so long.
+
+    Args:
+        length: ``(N,)`` of the texts of the batch.
+        every_length: ``(n_texts,)`` of all texts.
+    """
+    if not len(length):
+        return 0
+    return min(-(-int(length.max()) // _MULTIPLE) * _MULTIPLE, int(every_length.max()))
 
 
 def _tokenise(texts: list[str], tokenizer: Any, max_length: int, pad_id: int) -> list[list[int]]:

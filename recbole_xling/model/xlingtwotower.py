@@ -21,6 +21,7 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.loss.alignment import alignment_loss
 from recbole_xling.loss.in_batch_softmax import in_batch_softmax
 from recbole_xling.model.item_tower import build_encoder, check_encoder, chosen
+from recbole_xling.model.layers.centring import Centring
 from recbole_xling.model.layers.hard_negatives import HardNegatives
 from recbole_xling.model.layers.in_batch import Windows, in_batch
 from recbole_xling.model.layers.language import language_numbers
@@ -34,15 +35,16 @@ _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., IC
 class XLingTwoTower(SequentialRecommender):
     r"""Two towers over texts: no item or user has parameters of its own, so new ones are scored like all others.
 
-    - Item tower: a Transformer encoder of the XLM-R family with PEFT adapters, pooled and scaled to unit length
-      (:class:`~recbole_xling.model.layers.text_encoder.TextEncoder`).
+    - Item tower: a Transformer encoder of the XLM-R family with PEFT adapters, pooled
+      (:class:`~recbole_xling.model.layers.text_encoder.TextEncoder`), without what all texts of its language share
+      (:class:`~recbole_xling.model.layers.centring.Centring`), of unit length.
     - User tower: a mean, attention or a small causal Transformer over the vectors of the history
       (:class:`~recbole_xling.model.layers.user_tower.UserTower`).
     - Score: the towers' inner product over the temperature, plus what
       :class:`~recbole_xling.model.layers.offsets.ItemOffsets` adds.
     - Training: at every position of a history, softmax over the texts of the batch in both directions
       (:func:`~recbole_xling.loss.in_batch_softmax.in_batch_softmax`); each distinct text is encoded once per batch.
-    - Alignment: InfoNCE over texts of the same item in two languages, drawn beside each batch.
+    - Alignment: InfoNCE over texts that say the same in two languages, drawn beside each batch.
 
     Args:
         config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/XLingTwoTower.yaml``.
@@ -62,17 +64,21 @@ class XLingTwoTower(SequentialRecommender):
         _check(config)
         self.seed: int = config["seed"]
         self.logq_correction: bool = config["logq_correction"]
+        self.targets_per_batch: int = config["train_batch_size"]
         self.alignment_weight: float = config["alignment_weight"]
         self.alignment_pairs: int = config["alignment_pairs"]
         self.autocast: bool = bool(config["enable_amp"])
         self.encoder = build_encoder(config)
         catalogue = dataset.catalogue
         trains = len(dataset.inter_feat) > 0  # and does not only rank another data set
-        self.parallel = ParallelTexts.of(catalogue) if self.alignment_weight and trains else None
+        aligns = self.alignment_weight and trains
+        self.parallel = ParallelTexts.of(catalogue, config["alignment_file"]) if aligns else None
         texts = [*catalogue.texts, *(self.parallel.texts if self.parallel else ())]
         self.tokens = self.encoder.tokenise(texts)
         self.register_buffer("text_of_item", self.tokens.text_of_row[: self.n_items], persistent=False)
         self.register_buffer("item_language", language_numbers(catalogue.languages), persistent=False)
+        self.register_buffer("text_language", self._text_language(), persistent=False)
+        self.centring = Centring() if config["centring"] else None
         self.register_buffer("user_language", language_numbers(dataset.user_languages), persistent=False)
         self.offsets = ItemOffsets(config, dataset, by_text=True)
         self.register_buffer("text_offset", self._text_offset(dataset.train_item_counts), persistent=False)
@@ -99,9 +105,16 @@ class XLingTwoTower(SequentialRecommender):
         """Return what is added to the logits of each distinct text in training, ``(n_texts,)``."""
         counts = torch.zeros(self.tokens.n_texts)
         counts.index_add_(0, self.text_of_item, torch.from_numpy(item_counts).float())
-        rate = counts.clamp_min(1) / counts.sum().clamp_min(1)
         prior = torch.zeros(len(counts)).index_copy_(0, self.text_of_item, self.offsets.prior)
-        return prior - rate.log() if self.logq_correction else prior
+        if not self.logq_correction:
+            return prior
+        per_batch = counts.clamp_min(1) * self.targets_per_batch / counts.sum().clamp_min(1)  # expected occurrences
+        return prior - torch.log(-torch.expm1(-per_batch))  # a text that occurs often is one candidate all the same
+
+    def _text_language(self) -> Tensor:
+        """Return the language of each distinct text: that of an item which has it, ``(n_texts,)``."""
+        language = torch.zeros(self.tokens.n_texts, dtype=torch.long)
+        return language.scatter_reduce_(0, self.text_of_item, self.item_language, "amax")
 
     @property
     def scale(self) -> Tensor:
@@ -128,7 +141,10 @@ class XLingTwoTower(SequentialRecommender):
             candidates.append(self.text_of_item[negative[negative > 0]])
         candidate = torch.unique(torch.cat(candidates))
         needed = torch.unique(torch.cat([candidate, *pairs[:2]])) if pairs else candidate
-        vectors = self.encoder(self.tokens, needed)  # (U, D)
+        encoded = self.encoder(self.tokens, needed)  # (U, D)
+        vectors = encoded
+        if self.centring is not None:
+            vectors = self.centring(encoded, self.text_language[needed], self._in_means(needed, candidate))
         items = vectors[torch.searchsorted(needed, text_seq) * in_history] * in_history[..., None]  # (B, L, D)
         user_language = self.user_language[interaction[self.USER_ID]]
         windows = Windows(
@@ -142,9 +158,17 @@ class XLingTwoTower(SequentialRecommender):
         of_candidate = vectors[torch.searchsorted(needed, candidate)]
         loss = in_batch_softmax(in_batch(windows, candidate, of_candidate, self.text_offset), self.scale)
         if pairs:
-            loss = loss + self.alignment_weight * self._alignment(needed, vectors, *pairs)
+            loss = loss + self.alignment_weight * self._alignment(needed, encoded, *pairs)
         regularisation = self.encoder.regularisation()
         return loss if regularisation is None else loss + regularisation
+
+    def _in_means(self, texts: Tensor, candidate: Tensor) -> Tensor:
+        """Return 1 for texts that are candidates and not empty, in training split among the processes, else 0."""
+        known = torch.isin(texts, candidate) & (texts != self.text_of_item[0])
+        if not self.training:
+            return known
+        everyone, n_processes = torch.unique(gather_rows(candidate), return_counts=True)
+        return known / n_processes[torch.searchsorted(everyone, texts).clamp_max(len(everyone) - 1)]
 
     def _draw_pairs(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """Draw texts of the same items in two languages: this process's share of those drawn beside this batch."""
@@ -218,7 +242,10 @@ class XLingTwoTower(SequentialRecommender):
         if self._table is None or self._table[0] != version or self.training:
             texts, place = torch.unique(self.text_of_item, return_inverse=True)
             with torch.autocast(device_type=texts.device.type, enabled=self.autocast):
-                self._table = (version, self.encoder(self.tokens, texts)[place])
+                encoded = self.encoder(self.tokens, texts)
+            if self.centring is not None:
+                encoded = self.centring(encoded, self.text_language[texts], self._in_means(texts, texts))
+            self._table = (version, encoded[place])
         return self._table[1]
 
     def predict(self, interaction: Interaction) -> Tensor:

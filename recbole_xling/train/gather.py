@@ -49,3 +49,32 @@ def gather_rows(rows: Tensor) -> Tensor:
         return rows
     gathered: Tensor = _GatherRows.apply(rows)
     return gathered
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:  # type: ignore[override]
+        total = grad_output.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Return the sum over all processes, ``values`` itself where there is one.
+
+    The gradient is the sum of what the processes' own rows bring; together with :func:`gather_rows`, further on, it
+    is that of one process with all rows.
+
+    Args:
+        values: of the same shape in all processes.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return values
+    total: Tensor = _SumOverProcesses.apply(values)
+    return total

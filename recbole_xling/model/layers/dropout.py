@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,8 +26,23 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return F.dropout(x, p, training)
     n = x.numel()
     bits = torch.empty((n + 3) // 4, dtype=torch.int64).random_(_SMALLEST, None).view(torch.int16)[:n].view(x.shape)
-    keep = (bits >= dropped - _LEVELS // 2).to(x.dtype).mul_(_LEVELS / (_LEVELS - dropped))
-    return x * keep
+    kept: Tensor = _Keep.apply(x, bits >= dropped - _LEVELS // 2, _LEVELS / (_LEVELS - dropped))
+    return kept
+
+
+class _Keep(torch.autograd.Function):
+    """Multiply by a mask and a number; holds the mask for the backward pass, a byte per element, and nothing else."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(keep)
+        ctx.scale = scale
+        return x * keep.to(x.dtype).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        (keep,) = ctx.saved_tensors
+        return grad_output * keep.to(grad_output.dtype).mul_(ctx.scale), None, None
 
 
 class Dropout(nn.Module):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import mmap
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from recbole_xling.data.tokens import batch_width
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,8 @@ class FrozenStates:
         self._used, self._room = 0, min(int(length.sum()), max_bytes // (size * _BYTES))
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115 (it lives as long as this object)
         self._file.truncate(max(1, self._room) * size * _BYTES)  # takes no space until it is written
-        self._rows = np.memmap(self._file, dtype=np.float16, mode="r", shape=(max(1, self._room), size))
+        self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._rows = np.frombuffer(self._map, dtype=np.float16).reshape(-1, size)
 
     @property
     def n_bytes(self) -> int:
@@ -54,6 +58,7 @@ class FrozenStates:
         position, mask = self._positions(text_ids)
         place = (self._place[text_ids][:, None] + position).masked_fill(~mask, 0)  # (N, T)
         rows = torch.from_numpy(self._rows[place.numpy()]).float()  # (N, T, size)
+        self._map.madvise(mmap.MADV_DONTNEED)  # what was read need not count as this process's memory
         return rows.masked_fill_(~mask[..., None], 0)
 
     def put(self, text_ids: Tensor, states: Tensor) -> None:
@@ -89,7 +94,7 @@ class FrozenStates:
         return True
 
     def _positions(self, text_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the positions ``(T,)`` up to the longest text's end, and which of them each text has, ``(N, T)``."""
+        """Return the positions ``(T,)`` of a batch, and which of them each text has, ``(N, T)``."""
         length = self._length[text_ids]
-        position = torch.arange(int(length.max()) if len(length) else 0)
+        position = torch.arange(batch_width(length, self._length))
         return position, position < length[:, None]

@@ -26,11 +26,14 @@ class UserTowerConfig:
 
 
 class MeanPooling(nn.Module):
-    """``mean``: a mean weighted by how long ago an item was, with learnt weights that start equal."""
+    """``mean``: a mean weighted by how long ago an item was, with learnt weights.
+
+    They start as ``1 / (1 + k)`` for the ``k``-th item from the end, the power law of forgetting.
+    """
 
     def __init__(self, size: int, max_length: int, config: UserTowerConfig) -> None:
         super().__init__()
-        self.recency = nn.Parameter(torch.zeros(max_length))
+        self.recency = nn.Parameter(-torch.arange(1, max_length + 1).log())
 
     def forward(self, items: Tensor) -> Tensor:
         """Map item vectors ``(B, L, D)`` to the user after each position, ``(B, L, D)``."""

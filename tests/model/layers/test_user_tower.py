@@ -34,10 +34,11 @@ NO_LANGUAGE = torch.zeros(3, 5, dtype=torch.long), torch.zeros(3, dtype=torch.lo
 
 
 @pytest.mark.parametrize("kind", POOLINGS)
-def test_every_tower_starts_as_the_mean_of_the_history(kind, history):
+def test_every_tower_starts_as_the_mean_of_the_history_with_newer_items_weighing_more(kind, history):
     users = make(kind).eval()(history, *NO_LANGUAGE)
     for position in range(5):
-        want = F.normalize(history[:, : position + 1].mean(dim=1), dim=-1)
+        weight = 1 / torch.arange(position + 1, 0, -1)
+        want = F.normalize((history[:, : position + 1] * weight[:, None]).sum(dim=1), dim=-1)
         torch.testing.assert_close(users[:, position], want)
 
 
