@@ -64,7 +64,6 @@ class XLingTwoTower(SequentialRecommender):
         _check(config)
         self.seed: int = config["seed"]
         self.logq_correction: bool = config["logq_correction"]
-        self.targets_per_batch: int = config["train_batch_size"]
         self.alignment_weight: float = config["alignment_weight"]
         self.alignment_pairs: int = config["alignment_pairs"]
         self.autocast: bool = bool(config["enable_amp"])
@@ -81,7 +80,9 @@ class XLingTwoTower(SequentialRecommender):
         self.centring = Centring() if config["centring"] else None
         self.register_buffer("user_language", language_numbers(dataset.user_languages), persistent=False)
         self.offsets = ItemOffsets(config, dataset, by_text=True)
-        self.register_buffer("text_offset", self._text_offset(dataset.train_item_counts), persistent=False)
+        n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / config["train_batch_size"])
+        text_offset = self._text_offset(dataset.train_item_counts, n_batches)
+        self.register_buffer("text_offset", text_offset, persistent=False)
         self.user_tower = UserTower(
             self.encoder.size,
             self.max_seq_length,
@@ -101,15 +102,18 @@ class XLingTwoTower(SequentialRecommender):
         """Return why trained weights mean nothing on another data set: there is no reason."""
         return []
 
-    def _text_offset(self, item_counts: np.ndarray) -> Tensor:
-        """Return what is added to the logits of each distinct text in training, ``(n_texts,)``."""
+    def _text_offset(self, item_counts: np.ndarray, n_batches: float) -> Tensor:
+        """Return what is added to the logits of each distinct text in training, ``(n_texts,)``.
+
+        The correction is by the chance that a batch has the text, and not by its rate: a text that occurs several
+        times is one candidate.
+        """
         counts = torch.zeros(self.tokens.n_texts)
         counts.index_add_(0, self.text_of_item, torch.from_numpy(item_counts).float())
         prior = torch.zeros(len(counts)).index_copy_(0, self.text_of_item, self.offsets.prior)
         if not self.logq_correction:
             return prior
-        per_batch = counts.clamp_min(1) * self.targets_per_batch / counts.sum().clamp_min(1)  # expected occurrences
-        return prior - torch.log(-torch.expm1(-per_batch))  # a text that occurs often is one candidate all the same
+        return prior - torch.log(-torch.expm1(-counts.clamp_min(1) / n_batches))
 
     def _text_language(self) -> Tensor:
         """Return the language of each distinct text: that of an item which has it, ``(n_texts,)``."""

@@ -119,6 +119,23 @@ def test_the_catalogue_is_encoded_once_for_given_weights(make, monkeypatch):
     torch.testing.assert_close(model.full_sort_predict(rows), first)
 
 
+def test_candidates_are_corrected_by_how_often_a_batch_has_them(small_dataset, settings):
+    """The offset is minus the logarithm of the chance that a text is in a batch, which is no more than 1."""
+    small_dataset(n_users=400, n_items=60)
+    changed = {"popularity_prior": False, "train_batch_size": 64}
+    parts = build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
+    model, seen, n_batches = parts.model, torch.zeros(parts.model.tokens.n_texts), 0
+    for epoch in range(20):
+        parts.train_data.set_epoch(epoch)
+        for batch in parts.train_data:
+            items = torch.cat([batch["item_id_list"].flatten(), batch["target_id_list"].flatten()])
+            seen[torch.unique(model.text_of_item[items[items > 0]])] += 1
+            n_batches += 1
+    often = seen > 20
+    assert often.sum() > 30
+    torch.testing.assert_close(torch.exp(-model.text_offset)[often], (seen / n_batches)[often], rtol=0, atol=0.1)
+
+
 def test_a_user_without_a_history_is_scored_by_his_language(make):
     parts = make()
     rows = parts.test_data._dataset[np.arange(2)]
