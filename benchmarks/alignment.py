@@ -33,7 +33,7 @@ NAME = "ml-100k-xling"
 COMMON: dict[str, Any] = {
     "adapter_layers": 4,
     "train_batch_size": 2048,
-    "epochs": 3,
+    "epochs": 2,
     "stopping_step": 3,
     "enable_amp": True,
     "show_progress": False,
