@@ -51,13 +51,26 @@ ARMS: dict[str, dict[str, Any]] = {
 
 # run only where it is asked for: needs an encoder, and much longer than the others
 TWO_TOWER = "XLingTwoTower"
-ARMS[TWO_TOWER] = {
+HEAD = f"{TWO_TOWER}, frozen encoder"
+ARMS[HEAD] = {
     "encoder": "multilingual-e5-small",
-    "adapter_layers": 2,
     "encoder_max_length": 32,
+    "peft": "frozen",
+    "embedding_size": 128,
+    "user_tower": "transformer",
+    "n_layers": 2,
+    "learning_rate": 1e-3,
+    "learning_rates": None,
+    "epochs": 60,
+    "stopping_step": 10,
+}
+ARMS[TWO_TOWER] = {  # goes on from where HEAD ended
+    **ARMS[HEAD],
+    "peft": "lora",
+    "adapter_layers": 2,
+    "learning_rate": 1e-4,
     "train_batch_size": 2048,
-    "epochs": 6,
-    "stopping_step": 3,
+    "epochs": 2,
 }
 
 # nemig-cold: a tenth of the articles is never seen in training, only as test target
@@ -113,11 +126,17 @@ def run_arm(dataset: str, arm: str, seed: int, work: Path, encoder: str) -> None
     path, settings, result = stored(dataset, arm, seed)
     if result:
         return
+    two_tower, head = arm.startswith(TWO_TOWER), work / "heads" / f"{dataset}-{seed}"
     with tempfile.TemporaryDirectory() as scratch:
-        local = {"data_path": str(work), "checkpoint_dir": scratch}
-        if arm == TWO_TOWER:
+        local = {"data_path": str(work), "checkpoint_dir": str(head) if arm == HEAD else scratch}
+        if two_tower:
             local["encoder"] = encoder
-        model = TWO_TOWER if arm == TWO_TOWER else "LLMSASRec"
+        if arm == TWO_TOWER:
+            start = max(map(str, head.glob("*")), default=None)
+            if start is None:
+                raise SystemExit(f"run the arm '{HEAD}' first: '{TWO_TOWER}' starts from it")
+            local |= {"init_adapter_from": start, "init_user_tower_from": start}
+        model = TWO_TOWER if two_tower else "LLMSASRec"
         result = recbole_xling.run(model, dataset, config_dict={**settings, **local})
     kept = {key: result[key] for key in ("best_valid", "test", "slices", "n_test", "seed")}
     kept |= {"settings": settings, "epochs": len(result["seconds"]["epochs"]), "seconds": result["seconds"]["train"]}
@@ -152,7 +171,7 @@ def main() -> None:
     )
     parser.add_argument("--work", default="benchmarks/.data", help="folder for the converted data sets")
     parser.add_argument("--only", default=",".join(DATASETS), help="data sets, separated by commas")
-    default = ";".join(arm for arm in ARMS if arm != TWO_TOWER)
+    default = ";".join(arm for arm in ARMS if not arm.startswith(TWO_TOWER))
     parser.add_argument("--arms", default=default, help="arms, separated by semicolons")
     parser.add_argument("--encoder", default="intfloat/multilingual-e5-small", help=f"of {TWO_TOWER}: name or folder")
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")

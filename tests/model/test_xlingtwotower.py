@@ -15,7 +15,7 @@ import torch
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, DataError
-from recbole_xling.parts import build, build_trainer
+from recbole_xling.parts import build, build_trainer, load_run
 from recbole_xling.run import run
 from recbole_xling.train.trainer import XLingTrainer
 from recbole_xling.train.warm_start import warm_start
@@ -267,6 +267,35 @@ def test_parts_start_from_an_earlier_run(settings, small_dataset):
     assert any("lora" in name for name in taken) and any("query" in name for name in taken)
     for name in taken:
         torch.testing.assert_close(got[name], want[name])
+
+
+def test_adapters_start_from_a_run_with_a_frozen_encoder(settings, small_dataset):
+    """First the head, then the adapters: they begin where the head is, and change nothing yet."""
+    small_dataset()
+    head = {**settings, "embedding_size": 8, "user_tower": "transformer"}
+    earlier = run("XLingTwoTower", "small", config_dict={**head, "peft": "frozen"})["run_dir"]
+    frozen = load_run(earlier)
+    config = XLingConfig(
+        "XLingTwoTower", "small", config_dict={**head, "init_adapter_from": earlier, "init_user_tower_from": earlier}
+    )
+    parts = build(config)
+    warm_start(parts.model, config)
+    assert any("lora" in name for name, _ in parts.model.encoder.named_parameters())
+    rows = parts.test_data._dataset[np.arange(4)]
+    want, got = (model.eval().item_table() for model in (frozen.model, parts.model))
+    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+    users = [
+        model.forward(rows["item_id_list"], rows["item_length"], torch.zeros(4, dtype=torch.long), want)
+        for model in (frozen.model, parts.model)
+    ]
+    torch.testing.assert_close(users[1], users[0])
+
+
+def test_a_run_that_trained_nothing_of_a_part_is_no_start(settings, small_dataset):
+    small_dataset()
+    earlier = run("XLingTwoTower", "small", config_dict={**settings, "peft": "frozen", "epochs": 1})["run_dir"]
+    with pytest.raises(CheckpointError, match="nothing of its encoder"):
+        run("XLingTwoTower", "small", config_dict={**settings, "init_adapter_from": earlier})
 
 
 @pytest.mark.parametrize(
