@@ -283,7 +283,7 @@ def test_adapters_start_from_a_run_with_a_frozen_encoder(settings, small_dataset
     assert any("lora" in name for name, _ in parts.model.encoder.named_parameters())
     rows = parts.test_data._dataset[np.arange(4)]
     want, got = (model.eval().item_table() for model in (frozen.model, parts.model))
-    torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(got, want, rtol=0, atol=0.01)  # what frozen layers return is kept in half precision
     users = [
         model.forward(rows["item_id_list"], rows["item_length"], torch.zeros(4, dtype=torch.long), want)
         for model in (frozen.model, parts.model)
