@@ -33,9 +33,18 @@ def test_batches_are_the_tokenizers_own(prompt: str | None, monkeypatch: pytest.
     for rows in ([0, 2, 6], [5, 1], [4], [6, 0, 1, 2, 3, 4, 5]):
         input_ids, mask = tokens.batch(tokens.text_of_row[rows])
         texts = [(prompt or "") + _TEXTS[row] for row in rows]
-        expected = _tokenizer()(texts, truncation=True, max_length=6, padding=True, return_tensors="pt")
+        filled = {"padding": "max_length", "max_length": input_ids.shape[1]}
+        expected = _tokenizer()(texts, truncation=True, return_tensors="pt", **filled)
         torch.testing.assert_close(input_ids, expected["input_ids"])
         torch.testing.assert_close(mask, expected["attention_mask"])
+
+
+@pytest.mark.parametrize(("longest", "width"), [(2, 8), (8, 8), (9, 16), (17, 20), (20, 20)])
+def test_batches_are_filled_up_to_a_multiple_of_eight_or_to_the_longest_text(longest: int, width: int) -> None:
+    tokens = TokenisedTexts.of(["the film " * 10, "the " * longest], _tokenizer(special=False), 30, None)
+    input_ids, mask = tokens.batch(torch.tensor([1]))
+    assert input_ids.shape == mask.shape == (1, width)
+    assert mask.sum() == longest
 
 
 def test_equal_texts_share_a_number_and_lengths_are_in_tokens() -> None:
