@@ -2,7 +2,9 @@
 
     python benchmarks/quality.py --data ../shared/data
     python benchmarks/quality.py --data ../shared/data --only nemig --arms "none;add" --seeds 1
-    python benchmarks/quality.py --only movielens-small --arms XLingTwoTower --encoder path/to/multilingual-e5-small
+    python benchmarks/quality.py --only movielens-small --arms "XLingTwoTower, frozen encoder;XLingTwoTower" --seeds 1
+
+The last ones need an encoder: --encoder path/to/multilingual-e5-small.
 
 Every run is written to benchmarks/results/quality/ and not repeated, so the script can be stopped and started again
 at any time. At the end it prints a table of means and spreads (standard deviation over the seeds) and writes
@@ -94,6 +96,7 @@ SHOWN = {
     "rare": ("slices", "popularity=rare"),
     "cross-language": ("slices", "cross_language=yes"),
     "language mean": ("slices", "language_macro"),
+    **{language: ("slices", f"target_language={language}") for language in ("en", "fr", "de", "it", "es")},
 }
 
 

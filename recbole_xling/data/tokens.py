@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,11 @@ class TokenisedTexts:
         """Distinct texts."""
         return len(self.length)
 
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.length.max())
+
     def batch(self, text_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return tokens and mask of some texts, filled up on the right, see :func:`batch_width`.
 
@@ -86,23 +92,23 @@ class TokenisedTexts:
             ``input_ids`` and ``attention_mask`` (1 for tokens, 0 for padding), both ``(N, T)`` int64.
         """
         length = self.length[text_ids]  # (N,)
-        position = torch.arange(batch_width(length, self.length))  # (T,)
+        position = torch.arange(batch_width(length, self.longest))  # (T,)
         mask = position < length[:, None]  # (N, T)
         place = (self.offset[text_ids][:, None] + position).clamp(max=len(self.token_ids) - 1)
         input_ids = self.token_ids[place].long().masked_fill(~mask, self.pad_id)
         return input_ids, mask.long()
 
 
-def batch_width(length: Tensor, every_length: Tensor) -> int:
+def batch_width(length: Tensor, longest: int) -> int:
     """Return how long the rows of a batch are: its longest text, up to the next multiple of 8, if any text is so long.
 
     Args:
         length: ``(N,)`` of the texts of the batch.
-        every_length: ``(n_texts,)`` of all texts.
+        longest: length of the longest of all texts.
     """
     if not len(length):
         return 0
-    return min(-(-int(length.max()) // _MULTIPLE) * _MULTIPLE, int(every_length.max()))
+    return min(-(-int(length.max()) // _MULTIPLE) * _MULTIPLE, longest)
 
 
 def _tokenise(texts: list[str], tokenizer: Any, max_length: int, pad_id: int) -> list[list[int]]:

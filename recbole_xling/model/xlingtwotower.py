@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
@@ -27,7 +26,7 @@ from recbole_xling.model.layers.in_batch import Windows, in_batch
 from recbole_xling.model.layers.language import language_numbers
 from recbole_xling.model.layers.offsets import ItemOffsets
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
-from recbole_xling.train.gather import gather_rows
+from recbole_xling.train.gather import gather_rows, process
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
 
@@ -180,9 +179,7 @@ class XLingTwoTower(SequentialRecommender):
             return None
         self._draws += 1
         drawn = self.parallel.draw(self.alignment_pairs, np.random.default_rng([self.seed, self._step, self._draws]))
-        rank, world_size = 0, 1
-        if dist.is_available() and dist.is_initialized():
-            rank, world_size = dist.get_rank(), dist.get_world_size()
+        rank, world_size = process()
         first, second, item = (torch.from_numpy(rows[rank::world_size]) for rows in drawn)
         texts = self.tokens.text_of_row[self.n_items :]
         device = self.text_of_item.device

@@ -35,6 +35,13 @@ def _sizes(rows: Tensor) -> list[int]:
     return [int(size) for size in everyone]
 
 
+def process() -> tuple[int, int]:
+    """Return the number of this process and how many there are: ``(0, 1)`` where it is alone."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
 def gather_rows(rows: Tensor) -> Tensor:
     """Return the rows of all processes in the order of their ranks; ``rows`` itself where there is one process.
 
@@ -45,7 +52,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     Args:
         rows: ``(N, ...)``; N may differ between the processes.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if process()[1] == 1:
         return rows
     gathered: Tensor = _GatherRows.apply(rows)
     return gathered
@@ -74,7 +81,7 @@ def sum_over_processes(values: Tensor) -> Tensor:
     Args:
         values: of the same shape in all processes.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if process()[1] == 1:
         return values
     total: Tensor = _SumOverProcesses.apply(values)
     return total

@@ -36,6 +36,7 @@ class FrozenStates:
 
     def __init__(self, length: Tensor, size: int, max_bytes: int, folder: Path | None = None) -> None:
         self._length = length
+        self._longest = int(length.max()) if len(length) else 0
         self._place = torch.full_like(length, -1)  # first row of each text, -1 for unknown ones
         self.full = False
         self._used, self._room = 0, min(int(length.sum()), max_bytes // (size * _BYTES))
@@ -58,7 +59,8 @@ class FrozenStates:
         position, mask = self._positions(text_ids)
         place = (self._place[text_ids][:, None] + position).masked_fill(~mask, 0)  # (N, T)
         rows = torch.from_numpy(self._rows[place.numpy()]).float()  # (N, T, size)
-        self._map.madvise(mmap.MADV_DONTNEED)  # what was read need not count as this process's memory
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on all systems: what was read need not count as this process's memory
+            self._map.madvise(mmap.MADV_DONTNEED)
         return rows.masked_fill_(~mask[..., None], 0)
 
     def put(self, text_ids: Tensor, states: Tensor) -> None:
@@ -96,5 +98,5 @@ class FrozenStates:
     def _positions(self, text_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return the positions ``(T,)`` of a batch, and which of them each text has, ``(N, T)``."""
         length = self._length[text_ids]
-        position = torch.arange(batch_width(length, self._length))
+        position = torch.arange(batch_width(length, self._longest))
         return position, position < length[:, None]

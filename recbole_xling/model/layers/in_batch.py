@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from recbole_xling.loss.in_batch_softmax import InBatch
-from recbole_xling.train.gather import gather_rows
+from recbole_xling.train.gather import gather_rows, process
 
 _WINDOWS_PER_PROCESS = 1 << 32
 
@@ -49,7 +48,7 @@ def in_batch(windows: Windows, texts: Tensor, vectors: Tensor, offset: Tensor) -
     """
     trained = windows.weight > 0  # (B, L)
     n_windows, device = len(windows.history), windows.history.device
-    number = torch.arange(n_windows, device=device) + _rank() * _WINDOWS_PER_PROCESS
+    number = torch.arange(n_windows, device=device) + process()[0] * _WINDOWS_PER_PROCESS
     each = number[:, None].expand_as(trained)  # (B, L)
     unit = windows.weight.max().expand(n_windows)
     states = gather_rows(torch.cat([windows.states[trained], windows.empty]))  # (N, D)
@@ -81,7 +80,3 @@ def _distinct(texts: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
     order = torch.arange(len(texts), device=texts.device)
     first = torch.full_like(distinct, len(texts)).scatter_reduce_(0, place, order, "amin")
     return distinct, vectors[first]
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
