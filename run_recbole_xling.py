@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
 try:
-    from recbole_xling.cli import main
+    from recbole_xling.cli.main import main
 except ModuleNotFoundError as error:
     sys.exit(f"{error}. Install the project first: pip install -e '.[offline]'  (or type: make demo)")
 

@@ -23,9 +23,8 @@ from common import RESULTS, data_folder, show, write_json
 import recbole_xling
 from recbole_xling.config import XLingConfig
 from recbole_xling.convert import get_converter, write_dataset
-from recbole_xling.model.item_tower import build_encoder
-from recbole_xling.model.layers.text_encoder import TextEncoder
-from recbole_xling.parts import load_run
+from recbole_xling.model.text_encoder.encoder import TextEncoder, build_encoder
+from recbole_xling.quick_start.build import load_run
 
 N_TRAINED = 500  # sentences of a language that training may see; the others are asked for
 LANGUAGES = ("cmn", "deu", "fra", "ita", "jpn", "por", "spa")

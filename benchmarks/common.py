@@ -39,7 +39,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def machine() -> dict[str, Any]:
     """Return what shapes timings and results: processor count, threads, versions."""
-    from recbole_xling.run_folder import versions
+    from recbole_xling.utils.run_folder import versions
 
     threads = os.environ.get("OMP_NUM_THREADS", "")
     return {"cpus": os.cpu_count(), "OMP_NUM_THREADS": threads, "system": platform.system(), "versions": versions()}

@@ -21,7 +21,7 @@ from typing import Any
 
 from common import RESULTS, data_folder, show, write_json
 
-from recbole_xling.text.language import NOTHING, Identified, LanguageIdentifier, normalise_language
+from recbole_xling.language.identification import NOTHING, Identified, LanguageIdentifier, normalise_language
 
 PER_LANGUAGE = 1000
 BOUNDS = (0.5, 0.8, 0.9)

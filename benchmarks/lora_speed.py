@@ -31,8 +31,8 @@ from common import RESULTS, data_folder, show, write_json
 from sources import NeMigClicks
 from torch.nn import functional as F
 
-from recbole_xling.convert.read.rejects import Rejects
-from recbole_xling.encode.hugging_face import computes_in_bfloat16
+from recbole_xling.convert.reading.rejects import Rejects
+from recbole_xling.encode.sentence_transformers import computes_in_bfloat16
 
 MARK = "result: "
 SCALE = 20.0
@@ -62,8 +62,8 @@ def text_pairs(data: str, n_pairs: int) -> Pairs:
 
 def build_ours(options: argparse.Namespace, texts: list[str]) -> tuple[torch.nn.Module, Callable[[Pairs], Loss]]:
     """Return the item tower, and what makes a step's loss of a batch; texts are tokenised once and ahead."""
-    from recbole_xling.encode.model_source import find_model
-    from recbole_xling.model.layers.text_encoder import TextEncoder, TextEncoderConfig
+    from recbole_xling.encode.hub import find_model
+    from recbole_xling.model.text_encoder.encoder import TextEncoder, TextEncoderConfig
 
     config = TextEncoderConfig(
         peft="lora",

@@ -17,7 +17,7 @@ from recbole.trainer import Trainer
 from recbole.utils import get_model, init_seed
 
 from recbole_xling import XLingConfig
-from recbole_xling.parts import Run, build
+from recbole_xling.quick_start.build import Run, build
 
 DATASET = "ml-100k"
 PEER = "RecBole SASRec"

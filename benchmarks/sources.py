@@ -12,7 +12,7 @@ from functools import cached_property
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceText, User
-from recbole_xling.convert.read.rejects import Rejects
+from recbole_xling.convert.reading.rejects import Rejects
 
 
 def frame(rows: Iterable[tuple[str, str, float | None, float]], file: str) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from collections import defaultdict
 
 from common import RESULTS, data_folder, show, write_json
 
-from recbole_xling.convert.ml100k import MovieLens100K, english_title
+from recbole_xling.convert.sources.ml100k import MovieLens100K, english_title
 
 CLOSE = 0.8
 

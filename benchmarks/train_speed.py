@@ -33,10 +33,10 @@ from common import RESULTS, show, write_json
 from recbole.trainer import Trainer
 from sasrec import CURVE, DATASET, METRIC, OURS, PEER, SAME, check_same, ours, peer, record_peer
 
-from recbole_xling.parts import Run, build_trainer
-from recbole_xling.run_folder import logging_to
-from recbole_xling.train.optimiser import build_schedule
-from recbole_xling.train.trainer import XLingTrainer
+from recbole_xling.quick_start.build import Run, build_trainer
+from recbole_xling.trainer.optimizer import build_schedule
+from recbole_xling.trainer.trainer import XLingTrainer
+from recbole_xling.utils.run_folder import logging_to
 
 # ---- seconds per epoch ----------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ from torch import Tensor
 import recbole_xling
 import recbole_xling.model.xlingtwotower
 from recbole_xling.convert import get_converter, write_dataset
-from recbole_xling.evaluate.significance import bootstrap_interval, paired_difference
+from recbole_xling.evaluator.bootstrap import bootstrap_interval, paired_difference
 
 LANGUAGES = ("de", "en")
 NEWS: dict[str, Any] = {

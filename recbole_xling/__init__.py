@@ -8,10 +8,10 @@ from recbole_xling import compat
 compat.apply()
 
 from recbole_xling.config import XLingConfig  # noqa: E402
-from recbole_xling.parts import load_run  # noqa: E402
+from recbole_xling.quick_start.build import load_run  # noqa: E402
+from recbole_xling.quick_start.evaluate import evaluate_run  # noqa: E402
+from recbole_xling.quick_start.train import run  # noqa: E402
 from recbole_xling.registry import install, register_model  # noqa: E402
-from recbole_xling.run import run  # noqa: E402
-from recbole_xling.zero_shot import evaluate_run  # noqa: E402
 
 install()
 

@@ -28,18 +28,17 @@ from torch.utils.tensorboard import SummaryWriter
 
 from recbole_xling.compat import register_config_class
 from recbole_xling.compat.hooks import when_imported
-from recbole_xling.config import XLingConfig, load_defaults
-from recbole_xling.config_keys import recbole_properties
+from recbole_xling.config import XLingConfig, load_defaults, recbole_properties
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import WindowLoader
-from recbole_xling.data.splitting import let_build_split
+from recbole_xling.data.splits.build import let_build_split
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.model.llmsasrec import LLMSASRec
 from recbole_xling.model.xlingtwotower import XLingTwoTower
-from recbole_xling.parts import load_model_file
-from recbole_xling.run_folder import RunFileHandler
-from recbole_xling.train.checkpoint import is_ours
-from recbole_xling.train.trainer import XLingTrainer
+from recbole_xling.quick_start.build import load_model_file
+from recbole_xling.trainer.checkpoint import is_ours
+from recbole_xling.trainer.trainer import XLingTrainer
+from recbole_xling.utils.run_folder import RunFileHandler
 
 _MODELS: dict[str, type] = {}
 

@@ -17,6 +17,8 @@ import torch
 
 torch.set_num_threads(1)
 
+pytest_plugins = ["encoder_fixtures"]
+
 LANGUAGES = ("de", "en", "fr")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_xling.resources import package_folder
+from recbole_xling.utils.paths import package_folder
 
 ROOT = Path(__file__).resolve().parent.parent
 

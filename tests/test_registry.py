@@ -19,7 +19,7 @@ import recbole_xling
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.errors import ConfigError
 from recbole_xling.registry import install, known_models, register_model, registered_models
-from recbole_xling.train.trainer import XLingTrainer
+from recbole_xling.trainer.trainer import XLingTrainer
 
 quick_start = pytest.importorskip("recbole.quick_start", reason="RecBole's quick start needs ray")
 

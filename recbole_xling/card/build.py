@@ -9,24 +9,31 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_xling.card.advice import find_warnings
-from recbole_xling.card.card import Card
-from recbole_xling.card.catalogue import read_catalogue
-from recbole_xling.card.configured import configured_split
-from recbole_xling.card.histories import Histories
-from recbole_xling.card.interactions import (
+from recbole_xling.card.catalog import read_catalogue
+from recbole_xling.card.histories import (
+    Columns,
+    Histories,
+    count_duplicate_rows,
+    distinct_ids,
+    places_of,
+    read_histories,
+)
+from recbole_xling.card.schema import Card
+from recbole_xling.card.split import Split, configured_split, leave_one_out
+from recbole_xling.card.statistics import (
+    LanguageCodes,
     describe_checks,
     describe_distributions,
+    describe_languages,
+    describe_mixing,
     describe_size,
+    describe_splits,
+    describe_texts,
     describe_time,
     distinct_pairs,
     top_items,
 )
-from recbole_xling.card.languages import LanguageCodes, describe_languages, describe_mixing
-from recbole_xling.card.parts import describe_splits
-from recbole_xling.card.reading import Columns, count_duplicate_rows, distinct_ids, places_of, read_histories
-from recbole_xling.card.split import Split, leave_one_out
-from recbole_xling.card.texts import describe_texts
+from recbole_xling.card.warnings import find_warnings
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import DataError
 

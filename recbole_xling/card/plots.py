@@ -7,8 +7,8 @@ from datetime import datetime, timezone
 from math import floor, log10
 from typing import Any, NamedTuple
 
-from recbole_xling.card.card import Card
-from recbole_xling.card.interactions import time_scale
+from recbole_xling.card.schema import Card
+from recbole_xling.card.statistics import time_scale
 
 _COLOURS = ("#3b82b8", "#d55e00", "#009e73")  # told apart by colour-blind readers too
 _COLOUR = _COLOURS[0]

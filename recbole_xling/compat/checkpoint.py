@@ -22,8 +22,8 @@ from types import ModuleType
 from typing import Any
 
 from recbole_xling.compat.hooks import ChangedModule, when_imported
-from recbole_xling.compat.plain import plain, restore_array, restore_enum, restore_sparse
 from recbole_xling.errors import CheckpointError
+from recbole_xling.utils.plain_data import plain, restore_array, restore_enum, restore_sparse
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from typing import ClassVar
 
 import polars as pl
 
-from recbole_xling.convert.read.records import Batches
-from recbole_xling.convert.read.rejects import Rejects
+from recbole_xling.convert.reading.open_table import Batches
+from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.text.record import ItemText
 
@@ -155,15 +155,15 @@ def located(table: Batches) -> Iterator[pl.DataFrame]:
 
 
 CONVERTERS: dict[str, str] = {
-    "amazon-m2": "recbole_xling.convert.amazon_m2:AmazonM2",
-    "amazon-reviews": "recbole_xling.convert.amazon_reviews:AmazonReviews",
-    "book-crossing": "recbole_xling.convert.book_crossing:BookCrossing",
-    "goodbooks": "recbole_xling.convert.goodbooks:Goodbooks",
-    "ml-100k": "recbole_xling.convert.ml100k:MovieLens100K",
-    "mind": "recbole_xling.convert.mind:Mind",
-    "movielens": "recbole_xling.convert.movielens:MovieLens",
-    "table": "recbole_xling.convert.table:TableConverter",
-    "xmarket": "recbole_xling.convert.xmarket:XMarket",
+    "amazon-m2": "recbole_xling.convert.sources.amazon_m2:AmazonM2",
+    "amazon-reviews": "recbole_xling.convert.sources.amazon_reviews:AmazonReviews",
+    "book-crossing": "recbole_xling.convert.sources.book_crossing:BookCrossing",
+    "goodbooks": "recbole_xling.convert.sources.goodbooks:Goodbooks",
+    "ml-100k": "recbole_xling.convert.sources.ml100k:MovieLens100K",
+    "mind": "recbole_xling.convert.sources.mind:Mind",
+    "movielens": "recbole_xling.convert.sources.movielens:MovieLens",
+    "table": "recbole_xling.convert.sources.table:TableConverter",
+    "xmarket": "recbole_xling.convert.sources.xmarket:XMarket",
 }
 """Module and class by name; a module is imported when its converter is asked for."""
 

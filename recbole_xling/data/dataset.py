@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
+from recbole_xling.compat.fast_reading import count, read_csv, with_names
 from recbole_xling.compat.hooks import ChangedModule
-from recbole_xling.data.items import UNKNOWN_LANGUAGE, ItemCatalogue
-from recbole_xling.data.reading import count, read_csv, with_names
-from recbole_xling.data.sequences import Segments, next_item_rows, user_starts
-from recbole_xling.data.split import leave_one_out_parts, ratio_parts
-from recbole_xling.data.split_settings import read_split
-from recbole_xling.data.splitting import check_times, split_dataset
+from recbole_xling.data.catalog import ItemCatalogue
+from recbole_xling.data.sequences import Segments, leave_one_out_parts, next_item_rows, ratio_parts, user_starts
+from recbole_xling.data.splits.build import check_times, split_dataset
+from recbole_xling.data.splits.settings import read_split
+from recbole_xling.language.tags import UNDETERMINED
 
 _ROW = "_sequence_position"  # column of inter_feat: the target's place in the flat sequence
 
@@ -180,9 +180,9 @@ class XLingDataset(SequentialDataset):
         """Language of each user as the ``.user`` file's column ``user_language`` states it, else ``und``."""
         field = "user_language"
         if self.user_feat is None or field not in self.user_feat:
-            return [UNKNOWN_LANGUAGE] * self.user_num
+            return [UNDETERMINED] * self.user_num
         names = self.field2id_token[field]
-        return [UNKNOWN_LANGUAGE if number == 0 else str(names[number]) for number in self.user_feat[field]]
+        return [UNDETERMINED if number == 0 else str(names[number]) for number in self.user_feat[field]]
 
     @cached_property
     def catalogue(self) -> ItemCatalogue:

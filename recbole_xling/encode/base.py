@@ -21,7 +21,7 @@ Vectors: TypeAlias = NDArray[np.float32]
 _BACKENDS = {
     "hashing": ("hashing", "HashingEncoder"),
     "random": ("random", "RandomEncoder"),
-    "sentence_transformers": ("hugging_face", "SentenceTransformersEncoder"),
+    "sentence_transformers": ("sentence_transformers", "SentenceTransformersEncoder"),
     "usem3": ("usem3", "USEM3Encoder"),
 }
 

@@ -1,25 +1,185 @@
 """Vectors on disk, so that a text is encoded once per encoder.
 
 Layout: one folder per encoder, named after the hash of its identity. It holds ``encoder.json`` (the identity, for
-people) and shards (see ``shard.py``). Shards are only ever added, under names nobody else uses, so several processes
+people) and shards (see ``py``). Shards are only ever added, under names nobody else uses, so several processes
 can fill one cache at once; at worst both encode the same text.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import io
+import json
 import logging
+import time
+import uuid
+import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from recbole_xling.disk_cache import clear_write_errors, identity_folder, identity_text
-from recbole_xling.encode import shard
 from recbole_xling.encode.base import Encoder, Vectors, check_positive
-from recbole_xling.errors import EncoderError
+from recbole_xling.errors import DataError, EncoderError
+from recbole_xling.utils.files import clear_write_errors, identity_folder, identity_text, replace_file, write_synced
+
+DIGEST_BYTES = 16
+IDENTITY_FILE = "encoder.json"
+_DAY = 86_400.0  # seconds
+
+Digests = NDArray[np.bytes_]
+
+
+class DamagedShardError(DataError):
+    """A shard's files do not hold what was once written to them."""
+
+
+def text_digests(texts: Sequence[str]) -> Digests:
+    """Return the BLAKE2b digest of every text, ``(len(texts),)`` of 16 bytes each.
+
+    Raises:
+        EncoderError: one of ``texts`` is not a string, or they all are one.
+    """
+    if isinstance(texts, str):
+        raise EncoderError(f"one string {texts[:80]!r} was given in place of a list of texts: put it into a list")
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise EncoderError(f"text {number} is {text!r}, a {type(text).__name__}: only strings can be encoded")
+    encoded = (text.encode("utf-8", "surrogatepass") for text in texts)
+    joined = b"".join(blake2b(text, digest_size=DIGEST_BYTES).digest() for text in encoded)
+    return np.frombuffer(joined, dtype=f"S{DIGEST_BYTES}")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the sidecar of a block says."""
+
+    sidecar: Path
+    digests: Digests  # (count,)
+    dimension: int
+    vectors_size: int  # bytes of the whole .npy file
+    vectors_crc32: int
+
+    def rows_of(self, wanted: Digests) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return which of the sorted, distinct ``wanted`` are here, and in which row each: two ``(hits,)``."""
+        place = np.searchsorted(wanted, self.digests)
+        place[place == len(wanted)] = 0
+        rows = np.flatnonzero(wanted[place] == self.digests)
+        return place[rows], rows
+
+    def read(self, rows: NDArray[np.int64]) -> Vectors:
+        """Return the vectors of ``rows``, ``(len(rows), dimension)``, after checking the whole file.
+
+        Raises:
+            DamagedShardError: the file is missing or not the one that was written.
+        """
+        path = self.sidecar.with_suffix(".npy")
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            raise DamagedShardError("its vectors are missing") from None
+        if state.st_size != self.vectors_size:
+            raise DamagedShardError(f"its vectors take {state.st_size} bytes instead of {self.vectors_size}")
+        if _file_crc32(path, state.st_size, state.st_mtime_ns) != self.vectors_crc32:
+            raise DamagedShardError("its vectors do not match their checksum")
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.asarray(vectors[rows])
+
+
+def write_shard(folder: Path, digests: Digests, vectors: Vectors) -> Path:
+    """Write ``vectors`` ``(count, dimension)`` of the texts of ``digests`` ``(count,)``; return the sidecar.
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind then.
+    """
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(vectors, dtype=np.float32), allow_pickle=False)
+    data, raw_digests = buffer.getvalue(), digests.tobytes()
+    content = {
+        "count": len(digests),
+        "dimension": int(vectors.shape[1]),
+        "vectors_size": len(data),
+        "vectors_crc32": zlib.crc32(data),
+        "digests_crc32": zlib.crc32(raw_digests),
+        "digests": base64.b64encode(raw_digests).decode("ascii"),
+    }
+    sidecar = folder / f"{uuid.uuid4().hex}.json"
+    vectors_file = sidecar.with_suffix(".npy")
+    try:
+        write_synced(vectors_file, data)
+        replace_file(sidecar, json.dumps(content, indent=1).encode("ascii"))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            vectors_file.unlink(missing_ok=True)
+        raise
+    return sidecar
+
+
+def read_sidecar(sidecar: Path) -> Shard:
+    """Read a sidecar.
+
+    Raises:
+        DamagedShardError: it is not what :func:`write_shard` wrote.
+        OSError: it cannot be read.
+    """
+    try:
+        content: dict[str, Any] = json.loads(sidecar.read_bytes())
+        raw_digests = base64.b64decode(content["digests"], validate=True)
+        found = Shard(
+            sidecar=sidecar,
+            digests=np.frombuffer(raw_digests, dtype=f"S{DIGEST_BYTES}"),
+            dimension=int(content["dimension"]),
+            vectors_size=int(content["vectors_size"]),
+            vectors_crc32=int(content["vectors_crc32"]),
+        )
+        intact = len(found.digests) == content["count"] and zlib.crc32(raw_digests) == content["digests_crc32"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedShardError(f"its sidecar is garbled ({error!r})") from None
+    if not intact:
+        raise DamagedShardError("its sidecar does not match its checksum")
+    return found
+
+
+def sidecars(folder: Path) -> Iterator[Path]:
+    """Yield the sidecars of ``folder`` in a fixed order; none where there is no folder yet."""
+    if folder.is_dir():
+        yield from sorted(path for path in folder.glob("*.json") if path.name != IDENTITY_FILE)
+
+
+def delete_shard(sidecar: Path) -> None:
+    """Delete a shard, the sidecar first; one that cannot be deleted stays."""
+    for path in (sidecar, sidecar.with_suffix(".npy")):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def delete_leftovers(folder: Path, older_than: float = _DAY) -> None:
+    """Delete what runs killed more than ``older_than`` seconds ago left: vectors without sidecar, temporary files."""
+    oldest_kept = time.time() - older_than
+    leftovers = [path for path in folder.glob("*.npy") if not path.with_suffix(".json").exists()]
+    for path in [*leftovers, *folder.glob("*.tmp")]:
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < oldest_kept:
+                path.unlink()
+
+
+@cache
+def _file_crc32(path: Path, size: int, mtime_ns: int) -> int:
+    """Return the checksum of a file; size and time are in the key so that a process reads each state once."""
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +203,7 @@ class EmbeddingCache:
 
     def status(self, encoder: Encoder, texts: Sequence[str]) -> tuple[int, int]:
         """Return how many distinct ``texts`` are stored and how many are still to be encoded."""
-        wanted = np.unique(shard.text_digests(texts))
+        wanted = np.unique(text_digests(texts))
         stored = np.zeros(len(wanted), dtype=bool)
         for places, _ in _stored_blocks(self.folder(encoder), wanted):
             stored[places] = True
@@ -67,7 +227,7 @@ class EmbeddingCache:
             XlingError: the cache cannot be written; what was stored before is kept.
         """
         check_positive(chunk_size=chunk_size)
-        digests = shard.text_digests(texts)
+        digests = text_digests(texts)
         texts = list(texts)
         if not texts:
             return np.empty((0, encoder.dimension), dtype=np.float32)
@@ -87,7 +247,7 @@ class EmbeddingCache:
         self,
         encoder: Encoder,
         texts: list[str],
-        digests: shard.Digests,
+        digests: Digests,
         first: NDArray[np.int64],
         chunk_size: int,
         show_progress: bool,
@@ -115,24 +275,24 @@ class EmbeddingCache:
             _prepare(folder, encoder)
         for rows, block in _encoded_blocks(encoder, texts, todo, chunk_size, show_progress):
             with clear_write_errors(folder, "embedding", _KEPT):
-                shard.write_shard(folder, digests[rows], block)
+                write_shard(folder, digests[rows], block)
             yield rows, block
 
 
-def _stored_blocks(folder: Path, wanted: shard.Digests) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+def _stored_blocks(folder: Path, wanted: Digests) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
     """Yield places in the sorted ``wanted`` and the vectors stored for them; damaged shards are deleted."""
-    for sidecar in shard.sidecars(folder) if wanted.size else ():
+    for sidecar in sidecars(folder) if wanted.size else ():
         try:
-            found = shard.read_sidecar(sidecar)
+            found = read_sidecar(sidecar)
             places, rows = found.rows_of(wanted)
             block = found.read(rows) if rows.size else None
         except FileNotFoundError:
             continue  # another process has just deleted it
         except OSError as error:
             logger.warning("cannot read %s (%s); its texts are encoded again", sidecar, error)
-        except shard.DamagedShardError as error:
+        except DamagedShardError as error:
             logger.warning("deleting the damaged shard %s: %s; its texts are encoded again", sidecar, error)
-            shard.delete_shard(sidecar)
+            delete_shard(sidecar)
         else:
             if block is not None:
                 yield places, block
@@ -179,5 +339,5 @@ def _encode_checked(encoder: Encoder, texts: list[str]) -> Vectors:
 def _prepare(folder: Path, encoder: Encoder) -> None:
     """Make the folder with its ``encoder.json``; a folder that cannot be written fails here, before any encoding."""
     folder.mkdir(parents=True, exist_ok=True)
-    shard.delete_leftovers(folder)
-    shard.replace_file(folder / shard.IDENTITY_FILE, identity_text(encoder.identity))
+    delete_leftovers(folder)
+    replace_file(folder / IDENTITY_FILE, identity_text(encoder.identity))

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.loss.linear_cross_entropy import linear_cross_entropy
-from recbole_xling.loss.sampled_softmax import sampled_softmax
-from recbole_xling.model.layers.offsets import ItemOffsets
-from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig, bound_to_data
+from recbole_xling.model.layers.item_representation import ItemRepresentation, RepresentationConfig, bound_to_data
+from recbole_xling.model.layers.score_bias import ItemOffsets
 from recbole_xling.model.layers.transformer import ACTIVATIONS, SequenceEncoder, last_positions
+from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
+from recbole_xling.model.loss.sampled_softmax import sampled_softmax
 
 _LOSSES = ("CE", "sampled_softmax")
 _NEGATIVES = ("in_batch", "uniform")
@@ -37,7 +37,7 @@ class LLMSASRec(SequentialRecommender):
     - where items carry text, a score is the match of user and item plus the logarithm of the item's popularity, so
       that neither ID nor text must learn it (logit adjustment, Menon et al., ICLR 2021);
     - items never trained on have no popularity: the offset of their scores is found after each epoch, so that they
-      are shown as often as ``cold_exposure`` says (:mod:`recbole_xling.model.layers.exposure`).
+      are shown as often as ``cold_exposure`` says (:mod:`recbole_xling.model.layers.score_bias`).
 
     Args:
         config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/LLMSASRec.yaml``.

@@ -15,18 +15,18 @@ from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
-from recbole_xling.data.parallel import ParallelTexts
+from recbole_xling.data.parallel_texts import ParallelTexts
 from recbole_xling.errors import ConfigError
-from recbole_xling.loss.alignment import alignment_loss
-from recbole_xling.loss.in_batch_softmax import in_batch_softmax
-from recbole_xling.model.item_tower import build_encoder, check_encoder, chosen
-from recbole_xling.model.layers.centring import Centring
-from recbole_xling.model.layers.hard_negatives import HardNegatives
-from recbole_xling.model.layers.in_batch import Windows, in_batch
-from recbole_xling.model.layers.language import language_numbers
-from recbole_xling.model.layers.offsets import ItemOffsets
+from recbole_xling.model.layers.language_centering import Centring
+from recbole_xling.model.layers.language_embedding import language_numbers
+from recbole_xling.model.layers.score_bias import ItemOffsets
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
-from recbole_xling.train.gather import gather_rows, process
+from recbole_xling.model.loss.alignment import alignment_loss
+from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
+from recbole_xling.model.sampling.hard_negatives import HardNegatives
+from recbole_xling.model.sampling.in_batch import Windows, in_batch
+from recbole_xling.model.text_encoder.encoder import build_encoder, check_encoder, chosen
+from recbole_xling.utils.distributed import gather_rows, process
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
 
@@ -35,14 +35,14 @@ class XLingTwoTower(SequentialRecommender):
     r"""Two towers over texts: no item or user has parameters of its own, so new ones are scored like all others.
 
     - Item tower: a Transformer encoder of the XLM-R family with PEFT adapters, pooled
-      (:class:`~recbole_xling.model.layers.text_encoder.TextEncoder`), without what all texts of its language share
-      (:class:`~recbole_xling.model.layers.centring.Centring`), of unit length.
+      (:class:`~recbole_xling.model.text_encoder.encoder.TextEncoder`), without what all texts of its language share
+      (:class:`~recbole_xling.model.layers.language_centering.Centring`), of unit length.
     - User tower: a mean, attention or a small causal Transformer over the vectors of the history
       (:class:`~recbole_xling.model.layers.user_tower.UserTower`).
     - Score: the towers' inner product over the temperature, plus what
-      :class:`~recbole_xling.model.layers.offsets.ItemOffsets` adds.
+      :class:`~recbole_xling.model.layers.score_bias.ItemOffsets` adds.
     - Training: at every position of a history, softmax over the texts of the batch in both directions
-      (:func:`~recbole_xling.loss.in_batch_softmax.in_batch_softmax`); each distinct text is encoded once per batch.
+      (:func:`~recbole_xling.model.loss.in_batch_softmax.in_batch_softmax`); a distinct text is encoded once per batch.
     - Alignment: InfoNCE over texts that say the same in two languages, drawn beside each batch.
 
     Args:

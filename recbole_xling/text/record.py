@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from recbole_xling.errors import DataError
+from recbole_xling.language.tags import is_language
 
 DISPLAY = "display"
 PARALLEL = "parallel"
-UNDETERMINED = "und"
 _SOURCE = re.compile(r"display|parallel|translation:\S+")
-_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _KEYS = ("item_id", "language", "fields", "source")
 _CONFIDENCE = "language_confidence"
 
@@ -35,16 +34,6 @@ class ItemText:
     fields: Mapping[str, str]
     source: str
     language_confidence: float | None = field(default=None, kw_only=True)
-
-
-def is_language(tag: str) -> bool:
-    """Tell whether ``tag`` has the form of a BCP 47 language tag such as ``de``, ``zh-Hant`` or ``und``."""
-    return _LANGUAGE.fullmatch(tag) is not None
-
-
-def covers(language: str, tag: str) -> bool:
-    """Tell whether ``tag`` is ``language`` or a variant of it, as ``en-GB`` is of ``en`` (RFC 4647, section 3.3.1)."""
-    return f"{tag.lower()}-".startswith(f"{language.lower()}-")
 
 
 def check_text(text: ItemText) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from recbole_xling.errors import ConfigError
-from recbole_xling.text.record import DISPLAY, PARALLEL, UNDETERMINED, ItemText, covers, is_language
+from recbole_xling.language.tags import UNDETERMINED, covers, is_language
+from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText
 from recbole_xling.text.store import ItemTextStore
 from recbole_xling.text.template import TextTemplate
 

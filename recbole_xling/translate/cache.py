@@ -18,10 +18,9 @@ from uuid import uuid4
 
 from tqdm import tqdm
 
-from recbole_xling.disk_cache import clear_write_errors, identity_folder, identity_text
-from recbole_xling.encode.shard import replace_file
 from recbole_xling.errors import TranslationError
 from recbole_xling.translate.base import Translator
+from recbole_xling.utils.files import clear_write_errors, identity_folder, identity_text, replace_file
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from recbole_xling.encode.base import Identity
 from recbole_xling.errors import TranslationError
+from recbole_xling.language.model_codes import check_codes, lookup
 from recbole_xling.translate.base import Pair, check_name, check_positive
-from recbole_xling.translate.languages import check_codes, lookup
 
 _SOURCE, _TARGET = "{source}", "{target}"
 

@@ -9,10 +9,10 @@ import pytest
 
 from recbole_xling.card import build_configured_card
 from recbole_xling.config import XLingConfig
-from recbole_xling.evaluate.collector import EvaluatedRows
-from recbole_xling.evaluate.slices import user_table
-from recbole_xling.evaluate.split_summary import target_pairs
-from recbole_xling.parts import build
+from recbole_xling.evaluator.collector import EvaluatedRows
+from recbole_xling.evaluator.slices import user_table
+from recbole_xling.evaluator.split_summary import target_pairs
+from recbole_xling.quick_start.build import build
 
 SPLITS = {
     "LS": {"LS": "valid_and_test"},

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from recbole_xling.card import build_card, write_card
-from recbole_xling.card.command_line import add_arguments, run
-from recbole_xling.card.table import card_table, card_tables
+from recbole_xling.card.tables import card_table, card_tables
+from recbole_xling.cli.card import add_arguments, run
 from recbole_xling.errors import ConfigError, DataError, XlingError
 
 EVIL = "<script>alert('x')</script>"

@@ -18,8 +18,8 @@ from recbole.utils import ModelType
 
 from recbole_xling import compat
 from recbole_xling.compat import checkpoint
-from recbole_xling.compat.plain import Call, restore_enum, restore_sparse
 from recbole_xling.errors import CheckpointError
+from recbole_xling.utils.plain_data import Call, restore_enum, restore_sparse
 
 
 def test_config_comes_back_whole(config, through_file, monkeypatch):

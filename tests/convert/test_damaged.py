@@ -20,7 +20,7 @@ import pytest
 from damage import damaged
 from made import contents
 from readback import check_dataset, load_in_recbole
-from sources import SOURCES, files_of
+from source_inputs import SOURCES, files_of
 
 from recbole_xling.convert import ConvertReport, write_dataset
 from recbole_xling.errors import XlingError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recbole_xling.config import XLingConfig
-from recbole_xling.data.items import ItemCatalogue
+from recbole_xling.data.catalog import ItemCatalogue
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.store import ItemText, write_itemtext
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from tqdm import tqdm
 
-from recbole_xling.encode import EmbeddingCache, Encoder, shard
+from recbole_xling.encode import EmbeddingCache, Encoder
+from recbole_xling.encode import cache as shard
 from recbole_xling.errors import EncoderError
 
 _Check = Callable[[list[str], list[str]], None]

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recbole_xling.encode import EmbeddingCache, shard
+from recbole_xling.encode import EmbeddingCache
+from recbole_xling.encode import cache as shard
 from recbole_xling.errors import EncoderError, XlingError
 
 _Check = Callable[[list[str], list[str]], None]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
+import model_contract as contract
 import numpy as np
 import pytest
 import torch
@@ -13,15 +12,14 @@ from recbole.model.sequential_recommender import SASRec
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
-from recbole_xling.model.layers.representation import ItemRepresentation, RepresentationConfig
-from recbole_xling.model.layers.whitening import principal_components, whiten
-from recbole_xling.parts import build, build_trainer, load_run
-from recbole_xling.run import run
-
-_spec = importlib.util.spec_from_file_location("model_contract", Path(__file__).parent / "model_contract.py")
-contract = importlib.util.module_from_spec(_spec)
-sys.modules["model_contract"] = contract
-_spec.loader.exec_module(contract)
+from recbole_xling.model.layers.item_representation import (
+    ItemRepresentation,
+    RepresentationConfig,
+    principal_components,
+    whiten,
+)
+from recbole_xling.quick_start.build import build, build_trainer, load_run
+from recbole_xling.quick_start.train import run
 
 SAMPLED = {"loss_type": "sampled_softmax", "n_negatives": 16}
 

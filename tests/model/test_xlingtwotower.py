@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import model_contract as contract
 import numpy as np
 import pytest
+import tiny_encoder
 import torch
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, DataError
-from recbole_xling.parts import build, build_trainer, load_run
-from recbole_xling.run import run
-from recbole_xling.train.trainer import XLingTrainer
-from recbole_xling.train.warm_start import warm_start
-from recbole_xling.zero_shot import evaluate_run
-
-
-def _sibling(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-contract, tiny_encoder = _sibling("model_contract"), _sibling("tiny_encoder")
+from recbole_xling.quick_start.build import build, build_trainer, load_run
+from recbole_xling.quick_start.evaluate import evaluate_run
+from recbole_xling.quick_start.train import run
+from recbole_xling.trainer.checkpoint import warm_start
+from recbole_xling.trainer.trainer import XLingTrainer
 
 
 @pytest.fixture(scope="module")
@@ -320,7 +310,7 @@ def test_a_folder_that_is_no_run_is_refused(settings, small_dataset):
 
 TWO_PROCESSES = """
 import json, sys
-from recbole_xling.processes import run_processes
+from recbole_xling.quick_start.train import run_processes
 if __name__ == "__main__":
     settings, port = json.loads(sys.argv[1])
     kwargs = {"model": "XLingTwoTower", "dataset": "small", "config_dict": settings}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from recbole_xling.errors import MissingExtraError, TranslationError
+from recbole_xling.language.model_codes import FLORES, lookup
 from recbole_xling.translate import Translator, create_translator
-from recbole_xling.translate.languages import FLORES, lookup
 
 TEXTS = ["der pate", "hai", "ein film am strand", "ein hai am strand der film", "pate"]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from recbole_xling.convert.staging import staged
+from recbole_xling.cli import translate as command_line
 from recbole_xling.errors import ConfigError, DataError, TranslationError
 from recbole_xling.text.store import ItemText, ItemTextStore, write_itemtext
-from recbole_xling.translate import command_line, translate_dataset
+from recbole_xling.translate import translate_dataset
+from recbole_xling.utils.files import staged
 
 TEXTS = [
     ItemText("1", "de", {"title": "Der Pate", "year": "1972", "brand": "Nord"}, "display"),

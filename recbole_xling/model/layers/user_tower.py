@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.model.layers.language import LanguageEmbedding
+from recbole_xling.model.layers.language_embedding import LanguageEmbedding
 from recbole_xling.model.layers.transformer import SequenceEncoder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_xling.model.layers.dropout import dropout
+from recbole_xling.model.layers.cpu_kernels import dropout
 from recbole_xling.model.layers.transformer import CausalAttention
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from recbole_xling.errors import ConfigError
-from recbole_xling.model.layers.language import LANGUAGES, LanguageEmbedding, language_numbers
+from recbole_xling.model.layers.language_embedding import LANGUAGES, LanguageEmbedding, language_numbers
 from recbole_xling.model.layers.user_tower import POOLINGS, UserTower, UserTowerConfig
 
 

@@ -1,0 +1,221 @@
+"""What in a data set would spoil an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from recbole_xling.card.schema import Card, CardWarning
+from recbole_xling.encode.usem3 import USEM3Encoder
+from recbole_xling.language.tags import UNDETERMINED
+
+MIN_TEST_TARGETS = 100
+"""Fewest test targets for a language's results to mean something: 5 points of standard error at a hit rate of 50%."""
+
+NOTABLE = 0.01
+"""Share from which something counts as more than a few odd cases."""
+
+MANY = 0.1
+"""Share of cold test targets above which they decide how models compare."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """A count that matters once it is a notable part of a whole."""
+
+    name: str
+    count: int
+    whole: int
+    message: str
+
+
+def find_warnings(card: Card) -> Iterator[CardWarning]:
+    """Yield what is wrong, the worst first."""
+    yield from _parts(card)
+    for found in (*_leaks(card), *_order(card), *_texts(card), *_rows(card)):
+        if found.count and found.count >= NOTABLE * found.whole:
+            share = f"{found.count:,} of {found.whole:,}"
+            percent = f"{found.count / found.whole:.1%}"
+            yield CardWarning(found.name, found.message.format(share=share, percent=percent))
+    yield from _languages(card)
+
+
+def _parts(card: Card) -> Iterator[CardWarning]:
+    splits = card.splits
+    if not splits.test.interactions:
+        message = (
+            "The split leaves nothing to test on (leave-one-out needs three interactions of a user); split in another "
+            "way."
+        )
+        yield CardWarning("no_test_targets", message)
+    if splits.valid.interactions < MIN_TEST_TARGETS:
+        message = (
+            f"Only {splits.valid.interactions:,} validation targets, so that the choice of the best epoch is mostly "
+            "chance; validate on more, or train for a fixed number of epochs."
+        )
+        yield CardWarning("few_valid_targets", message)
+    cold, targets, users = splits.test.cold_interactions, splits.test.interactions, splits.test.users
+    if users < MIN_TEST_TARGETS <= targets:
+        message = (
+            f"All {targets:,} test targets come from {users:,} users, so that a few of them decide the results; test "
+            "on a longer period or a larger share."
+        )
+        yield CardWarning("few_test_users", message)
+    if "CI" not in splits.setting and cold > MANY * targets:
+        message = (
+            f"{cold:,} of {targets:,} test targets ({cold / targets:.1%}) are items without a training interaction, "
+            "which models of ids alone cannot find; compare such models with others on the rest (popularity in the "
+            "results)."
+        )
+        yield CardWarning("cold_targets", message)
+
+
+def _leaks(card: Card) -> Iterator[_Share]:
+    checks, targets = card.checks, card.splits.test.interactions
+    yield _Share(
+        "repeated_targets",
+        checks.repeated_targets,
+        targets,
+        "{share} test targets ({percent}) are items that the user has met before, so that a model can copy them from "
+        "the history; remove repeats (rm_dup_inter: first) unless repeating is what you want to predict.",
+    )
+    yield _Share(
+        "early_targets",
+        checks.early_targets,
+        targets,
+        "{share} test targets ({percent}) come before an interaction in their own history, because RecBole keeps "
+        "times in single precision (steps of 64 s or more for Unix seconds); write times as 1, 2, 3, ... per user.",
+    )
+    yield _Share(
+        "tied_targets",
+        checks.tied_targets,
+        targets,
+        "{share} test targets ({percent}) happened at the same time as other interactions of the user, so that the "
+        "order of the file decides which comes first; give finer times, or make sure that the file is in order.",
+    )
+
+
+def _order(card: Card) -> Iterator[_Share]:
+    size, checks = card.size, card.checks
+    if card.time is None:
+        message = (
+            "There is no time column, so the order of the file stands in for time and sequential models refuse the "
+            "data; add times, or 1, 2, 3, ... per user if the file is in order."
+        )
+        yield _Share("no_times", size.interactions, size.interactions, message)
+        return
+    if card.splits.setting.keys() & {"GT", "TS"} and card.time.first_date is None:
+        message = (
+            "Times do not look like dates. If they count each user's interactions they do not order those of different "
+            "users, and a split by time means nothing; split by LS, CI or LT."
+        )
+        yield _Share("relative_times", size.interactions, size.interactions, message)
+    yield _Share(
+        "unordered_users",
+        checks.unordered_users,
+        size.users,
+        "{share} users ({percent}) have all their interactions at the same time, so that the order of the file decides "
+        "what is tested; leave them out, or make sure that the file is in order.",
+    )
+    yield _Share(
+        "missing_times",
+        checks.missing_times,
+        size.interactions,
+        "{share} interactions ({percent}) have no time stamp and get the mean of all others; leave them out.",
+    )
+
+
+def _texts(card: Card) -> Iterator[_Share]:
+    texts = card.texts
+    if not texts.languages:
+        yield _Share(
+            "no_texts",
+            texts.items,
+            texts.items,
+            "No item has a text, so models of text have nothing to read and there are no results per language; add an "
+            "itemtext file, or name text columns of the .item file in text_fields.",
+        )
+        return
+    yield _Share(
+        "without_text",
+        texts.without_text,
+        texts.items,
+        "{share} items ({percent}) have no display text and get a zero vector; add texts, or leave these items out.",
+    )
+    yield _Share(
+        "shared_texts",
+        texts.sharing,
+        texts.items,
+        "{share} items ({percent}) have the same display text as another item, so that models of text alone cannot "
+        "tell them apart; add fields that differ (year, brand, abstract), or merge duplicates of an item.",
+    )
+    yield _Share(
+        "unknown_language",
+        texts.unknown_language,
+        texts.items,
+        "{share} items ({percent}) have a text whose language is unknown (und) and no part in results per language; "
+        "state or identify their language.",
+    )
+
+
+def _rows(card: Card) -> Iterator[_Share]:
+    size, checks = card.size, card.checks
+    yield _Share(
+        "duplicate_rows",
+        checks.duplicate_rows,
+        size.interactions,
+        "{share} interactions ({percent}) are exact copies of another row, which trains on them more than once; remove "
+        "the copies.",
+    )
+    yield _Share(
+        "unknown_items",
+        checks.unknown_item_interactions,
+        size.interactions + checks.unknown_item_interactions,
+        "{share} interactions ({percent}) are with items that the .item file lacks; RecBole drops them where that file "
+        "is loaded, and this card does too; add the items.",
+    )
+    yield _Share(
+        "unknown_users",
+        checks.unknown_users,
+        size.users,
+        "{share} users ({percent}) are not in the .user file; RecBole drops their interactions where that file is "
+        "loaded; add the users.",
+    )
+
+
+def _languages(card: Card) -> Iterator[CardWarning]:
+    named = [language for language in card.languages if language.language != UNDETERMINED]
+    targets = {row.language: card.splits.test.of(row.language).interactions for row in named}
+    transfer = card.splits.setting.get("LT")
+    if transfer is not None:  # other languages are not to be tested
+        targets = {name: count for name, count in targets.items() if count or name in transfer["target"]}
+    few = {name: count for name, count in targets.items() if count < MIN_TEST_TARGETS}
+    if few:
+        message = (
+            f"Under {MIN_TEST_TARGETS} test targets: {_listed(few)}. Results in such a language are mostly chance; "
+            "report them with an interval, or leave the language out."
+        )
+        yield CardWarning("few_test_targets", message)
+    both = card.mixing.cross_language + card.mixing.same_language
+    if len(named) > 1 and transfer is None and card.mixing.cross_language < MIN_TEST_TARGETS:
+        message = (
+            f"Only {card.mixing.cross_language:,} of {both:,} test targets are in another language than the user's "
+            "main one, so results of cross_language=yes are mostly chance; ask cross-lingual questions of data whose "
+            "users read several languages, or split by language."
+        )
+        yield CardWarning("little_mixing", message)
+    strange = {row.language: row.items for row in named if not _knows(row.language)}
+    if strange:
+        message = (
+            f"Languages that the default encoder usem3 does not know, with their items: {_listed(strange)}. Choose an "
+            "encoder that knows them (encoder: a multilingual sentence-transformers model)."
+        )
+        yield CardWarning("unknown_to_encoder", message)
+
+
+def _knows(language: str) -> bool:
+    return language.partition("-")[0] in USEM3Encoder.languages
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items())

@@ -1,0 +1,37 @@
+"""``recbole-xling card``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from recbole_xling.card.build import build_configured_card
+from recbole_xling.card.page import write_card
+from recbole_xling.card.tables import card_table
+
+DESCRIPTION = (
+    "Describe a data set and warn about what would spoil an experiment, with the settings a run would use "
+    "(--key=value), among them its split (--eval_args=...)."
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments; further ones are settings such as ``--data_path=...`` or ``--text_fields=...``."""
+    parser.add_argument("dataset", help="name of the data set")
+    parser.add_argument("--config_files", help="YAML files, separated by spaces")
+    parser.add_argument("--output", help="folder for card.json and card.html (default: the data set's folder)")
+
+
+def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
+    """Write a data set's card and return it as text.
+
+    Raises:
+        XlingError: the data set is missing or wrong, or the card cannot be written.
+    """
+    from recbole_xling.config import XLingConfig
+
+    files = options.config_files.split() if options.config_files else None
+    config = XLingConfig("LLMSASRec", options.dataset, files, None, settings)
+    card = build_configured_card(config)
+    paths = write_card(card, options.output or config["data_path"])
+    return "\n".join([card_table(card), "", *(f"Written: {path}" for path in paths)])

@@ -1,0 +1,276 @@
+"""Book-Crossing [1]: ratings of books, in the language of the country or area their ISBN was given out in.
+
+[1] Ziegler et al.: Improving Recommendation Lists Through Topic Diversification. WWW 2005.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recbole_xling.convert.base import Converter, Item, Place, SourceText, User, located
+from recbole_xling.convert.reading.compressed import blocks, find_file
+from recbole_xling.convert.reading.rejects import Rejects
+from recbole_xling.convert.reading.text_table import LINE, Column, Layout, Table
+from recbole_xling.errors import DataError
+from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.text.record import DISPLAY
+
+_ISBN = re.compile(r"(?:97[89][0-9]|[0-9])[0-9]{8}[0-9X]")
+_GROUPS = {
+    "ar": "603 9933 9960",
+    "bg": "619 954",
+    "da": "87",
+    "de": "3",
+    "el": "618 960",
+    "en": "0 1",
+    "es": "84 607 612 628 631 950 956 958 959 968 970 980 987 9930 9942 9945 9968 9972 9974 9977 9978 99905 99922 "
+    "99923 99924 99925 99926",
+    "et": "9916 9949 9985",
+    "fa": "600 622 964",
+    "fi": "951 952",
+    "fr": "2",
+    "hr": "953",
+    "hu": "615 963",
+    "id": "602 623 979",
+    "is": "9935 9979",
+    "it": "88",
+    "ja": "4",
+    "ko": "89 9946",
+    "lt": "609 9955 9986",
+    "lv": "9934 9984",
+    "nl": "90 94",
+    "no": "82",
+    "pl": "83",
+    "pt": "65 85 972 989",
+    "ro": "606 630 973",
+    "ru": "5",
+    "sl": "961",
+    "sv": "91",
+    "th": "611 616 974",
+    "tr": "605 625 975",
+    "vi": "604",
+    "zh": "7",
+    "zh-Hant": "626 957 986",
+}
+_GROUPS_979 = {"en": "8", "es": "13", "fr": "10", "it": "12", "ko": "11"}
+_LANGUAGE = {f"978{group}": language for language, groups in _GROUPS.items() for group in groups.split()}
+_LANGUAGE |= {f"979{group}": language for language, groups in _GROUPS_979.items() for group in groups.split()}
+_LONGEST = max(map(len, _LANGUAGE))
+
+
+def isbn_language(isbn: str) -> str:
+    """Return the language of the group of a number, ``und`` where it is of several or what is given is no ISBN.
+
+    Args:
+        isbn: 10 or 13 characters without hyphens; its check digit is not looked at.
+    """
+    if _ISBN.fullmatch(isbn):
+        number = isbn if len(isbn) == 13 else f"978{isbn}"
+        for end in range(4, _LONGEST + 1):  # no group begins with another one
+            if number[:end] in _LANGUAGE:
+                return _LANGUAGE[number[:end]]
+    return UNDETERMINED
+
+
+_ESCAPED_QUOTE = re.compile(rb'\\"[^",;\r\n]')
+_UTF8_SHARE = 0.9
+
+
+def find_layout(path: Path) -> Layout:
+    r"""Return the layout of a table whose first line names its columns; the whole file is looked at, a block at a time.
+
+    - The separator is ``;`` or ``,``, whichever is in the first line more often.
+    - A backslash escapes if a ``\"`` stands in front of text. Where quotes are doubled that does not happen: a quote
+      after a backslash is followed by another one, or ends its cell.
+    - The encoding is UTF-8 if at least nine of ten lines beyond ASCII are valid in it, so that a damaged line becomes a
+      bad row, and otherwise Latin-1, in which every line is valid.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    separator, escaped, valid, invalid = "", False, 0, 0
+    for block in blocks(path):
+        if not separator:
+            header = block.partition(b"\n")[0]
+            separator = ";" if header.count(b";") > header.count(b",") else ","
+        escaped = escaped or _ESCAPED_QUOTE.search(block) is not None
+        if not block.isascii():
+            lines = [line for line in block.split(b"\n") if not line.isascii()]
+            good = sum(_is_utf8(line) for line in lines)
+            valid, invalid = valid + good, invalid + len(lines) - good
+    encoding = "utf-8" if valid >= _UTF8_SHARE * (valid + invalid) else "latin-1"
+    return Layout(separator or ",", escape="\\" if escaped else None, encoding=encoding)
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_NAMES = {
+    "ratings": ("BX-Book-Ratings.csv", "Ratings.csv", "ratings.csv"),
+    "books": ("BX-Books.csv", "Books.csv", "books.csv"),
+    "users": ("BX-Users.csv", "Users.csv", "users.csv"),
+}
+_BOOK = {
+    "ISBN": Column("item_id"),
+    "Book-Title": Column("title"),
+    "Book-Author": Column("author", required=False),
+    "Year-Of-Publication": Column("year", "number", required=False),  # rejects rows whose cells are out of place
+    "Publisher": Column("publisher", required=False),
+}
+_YEARS = range(1450, 2006)  # from the first printed books to the year after the data were collected
+_UNKNOWN = ("", "n/a", "null")
+
+
+class BookCrossing(Converter):
+    """Book-Crossing, as published or as CSV with commas; separator, escapes and encoding are found out.
+
+    A book has the language of the registration group of its ISBN, ``und`` where that stands for several. ISBNs are
+    written in capitals without hyphens and spaces. There are no times: an interaction's time stamp is the number of its
+    line. The rating 0 stands for an interaction without a rating.
+
+    Args:
+        input: the folder of the files.
+        explicit_only: leave out interactions without a rating.
+        keep_unknown: books that have ratings but no row among the books become items without text.
+
+    Raises:
+        ConfigError: ``input`` is not given.
+        DataError: a file is missing.
+    """
+
+    name = "book-crossing"
+    layout = """a folder of
+  BX-Book-Ratings.csv or Ratings.csv    User-ID, ISBN, Book-Rating
+  BX-Books.csv or Books.csv             ISBN, Book-Title, Book-Author, Year-Of-Publication, Publisher
+  BX-Users.csv or Users.csv             User-ID, Location, Age; may be missing
+with cells separated by ; or , and quoted where needed, in Latin-1 or UTF-8; names without BX- may be in small
+letters; each may be compressed (.gz, .zst, .zip)"""
+    item_fields = {"publication_year": "token", "author": "token"}
+    user_fields = {"country": "token", "age": "token"}
+
+    def __init__(
+        self, *, input: str | Path | None = None, explicit_only: bool = False, keep_unknown: bool = False
+    ) -> None:
+        super().__init__(input=input)
+        self.folder = self.needed_input("the folder of BX-Book-Ratings.csv")
+        self.explicit_only = explicit_only
+        self.keep_unknown = keep_unknown
+        self._implicit = 0
+        self._layouts: dict[Path, Layout] = {}
+
+    @classmethod
+    def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
+        """Declare ``--explicit-only`` and ``--keep-unknown``."""
+        explicit_only = "leave out interactions without a rating (those with the rating 0)"
+        keep_unknown = "rated books that are not among the books become items without text, instead of bad rows"
+        parser.add_argument("--explicit-only", action="store_true", help=explicit_only)
+        parser.add_argument("--keep-unknown", action="store_true", help=keep_unknown)
+
+    def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
+        """Yield the ratings, 0 where there is an interaction without one; the time is the number of the line."""
+        columns = {
+            "User-ID": Column("user_id"),
+            "ISBN": Column("item_id"),
+            "Book-Rating": Column("rating", "number"),
+        }
+        self._implicit = 0
+        for frame in located(self._table("ratings", columns, rejects)):
+            implicit = frame["rating"] == 0
+            self._implicit += int(implicit.sum())
+            if self.explicit_only:
+                frame = frame.filter(~implicit)
+            yield frame.with_columns(_isbn(), pl.col(LINE).cast(pl.Float64).alias("timestamp"))
+
+    def items(self, rejects: Rejects) -> Iterator[Item]:
+        """Yield the books, then those that only the ratings have."""
+        listed = set()
+        for row, place in self._books(rejects):
+            features = {"publication_year": _year(row["year"]), "author": _token(row["author"])}
+            yield Item(row["item_id"], isbn_language(row["item_id"]), features, place)
+            listed.add(row["item_id"])
+        if self.keep_unknown:
+            ratings = self._table("ratings", {"ISBN": Column("item_id")}, rejects)
+            for frame in ratings:
+                first = frame.with_columns(_isbn()).unique("item_id", keep="first", maintain_order=True)
+                for line, isbn in first.select(LINE, "item_id").iter_rows():
+                    if isbn not in listed:
+                        yield Item(isbn, isbn_language(isbn), place=Place(str(ratings.path), line))
+                        listed.add(isbn)
+
+    def users(self, rejects: Rejects) -> Iterator[User]:
+        """Yield the users with age and country: the last part of their location, in small letters."""
+        if self._files["users"] is not None:
+            columns = {
+                "User-ID": Column("user_id"),
+                "Location": Column("location", required=False),
+                "Age": Column("age", required=False),
+            }
+            table = self._table("users", columns, rejects)
+            for frame in table:
+                for row in frame.iter_rows(named=True):
+                    country = (row["location"] or "").rpartition(",")[2]
+                    features = {"country": _token(country).lower(), "age": _token(row["age"]).removesuffix(".0")}
+                    features = {name: value for name, value in features.items() if value.lower() not in _UNKNOWN}
+                    yield User(row["user_id"], features, Place(str(table.path), row[LINE]))
+
+    def texts(self, rejects: Rejects) -> Iterator[SourceText]:
+        """Yield a display text per book."""
+        for row, place in self._books(rejects):
+            fields = {
+                "title": row["title"],
+                "author": row["author"],
+                "year": _year(row["year"]),
+                "publisher": row["publisher"],
+            }
+            fields = {name: value for name, value in fields.items() if value}
+            yield SourceText(row["item_id"], isbn_language(row["item_id"]), fields, DISPLAY, place)
+
+    def notes(self) -> Iterator[str]:
+        """Yield what the ratings and their order mean."""
+        yield "no times in the source: the number of the line is the time stamp, which tells nothing of what was first"
+        what = "were left out" if self.explicit_only else "have the rating 0 (--explicit-only leaves them out)"
+        yield f"{self._implicit} interactions without a rating {what}"
+
+    @cached_property
+    def _files(self) -> dict[str, Path | None]:
+        found = {what: [find_file(self.folder, name) for name in names] for what, names in _NAMES.items()}
+        return {what: next((path for path in paths if path is not None), None) for what, paths in found.items()}
+
+    def _table(self, what: str, columns: Mapping[str, Column], rejects: Rejects) -> Table:
+        path = self._files[what]
+        if path is None:
+            raise DataError(f"there is neither {' nor '.join(_NAMES[what])} in {self.folder}")
+        if path not in self._layouts:
+            self._layouts[path] = find_layout(path)
+        return Table(path, columns, rejects, layout=self._layouts[path])
+
+    def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], Place]]:
+        table = self._table("books", _BOOK, rejects)
+        for frame in table:
+            for row in frame.with_columns(_isbn()).iter_rows(named=True):
+                yield row, Place(str(table.path), row[LINE])
+
+
+def _isbn() -> pl.Expr:
+    return pl.col("item_id").str.to_uppercase().str.replace_all("[ -]", "")
+
+
+def _year(number: float | None) -> str:
+    return str(int(number)) if number is not None and int(number) in _YEARS else ""
+
+
+def _token(cell: str | None) -> str:
+    """Return a cell as a value that RecBole reads back: without line breaks, and without quotes around it."""
+    return " ".join((cell or "").split()).strip(' "')

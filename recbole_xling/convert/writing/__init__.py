@@ -1,0 +1,1 @@
+"""From a converter's records to the files of a dataset."""

@@ -1,0 +1,196 @@
+"""The only writer of data sets: RecBole's atomic files and the item texts beside them."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recbole_xling.convert.base import Converter
+from recbole_xling.convert.reading.rejects import Rejects
+from recbole_xling.convert.writing.cells import FIELD_TYPES
+from recbole_xling.convert.writing.filters import Filters
+from recbole_xling.convert.writing.impressions import write_impressions
+from recbole_xling.convert.writing.interactions import Parts, read_interactions
+from recbole_xling.convert.writing.items import Catalogue
+from recbole_xling.convert.writing.languages import LanguageReader
+from recbole_xling.convert.writing.report import ConvertReport
+from recbole_xling.convert.writing.user_profiles import (
+    COLUMNS,
+    USER_LANGUAGE,
+    ProfileSetting,
+    derive_profiles,
+    write_profiles,
+)
+from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.text.store import itemtext_path
+from recbole_xling.utils.files import Staging, staged
+
+
+def write_dataset(
+    converter: Converter,
+    output_root: str | Path,
+    name: str,
+    *,
+    filters: Filters = Filters(),  # noqa: B008
+    clean: Callable[[str], str] | None = None,
+    identify: Sequence[str] | None = None,
+    user_profile: ProfileSetting | None = None,
+    max_bad: float = 0.01,
+    strict: bool = False,
+    show_progress: bool = True,
+) -> ConvertReport:
+    """Write ``<output_root>/<name>/<name>.inter``, ``.item``, ``.user`` and ``.itemtext.jsonl``.
+
+    All or nothing: the files are written to a hidden folder beside them and replaced together at the end. A failure
+    leaves the previous data set whole, and so does a killed run as soon as the next one starts. Other files of the
+    folder are kept. A ``.user``, itemtext or ``.imp`` (impressions) file is not written where the converter yields
+    nothing for it. The report is written as ``<name>.convert.json``.
+
+    Bad rows are listed in ``<output_root>/<name>.rejects.jsonl`` while they are found; at the end the file moves into
+    the folder. After a failure it stays where it was.
+
+    Args:
+        converter: the source.
+        output_root: the folder of data sets (RecBole's ``data_path``).
+        name: name of the data set.
+        filters: what is taken out.
+        clean: applied to each part of each text; None takes texts as they are.
+        identify: languages among which to identify that of a text where the source states none, and to compare the
+            stated one; empty for those that the source states; None to do neither.
+        user_profile: write users' profiles, derived from these interactions; None for what the source tells of users.
+        max_bad: largest share of bad rows, from 0 to 1.
+        strict: fail at the first bad row.
+        show_progress: show progress bars.
+
+    Raises:
+        ConfigError: ``name`` is no plain file name, a filter or ``user_profile`` does not fit the source, or there are
+            no languages to identify.
+        DataError: too many rows are bad, nothing is left, or the source cannot be read; nothing has been written.
+        MissingExtraError: ``identify`` is given, and py3langid is not installed.
+    """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ConfigError(f"'{name}' is no name for a data set; use letters, digits and hyphens")
+    _check_fields(converter, {} if user_profile is None else COLUMNS)
+    reader = LanguageReader(identify)
+    folder = Path(output_root) / name
+    listed = Path(output_root) / f"{name}.rejects.jsonl"
+    suffixes = ("inter", "item", "user", "imp", "rejects.jsonl", "convert.json")
+    names = [itemtext_path(folder, name).name, *(f"{name}.{suffix}" for suffix in suffixes)]
+    with staged(folder, name, names) as staging:
+        listed.unlink(missing_ok=True)
+        with Rejects(listed, strict=strict, max_bad=max_bad) as rejects:
+            catalogue = Catalogue(
+                converter, _new_folder(staging, "catalogue"), rejects,
+                clean=clean, reader=reader, show_progress=show_progress,
+            )  # fmt: skip
+            parts = Parts(_new_folder(staging, "interactions"))
+            catalogue.read()
+            read_interactions(converter, parts, catalogue.languages, rejects, show_progress=show_progress)
+            rejects.check()
+        report = _write(staging, folder, catalogue, parts, filters, user_profile)
+        if rejects.count:
+            shutil.move(listed, staging.new / listed.name)
+        staging.commit()
+    return report
+
+
+def _new_folder(staging: Staging, name: str) -> Path:
+    folder = staging.path / name
+    folder.mkdir()
+    return folder
+
+
+def _check_fields(converter: Converter, profile: Mapping[str, str]) -> None:
+    fields = [*converter.item_fields.items(), *converter.user_fields.items()]
+    added = [name for name in profile if name != USER_LANGUAGE or name not in converter.user_fields]
+    names = ["item_id", "item_language", "user_id", *(name for name, _ in fields), *added]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"{converter.name}: column '{twice}' appears twice; RecBole needs distinct names of all columns"
+        )
+    for name, kind in fields:
+        if kind not in FIELD_TYPES or not name.isidentifier():
+            raise DataError(f"{converter.name}: column '{name}:{kind}'; a type is one of {', '.join(FIELD_TYPES)}")
+    if converter.user_fields.get(USER_LANGUAGE, "token") != "token":
+        raise DataError(f"{converter.name}: column '{USER_LANGUAGE}' must be of type token: one language per user")
+
+
+def _write(
+    staging: Staging,
+    folder: Path,
+    catalogue: Catalogue,
+    parts: Parts,
+    filters: Filters,
+    user_profile: ProfileSetting | None,
+) -> ConvertReport:
+    """Apply the filters and write all files but the rejects; return the report."""
+    converter, rejects = catalogue.converter, catalogue.rejects
+    if not parts.rows:
+        raise DataError(f"{converter.name}: {converter.origin} has no interactions; is it the right one?")
+    removed = filters.apply(parts, catalogue.languages)
+    if not parts.rows:
+        raise DataError(f"{converter.name}: the filters left no interaction ({removed}); set them lower")
+    kept_items = {item for item, language in catalogue.languages.items() if filters.keeps(language)}
+    if filters.item_core:
+        kept_items.intersection_update(_distinct(parts, "item_id"))
+    users = _distinct(parts, "user_id")
+    kept_users = catalogue.users.intersection(users) if filters.user_core else catalogue.users
+    suffixes = ("inter", "item", "user", "imp", "convert.json")
+    paths = {suffix: staging.new / f"{folder.name}.{suffix}" for suffix in suffixes}
+    parts.write(paths["inter"])
+    catalogue.write_items(paths["item"], kept_items)
+    profiles = _write_users(paths["user"], catalogue, parts, users, kept_users, user_profile)
+    texts = catalogue.write_texts(itemtext_path(staging.new, folder.name), kept_items)
+    all_users = pl.concat([users, pl.Series("user_id", list(kept_users), pl.String)]).unique()
+    shown = write_impressions(converter, paths["imp"], rejects, items=kept_items, users=all_users, filters=filters)
+    defaults = asdict(Filters())
+    languages = Counter(language for item, language in catalogue.languages.items() if item in kept_items)
+    report = ConvertReport(
+        folder=folder,
+        source=converter.name,
+        users=len(all_users),
+        items=len(kept_items),
+        interactions=parts.rows,
+        impressions=shown or None,
+        items_per_language=dict(languages.most_common()),
+        texts_per_language=texts,
+        unread_languages=dict(catalogue.reader.unread.most_common()) or None,
+        identification=catalogue.reader.summary(),
+        user_profiles=profiles,
+        rows_read=rejects.seen,
+        rejected=dict(rejects.reasons.most_common()),
+        filters={name: value for name, value in asdict(filters).items() if value != defaults[name]},
+        removed=removed,
+        notes=tuple(converter.notes()),
+    )
+    paths["convert.json"].write_text(report.to_json(), encoding="utf-8")
+    return report
+
+
+def _write_users(
+    path: Path,
+    catalogue: Catalogue,
+    parts: Parts,
+    users: pl.Series,
+    kept: Collection[str],
+    setting: ProfileSetting | None,
+) -> dict[str, Any] | None:
+    """Write the ``.user`` file; return the figures of the profiles, if any."""
+    if setting is None:
+        stated = pl.Series(list(kept), dtype=pl.String)
+        catalogue.write_users(path, kept, users.filter(~users.is_in(stated)).sort())
+        return None
+    profiles = derive_profiles(parts, catalogue.languages, setting)
+    described = catalogue.described_users(kept)
+    return {"history": str(setting), **write_profiles(path, described, profiles, catalogue.converter.user_fields)}
+
+
+def _distinct(parts: Parts, column: str) -> pl.Series:
+    return parts.scan().select(pl.col(column).unique()).collect(engine="streaming")[column]

@@ -1,0 +1,137 @@
+"""Filters: which interactions, and with them which items and users, a data set keeps."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from recbole_xling.convert.writing.interactions import ROW, Parts
+from recbole_xling.errors import ConfigError
+from recbole_xling.language.tags import asked_language, covers
+from recbole_xling.utils.times import time_argument
+
+DUPLICATES = ("all", "first", "last")
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What is taken out, in this order; by default nothing.
+
+    Attributes:
+        since: keep interactions at this time or later; Unix seconds, or the unit of the source.
+        until: keep interactions before this time.
+        languages: keep items in one of these languages; ``zh`` stands for ``zh-Hant`` as well.
+        duplicates: of several interactions of a user with an item keep ``all``, the ``first``, or the ``last``: by
+            time, and of those at the same time (or without one) by the order of the source.
+        min_rating: keep interactions with this rating or a better one.
+        user_core: keep users with at least so many interactions.
+        item_core: keep items with at least so many interactions. It and ``user_core`` are applied until both hold.
+
+    Raises:
+        ConfigError: a value makes no sense.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    languages: tuple[str, ...] = ()
+    duplicates: str = "all"
+    min_rating: float | None = None
+    user_core: int = 0
+    item_core: int = 0
+
+    def __post_init__(self) -> None:
+        if self.duplicates not in DUPLICATES:
+            raise ConfigError(f"duplicates is one of {', '.join(DUPLICATES)}, not {self.duplicates!r}")
+        object.__setattr__(self, "languages", tuple(dict.fromkeys(map(asked_language, self.languages))))
+        if self.since is not None and self.until is not None and self.since >= self.until:
+            raise ConfigError(f"since ({self.since:g}) must be before until ({self.until:g})")
+        if min(self.user_core, self.item_core) < 0:
+            raise ConfigError("user_core and item_core are numbers of interactions, 0 for no limit")
+
+    @staticmethod
+    def add_arguments(parser: argparse._ArgumentGroup) -> None:
+        """Declare the filters as options; their names are those of the attributes."""
+        since = "keep interactions at this time or later: a date (2015-01-31, UTC) or a time stamp"
+        duplicates = "of several interactions of a user with an item keep all (default), the first or the last"
+        item_core = "keep items with at least K interactions; with --user-core until both hold"
+        add = parser.add_argument
+        add("--since", type=time_argument, metavar="TIME", help=since)
+        add("--until", type=time_argument, metavar="TIME", help="keep interactions before this time")
+        add("--languages", type=comma_list, default=(), metavar="TAGS", help="keep items in these languages (de,en)")
+        add("--duplicates", choices=DUPLICATES, default="all", help=duplicates)
+        add("--min-rating", type=float, metavar="RATING", help="keep interactions with this rating or a better one")
+        add("--user-core", type=int, default=0, metavar="K", help="keep users with at least K interactions")
+        add("--item-core", type=int, default=0, metavar="K", help=item_core)
+
+    def keeps(self, language: str) -> bool:
+        """Tell whether items in a language stay."""
+        return not self.languages or any(covers(wanted, language) for wanted in self.languages)
+
+    def apply(self, parts: Parts, languages: Mapping[str, str]) -> dict[str, int]:
+        """Take rows out of ``parts``; return the number of rows that each active filter removed.
+
+        Args:
+            parts: the interactions.
+            languages: language by item.
+
+        Raises:
+            ConfigError: a filter needs ratings or times that the source does not have.
+        """
+        removed: dict[str, int] = {}
+        for name, column in (("since", "timestamp"), ("until", "timestamp"), ("min_rating", "rating")):
+            if getattr(self, name) is not None and column not in parts.columns:
+                raise ConfigError(f"{name} is set, but the source has no {column}s")
+        if self.since is not None:
+            removed["since"] = parts.keep(lambda part: part.filter(pl.col("timestamp") >= self.since))
+        if self.until is not None:
+            removed["until"] = parts.keep(lambda part: part.filter(pl.col("timestamp") < self.until))
+        if self.languages:
+            items = [item for item, language in languages.items() if self.keeps(language)]
+            removed["languages"] = _keep_ids(parts, "item_id", pl.DataFrame({"item_id": items}, {"item_id": pl.String}))
+        if self.duplicates != "all":
+            removed["duplicates"] = _drop_duplicates(parts, last=self.duplicates == "last")
+        if self.min_rating is not None:
+            removed["min_rating"] = parts.keep(lambda part: part.filter(pl.col("rating") >= self.min_rating))
+        if self.user_core > 1 or self.item_core > 1:
+            removed["core"] = _keep_core(parts, {"user_id": self.user_core, "item_id": self.item_core})
+        return removed
+
+
+def comma_list(text: str) -> tuple[str, ...]:
+    """Return the words between commas, without the empty ones."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _keep_ids(parts: Parts, column: str, ids: pl.DataFrame) -> int:
+    return parts.keep(lambda part: part.join(ids, on=column, how="semi", maintain_order="left"))
+
+
+def _drop_duplicates(parts: Parts, *, last: bool) -> int:
+    """Keep one interaction of each user with each item; the pairs are looked at a share of the users at a time."""
+    keys = ["timestamp", ROW] if "timestamp" in parts.columns else [ROW]
+    dropped = [pl.DataFrame(schema={ROW: pl.Int64})]
+    for rows in parts.by_users(["user_id", "item_id", *keys]):
+        pairs = rows.sort(keys)
+        kept = pairs.unique(["user_id", "item_id"], keep="last" if last else "first").select(ROW)
+        dropped.append(pairs.select(ROW).join(kept, on=ROW, how="anti"))
+    gone = pl.concat(dropped)
+    return parts.keep(lambda part: part.join(gone, on=ROW, how="anti", maintain_order="left"))
+
+
+def _keep_core(parts: Parts, least: Mapping[str, int]) -> int:
+    """Drop users and items with too few interactions until there are none; return the number of rows removed."""
+    kept: dict[str, pl.DataFrame] = {}
+    changed = parts.rows > 0
+    while changed:
+        changed = False
+        for column, number in least.items():
+            rows = parts.scan().select(list(least))
+            for other, ids in kept.items():
+                rows = rows.join(ids.lazy(), on=other, how="semi")
+            counts = rows.group_by(column).len().collect(engine="streaming")
+            kept[column] = counts.filter(pl.col("len") >= number).select(column)
+            changed |= kept[column].height < counts.height
+    return sum(_keep_ids(parts, column, ids) for column, ids in kept.items())

@@ -1,0 +1,223 @@
+"""Items, users and texts of a data set: checked as they are read, written once it is known which of them stay."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+from tqdm import tqdm
+
+from recbole_xling.convert.base import Converter, Item, Place, SourceText, User
+from recbole_xling.convert.reading.rejects import Rejects
+from recbole_xling.convert.writing.cells import BadCellError, feature_cells, header, id_cell
+from recbole_xling.convert.writing.languages import LanguageReader
+from recbole_xling.convert.writing.user_profiles import USER_LANGUAGE
+from recbole_xling.errors import DataError
+from recbole_xling.language.tags import UNDETERMINED, stated_language
+from recbole_xling.text.record import DISPLAY, ItemText, check_text, format_text
+from recbole_xling.text.store import RowIndex
+
+Record = TypeVar("Record")
+_BROKEN = re.compile("[\0\ud800-\udfff]")
+
+
+class Catalogue:
+    """Reads all but the interactions of a source into drafts.
+
+    Bad records go to the rejects; of two with the same id the first one stays.
+
+    Args:
+        converter: the source.
+        folder: an empty folder for the drafts.
+        rejects: takes the bad records.
+        clean: applied to each part of each text.
+        reader: makes tags of languages.
+        show_progress: show progress bars.
+
+    Attributes:
+        languages: language by item.
+        users: ids of the users that the source describes.
+    """
+
+    def __init__(
+        self,
+        converter: Converter,
+        folder: Path,
+        rejects: Rejects,
+        *,
+        clean: Callable[[str], str] | None = None,
+        reader: LanguageReader | None = None,
+        show_progress: bool = True,
+    ) -> None:
+        self.converter = converter
+        self.rejects = rejects
+        self.clean = clean
+        self.reader = reader or LanguageReader()
+        self.show_progress = show_progress
+        self.languages: dict[str, str] = {}
+        self.users: set[str] = set()
+        self._drafts = {kind: folder / kind for kind in ("items", "users", "texts")}
+
+    def read(self) -> None:
+        """Read items, users and texts.
+
+        Raises:
+            DataError: there are no items, the converter contradicts its own declarations, or ``rejects`` is strict.
+        """
+        for kind, lines in (("items", self._items()), ("users", self._users()), ("texts", self._texts())):
+            with open(self._drafts[kind], "w", encoding="utf-8", newline="\n") as draft:
+                draft.writelines(line + "\n" for line in lines)
+            if not self.languages:
+                self.rejects.check()
+                raise DataError(f"{self.converter.name}: {self.converter.origin} has no items; is it the right one?")
+
+    # ---- reading ----------------------------------------------------------------------------------------------
+
+    def _items(self) -> Iterator[str]:
+        columns = self.converter.item_fields
+        for item in self._progress(self.converter.items(self.rejects), "items"):
+            cells = self._cells(item.item_id, item, columns)
+            if cells is None:
+                continue
+            if item.item_id in self.languages:
+                self._reject(item, item.item_id, "a second row of the same item")
+            else:
+                self.languages[item.item_id] = self.reader.tag(item.language)
+                yield cells
+
+    def _users(self) -> Iterator[str]:
+        columns = self.converter.user_fields
+        for user in self._progress(self.converter.users(self.rejects), "users"):
+            if USER_LANGUAGE in columns:
+                stated = str(user.features.get(USER_LANGUAGE, ""))
+                user = replace(user, features={**user.features, USER_LANGUAGE: self.reader.tag(stated)})
+            cells = self._cells(user.user_id, user, columns)
+            if cells is None:
+                continue
+            if user.user_id in self.users:
+                self._reject(user, user.user_id, "a second row of the same user")
+            else:
+                self.users.add(user.user_id)
+                yield cells
+
+    def _texts(self) -> Iterator[str]:
+        index = RowIndex()
+        if self.reader.lacks_candidates:
+            texts = self._progress(self.converter.texts(self.rejects), "languages")
+            stated = {stated_language(text.language) for text in texts}
+            self.reader.choose_among({*self.languages.values(), *stated})
+        for text in self._progress(self.converter.texts(self.rejects), "texts"):
+            prepared = self._prepared(text)
+            reason = self._fault(prepared, index)
+            if reason is None:
+                yield format_text(prepared)
+            else:
+                self._reject(text, format_text(prepared), reason)
+
+    def _prepared(self, text: ItemText) -> ItemText:
+        """The one place where each text is cleaned and its language made a tag, or identified where none is stated."""
+        fields = dict(text.fields)
+        if self.clean is not None:
+            fields = {name: self.clean(value) for name, value in fields.items()}
+        # the language of a display text has been counted with its item's
+        language = (stated_language if text.source == DISPLAY else self.reader.tag)(text.language)
+        return self.reader.identified(ItemText(text.item_id, language, fields, text.source))
+
+    def _fault(self, text: ItemText, index: RowIndex) -> str | None:
+        """Return why a text cannot be kept; the first display text tells the language of an item without one."""
+        stated = self.languages.get(text.item_id)
+        if stated is None:
+            return "a text of an unknown item"
+        if not any(text.fields.values()):
+            return "an empty text"
+        if text.source == DISPLAY and stated not in (text.language, UNDETERMINED):
+            return "a display text in another language than its item's"
+        if any(_BROKEN.search(value) for value in text.fields.values()):
+            return "a NUL or half a surrogate pair in a text"
+        check_text(text)
+        try:
+            index.add(text)
+        except DataError:
+            return "a second text of the item in the same language"
+        if text.source == DISPLAY:
+            self.languages[text.item_id] = text.language
+        return None
+
+    def _cells(self, record_id: str, record: Item | User, columns: Mapping[str, str]) -> str | None:
+        """Return id and features as they are written, or hand the record to the rejects."""
+        try:
+            return "\t".join([id_cell(record_id), *feature_cells(record.features, columns)])
+        except BadCellError as error:
+            self._reject(record, f"{record_id} {dict(record.features)}", str(error))
+            return None
+        except DataError as error:
+            raise DataError(f"{self.converter.name}: {record_id!r}: {error}") from None
+
+    def _reject(self, record: Item | User | SourceText, row: str, reason: str) -> None:
+        place = record.place or Place(self.converter.name, 0)
+        self.rejects.add(place.file, place.line, reason, row)
+
+    def _progress(self, records: Iterable[Record], what: str) -> Iterable[Record]:
+        bar: Iterable[Record] = tqdm(records, desc=what, unit=" rows", disable=not self.show_progress)
+        return bar
+
+    # ---- writing ----------------------------------------------------------------------------------------------
+
+    def write_items(self, path: Path, kept: Collection[str]) -> None:
+        """Write RecBole's ``.item`` file of the items in ``kept``."""
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.write(header({"item_id": "token", "item_language": "token"} | dict(self.converter.item_fields)) + "\n")
+            for line in self._lines("items"):
+                item_id, tab, features = line.removesuffix("\n").partition("\t")
+                if item_id in kept:
+                    file.write(f"{item_id}\t{self.languages[item_id]}{tab}{features}\n")
+
+    def write_users(self, path: Path, kept: Collection[str], others: Iterable[str]) -> None:
+        """Write RecBole's ``.user`` file of the users in ``kept``; no file where there are none.
+
+        ``others``, the users of whom the source tells nothing but their interactions, follow with empty features:
+        RecBole drops the interactions of users that are not in the file.
+        """
+        if kept:
+            columns = self.converter.user_fields
+            unknown = {USER_LANGUAGE: UNDETERMINED} if USER_LANGUAGE in columns else {}
+            empty = "".join("\t" + cell for cell in feature_cells(unknown, columns))
+            with open(path, "w", encoding="utf-8", newline="\n") as file:
+                file.write(header({"user_id": "token"} | dict(columns)) + "\n")
+                for line in self._lines("users"):
+                    if line.removesuffix("\n").partition("\t")[0] in kept:
+                        file.write(line)
+                file.writelines(f"{user}{empty}\n" for user in others)
+
+    def described_users(self, kept: Collection[str]) -> pl.DataFrame:
+        """Return the ids and features of the users in ``kept`` as they are written."""
+        schema = dict.fromkeys(("user_id", *self.converter.user_fields), pl.String)
+        draft = self._drafts["users"]
+        users = pl.read_csv(
+            draft, has_header=False, schema=schema, separator="\t", quote_char=None, raise_if_empty=False
+        )
+        ids = pl.DataFrame({"user_id": list(kept)}, {"user_id": pl.String})
+        return users.join(ids, on="user_id", how="semi", maintain_order="left").fill_null("")
+
+    def write_texts(self, path: Path, kept: Collection[str]) -> dict[str, int]:
+        """Write the texts of the items in ``kept``, no file where there are none; return their number by language."""
+        languages: Counter[str] = Counter()
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            for line in self._lines("texts"):
+                record = json.loads(line)
+                if record["item_id"] in kept:
+                    languages[record["language"]] += 1
+                    file.write(line)
+        if not languages:
+            path.unlink()
+        return dict(languages.most_common())
+
+    def _lines(self, kind: str) -> Iterator[str]:
+        with open(self._drafts[kind], encoding="utf-8", newline="\n") as draft:
+            yield from draft

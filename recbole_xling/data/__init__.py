@@ -1,0 +1,1 @@
+"""Datasets as models read them: sequences, item texts, impressions, splits."""

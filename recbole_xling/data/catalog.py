@@ -1,0 +1,161 @@
+"""Item texts, languages and text vectors in the order of a data set's item ids."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_xling.encode.base import Encoder, create_encoder
+from recbole_xling.encode.cache import EmbeddingCache
+from recbole_xling.errors import DataError
+from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.text.store import ItemTextStore, find_item_text
+from recbole_xling.text.template import TextTemplate
+from recbole_xling.text.view import TextView
+from recbole_xling.utils.paths import user_cache_folder
+
+logger = logging.getLogger(__name__)
+
+
+class ItemCatalogue:
+    """What a data set knows of its items besides who interacted with them.
+
+    Args:
+        config: the configuration (``text_fields``, ``text_template``, ``encoder``, ...).
+        tokens: external item ids in the order of internal ids; the first is the padding item.
+        folder: the data set's folder.
+        dataset: the data set's name.
+
+    Nothing is read before it is asked for.
+    """
+
+    def __init__(self, config: Any, tokens: Sequence[str], folder: Path, dataset: str) -> None:
+        self.config = config
+        self.tokens = tokens
+        self.folder = folder
+        self.dataset = dataset
+
+    @cached_property
+    def store(self) -> ItemTextStore:
+        """The item texts.
+
+        Raises:
+            DataError: the data set has neither an itemtext file nor the columns named by ``text_fields``.
+        """
+        return find_item_text(
+            self.folder,
+            self.dataset,
+            self.config["text_fields"] or [],
+            item_id_field=self.config["ITEM_ID_FIELD"],
+            language_field=self.config["ITEM_LANGUAGE_FIELD"] or "item_language",
+            field_separator=self.config["field_separator"],
+        )
+
+    @cached_property
+    def languages(self) -> list[str]:
+        """Language of each item's display text, ``und`` where it is not known; the padding item's is ``und``."""
+        try:
+            store = self.store
+        except DataError as error:
+            logger.warning("item languages are unknown, so there are no results per language: %s", error)
+            return [UNDETERMINED] * len(self.tokens)
+        texts = (store.display(token) for token in self.tokens)
+        return [UNDETERMINED if text is None else text.language for text in texts]
+
+    @cached_property
+    def language_ids(self) -> NDArray[np.int64]:
+        """Index of each item's language in the sorted list of languages plus one; 0 where unknown, ``(n_items,)``."""
+        names = sorted(set(self.languages) - {UNDETERMINED})
+        index = {name: position + 1 for position, name in enumerate(names)}
+        return np.array([index.get(language, 0) for language in self.languages], dtype=np.int64)
+
+    @property
+    def texts(self) -> list[str]:
+        """The text of each item that ``text_view`` chooses, rendered, empty where it has none.
+
+        Raises:
+            DataError: ``text_view`` is ``pivot:<x>`` and items have no text in x.
+        """
+        return self._viewed[0]
+
+    @cached_property
+    def _viewed(self) -> tuple[list[str], set[str]]:
+        """The rendered text of each item, and the languages they are in."""
+        view, template = TextView(self.config["text_view"]), TextTemplate(self.config["text_template"])
+        rendered = [view.render(self.store, token, template) for token in self.tokens]
+        viewed = [text for text in rendered if text is not None]
+        if len(viewed) < len(rendered):
+            raise DataError(
+                f"text_view {self.config['text_view']}: {len(rendered) - len(viewed)} of {len(rendered) - 1} items "
+                f"have no text in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
+                f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'"
+            )
+        return [text for text, _ in viewed], {language for text, language in viewed if text}
+
+    @cached_property
+    def vectors(self) -> NDArray[np.float32]:
+        """Text vectors, ``(n_items, dimension)``; zero for the padding item and items without text.
+
+        Read from the embedding cache; what is not there yet is encoded first.
+        """
+        texts = self.texts
+        has_text = np.array([bool(text.strip()) for text in texts])
+        has_text[0] = False
+        missing = len(texts) - 1 - int(has_text.sum())
+        if not has_text.any():
+            raise DataError(
+                f"no item of '{self.dataset}' has text under text_template={self.config['text_template']!r}: "
+                "name fields that the item texts have"
+            )
+        if missing:
+            logger.warning("%d of %d items have no text and get a zero vector", missing, len(texts) - 1)
+        encoder = self.encoder()
+        cache = EmbeddingCache(self.config["embedding_cache_dir"] or user_cache_folder("embeddings"))
+        wanted = [texts[index] for index in np.flatnonzero(has_text)]
+        encoded = cache.vectors(encoder, wanted, show_progress=bool(self.config["show_progress"]))
+        vectors = np.zeros((len(texts), encoded.shape[1]), dtype=np.float32)
+        vectors[has_text] = encoded
+        return vectors
+
+    def encoder(self) -> Encoder:
+        """Build the encoder named by the configuration; warn of languages it does not know."""
+        encoder = create_encoder(
+            self.config["encoder"],
+            max_length=self.config["encoder_max_length"],
+            batch_size=self.config["encoder_batch_size"] or 64,
+            prompt=self.config["encoder_prompt"],
+            **(self.config["encoder_options"] or {}),
+        )
+        known = encoder.languages
+        if known is not None:
+            strange = {lang for lang in self._viewed[1] if lang.split("-")[0] not in known} - {UNDETERMINED}
+            if strange:
+                logger.warning(
+                    "encoder '%s' does not know %s; texts in %s may get poor vectors",
+                    self.config["encoder"],
+                    ", ".join(sorted(strange)),
+                    "it" if len(strange) == 1 else "them",
+                )
+        return encoder
+
+
+def catalogue_of(dataset: Any) -> ItemCatalogue:
+    """Return the catalogue of a data set's items in the order of its item ids; RecBole's own data sets have none."""
+    if hasattr(type(dataset), "catalogue"):
+        catalogue: ItemCatalogue = dataset.catalogue
+        return catalogue
+    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+    return ItemCatalogue(dataset.config, tokens, Path(dataset.dataset_path), dataset.dataset_name)
+
+
+def dataset_catalogue(config: Any) -> ItemCatalogue:
+    """Return the catalogue of all items with text of the configured data set, in the order of its text file."""
+    catalogue = ItemCatalogue(config, [], Path(config["data_path"]), config["dataset"])
+    catalogue.tokens = ["[PAD]", *catalogue.store]
+    return catalogue

@@ -1,0 +1,110 @@
+"""Pairs of texts that say the same in two languages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recbole_xling.data.catalog import ItemCatalogue
+from recbole_xling.errors import DataError
+from recbole_xling.language.tags import UNDETERMINED, normalise_language
+from recbole_xling.text.template import TextTemplate
+
+IntArray = NDArray[np.int64]
+
+
+class ParallelTexts:
+    """Texts that say the same in several languages: those of an item, or a row of a file of sentences.
+
+    Args:
+        items: number of the item of each text, sorted, ``(n,)``; each occurs at least twice.
+        texts: the texts.
+
+    Attributes:
+        texts: the texts.
+        languages: how many languages each item has, in the order of the items.
+    """
+
+    def __init__(self, items: IntArray, texts: Sequence[str]) -> None:
+        self.texts = list(texts)
+        self._items, self._start, self.languages = np.unique(items, return_index=True, return_counts=True)
+
+    @classmethod
+    def of(cls, catalogue: ItemCatalogue, file: str | None = None) -> ParallelTexts:
+        """Collect what a catalogue has, translations included, and the rows of a file.
+
+        Args:
+            catalogue: the items.
+            file: see :func:`read_parallel_file`; its rows are numbered after the items.
+
+        Raises:
+            DataError: the file cannot be read, or there is none and no item has different texts in two languages.
+        """
+        groups = list(_of_items(catalogue))
+        if file:
+            groups += enumerate(read_parallel_file(Path(file)), start=len(catalogue.tokens))
+        if not groups:
+            raise DataError(
+                f"'{catalogue.dataset}' has no item with different texts in two languages: set alignment_weight to 0, "
+                "name a file of sentences and their translations as alignment_file, or add texts, say with "
+                f"'recbole-xling translate {catalogue.dataset} --to <language> --system ...'"
+            )
+        items = np.repeat([number for number, _ in groups], [len(texts) for _, texts in groups])
+        return cls(items, [text for _, texts in groups for text in texts])
+
+    def draw(self, n_pairs: int, rng: np.random.Generator) -> tuple[IntArray, IntArray, IntArray]:
+        """Draw items with equal chances, and two languages of each.
+
+        Returns:
+            The rows of the first texts, those of the second ones, and the items' numbers, ``(n_pairs,)`` each.
+        """
+        group = rng.integers(len(self._items), size=n_pairs)
+        size = self.languages[group]
+        first = rng.integers(size)
+        second = (first + rng.integers(1, size)) % size
+        return self._start[group] + first, self._start[group] + second, self._items[group]
+
+
+def _of_items(catalogue: ItemCatalogue) -> Iterator[tuple[int, list[str]]]:
+    """Yield the items that have different texts in several languages, and these texts, one for each language."""
+    template = TextTemplate(catalogue.config["text_template"])
+    for number, token in enumerate(catalogue.tokens[1:], start=1):
+        shown = catalogue.store.display(token)
+        known: dict[str, str] = {}
+        for text in [*([shown] if shown else []), *catalogue.store.parallel(token)]:
+            rendered = template.render(text.fields)
+            if rendered.strip() and text.language != UNDETERMINED and rendered not in known.values():
+                known.setdefault(text.language, rendered)
+        if len(known) > 1:
+            yield number, list(known.values())
+
+
+def read_parallel_file(path: Path) -> list[list[str]]:
+    """Return the different texts of each row of a table of translations, of rows that have at least two.
+
+    Args:
+        path: UTF-8, cells separated by tabs, a column per language, whose names are in the first line; a row says the
+            same in all of them, and cells may be empty.
+
+    Raises:
+        DataError: it cannot be read, its first line does not name languages, or no row has two texts.
+    """
+    where = f"alignment_file '{path}'"
+    try:
+        table = pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)
+        tags = [normalise_language(name) for name in table.columns]
+    except (OSError, pl.exceptions.PolarsError, DataError) as error:
+        rule = "expected a tab-separated table whose first line names the language of each column, such as 'en<tab>de'"
+        raise DataError(f"{where} cannot be read: {error}; {rule}") from error
+    if len(set(tags)) < len(tags) or UNDETERMINED in tags:
+        raise DataError(f"{where}: its columns must be different languages, and are {', '.join(table.columns)}")
+    rows = ([(cell or "").strip() for cell in row] for row in table.iter_rows())
+    groups = [list(dict.fromkeys(cell for cell in row if cell)) for row in rows]
+    groups = [texts for texts in groups if len(texts) > 1]
+    if not groups:
+        raise DataError(f"{where}: no row has texts in two languages")
+    return groups

@@ -1,0 +1,1 @@
+"""Splits by global time, by cold items and by language."""

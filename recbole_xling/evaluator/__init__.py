@@ -1,0 +1,1 @@
+"""Full rankings and impressions, measured per user and summed up per slice."""

@@ -1,0 +1,215 @@
+"""Ranking the candidates of impressions with a trained model."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from recbole.data.interaction import Interaction
+
+from recbole_xling.data.impressions import Histories, Impressions, first_times, impressions_file, read_impressions
+from recbole_xling.errors import DataError
+from recbole_xling.evaluator.bootstrap import bootstrap_interval
+from recbole_xling.evaluator.impression_metrics import METRICS, candidate_metrics
+from recbole_xling.evaluator.ranking import population_of
+from recbole_xling.evaluator.slices import MIXED, main_languages
+from recbole_xling.evaluator.split_summary import target_pairs
+from recbole_xling.language.tags import UNDETERMINED
+
+logger = logging.getLogger(__name__)
+
+
+def rank_shown(config: Any, model: Any, data: Any, split: str) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Rank the candidates of a data set's impressions.
+
+    Args:
+        config: the configuration.
+        model: trained, in evaluation mode.
+        data: the data set, as :func:`recbole_xling.quick_start.build.build_data` returns it.
+        split: ``test``: each user's impressions from his first test target on; ``valid``: those from his first
+            validation target on that come before; ``all``: all.
+
+    Returns:
+        ``test``, ``intervals``, ``slices``, ``n_test`` and ``left_out`` for ``result.json``; one line per impression.
+
+    Raises:
+        DataError: the impressions cannot be read, or none of them can be ranked.
+    """
+    dataset, (users, items, times) = data.dataset, data.interactions
+    if times is None:
+        raise DataError(
+            f"impressions need the times of interactions: add '{dataset.time_field}' to load_col['inter'], now "
+            f"{(config['load_col'] or {}).get('inter')}"
+        )
+    population = population_of(data.train_data._dataset, (users, items), target_pairs(data.test_data._dataset))
+    path = impressions_file(Path(config["data_path"]), config["dataset"])
+    ranker = ImpressionRanker(
+        model,
+        data.test_data._dataset,
+        Histories(data.interactions, dataset.user_num),
+        main_languages(population),
+        population.item_languages,
+    )
+    tokens = population.user_tokens, population.item_tokens
+    table = ranker.rank(_of_split(read_impressions(path, *tokens), data, split))
+    left_out = asdict(ranker.left_out)
+    logger.info("%d impressions ranked; left out: %s", table.height, left_out)
+    if not table.height:
+        raise DataError(f"{path}: no impression of split '{split}' can be ranked; left out: {left_out}")
+    return {**impression_results(table, config["seed"]), "left_out": left_out}, table
+
+
+def _of_split(blocks: Iterator[Impressions], data: Any, split: str) -> Iterator[Impressions]:
+    """Keep the impressions that lie in each user's period of a split."""
+    if split == "all":
+        yield from blocks
+        return
+    begin = test = _first_times(data, data.test_data._dataset)
+    end = np.full_like(test, np.inf)
+    if split == "valid":
+        begin, end = _first_times(data, data.valid_data._dataset), test
+    for block in blocks:
+        yield block.where((begin[block.users] <= block.times) & (block.times < end[block.users]))
+
+
+def _first_times(data: Any, part: Any) -> NDArray[np.float64]:
+    near = part.inter_feat[part.time_field].numpy().astype(np.float32)
+    return first_times(*target_pairs(part), near, data.interactions, data.dataset.user_num)
+
+
+IntArray = NDArray[np.int64]
+
+_SCORES_AT_ONCE = 1 << 24  # of users times items, held at a time
+
+
+@dataclass
+class LeftOut:
+    """Impressions that say nothing: nothing to find, nothing to tell apart, or nothing to go by."""
+
+    no_click: int = 0
+    only_clicks: int = 0
+    no_history: int = 0
+
+
+@dataclass
+class ImpressionRanker:
+    """Ranks candidates by the scores a model gives to all items; each history of a block is scored once.
+
+    Args:
+        model: in evaluation mode. Users without a history are ranked where its ``ranks_without_history`` is true; it
+            then gets a history of length 0.
+        dataset: names the fields of a batch.
+        histories: of the users of ``dataset``.
+        user_languages: of each user, ``(n_users,)``.
+        item_languages: of each item, ``(n_items,)``.
+    """
+
+    model: Any
+    dataset: Any
+    histories: Histories
+    user_languages: Sequence[str]
+    item_languages: Sequence[str]
+    left_out: LeftOut = field(default_factory=LeftOut)
+
+    def rank(self, blocks: Iterable[Impressions]) -> pl.DataFrame:
+        """Return one line per impression: its id, its user, languages, and the metrics.
+
+        What cannot be ranked is left out and counted in :attr:`left_out`.
+        """
+        columns = ("impression_id", "user_id", "user_language", "candidate_language")
+        schema = pl.Schema({**dict.fromkeys(columns, pl.String), **dict.fromkeys(METRICS, pl.Float64)})
+        return pl.concat([schema.to_frame(), *(self._ranked(block).cast(schema) for block in blocks)])
+
+    def _ranked(self, block: Impressions) -> pl.DataFrame:
+        block = self._usable(block)
+        start, end = self.histories.before(block.users, block.times)
+        scores = self._scores(block, start, end)
+        return pl.DataFrame(
+            {
+                "impression_id": block.impression_ids,
+                "user_id": block.user_tokens,
+                "user_language": [self.user_languages[user] for user in block.users],
+                "candidate_language": self._candidate_languages(block),
+                **candidate_metrics(scores, block.clicked, block.sizes),
+            }
+        )
+
+    def _usable(self, block: Impressions) -> Impressions:
+        clicked = block.n_clicked
+        none, every = clicked == 0, clicked == block.sizes
+        start, end = self.histories.before(block.users, block.times)
+        new = (start == end) & ~none & ~every & (not getattr(self.model, "ranks_without_history", False))
+        self.left_out.no_click += int(none.sum())
+        self.left_out.only_clicks += int((every & ~none).sum())
+        self.left_out.no_history += int(new.sum())
+        return block.where(~(none | every | new))
+
+    def _scores(self, block: Impressions, start: IntArray, end: IntArray) -> NDArray[np.float32]:
+        """Return the scores of all candidates, ``(n,)``."""
+        same = np.unique(np.stack([block.users, end], axis=1), axis=0, return_index=True, return_inverse=True)
+        users, start, end = (rows[same[1]] for rows in (block.users, start, end))
+        of_candidate = same[2].reshape(-1)[block.impression_of_candidate]
+        order = np.argsort(of_candidate, kind="stable")
+        scores = np.empty(len(order), dtype=np.float32)
+        at_once = max(1, _SCORES_AT_ONCE // len(self.item_languages))
+        for low in range(0, len(users), at_once):
+            part = slice(low, low + at_once)
+            table = self._all_scores(users[part], start[part], end[part])  # (B, n_items)
+            here = order[slice(*np.searchsorted(of_candidate[order], [low, low + at_once]))]
+            scores[here] = table[of_candidate[here] - low, block.items[here]]
+        return scores
+
+    @torch.no_grad()
+    def _all_scores(self, users: IntArray, start: IntArray, end: IntArray) -> NDArray[np.float32]:
+        batch = {self.dataset.uid_field: torch.from_numpy(users)}
+        if hasattr(self.dataset, "item_id_list_field"):  # a sequential data set
+            items, length = self.histories.padded(start, end, self.dataset.max_item_list_len)
+            batch[self.dataset.item_id_list_field] = torch.from_numpy(items)
+            batch[self.dataset.item_list_length_field] = torch.from_numpy(length)
+        scores = self.model.full_sort_predict(Interaction(batch).to(self.model.device))
+        return scores.view(len(users), -1).float().cpu().numpy()  # type: ignore[no-any-return]
+
+    def _candidate_languages(self, block: Impressions) -> list[str]:
+        """Return the language that all candidates of an impression share, ``mixed`` where they differ."""
+        if not len(block):
+            return []
+        names, number = np.unique(np.array(self.item_languages), return_inverse=True)
+        begin = np.cumsum(block.sizes) - block.sizes
+        lowest, highest = (f.reduceat(number[block.items], begin) for f in (np.minimum, np.maximum))
+        return np.where(lowest == highest, names[lowest], MIXED).tolist()  # type: ignore[no-any-return]
+
+
+def impression_results(table: pl.DataFrame, seed: int) -> dict[str, Any]:
+    """Return means over impressions with their intervals over users, in all and by language.
+
+    Args:
+        table: as :meth:`ImpressionRanker.rank` returns it.
+        seed: of the bootstrap.
+
+    Returns:
+        ``test``, ``intervals`` and ``n_test``; ``slices`` with ``n``, metrics and ``intervals`` each.
+    """
+    if not table.height:
+        return {"test": {}, "intervals": {}, "n_test": 0, "slices": {}}
+    slices = {}
+    for column in ("user_language", "candidate_language"):
+        for value, part in sorted(table.group_by(column), key=lambda item: str(item[0][0])):
+            if value[0] != UNDETERMINED:
+                means, intervals = _means(part, seed)
+                slices[f"{column}={value[0]}"] = {"n": part.height, **means, "intervals": intervals}
+    means, intervals = _means(table, seed)
+    return {"test": means, "intervals": intervals, "n_test": table.height, "slices": slices}
+
+
+def _means(table: pl.DataFrame, seed: int) -> tuple[dict[str, float], dict[str, list[float]]]:
+    users = table["user_id"].to_numpy()
+    values = {metric: table[metric].to_numpy() for metric in METRICS}
+    intervals = {metric: list(bootstrap_interval(column, users, seed)) for metric, column in values.items()}
+    return {metric: float(column.mean()) for metric, column in values.items()}, intervals

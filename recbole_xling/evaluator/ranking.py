@@ -1,0 +1,68 @@
+"""From a trained model and a loader to results: metrics, a table of users, slices."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from recbole_xling.data.catalog import catalogue_of
+from recbole_xling.evaluator.collector import EvaluatedRows
+from recbole_xling.evaluator.slices import Population, remaining_pairs, slice_results, user_table
+from recbole_xling.evaluator.split_summary import Pairs, training_pairs
+from recbole_xling.utils.distributed import is_main_process
+
+logger = logging.getLogger(__name__)
+
+
+def population_of(train: Any, interactions: Pairs, targets: Pairs) -> Population:
+    """Return what slices need to know of users and items.
+
+    Args:
+        train: the data set of training.
+        interactions: users and items of all interactions before they were split.
+        targets: those that are predicted: users' main languages come from the others.
+    """
+    users, items = targets
+    known = remaining_pairs(*interactions, [EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items)])
+    return Population(
+        user_tokens=[str(token) for token in train.field2id_token[train.uid_field]],
+        item_tokens=[str(token) for token in train.field2id_token[train.iid_field]],
+        item_languages=catalogue_of(train).languages,
+        train_counts=np.bincount(training_pairs(train)[1], minlength=train.item_num),
+        known_users=known[0],
+        known_items=known[1],
+    )
+
+
+def rank_rows(
+    trainer: Any, loader: Any, population: Population, *, load_best_model: bool = False
+) -> tuple[dict[str, Any], pl.DataFrame | None]:
+    """Rank the catalogue for every row of a loader.
+
+    Args:
+        trainer: evaluates; :class:`~recbole_xling.trainer.mixin.XLingTrainerMixin` has what is needed.
+        loader: RecBole's loader of the rows.
+        population: users and items.
+        load_best_model: whether the weights are read from the run folder first.
+
+    Returns:
+        ``test``, ``slices`` and ``n_test``, as in ``result.json``; and one line per row, None where the metrics have
+        no values per user.
+    """
+    config = trainer.config
+    show = bool(config["show_progress"]) and is_main_process(config)
+    test = trainer.evaluate(loader, load_best_model=load_best_model, show_progress=show)
+    if test is None:
+        logger.warning("the split left nothing to test on")
+        return {"test": {}, "slices": {}, "n_test": 0}, None
+    rows, per_user = trainer.eval_collector.rows, trainer.evaluator.per_user
+    result: dict[str, Any] = {"test": dict(test), "slices": {}, "n_test": 0 if rows is None else len(rows)}
+    if rows is None or not per_user:
+        return result, None
+    table = user_table(rows, per_user, population)
+    worst_by = config["valid_metric"].lower()
+    result["slices"] = slice_results(table, list(per_user), worst_by if worst_by in per_user else next(iter(per_user)))
+    return result, table

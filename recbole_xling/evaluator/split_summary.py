@@ -1,0 +1,83 @@
+"""What each part of a split holds: users, items and interactions per language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.evaluator.slices import Population, main_languages
+
+IntArray = NDArray[np.int64]
+Pairs = tuple[IntArray, IntArray]
+"""Users and items of interactions, ``(n,)`` each."""
+
+
+def target_pairs(dataset: Any) -> Pairs:
+    """Return what a data set of validation or test predicts."""
+    users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+    return users, items
+
+
+def training_pairs(dataset: Any) -> Pairs:
+    """Return what a training data set holds: its targets, and for sequential models each user's first interaction."""
+    users, items = target_pairs(dataset)
+    if isinstance(dataset, XLingDataset):
+        held = dataset.is_held
+        return tuple(dataset.sequence[field].numpy()[held] for field in (dataset.uid_field, dataset.iid_field))
+    history = dataset.config["ITEM_ID_FIELD"] + dataset.config["LIST_SUFFIX"]
+    if history not in dataset.inter_feat:
+        return users, items
+    first_row = np.unique(users, return_index=True)[1]
+    first = dataset.inter_feat[history][first_row, 0].numpy()
+    return np.append(users, users[first_row]), np.append(items, first)
+
+
+def split_summary(split: Mapping[str, Any], parts: Mapping[str, Pairs], population: Population) -> dict[str, Any]:
+    """Return the kind of split and what its parts hold, for ``result.json``.
+
+    Args:
+        split: ``eval_args.split``.
+        parts: the pairs of ``train``, ``valid`` and ``test``.
+        population: languages, and how often items occur in training.
+    """
+    item_language, user_language = np.array(population.item_languages), np.array(main_languages(population))
+    summary: dict[str, Any] = {"split": dict(split)}
+    for name, (users, items) in parts.items():
+        counted = "interactions" if name == "train" else "targets"
+        held: dict[str, Any] = _sizes(users, items, counted)
+        if name != "train":
+            held["cold_targets"] = int((population.train_counts[items] == 0).sum())
+        of_items, of_users = item_language[items], user_language[np.unique(users)]
+        held["languages"] = {
+            language: {
+                **_sizes(users[of_items == language], items[of_items == language], counted),
+                "users": int((of_users == language).sum()),
+            }
+            for language in sorted({*of_items.tolist(), *of_users.tolist()})
+        }
+        summary[name] = held
+    return summary
+
+
+def _sizes(users: IntArray, items: IntArray, counted: str) -> dict[str, int]:
+    return {"users": len(np.unique(users)), "items": len(np.unique(items)), counted: len(items)}
+
+
+def summary_text(summary: Mapping[str, Any]) -> str:
+    """Return the summary as lines for the log."""
+    lines = [f"Split {summary['split']}"]
+    for name, held in summary.items():
+        if name == "split":
+            continue
+        lines.append(f"  {name:<8}{_line(held)}")
+        lines += [f"    {language:<6}{_line(sizes)}" for language, sizes in held["languages"].items()]
+    return "\n".join(lines)
+
+
+def _line(sizes: Mapping[str, Any]) -> str:
+    shown = {key.replace("_", " "): value for key, value in sizes.items() if key != "languages"}
+    return ", ".join(f"{value:,} {key}" for key, value in shown.items())

@@ -1,0 +1,1 @@
+"""Language codes, identification of languages, and the languages of users."""

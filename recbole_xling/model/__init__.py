@@ -1,0 +1,1 @@
+"""The models, and the layers, losses and encoders they are made of."""

@@ -1,0 +1,202 @@
+"""Item vectors from IDs, texts and languages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from recbole_xling.model.layers.fusion import get_fusion
+from recbole_xling.model.layers.text_projection import build_adaptor
+
+FloatArray = NDArray[np.float32]
+
+_FLOOR = 0.1  # share of the root mean square deviation below which a direction counts as noise
+
+
+def _principal(rows: FloatArray, n_components: int) -> tuple[FloatArray, FloatArray]:
+    """Return the centred rows in the basis of their principal axes, and the standard deviation along each."""
+    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
+    variance, axes = np.linalg.eigh(centred.T @ centred / max(1, len(rows)))
+    keep = np.argsort(variance)[::-1][:n_components]
+    deviation = np.sqrt(np.maximum(variance[keep], 0.0))
+    return (centred @ axes[:, keep]).astype(np.float32), deviation.astype(np.float32)
+
+
+def _spread(rotated: FloatArray, deviation: FloatArray, floor: float) -> FloatArray:
+    """Bring all axes to like variance; those that are next to nothing are raised no further than the floor allows."""
+    smallest = floor * float(np.sqrt(np.mean(np.square(deviation)))) + 1e-12
+    return rotated / np.maximum(deviation, np.float32(smallest))
+
+
+def whiten(vectors: FloatArray, *, floor: float = _FLOOR) -> FloatArray:
+    """Decorrelate text vectors and bring their directions to like variance, mean squared norm 1 per row.
+
+    Raw language-model vectors crowd in a narrow cone; whitening spreads them (WhitenRec, Zhang et al. 2024).
+    Rows that are all zero (no text) stay zero. Directions whose standard deviation is below ``floor`` times the
+    root mean square are noise and are raised no further than the floor allows.
+
+    Args:
+        vectors: ``(n_items, dimension)``.
+        floor: smallest divisor, as a share of the root mean square deviation.
+    """
+    filled = np.any(vectors != 0, axis=1)
+    result = np.zeros_like(vectors)
+    rotated, deviation = _principal(vectors[filled], vectors.shape[1])
+    rotated = _spread(rotated, deviation, floor)
+    result[filled] = rotated / np.sqrt(np.mean(np.sum(np.square(rotated), axis=1)))
+    return result
+
+
+def principal_components(vectors: FloatArray, n_components: int, std: float, *, white: bool = False) -> FloatArray:
+    """Project text vectors on their first principal axes, scaled to standard deviation ``std`` over all entries.
+
+    With ``white`` all axes get like variance first.
+
+    Where the vectors span fewer than ``n_components`` directions the rest is zero. Rows without text stay zero.
+
+    Returns:
+        ``(n_items, n_components)``.
+    """
+    filled = np.any(vectors != 0, axis=1)
+    result = np.zeros((len(vectors), n_components), dtype=np.float32)
+    rotated, deviation = _principal(vectors[filled], n_components)
+    if white:
+        rotated = _spread(rotated, deviation, _FLOOR)
+    scale = std / (float(rotated.std()) + 1e-12)
+    result[filled, : rotated.shape[1]] = rotated * scale
+    return result
+
+
+@dataclass(frozen=True)
+class RepresentationConfig:
+    """How items become vectors; the names are those of the configuration keys."""
+
+    item_representation: str
+    hidden_size: int
+    adaptor: str | None
+    n_experts: int
+    adaptor_dropout_prob: float
+    text_whitening: bool
+    item_language_embedding: bool
+    id_dropout_prob: float
+    delta_max_norm: float
+    initializer_range: float
+
+
+class ItemRepresentation(nn.Module):
+    """The matrix of item vectors, ``(n_items, hidden_size)``, from which inputs and scores are taken.
+
+    Args:
+        config: how to build it.
+        train_counts: occurrences of each item in training, ``(n_items,)``. Items without any have an untrained ID
+            embedding; where there is text, they are represented by it alone.
+        text_vectors: gives the frozen text vectors, ``(n_items, dimension)``; called only if they are needed.
+        language_ids: gives a number per item's language, 0 for unknown, ``(n_items,)``; called only if needed.
+
+    The text vectors are no parameters and no part of a checkpoint.
+    """
+
+    trained: Tensor
+    text_vectors: Tensor
+    has_text: Tensor
+    language_ids: Tensor
+
+    def __init__(
+        self,
+        config: RepresentationConfig,
+        *,
+        train_counts: NDArray[np.int64],
+        text_vectors: Callable[[], NDArray[np.float32]],
+        language_ids: Callable[[], NDArray[np.int64]],
+    ) -> None:
+        super().__init__()
+        size, n_items = config.hidden_size, len(train_counts)
+        fusion = get_fusion(config.item_representation)
+        self.fusion = fusion(size, delta_max_norm=config.delta_max_norm)
+        self.id_dropout_prob = config.id_dropout_prob
+        self.language_embedding: nn.Embedding | None = None
+        self.item_embedding: nn.Embedding | None = None
+        self.adaptor: nn.Module | None = None
+        if fusion.uses_id:
+            self.item_embedding = nn.Embedding(n_items, size, padding_idx=0)
+            nn.init.normal_(self.item_embedding.weight, std=0 if fusion.id_shifts_text else config.initializer_range)
+            self.register_buffer("trained", torch.from_numpy(train_counts > 0)[:, None].float(), persistent=False)
+        if config.item_representation == "init":
+            start = _principal_components(text_vectors(), config)
+            self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
+        if fusion.uses_text:
+            adaptor = config.adaptor or fusion.adaptor
+            raw = text_vectors()
+            vectors = _prepare(raw, adaptor, config)
+            self.register_buffer("has_text", torch.from_numpy(raw.any(axis=1, keepdims=True)), persistent=False)
+            self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
+            self.adaptor = build_adaptor(
+                adaptor,
+                vectors.shape[1],
+                size,
+                dropout=config.adaptor_dropout_prob,
+                n_experts=config.n_experts,
+            )
+        if config.item_language_embedding:
+            languages = torch.from_numpy(language_ids())
+            self.language_embedding = nn.Embedding(int(languages.max()) + 1, size)
+            nn.init.normal_(self.language_embedding.weight, std=config.initializer_range)
+            self.register_buffer("language_ids", languages, persistent=False)
+
+    def forward(self, ids: Tensor | None = None) -> Tensor:
+        """Return the vectors of ``ids``, ``(N, H)``, or of all items where it is None, ``(n_items, H)``."""
+        id_part = text_part = keep_id = has_text = None
+        if self.item_embedding is not None:
+            weight = self.item_embedding.weight
+            id_part = weight if ids is None else F.embedding(ids, weight)
+        if self.adaptor is not None:
+            text_part = self.adaptor(self.text_vectors if ids is None else self.text_vectors[ids])
+        if id_part is not None and text_part is not None:
+            keep_id = self._keep_id(ids)
+            has_text = self.has_text if ids is None else self.has_text[ids]
+        items: Tensor = self.fusion(id_part, text_part, keep_id, has_text)
+        if self.language_embedding is not None:
+            items = items + self.language_embedding(self.language_ids if ids is None else self.language_ids[ids])
+        return items
+
+    def _keep_id(self, ids: Tensor | None) -> Tensor:
+        """Return 0 for items to be represented by text alone: untrained ones and, in training, some at random."""
+        keep: Tensor = self.trained if ids is None else self.trained[ids]
+        if self.training and self.id_dropout_prob > 0:
+            keep = keep * (torch.rand_like(keep) >= self.id_dropout_prob)
+        return keep
+
+
+def bound_to_data(config: RepresentationConfig) -> list[str]:
+    """Return what makes such item vectors meaningless for the items of another data set; empty if nothing does."""
+    fusion = get_fusion(config.item_representation)
+    pca = fusion.uses_text and (config.adaptor or fusion.adaptor) == "pca"
+    reasons = {
+        f"item_representation={config.item_representation} learns a vector for each item id": fusion.uses_id,
+        "adaptor=pca projects on the principal axes of the catalogue": pca,
+        "text_whitening=True rotates to the principal axes of the catalogue": config.text_whitening,
+        "item_language_embedding=True numbers the catalogue's languages": config.item_language_embedding,
+    }
+    return [reason for reason, holds in reasons.items() if holds]
+
+
+def _principal_components(vectors: NDArray[np.float32], config: RepresentationConfig) -> NDArray[np.float32]:
+    """Project on the principal axes, as large as ID embeddings are when training starts."""
+    return principal_components(vectors, config.hidden_size, config.initializer_range, white=config.text_whitening)
+
+
+def _prepare(vectors: NDArray[np.float32], adaptor: str, config: RepresentationConfig) -> NDArray[np.float32]:
+    """Whiten if asked, and bring rows to mean squared norm 1, so that learning does not depend on the encoder."""
+    if adaptor == "pca":
+        return _principal_components(vectors, config)
+    if config.text_whitening:
+        return whiten(vectors)
+    filled = np.any(vectors != 0, axis=1)
+    norm = float(np.sqrt(np.mean(np.sum(np.square(vectors[filled]), axis=1)))) if filled.any() else 1.0
+    return vectors / np.float32(norm)

@@ -1,0 +1,135 @@
+"""What a score has besides the match of user and item: how popular the item is, and how new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recbole.data.interaction import Interaction
+from torch import Tensor, nn
+
+from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.errors import ConfigError
+
+LIST_LENGTH = 10
+"""Places of a list that count as shown."""
+
+MAX_SHARE = 0.2
+"""Items never trained on get no more of all places than this, however many they are."""
+
+
+def cold_share(exposure: float, n_cold: int, n_items: int) -> float:
+    """Return the share of all places that items never trained on are to get, from 0 to :data:`MAX_SHARE`.
+
+    Args:
+        exposure: how often such an item is shown, as a multiple of what an item is shown on average.
+        n_cold: number of items never trained on.
+        n_items: number of all items.
+    """
+    return min(MAX_SHARE, exposure * n_cold / max(1, n_items))
+
+
+def entry_gaps(warm: Tensor, cold: Tensor) -> Tensor:
+    """Return by how much cold items must be raised to take places among the first ``K``, ``(B, M)``.
+
+    Raising all cold items of a list by ``b`` brings the ``m``-th best of them among the first ``K`` as soon as ``b``
+    exceeds what it lacks to the ``(K + 1 - m)``-th best warm one: so many gaps of a list as lie below ``b``, so many
+    places do cold items get.
+
+    Args:
+        warm: scores of the items trained on, ``(B, n_warm)``; minus infinity for items that are not to be shown.
+        cold: scores of the others, ``(B, n_cold)``.
+    """
+    k = min(LIST_LENGTH, warm.shape[1])
+    best_cold = cold.topk(min(k, cold.shape[1]), dim=1).values  # (B, M)
+    best_warm = warm.topk(k, dim=1).values.flip(1)  # (B, K), the K-th best first
+    return best_warm[:, : best_cold.shape[1]] - best_cold
+
+
+def exposure_offset(gaps: Tensor, share: float) -> Tensor:
+    """Return the offset of cold items with which they get a share of the places of lists, a scalar.
+
+    Args:
+        gaps: what :func:`entry_gaps` gives for some lists.
+        share: from 0 to 1; at most what these lists have cold items for.
+    """
+    finite = gaps[gaps.isfinite()]
+    if not len(finite):
+        return gaps.new_zeros(())
+    taken = round(share * LIST_LENGTH * len(gaps))
+    return finite.kthvalue(min(max(taken, 1), len(finite))).values
+
+
+_N_HISTORIES = 512  # training users whose lists tell how often items never trained on are shown
+_SCORES_AT_ONCE = 1 << 24  # of these lists, held at a time
+
+
+class ItemOffsets(nn.Module):
+    """The constants of all items' scores, ``(n_items,)``.
+
+    With ``popularity_prior`` it is the logarithm of an item's count as a share of the largest one: the softmax over
+    match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Items never trained on have
+    no popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint holds.
+
+    Args:
+        config: ``popularity_prior``, ``cold_exposure`` and ``exclude_history`` are read.
+        dataset: the training split.
+        by_text: whether items are known by their texts; without, there are neither prior nor offset.
+
+    Raises:
+        ConfigError: ``cold_exposure`` is not greater than 0.
+    """
+
+    prior: Tensor
+    log_popularity: Tensor
+    cold: Tensor
+    cold_offset: Tensor
+
+    def __init__(self, config: Any, dataset: XLingDataset, *, by_text: bool) -> None:
+        super().__init__()
+        if config["cold_exposure"] <= 0:
+            raise ConfigError(f"cold_exposure must be greater than 0, not {config['cold_exposure']}")
+        counts = dataset.train_item_counts
+        popularity = _log_popularity(counts)
+        prior = popularity if by_text and config["popularity_prior"] else torch.zeros(len(counts))
+        cold = torch.from_numpy((counts == 0) & by_text)
+        cold[0] = False
+        self.register_buffer("log_popularity", popularity, persistent=False)
+        self.register_buffer("prior", prior, persistent=False)
+        self.register_buffer("cold", cold, persistent=False)
+        self.register_buffer("cold_offset", torch.zeros(()))
+        self.share = cold_share(float(config["cold_exposure"]), int(cold.sum()), len(counts) - 1)
+        self._masked = dataset.item_id_list_field if config["exclude_history"] else None
+        self._histories = dataset.last_histories(_N_HISTORIES) if self.share else None
+
+    def forward(self) -> Tensor:
+        """Return what is added to the match of a user with each item, ``(n_items,)``."""
+        return self.prior + self.cold_offset * self.cold
+
+    def calibrate(self, score: Callable[[Interaction], Tensor]) -> None:
+        """Set the offset of items never trained on by what training users would be shown.
+
+        Args:
+            score: gives the scores of all items, ``(B, n_items)``, with these offsets in them.
+        """
+        if self._histories is None:
+            return
+        self.cold_offset.zero_()
+        at_once = max(1, _SCORES_AT_ONCE // len(self.cold))
+        gaps = []
+        for begin in range(0, len(self._histories), at_once):
+            histories = self._histories[begin : begin + at_once].to(self.cold.device)
+            scores = score(histories)
+            if self._masked:
+                scores.scatter_(1, histories[self._masked], float("-inf"))
+            gaps.append(entry_gaps(scores[:, ~self.cold], scores[:, self.cold]))
+        self.cold_offset.copy_(exposure_offset(torch.cat(gaps), self.share))
+
+
+def _log_popularity(train_counts: NDArray[np.int64]) -> Tensor:
+    """Return the logarithm of each item's count as a share of the largest one, ``(n_items,)``; 0 for no count."""
+    largest = max(1, int(train_counts.max()))
+    return torch.from_numpy(np.log(np.where(train_counts > 0, train_counts, largest) / largest)).float()

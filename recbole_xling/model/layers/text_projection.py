@@ -1,0 +1,81 @@
+"""Adaptors: from text vectors to the space of item embeddings."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.model.layers.cpu_kernels import Dropout
+
+
+class LinearAdaptor(nn.Linear):
+    """One linear layer."""
+
+    def __init__(self, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> None:
+        super().__init__(in_size, out_size)
+
+
+class MLPAdaptor(nn.Sequential):
+    """Two linear layers with GELU and dropout between them."""
+
+    def __init__(self, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> None:
+        hidden = max(out_size, in_size // 2)
+        super().__init__(nn.Linear(in_size, hidden), nn.GELU(), Dropout(dropout), nn.Linear(hidden, out_size))
+
+
+class MoEAdaptor(nn.Module):
+    """Mixture of experts with parametric whitening, as in UniSRec (Hou et al., KDD 2022, equations 2 to 4).
+
+    Each expert shifts and maps the vector, ``(x - b) W``; a noisy gate weighs the experts per item.
+    """
+
+    def __init__(self, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(n_experts, in_size))
+        self.experts = nn.Linear(in_size, n_experts * out_size, bias=False)
+        self.gate = nn.Linear(in_size, n_experts, bias=False)
+        self.gate_noise = nn.Linear(in_size, n_experts, bias=False)
+        self.dropout = Dropout(dropout)
+        self.n_experts = n_experts
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(N, in_size)`` to ``(N, out_size)``."""
+        logits = self.gate(x)  # (N, E)
+        if self.training:
+            scale = nn.functional.softplus(self.gate_noise(x)) + 1e-2
+            logits = logits + torch.randn_like(logits) * scale
+        share = torch.softmax(logits, dim=-1)  # (N, E)
+        mapped = self.experts(self.dropout(x)).view(len(x), self.n_experts, -1)  # (N, E, H)
+        weight = self.experts.weight.view(self.n_experts, -1, x.shape[-1])  # (E, H, in)
+        mapped = mapped - torch.einsum("ed,ehd->eh", self.shift, weight)
+        return torch.einsum("ne,neh->nh", share, mapped)
+
+
+class NoAdaptor(nn.Identity):
+    """``pca``: nothing to train, the vectors are projected on their principal axes ahead.
+
+    What is alike in its text stays alike whatever the clicks say, so an item without clicks lies among those like it.
+    """
+
+    def __init__(self, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> None:
+        super().__init__()
+
+
+ADAPTORS: dict[str, type[NoAdaptor] | type[LinearAdaptor] | type[MLPAdaptor] | type[MoEAdaptor]] = {
+    "pca": NoAdaptor,
+    "linear": LinearAdaptor,
+    "mlp": MLPAdaptor,
+    "moe": MoEAdaptor,
+}
+
+
+def build_adaptor(name: str, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> nn.Module:
+    """Build the adaptor called ``name`` (``pca``, ``linear``, ``mlp`` or ``moe``).
+
+    Raises:
+        ConfigError: there is no adaptor of that name.
+    """
+    if name not in ADAPTORS:
+        raise ConfigError(unknown_name("adaptor", name, ADAPTORS))
+    return ADAPTORS[name](in_size, out_size, dropout=dropout, n_experts=n_experts)

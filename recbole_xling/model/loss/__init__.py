@@ -1,0 +1,1 @@
+"""Losses: mathematics on tensors, one per file."""

@@ -1,0 +1,238 @@
+"""Which weights of a pretrained encoder are trained: small adapters beside frozen ones, all of them, or none."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from recbole_xling.errors import CheckpointError, ConfigError, unknown_name
+from recbole_xling.model.text_encoder.layer_split import modules_above, transformer_layers
+
+_SCORES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # importance, its moving average, and that of its uncertainty
+_MIN_STEPS = 10
+
+
+class RankAllocation:
+    """The rank allocator of an encoder with AdaLoRA adapters.
+
+    The paper's proportions: full ranks for the first tenth of the steps, final ones for the last half, and between
+    them the budget falls with the cube of the remaining part; ranks are re-allocated every 500th of the steps.
+
+    Args:
+        model: what peft made of the encoder.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._tuner = model.base_model
+        self._config = model.peft_config[self._tuner.trainable_adapter_name]
+        self._allocator = self._tuner.rankallocator
+
+    def begin_training(self, total_steps: int) -> None:
+        """Lay the schedule out over the optimiser's steps.
+
+        Raises:
+            ConfigError: there are too few steps for one.
+        """
+        if total_steps < _MIN_STEPS:
+            raise ConfigError(f"peft: adalora needs at least {_MIN_STEPS} optimiser steps, not {total_steps}; use lora")
+        self._config.tinit, self._config.tfinal = total_steps // 10, total_steps // 2
+        self._config.deltaT = max(1, total_steps // 500)
+        self._allocator.set_total_step(total_steps)
+
+    @torch.no_grad()
+    def end_step(self, step: int) -> None:
+        """Update importances and take ranks away: after the optimiser's step ``step``, counted from 0."""
+        done = step + 1
+        allocating = done < self._config.total_step - self._config.tfinal
+        if allocating and not self._usable_gradients():  # a step that the gradient scaler left out
+            return
+        self._tuner.update_and_allocate(done)
+
+    def regularisation(self) -> Tensor:
+        """Return the term that keeps both factors of each update orthogonal, the paper's R, weighted and averaged."""
+        gaps = []
+        for name, factor in self._tuner.model.named_parameters():
+            if "lora_A" in name or "lora_B" in name:
+                gaps.append(_distance_from_orthogonal(factor if "lora_A" in name else factor.T))
+        return self._config.orth_reg_weight * torch.stack(gaps).mean()
+
+    def state(self) -> dict[str, Any]:
+        """Return what an exact resume needs beside the weights, as plain data and tensors."""
+        scores = {kind: dict(getattr(self._allocator, kind)) for kind in _SCORES}
+        return {"scores": scores, "rank_pattern": self._config.rank_pattern}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`state` returned.
+
+        Raises:
+            CheckpointError: it was not made by AdaLoRA.
+        """
+        if state.keys() != {"scores", "rank_pattern"}:
+            raise CheckpointError("the checkpoint holds no ranks: it was trained with another peft method than adalora")
+        device = next(self._tuner.parameters()).device
+        for kind in _SCORES:
+            setattr(self._allocator, kind, {name: score.to(device) for name, score in state["scores"][kind].items()})
+        self._config.rank_pattern = state["rank_pattern"]
+
+    def _usable_gradients(self) -> bool:
+        factors = [factor for name, factor in self._tuner.model.named_parameters() if "lora_" in name]
+        return all(factor.grad is not None and bool(factor.grad.isfinite().all()) for factor in factors)
+
+
+def _distance_from_orthogonal(factor: Tensor) -> Tensor:
+    """Return the Frobenius norm of ``factor @ factor.T - I`` for ``(r, n)``."""
+    with torch.autocast(factor.device.type, enabled=False):
+        gram = factor @ factor.T  # (r, r)
+        return torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device))
+
+
+METHODS = ("lora", "adalora", "ia3", "full", "frozen")
+
+_FIRST_RANK = 1.5  # AdaLoRA starts with so many times the final rank, as its paper does
+_QUERY_VALUE = (("query", "value"), ("q_lin", "v_lin"), ("attn.q", "attn.v"), ("q_proj", "v_proj"), ("Wqkv",))
+_KEY_VALUE = (("key", "value"), ("k_lin", "v_lin"), ("attn.k", "attn.v"), ("k_proj", "v_proj"))
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What is trained; the names are those of the configuration keys.
+
+    Args:
+        peft: ``lora`` (Hu et al., ICLR 2022), ``adalora`` (Zhang et al., ICLR 2023), ``ia3`` (Liu et al., NeurIPS
+            2022), ``full`` or ``frozen``.
+        lora_rank: rank of LoRA's updates, and the final mean rank of AdaLoRA's.
+        lora_alpha: an update is scaled by ``lora_alpha / rank``.
+        lora_dropout: dropout of the adapters' input.
+        target_modules: linear layers with adapters, by the end of their names; None: those of the methods' papers,
+            queries and values, for ``ia3`` keys, values and the feed-forward's second layer.
+        adapter_layers: only so many layers are trained, from the top; None: all, with ``full`` embeddings too.
+    """
+
+    peft: str
+    lora_rank: int
+    lora_alpha: int
+    lora_dropout: float
+    target_modules: Sequence[str] | None
+    adapter_layers: int | None
+
+
+def add_adapters(model: nn.Module, config: AdapterConfig) -> nn.Module:
+    """Freeze what is not to be trained, and add adapters.
+
+    Args:
+        model: of transformers; changed in place.
+        config: what to train.
+
+    Returns:
+        The model wrapped by peft, or for ``full`` and ``frozen`` the model itself.
+
+    Raises:
+        ConfigError: unknown method or linear layers, a rank below 1, or more layers than there are.
+    """
+    _check(config)
+    n_lower = n_frozen_layers(model, config)
+    if config.peft in ("full", "frozen"):
+        model.requires_grad_(config.peft == "full" and config.adapter_layers is None)
+        if config.peft == "full" and config.adapter_layers is not None:
+            for module in modules_above(model, n_lower):
+                module.requires_grad_(True)
+        return model
+    import peft
+
+    prefixes = None if config.adapter_layers is None else [name for name, _ in transformer_layers(model)[n_lower:]]
+    linear = _linear_layers(model, prefixes)
+    settings = _peft_config(config, linear, _targets(config, linear))
+    with warnings.catch_warnings():  # peft asks transformers for something by its old name
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return cast(nn.Module, peft.get_peft_model(cast(Any, model), settings))
+
+
+def n_frozen_layers(model: nn.Module, config: AdapterConfig) -> int:
+    """Return the number of layers below the trained ones; 0 where all are trained, and where nothing is.
+
+    Raises:
+        ConfigError: ``adapter_layers`` is out of range, or the architecture's layers are not known.
+    """
+    if config.adapter_layers is None or config.peft == "frozen":
+        return 0
+    n_layers = len(transformer_layers(model))
+    if not 1 <= config.adapter_layers <= n_layers:
+        raise ConfigError(f"adapter_layers must be between 1 and the encoder's {n_layers}, not {config.adapter_layers}")
+    return n_layers - config.adapter_layers
+
+
+def _linear_layers(model: nn.Module, prefixes: Sequence[str] | None) -> dict[str, nn.Linear]:
+    """Return the linear layers by their full names, those below ``prefixes`` only if there are any."""
+    starts = ("",) if prefixes is None else tuple(f"{prefix}." for prefix in prefixes)
+    named = model.named_modules()
+    return {name: module for name, module in named if isinstance(module, nn.Linear) and name.startswith(starts)}
+
+
+def _targets(config: AdapterConfig, linear: dict[str, nn.Linear]) -> list[str]:
+    """Return the full names of the layers that get adapters, so that nothing else can match."""
+    if config.target_modules is not None:
+        for end in config.target_modules:
+            if not _ending_with((end,), linear):
+                raise ConfigError(unknown_name("linear layer in target_modules", end, _kinds(linear)))
+        return _ending_with(tuple(config.target_modules), linear)
+    choices = _KEY_VALUE if config.peft == "ia3" else _QUERY_VALUE
+    for ends in choices:
+        names = _ending_with(ends, linear)
+        if names:
+            return names + (_feed_forward(linear) if config.peft == "ia3" else [])
+    raise ConfigError(
+        "cannot tell which linear layers should get adapters: name them in target_modules; there are "
+        f"{', '.join(_kinds(linear))}"
+    )
+
+
+def _ending_with(ends: tuple[str, ...], linear: dict[str, nn.Linear]) -> list[str]:
+    return [name for name in linear if any(name == end or name.endswith(f".{end}") for end in ends)]
+
+
+def _feed_forward(linear: dict[str, nn.Linear]) -> list[str]:
+    """Return the layers that bring the feed-forward's inner size back: (IA)3 scales their inputs."""
+    return [name for name, layer in linear.items() if layer.in_features > layer.out_features]
+
+
+def _kinds(linear: dict[str, nn.Linear]) -> list[str]:
+    """Return the names of linear layers without the part up to their layer's number."""
+    kinds = set()
+    for name in linear:
+        parts = name.split(".")
+        numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+        kinds.add(".".join(parts[numbers[-1] + 1 :] if numbers else parts))
+    return sorted(kinds)
+
+
+def _peft_config(config: AdapterConfig, linear: dict[str, nn.Linear], names: list[str]) -> Any:
+    import peft
+
+    if config.peft == "ia3":
+        inner = set(_feed_forward(linear))
+        return peft.IA3Config(target_modules=names, feedforward_modules=[name for name in names if name in inner])
+    shared: dict[str, Any] = {
+        "target_modules": names,
+        "lora_alpha": config.lora_alpha,
+        "lora_dropout": config.lora_dropout,
+    }
+    if config.peft == "lora":
+        return peft.LoraConfig(r=config.lora_rank, **shared)
+    first = math.ceil(_FIRST_RANK * config.lora_rank)
+    # the number of steps is not known yet, and peft wants one: RankAllocation sets it when training begins
+    return peft.AdaLoraConfig(init_r=first, target_r=config.lora_rank, total_step=1, **shared)
+
+
+def _check(config: AdapterConfig) -> None:
+    if config.peft not in METHODS:
+        raise ConfigError(unknown_name("peft method", config.peft, METHODS))
+    if config.lora_rank < 1:
+        raise ConfigError(f"lora_rank must be at least 1, not {config.lora_rank}")
+    if not 0 <= config.lora_dropout < 1:
+        raise ConfigError(f"lora_dropout must be at least 0 and below 1, not {config.lora_dropout}")

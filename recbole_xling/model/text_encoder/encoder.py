@@ -1,0 +1,306 @@
+"""The item tower: texts become vectors of unit length, by a pretrained encoder whose upper layers are tuned."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from recbole_xling.encode.hub import HubModel, LocalModel, find_model
+from recbole_xling.errors import CheckpointError, ConfigError, unknown_name
+from recbole_xling.model.layers.cpu_kernels import CpuTraining
+from recbole_xling.model.text_encoder.adapters import AdapterConfig, RankAllocation, add_adapters, n_frozen_layers
+from recbole_xling.model.text_encoder.frozen_layers import FrozenLayers
+from recbole_xling.model.text_encoder.layer_split import lower_part, modules_above, upper_part
+from recbole_xling.model.text_encoder.loading import load_pretrained, longest_input
+from recbole_xling.model.text_encoder.tokens import TokenisedTexts, length_buckets
+from recbole_xling.utils.paths import user_cache_folder
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    weight = mask[..., None].to(states.dtype)  # (N, T, 1)
+    return (states * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+def _first(states: Tensor, mask: Tensor) -> Tensor:
+    return states[:, 0]
+
+
+def _last(states: Tensor, mask: Tensor) -> Tensor:
+    return states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]
+
+
+# name -> (N, T, H) hidden states and (N, T) mask, 1 for tokens, padded on the right -> (N, H)
+POOLING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": _first, "last": _last, "mean": _mean}
+
+
+def build_encoder(config: Mapping[str, Any]) -> TextEncoder:
+    """Build the item tower that the settings describe, with new adapters.
+
+    Raises:
+        ConfigError: a setting is unknown or does not fit the encoder.
+        EncoderError: the encoder cannot be found or loaded.
+    """
+    source = find_model(config["encoder"], (config["encoder_options"] or {}).get("revision"))
+    folder = Path(config["embedding_cache_dir"] or user_cache_folder("embeddings"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return TextEncoder(source, chosen(TextEncoderConfig, config), folder)
+
+
+def check_encoder(encoder: TextEncoder, trained_on: Mapping[str, Any]) -> None:
+    """Check that weights belong to an encoder.
+
+    Args:
+        encoder: the encoder.
+        trained_on: the identity of the one that the weights were trained on.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    wrong = {key: value for key, value in encoder.identity.items() if trained_on.get(key) != value}
+    if wrong:
+        theirs = {key: trained_on.get(key) for key in wrong}
+        raise CheckpointError(f"the checkpoint belongs to the encoder {theirs}, and this one is {wrong}")
+
+
+def chosen(kind: type[Any], config: Mapping[str, Any]) -> Any:
+    """Build a dataclass from the settings of the same names."""
+    return kind(**{field.name: config[field.name] for field in dataclasses.fields(kind)})
+
+
+@dataclass(frozen=True)
+class TextEncoderConfig(AdapterConfig):
+    """How texts become vectors; the names are those of the configuration keys.
+
+    Args:
+        pooling: ``mean``, ``cls`` or ``last``.
+        embedding_size: size of a trained projection of the pooled vectors; None: no projection.
+        encoder_prompt: put before every text.
+        encoder_max_length: longest text in tokens, the prompt and special tokens included.
+        encoder_batch_size: texts encoded at a time where nothing is trained.
+        sub_batch_size: texts encoded at a time in training.
+        gradient_checkpointing: recompute activations within the layers too.
+        lower_layer_cache_gb: disk for what frozen layers make of the texts, in 10^9 bytes; 0: nothing is kept.
+    """
+
+    pooling: str
+    embedding_size: int | None
+    encoder_prompt: str | None
+    encoder_max_length: int
+    encoder_batch_size: int
+    sub_batch_size: int
+    gradient_checkpointing: bool
+    lower_layer_cache_gb: float
+
+
+class TextEncoder(nn.Module):
+    """A Transformer encoder of the hub, with adapters, pooling, an optional projection and L2 norm.
+
+    What is not trained runs without gradients and without dropout, in training too, if it lies below all that is: the
+    embeddings and lower layers under ``adapter_layers``, everything under ``peft: frozen``.
+
+    Args:
+        source: where the encoder comes from, see :func:`~recbole_xling.encode.hub.find_model`.
+        config: how to build it.
+        cache_dir: folder for the states of frozen layers; None: the system's folder for temporary files.
+
+    Raises:
+        ConfigError: a setting is unknown, out of its range, or does not fit the encoder.
+        EncoderError: the encoder cannot be loaded.
+    """
+
+    def __init__(self, source: LocalModel | HubModel, config: TextEncoderConfig, cache_dir: Path | None = None) -> None:
+        super().__init__()
+        _check(config)
+        self.source, self.config = source, config
+        model, self.tokenizer = load_pretrained(source)
+        longest = longest_input(model, self.tokenizer)
+        if config.encoder_max_length > longest:
+            raise ConfigError(
+                f"encoder_max_length is {config.encoder_max_length}, but {source.name} takes {longest} tokens at most"
+            )
+        self._n_lower = n_frozen_layers(model, config)
+        self.hidden_size = int(model.config.hidden_size)
+        self.adapted = add_adapters(model, config)
+        if config.gradient_checkpointing:
+            again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), CpuTraining())}
+            self.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs=again)
+        size = config.embedding_size
+        self.projection = nn.Linear(self.hidden_size, size) if size is not None else None
+        self.size = size or self.hidden_size
+        self._ranks = RankAllocation(self.adapted) if config.peft == "adalora" else None
+        self._pool = POOLING[config.pooling]
+        self._frozen_layers: FrozenLayers | None = None
+        if self._n_lower or config.peft == "frozen":
+            self._frozen_layers = FrozenLayers(
+                self._run_frozen,
+                self.hidden_size,
+                pooled=config.peft == "frozen",
+                max_bytes=int(config.lower_layer_cache_gb * 1e9),
+                batch_size=config.encoder_batch_size,
+                folder=cache_dir,
+            )
+
+    @property
+    def transformer(self) -> Any:
+        """The encoder itself, a model of transformers, whose layers hold the adapters."""
+        adapted: Any = self.adapted
+        return adapted.get_base_model() if hasattr(adapted, "get_base_model") else adapted
+
+    @property
+    def identity(self) -> dict[str, str | int | None]:
+        """What the trained weights were trained on, and do not fit anything else."""
+        return {
+            "name": self.source.name,
+            "fingerprint": self.source.fingerprint,
+            "pooling": self.config.pooling,
+            "prompt": self.config.encoder_prompt,
+            "max_length": self.config.encoder_max_length,
+        }
+
+    def tokenise(self, texts: Sequence[str]) -> TokenisedTexts:
+        """Tokenise texts as this encoder reads them."""
+        return TokenisedTexts.of(texts, self.tokenizer, self.config.encoder_max_length, self.config.encoder_prompt)
+
+    def train(self, mode: bool = True) -> TextEncoder:
+        """Set training or evaluation; frozen lower layers stay in evaluation, without dropout."""
+        super().train(mode)
+        if self.config.peft == "frozen":
+            self.adapted.eval()
+        elif self._n_lower:
+            self.transformer.eval()
+            for module in modules_above(self.transformer, self._n_lower):
+                module.train(mode)
+        return self
+
+    # ---- encoding ---------------------------------------------------------------------------------------------
+
+    def forward(self, tokens: TokenisedTexts, text_ids: Tensor) -> Tensor:
+        """Encode some texts, those of about one length together.
+
+        In training, activations of no more than ``sub_batch_size`` texts are held at a time: those of all other
+        texts are computed again in the backward pass, bucket by bucket (Gao et al., "Scaling Deep Contrastive
+        Learning Batch Size under Memory Limited Setup", RepL4NLP 2021). Random states are restored for it, so
+        gradients are the plain ones with dropout too.
+
+        Args:
+            tokens: what :meth:`tokenise` returned.
+            text_ids: ``(N,)`` numbers of its texts; repeated ones are encoded once.
+
+        Returns:
+            ``(N, size)`` float32 of unit length, on the encoder's device.
+        """
+        training = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
+        most = self.config.sub_batch_size if training else self.config.encoder_batch_size
+        text_ids, place = torch.unique(text_ids.cpu(), return_inverse=True)
+        buckets = length_buckets(tokens.length[text_ids], most, self.device)
+        vectors, n_left = [torch.empty(0, self.size, device=self.device)], len(text_ids)
+        for bucket in buckets:
+            inputs = self._inputs(tokens, text_ids[bucket])
+            if training and n_left > most:  # the last ones, the longest, are held: theirs is the first backward pass
+                vectors.append(checkpoint(self._encode, *inputs, use_reentrant=False))
+            else:
+                vectors.append(self._encode(*inputs))
+            n_left -= len(bucket)
+        order = torch.argsort(torch.cat([place.new_empty(0), *buckets]))  # text -> its row in vectors
+        return torch.cat(vectors)[order[place].to(self.device)]
+
+    @torch.no_grad()
+    def encode_all(self, tokens: TokenisedTexts) -> Tensor:
+        """Encode all texts without gradients or dropout, ``(n_texts, size)``."""
+        mode = self.training
+        self.eval()
+        try:
+            return self.forward(tokens, torch.arange(tokens.n_texts))
+        finally:
+            self.train(mode)
+            torch.clear_autocast_cache()  # it may hold casts of weights, made here without a way for gradients
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder is."""
+        return next(self.parameters()).device
+
+    def _inputs(self, tokens: TokenisedTexts, text_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the trained layers start from, ``(N, T)`` tokens or ``(N, T, H)`` states, and the mask."""
+        input_ids, mask = tokens.batch(text_ids)
+        if self._frozen_layers is not None:
+            return self._frozen_layers(tokens, text_ids, self.device), mask.to(self.device)
+        return input_ids.to(self.device), mask.to(self.device)
+
+    def _run_frozen(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the states below the trained layers, ``(N, T, H)``, or where all are frozen pooled, ``(N, 1, H)``."""
+        part = lower_part(self.transformer, self._n_lower) if self._n_lower else self.transformer
+        states = part(input_ids=input_ids, attention_mask=mask).last_hidden_state.float()
+        return states if self._n_lower else self._pool(states, mask)[:, None]
+
+    def _encode(self, inputs: Tensor, mask: Tensor) -> Tensor:
+        """Run the trained layers and the head, ``(N, size)``."""
+        if self.config.peft == "frozen":
+            pooled = inputs[:, 0]
+        else:
+            with CpuTraining():
+                if self._n_lower:
+                    output = upper_part(self.transformer, self._n_lower)(inputs_embeds=inputs, attention_mask=mask)
+                else:
+                    output = self.transformer(input_ids=inputs, attention_mask=mask)
+            pooled = self._pool(output.last_hidden_state.float(), mask)  # (N, H)
+        projected = pooled if self.projection is None else self.projection(pooled)
+        return F.normalize(projected.float(), dim=-1)
+
+    # ---- adapters ---------------------------------------------------------------------------------------------
+
+    def begin_training(self, total_steps: int) -> None:
+        """Lay out AdaLoRA's schedule over so many optimiser steps; nothing to do for other methods."""
+        if self._ranks is not None:
+            self._ranks.begin_training(total_steps)
+
+    def end_step(self, step: int) -> None:
+        """Re-allocate AdaLoRA's ranks after the optimiser's step ``step``, from 0, before gradients are cleared."""
+        if self._ranks is not None:
+            self._ranks.end_step(step)
+
+    def regularisation(self) -> Tensor | None:
+        """Return the term that AdaLoRA adds to the loss; None for other methods."""
+        return None if self._ranks is None else self._ranks.regularisation()
+
+    def adapter_state(self) -> dict[str, Any]:
+        """Return what an exact resume needs beside the weights, as plain data and tensors."""
+        return {} if self._ranks is None else self._ranks.state()
+
+    def load_adapter_state(self, state: dict[str, Any]) -> None:
+        """Take over what :meth:`adapter_state` returned.
+
+        Raises:
+            CheckpointError: the state was made by another method.
+        """
+        if self._ranks is not None:
+            self._ranks.load_state(state)
+
+    def merged(self) -> Any:
+        """Return a copy of the encoder with the adapters' updates added to its weights: a plain transformers model."""
+        model: Any = copy.deepcopy(self.adapted)
+        if hasattr(model, "merge_and_unload"):
+            model = model.merge_and_unload()
+        model.gradient_checkpointing_disable()
+        return model.eval()
+
+
+def _check(config: TextEncoderConfig) -> None:
+    if config.pooling not in POOLING:
+        raise ConfigError(unknown_name("pooling", config.pooling, POOLING))
+    for key in ("encoder_max_length", "encoder_batch_size", "sub_batch_size", "embedding_size"):
+        value = getattr(config, key)
+        if value is not None and value < 1:
+            raise ConfigError(f"{key} must be at least 1, not {value}")
+    if config.lower_layer_cache_gb < 0:
+        raise ConfigError(f"lower_layer_cache_gb must not be negative, not {config.lower_layer_cache_gb}")

@@ -1,0 +1,52 @@
+"""Encoders and tokenizers of transformers, from a folder or the hub."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import Any
+
+from torch import nn
+
+from recbole_xling.encode.hub import HubModel, LocalModel
+from recbole_xling.errors import EncoderError
+
+
+def load_pretrained(source: LocalModel | HubModel) -> tuple[Any, Any]:
+    """Load an encoder, in float32 and without a pooler, and its tokenizer.
+
+    Raises:
+        EncoderError: there is none at ``source``, or it is damaged.
+    """
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
+    from transformers.utils import logging
+
+    options: dict[str, Any] = {"cache_dir": os.environ.get("SENTENCE_TRANSFORMERS_HOME")}  # as find_model does
+    if source.revision is not None:
+        options["revision"] = source.revision
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # that the pooler is left out is no news
+    logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(source.load_from, **options)
+        kind: Any = MODEL_MAPPING.get(type(config), None)
+        with_pooler = kind is not None and "add_pooling_layer" in inspect.signature(kind).parameters
+        pooler = {"add_pooling_layer": False} if with_pooler else {}
+        model = AutoModel.from_pretrained(source.load_from, config=config, **pooler, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source.load_from, **options)
+    except Exception as error:  # the library and those below it raise many kinds
+        raise EncoderError(f"cannot load the encoder '{source.load_from}': {error}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+    return model.float(), tokenizer
+
+
+def longest_input(model: Any, tokenizer: Any) -> int:
+    """Return the most tokens that the encoder can read."""
+    limits = [int(tokenizer.model_max_length)]  # a huge number where the tokenizer says nothing
+    table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
+    if isinstance(table, nn.Embedding):  # RoBERTa and its kind count positions from behind the padding index on
+        limits.append(table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1))
+    return min(limits)

@@ -1,0 +1,145 @@
+"""The texts of a catalogue as tokens, made once before training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+_SLACK = 1.2  # longest over shortest text of a bucket: at most a tenth or so of its tokens is padding
+_LEAST_TOKENS = {"cpu": 256}  # below, a pass costs more than the padding that it saves
+_LEAST_TOKENS_ELSEWHERE = 8192
+
+
+def length_buckets(length: Tensor, most: int, device: torch.device) -> list[Tensor]:
+    """Cut texts into buckets of at most ``most`` texts, short ones first.
+
+    Args:
+        length: ``(N,)`` tokens of each text.
+        most: texts in a bucket.
+        device: where they will be encoded; a GPU needs larger buckets than a CPU.
+
+    Returns:
+        The places of each bucket's texts in ``length``.
+    """
+    least = _LEAST_TOKENS.get(device.type, _LEAST_TOKENS_ELSEWHERE)
+    order = torch.argsort(length, stable=True)
+    ordered = length[order].tolist()
+    ends, start = [], 0
+    for end in range(1, len(ordered)):
+        large = (end - start) * ordered[end - 1] >= least
+        if end - start == most or (large and ordered[end] > _SLACK * ordered[start]):
+            ends.append(end)
+            start = end
+    return list(order.tensor_split(ends)) if len(order) else []
+
+
+_TEXTS_AT_ONCE = 4096  # given to the tokenizer, which spreads them over its threads
+_MULTIPLE = 8  # of a batch's width: few shapes, of which memory freed by one fits the next, and that suit a GPU
+_SHOW_PROGRESS_FROM = 20_000  # texts: fewer take about a second
+
+
+@dataclass(frozen=True, eq=False)
+class TokenisedTexts:
+    """The distinct texts of some rows, in one flat array of tokens.
+
+    Args:
+        text_of_row: ``(n_rows,)`` number of each row's text; equal texts share one.
+        token_ids: ``(n_tokens,)`` int32, text after text.
+        offset: ``(n_texts,)`` where each text begins in ``token_ids``.
+        length: ``(n_texts,)`` its tokens, at least 1.
+        pad_id: the token that fills up shorter texts of a batch.
+    """
+
+    text_of_row: Tensor
+    token_ids: Tensor
+    offset: Tensor
+    length: Tensor
+    pad_id: int
+
+    @classmethod
+    def of(cls, texts: Sequence[str], tokenizer: Any, max_length: int, prompt: str | None) -> TokenisedTexts:
+        """Tokenise each distinct text once.
+
+        Args:
+            texts: one per row, empty ones included.
+            tokenizer: of transformers.
+            max_length: longest text in tokens, special ones and the prompt included; the rest is cut.
+            prompt: put before every text.
+        """
+        number: dict[str, int] = {}
+        text_of_row = [number.setdefault(text, len(number)) for text in texts]
+        pad_id = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
+        parts, lengths = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
+        distinct = [(prompt or "") + text for text in number]
+        hidden = None if len(distinct) > _SHOW_PROGRESS_FROM else True  # None: only where there is a terminal
+        with tqdm(total=len(distinct), desc="tokenising", unit="text", disable=hidden) as bar:
+            for start in range(0, len(distinct), _TEXTS_AT_ONCE):
+                batch = distinct[start : start + _TEXTS_AT_ONCE]
+                tokens = _tokenise(batch, tokenizer, max_length, pad_id)
+                parts.append(np.concatenate([np.asarray(ids, dtype=np.int32) for ids in tokens]))
+                lengths.append(np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens)))
+                bar.update(len(batch))
+        length = np.concatenate(lengths)
+        return cls(
+            text_of_row=torch.tensor(text_of_row, dtype=torch.int64),
+            token_ids=torch.from_numpy(np.concatenate(parts)),
+            offset=torch.from_numpy(np.cumsum(length) - length),
+            length=torch.from_numpy(length),
+            pad_id=pad_id,
+        )
+
+    @property
+    def n_rows(self) -> int:
+        """Texts that were given, repeated ones included."""
+        return len(self.text_of_row)
+
+    @property
+    def n_texts(self) -> int:
+        """Distinct texts."""
+        return len(self.length)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest text."""
+        return int(self.length.max())
+
+    def batch(self, text_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return tokens and mask of some texts, filled up on the right, see :func:`batch_width`.
+
+        Args:
+            text_ids: ``(N,)`` numbers of texts, on the CPU.
+
+        Returns:
+            ``input_ids`` and ``attention_mask`` (1 for tokens, 0 for padding), both ``(N, T)`` int64.
+        """
+        length = self.length[text_ids]  # (N,)
+        position = torch.arange(batch_width(length, self.longest))  # (T,)
+        mask = position < length[:, None]  # (N, T)
+        place = (self.offset[text_ids][:, None] + position).clamp(max=len(self.token_ids) - 1)
+        input_ids = self.token_ids[place].long().masked_fill(~mask, self.pad_id)
+        return input_ids, mask.long()
+
+
+def batch_width(length: Tensor, longest: int) -> int:
+    """Return how long the rows of a batch are: its longest text, up to the next multiple of 8, if any text is so long.
+
+    Args:
+        length: ``(N,)`` of the texts of the batch.
+        longest: length of the longest of all texts.
+    """
+    if not len(length):
+        return 0
+    return min(-(-int(length.max()) // _MULTIPLE) * _MULTIPLE, longest)
+
+
+def _tokenise(texts: list[str], tokenizer: Any, max_length: int, pad_id: int) -> list[list[int]]:
+    """Return the tokens of each text; padding stands for an empty one where the tokenizer adds no special tokens."""
+    found = tokenizer(texts, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
+    return [ids or [pad_id] for ids in found["input_ids"]]

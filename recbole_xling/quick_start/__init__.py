@@ -1,0 +1,1 @@
+"""Entry points: train a run, load it, evaluate it on other data, export its encoder."""

@@ -1,0 +1,1 @@
+"""RecBole's trainer with plain checkpoints, exact resume, schedules and hooks of models."""

@@ -1,0 +1,149 @@
+"""Checkpoints of plain data and trainable weights, written all or nothing, read with ``weights_only=True``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.utils.plain_data import from_plain
+from recbole_xling.utils.run_folder import MODEL_FILE
+
+logger = logging.getLogger(__name__)
+
+
+def warm_start(model: Any, config: Any) -> None:
+    """Take over the weights of a model's parts from the runs that the settings name.
+
+    A model says which settings there are in ``warm_start_parts``: name of the setting to name of the part. If it has a
+    method ``check_warm_start(part, other_parameter)``, that may refuse weights by what else the checkpoint holds. What
+    the earlier run did not have, such as adapters where its encoder was frozen, stays as it is.
+
+    Args:
+        model: not trained yet.
+        config: the configuration; a setting names a run folder, or nothing.
+
+    Raises:
+        ConfigError: a setting does not name a run folder.
+        CheckpointError: the run's model is another one, or its part is empty, has more, or differs in shapes.
+    """
+    for key, part in getattr(model, "warm_start_parts", {}).items():
+        if not config[key]:
+            continue
+        file = Path(config[key]) / MODEL_FILE
+        if not file.is_file():
+            raise ConfigError(f"{key} must be a run folder: '{config[key]}' has no {MODEL_FILE}")
+        state = load_checkpoint(file)
+        if state["model"] != config["model"]:
+            raise CheckpointError(f"{key}: '{config[key]}' is a run of {state['model']}, not of {config['model']}")
+        if hasattr(model, "check_warm_start"):
+            model.check_warm_start(part, from_plain(state["other_parameter"]))
+        prefix = f"{part}."
+        weights = {n.removeprefix(prefix): w for n, w in state["state_dict"].items() if n.startswith(prefix)}
+        if not weights:
+            raise CheckpointError(f"{key}: '{config[key]}' has trained nothing of its {part}")
+        module = model.get_submodule(part)
+        load_trainable(module, {**trainable_state(module), **weights}, file)
+        logger.info("%s starts from '%s'", part, config[key])
+
+
+_FORMAT = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (plain data and tensors) so that ``path`` is always whole: the old file or the new one.
+
+    Raises:
+        CheckpointError: the file cannot be written, say because the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save({"format": _FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        hint = "free space or set checkpoint_dir to another folder"
+        raise CheckpointError(f"cannot write checkpoint '{path}': {error}; {hint}") from error
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint without running anything that may stand in it.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, no checkpoint, or one of another version's format.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"there is no checkpoint '{path}'")
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # a damaged file makes the reader fail in any way
+        raise CheckpointError(f"checkpoint '{path}' is damaged or was not written by recbole-xling: {error}") from error
+    if not isinstance(state, dict) or "state_dict" not in state:
+        raise CheckpointError(f"'{path}' is no checkpoint: it has no 'state_dict'")
+    if state.get("format", _FORMAT) != _FORMAT:
+        raise CheckpointError(f"checkpoint '{path}' has format {state['format']}, this version reads {_FORMAT}")
+    return state
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a checkpoint of recbole-xling (and not of RecBole itself)."""
+    try:
+        return "format" in load_checkpoint(path, "meta")  # the weights themselves are not read
+    except CheckpointError:
+        return False
+
+
+def trainable_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the weights a checkpoint needs: trainable parameters and persistent buffers, but nothing frozen."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
+
+
+def load_trainable(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
+    """Load what :func:`trainable_state` returned.
+
+    Raises:
+        CheckpointError: names or shapes differ from the model's.
+    """
+    expected = trainable_state(model)
+    missing, strange = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    wrong = sorted(name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape)
+    if missing or strange or wrong:
+        details = [("missing", missing), ("not in the model", strange), ("of another shape", wrong)]
+        text = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in details if names)
+        raise CheckpointError(f"checkpoint '{source}' belongs to another model or data set ({text})")
+    model.load_state_dict(state, strict=False)
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of all random generators as plain data."""
+    version, words, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = cast("tuple[Any, ...]", np.random.get_state(legacy=True))
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "python": [version, list(words), gauss],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Set all random generators to the states :func:`random_states` returned."""
+    torch.set_rng_state(states["torch"].cpu())
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+    kind, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))

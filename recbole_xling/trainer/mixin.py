@@ -1,0 +1,148 @@
+"""What every trainer of a run has, whatever RecBole trainer it extends: safe files, exact and per-user results."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from logging import getLogger
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.trainer import Trainer
+from recbole.utils import EvaluatorType, WandbLogger, calculate_valid_score, set_color
+from tqdm import tqdm
+
+from recbole_xling.config import plain_settings
+from recbole_xling.errors import CheckpointError
+from recbole_xling.evaluator.collector import XLingCollector
+from recbole_xling.evaluator.evaluator import XLingEvaluator
+from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable, save_checkpoint, trainable_state
+from recbole_xling.utils.distributed import is_main_process
+from recbole_xling.utils.plain_data import from_plain, to_plain
+from recbole_xling.utils.run_folder import MODEL_FILE
+
+
+class XLingTrainerMixin:
+    """Put before a RecBole ``Trainer`` class: replaces its checkpoints and its evaluation.
+
+    Attributes:
+        eval_collector: holds the rows of the last evaluation.
+        evaluator: holds their exact and per-user values.
+    """
+
+    config: Any
+    model: Any
+    device: torch.device
+    saved_model_file: str
+    item_tensor: Any
+    tot_item_num: Any
+
+    def __init__(self, config: Any, model: Any) -> None:
+        processes = not config["single_spec"]
+        if processes:  # RecBole would wrap the model for GPUs of its own choice; gradients are averaged here instead
+            config["single_spec"] = True
+        super().__init__(config, model)  # type: ignore[call-arg]
+        if processes:
+            config["single_spec"] = False
+            for tensor in model.state_dict().values():
+                torch.distributed.broadcast(tensor, src=0)
+        if config["run_dir"]:
+            self.saved_model_file = str(Path(config["run_dir"]) / MODEL_FILE)
+        self.eval_collector = XLingCollector(config)
+        self.evaluator = XLingEvaluator(config)
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------
+
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
+        """Write the model as plain data: settings, trainable weights and what else the model must remember."""
+        if not is_main_process(self.config):
+            return
+        path = Path(kwargs.get("saved_model_file", self.saved_model_file))
+        save_checkpoint(path, {**self._model_state(), "epoch": epoch})
+        if verbose:
+            self.logger.info(set_color("Saving current", "blue") + f": {path}")  # type: ignore[attr-defined]
+
+    def _model_state(self) -> dict[str, Any]:
+        return {
+            "model": str(self.config["model"]),
+            "config": to_plain(plain_settings(self.config)),
+            "best_valid_score": float(self.best_valid_score),  # type: ignore[attr-defined]
+            "state_dict": trainable_state(self.model),
+            "other_parameter": to_plain(self.model.other_parameter()),
+        }
+
+    def _load_model(self, path: Path) -> dict[str, Any]:
+        state = load_checkpoint(path, self.device)
+        if state["model"] != self.config["model"]:
+            raise CheckpointError(f"checkpoint '{path}' holds a {state['model']}, not a {self.config['model']}")
+        load_trainable(self.model, state["state_dict"], path)
+        self.model.load_other_parameter(from_plain(state["other_parameter"]))
+        return state
+
+    # ---- evaluation -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(
+        self, eval_data: Any, load_best_model: bool = True, model_file: str | None = None, show_progress: bool = False
+    ) -> OrderedDict[str, float] | None:
+        """Evaluate as RecBole does; under several processes on exactly the rows one process would see.
+
+        Returns:
+            The metrics rounded to ``metric_decimal_place``; ``evaluator.exact`` and ``evaluator.per_user`` hold
+            the unrounded ones. None if there is nothing to evaluate.
+        """
+        if not eval_data:
+            return None
+        if load_best_model:
+            if not self.config["single_spec"]:
+                torch.distributed.barrier()  # the first process may still be writing the file
+            path = Path(model_file or self.saved_model_file)
+            self._load_model(path)
+            self.logger.info("Loading model structure and parameters from %s", path)  # type: ignore[attr-defined]
+        self.model.eval()
+        self._prepare_items(eval_data)
+        full = isinstance(eval_data, FullSortEvalDataLoader)
+        score = self._full_sort_batch_eval if full else self._neg_sample_batch_eval  # type: ignore[attr-defined]
+        batches = tqdm(eval_data, desc="Evaluate", ncols=100, leave=False) if show_progress else eval_data
+        for batch in batches:
+            interaction, scores, positive_u, positive_i = score(batch)
+            self.eval_collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
+        self.eval_collector.model_collect(self.model)
+        result = self.evaluator.evaluate(self.eval_collector.finish(eval_data.sample_size))
+        self.wandblogger.log_eval_metrics(result, head="eval")  # type: ignore[attr-defined]
+        return result
+
+    def _prepare_items(self, eval_data: Any) -> None:
+        if isinstance(eval_data, FullSortEvalDataLoader) and self.item_tensor is None:
+            self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
+        if self.config["eval_type"] == EvaluatorType.RANKING:
+            self.tot_item_num = eval_data._dataset.item_num
+
+    def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, OrderedDict[str, float]]:
+        """Evaluate on the validation data; the score that decides is the unrounded one."""
+        result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
+        assert result is not None
+        return calculate_valid_score(self.evaluator.exact, self.valid_metric), result  # type: ignore[attr-defined]
+
+
+class Evaluation(XLingTrainerMixin, Trainer):
+    """``evaluate`` of our trainers, and nothing else: no optimiser, no TensorBoard, no files.
+
+    Args:
+        config: the configuration.
+        model: on its device.
+        trained_on: the data set of training, for metrics that ask how popular items are.
+    """
+
+    def __init__(self, config: Any, model: Any, trained_on: Any) -> None:
+        self.config, self.model, self.device = config, model, config["device"]
+        self.logger = getLogger()
+        self.test_batch_size = config["eval_batch_size"]
+        self.gpu_available = False
+        self.item_tensor = self.tot_item_num = None
+        self.wandblogger = WandbLogger(config)
+        self.eval_collector = XLingCollector(config)
+        self.eval_collector.data_collect(SimpleNamespace(dataset=trained_on))
+        self.evaluator = XLingEvaluator(config)

@@ -1,0 +1,306 @@
+"""XLingTrainer: RecBole's Trainer with exact resume, accumulation, schedules and learning rates per group."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from recbole.trainer import Trainer
+from recbole.utils import dict2str, early_stopping, set_color
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+from tqdm import tqdm
+
+from recbole_xling.errors import CheckpointError
+from recbole_xling.trainer.checkpoint import random_states, restore_random_states, save_checkpoint, warm_start
+from recbole_xling.trainer.mixin import XLingTrainerMixin
+from recbole_xling.trainer.optimizer import build_optimiser, build_schedule, parameter_groups
+from recbole_xling.utils.distributed import is_main_process
+
+logger = logging.getLogger(__name__)
+
+RESUME_FILE = "last.pt"
+
+
+class XLingTrainer(XLingTrainerMixin, Trainer):
+    """Trains any RecBole model whose training is a loop over batches with one optimiser.
+
+    Settings beyond RecBole's: ``accumulation_steps``, ``lr_schedule``, ``warmup_steps``, ``learning_rates``. Inside
+    a run folder the whole state is written after every epoch, and :meth:`resume_checkpoint` goes on from it as if
+    the run had never stopped.
+    """
+
+    learner: str
+    learning_rate: float
+    weight_decay: float
+    best_valid_score: float
+    best_valid_result: Any
+    cur_step: int
+
+    def __init__(self, config: Any, model: Any) -> None:
+        super().__init__(config, model)
+        self.accumulation_steps: int = config["accumulation_steps"] or 1
+        self.schedule: torch.optim.lr_scheduler.LambdaLR | None = None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
+        self.epoch_seconds: list[float] = []
+        self._resumed: dict[str, Any] | None = None
+
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        """Build the optimiser with its groups; RecBole's keyword arguments are understood."""
+        learner = kwargs.get("learner", self.learner)
+        rate = kwargs.get("learning_rate", self.learning_rate)
+        decay = kwargs.get("weight_decay", self.weight_decay)
+        if "params" in kwargs:
+            return build_optimiser(learner, [{"params": list(kwargs["params"]), "lr": rate}], decay)
+        groups = parameter_groups(self.model, rate, self.config["learning_rates"])
+        return build_optimiser(learner, groups, decay) if groups else torch.optim.SGD([torch.zeros(())], lr=rate)
+
+    # ---- the loop ---------------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        train_data: Any,
+        valid_data: Any = None,
+        verbose: bool = True,
+        saved: bool = True,
+        show_progress: bool = False,
+        callback_fn: Callable[[int, float], None] | None = None,
+    ) -> tuple[float, dict[str, float] | None]:
+        """Train until ``epochs`` or until ``stopping_step`` evaluations in a row brought nothing better.
+
+        Args:
+            train_data: training loader.
+            valid_data: validation loader; without it there is no early stopping and the last epoch is kept.
+            verbose: whether epochs are logged.
+            saved: whether the best model is written.
+            show_progress: whether progress bars are shown.
+            callback_fn: called with epoch and validation score after each evaluation.
+
+        Returns:
+            The best (unrounded) validation score and its metrics; ``(-1, None)`` without validation data.
+        """
+        self.eval_collector.data_collect(train_data)
+        if self._resumed is None:
+            warm_start(self.model, self.config)
+        if self.config["train_neg_sample_args"].get("dynamic", False):
+            train_data.get_model(self.model)
+        steps = -(-len(train_data) // self.accumulation_steps) * self.epochs
+        options = (self.config["lr_schedule"] or "constant", self.config["warmup_steps"] or 0)
+        self.schedule = build_schedule(self.optimizer, *options, steps)
+        stopped = self._restore(train_data)
+        self._call("begin_training", steps, self.schedule.last_epoch)
+        for epoch in range(self.start_epoch, self.epochs):
+            if stopped:
+                break
+            self._seek(train_data, epoch)
+            started = time.perf_counter()
+            loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
+            self._end_epoch(epoch)
+            self.epoch_seconds.append(time.perf_counter() - started)
+            self._report_training(epoch, loss, verbose)
+            if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
+                stopped = self._validate(epoch, valid_data, verbose, saved, show_progress, callback_fn)
+            elif saved and (not valid_data or self.eval_step <= 0):
+                self._save_checkpoint(epoch, verbose=verbose)
+            if saved:
+                self._save_resume_state(epoch, stopped, train_data)
+        if saved and not Path(self.saved_model_file).exists():  # no epochs at all: the untrained model
+            self._save_checkpoint(-1, verbose=verbose)
+        self._add_hparam_to_tensorboard(self.best_valid_score)
+        return (self.best_valid_score, self.best_valid_result) if valid_data else (-1, None)
+
+    def _validate(
+        self,
+        epoch: int,
+        valid_data: Any,
+        verbose: bool,
+        saved: bool,
+        show_progress: bool,
+        callback_fn: Callable[[int, float], None] | None,
+    ) -> bool:
+        """Evaluate after an epoch, keep the best model, and return whether to stop."""
+        started = time.perf_counter()
+        score, result = self._valid_epoch(valid_data, show_progress=show_progress)
+        self.best_valid_score, self.cur_step, stop, better = early_stopping(
+            score, self.best_valid_score, self.cur_step, max_step=self.stopping_step, bigger=self.valid_metric_bigger
+        )
+        if verbose:
+            seconds = time.perf_counter() - started
+            self.logger.info(
+                set_color(f"epoch {epoch} evaluating", "green") + f" [{seconds:.2f}s, valid_score: {score:.6f}] "
+                f"{dict2str(result)}"
+            )
+        self.tensorboard.add_scalar("Valid_score", score, epoch)
+        self.wandblogger.log_metrics({**result, "valid_step": epoch}, head="valid")
+        if better:
+            self.best_valid_result = result
+            if saved:
+                self._save_checkpoint(epoch, verbose=False)
+        if callback_fn:
+            callback_fn(epoch, score)
+        if stop and verbose:
+            best = epoch - self.cur_step * self.eval_step
+            self.logger.info("Finished training, best eval result in epoch %d", best)
+        return bool(stop)
+
+    def _report_training(self, epoch: int, loss: Any, verbose: bool) -> None:
+        self.train_loss_dict[epoch] = sum(loss) if isinstance(loss, tuple) else loss
+        if verbose:
+            self.logger.info(self._generate_train_loss_output(epoch, 0.0, self.epoch_seconds[-1], loss))
+        self._add_train_loss_to_tensorboard(epoch, loss)
+        self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss, "train_step": epoch}, head="train")
+
+    @staticmethod
+    def _seek(train_data: Any, epoch: int) -> None:
+        """Tell the loader which epoch comes, where its batches depend on it."""
+        holders: tuple[Any, ...] = (train_data, getattr(train_data, "sampler", None))
+        for holder in holders:
+            if hasattr(holder, "set_epoch"):
+                holder.set_epoch(epoch)
+
+    # ---- one epoch --------------------------------------------------------------------------------------------
+
+    def _train_epoch(
+        self,
+        train_data: Any,
+        epoch_idx: int,
+        loss_func: Callable[[Any], Any] | None = None,
+        show_progress: bool = False,
+    ) -> float | tuple[float, ...]:
+        """Train one epoch and return the sum of the batches' losses (a tuple where the model returns several)."""
+        self.model.train()
+        loss_func = loss_func or self.model.calculate_loss
+        totals: Tensor | None = None
+        several = False
+        for batch, last_of_group, size in self._groups(train_data, epoch_idx, show_progress):
+            with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
+                losses = loss_func(batch.to(self.device))
+            several = isinstance(losses, tuple)
+            parts = torch.stack([part.float().reshape(()) for part in (losses if several else (losses,))])
+            self.scaler.scale(parts.sum() / size).backward()
+            totals = parts.detach() if totals is None else totals + parts.detach()
+            if last_of_group:
+                self._step()
+        if totals is None:
+            return 0.0
+        self._check_nan(totals.sum())
+        values = totals.tolist()
+        return tuple(values) if several else values[0]
+
+    @torch.no_grad()
+    def _end_epoch(self, epoch: int) -> None:
+        """Let the model set what it derives from its weights, before they are evaluated and saved."""
+        self.model.eval()
+        self._call("end_epoch", epoch)
+
+    def _call(self, hook: str, *arguments: int) -> None:
+        """Call a method of the model, if it has it: ``begin_training``, ``end_step`` or ``end_epoch``."""
+        if hasattr(self.model, hook):
+            getattr(self.model, hook)(*arguments)
+
+    def _groups(self, train_data: Any, epoch: int, show_progress: bool) -> Iterator[tuple[Any, bool, int]]:
+        """Yield batches, whether each ends a group that shares an optimiser step, and the size of its group."""
+        n_batches, per_step = len(train_data), self.accumulation_steps
+        batches = train_data
+        if show_progress:
+            batches = tqdm(train_data, total=n_batches, ncols=100, desc=f"Train {epoch:>5}", leave=False)
+        for index, batch in enumerate(batches):
+            last = (index + 1) % per_step == 0 or index + 1 == n_batches
+            size = min(per_step, n_batches - index // per_step * per_step)
+            yield batch, last, size
+
+    def _step(self) -> None:
+        """Average gradients over processes, unscale, check, clip, and step: in this order."""
+        if not self.config["single_spec"]:
+            self._average_gradients()
+        self.scaler.unscale_(self.optimizer)
+        if self.clip_grad_norm:
+            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        assert self.schedule is not None
+        self._call("end_step", self.schedule.last_epoch)
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _average_gradients(self) -> None:
+        world_size = torch.distributed.get_world_size()
+        for parameter in self.model.parameters():
+            if not parameter.requires_grad:
+                continue
+            if parameter.grad is None:  # a part this process's batch did not reach
+                parameter.grad = torch.zeros_like(parameter)
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= world_size
+
+    # ---- resume -----------------------------------------------------------------------------------------------
+
+    def _save_resume_state(self, epoch: int, stopped: bool, train_data: Any) -> None:
+        if not self.config["run_dir"]:
+            return
+        assert self.schedule is not None
+        generator = getattr(train_data, "generator", None)
+        own = {"random": random_states(), "loader": generator.get_state() if generator is not None else None}
+        processes = [own]
+        if not self.config["single_spec"]:
+            processes = [{} for _ in range(torch.distributed.get_world_size())]
+            torch.distributed.all_gather_object(processes, own)
+        if not is_main_process(self.config):
+            return
+        state = {
+            **self._model_state(),
+            "epoch": epoch,
+            "stopped": stopped,
+            "cur_step": self.cur_step,
+            "best_valid_result": dict(self.best_valid_result or {}),
+            "losses": {int(key): float(value) for key, value in self.train_loss_dict.items()},
+            "epoch_seconds": self.epoch_seconds,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "processes": processes,
+        }
+        save_checkpoint(Path(self.config["run_dir"]) / RESUME_FILE, state)
+
+    def resume_checkpoint(self, resume_file: str | Path) -> None:
+        """Go on from the ``last.pt`` of a run folder; the next :meth:`fit` continues as if it had never stopped.
+
+        Raises:
+            CheckpointError: the file is missing or damaged, belongs to another model, or holds weights only.
+        """
+        state = self._load_model(Path(resume_file))
+        if "optimizer" not in state:
+            raise CheckpointError(
+                f"'{resume_file}' holds a model to use, not the state to go on from: name {RESUME_FILE}"
+            )
+        self.start_epoch = state["epoch"] + 1
+        self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
+        self.best_valid_result = state["best_valid_result"] or None
+        self.train_loss_dict, self.epoch_seconds = state["losses"], state["epoch_seconds"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self._resumed = state
+        self.logger.info("Resuming from '%s' at epoch %d", resume_file, self.start_epoch)
+
+    def _restore(self, train_data: Any) -> bool:
+        """Set what only exists once training begins; return whether the run had stopped already."""
+        state, self._resumed = self._resumed, None
+        if state is None:
+            return False
+        assert self.schedule is not None
+        self.schedule.load_state_dict(state["schedule"])
+        self.optimizer.load_state_dict(state["optimizer"])  # making a schedule sets the rates of step zero
+        rank, world_size = 0, 1
+        if not self.config["single_spec"]:
+            rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        if len(state["processes"]) != world_size:
+            raise CheckpointError(f"the run was started with {len(state['processes'])} processes, not {world_size}")
+        own = state["processes"][rank]
+        restore_random_states(own["random"])
+        if own["loader"] is not None:
+            train_data.generator.set_state(own["loader"].cpu())
+        return bool(state["stopped"])

@@ -1,0 +1,1 @@
+"""The ground floor: files, processes, plain data, run folders, paths, times."""

@@ -1,0 +1,94 @@
+"""Bringing together what several processes hold, gradients included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from recbole.config import Config
+from torch import Tensor
+
+
+def is_main_process(config: Config) -> bool:
+    """Whether this process is the first of its group, on whatever machine: the one that writes files."""
+    settings = config.final_config_dict
+    return (settings.get("local_rank") or 0) + (settings.get("offset") or 0) == 0
+
+
+class _GatherRows(torch.autograd.Function):
+    """Rows of all processes; the gradient of a loss that every process computes alike goes back to their own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        sizes = _sizes(rows)
+        ctx.begin, ctx.size = sum(sizes[: dist.get_rank()]), len(rows)
+        padded = rows.new_zeros(max(sizes), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        everyone = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(everyone, padded)
+        return torch.cat([part[:size] for part, size in zip(everyone, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:  # type: ignore[override]
+        # the trainer averages gradients over the processes, and each holds the part of its own rows only
+        return grad_output[ctx.begin : ctx.begin + ctx.size] * dist.get_world_size()
+
+
+def _sizes(rows: Tensor) -> list[int]:
+    own = torch.tensor([len(rows)], device=rows.device)
+    everyone = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyone, own)
+    return [int(size) for size in everyone]
+
+
+def process() -> tuple[int, int]:
+    """Return the number of this process and how many there are: ``(0, 1)`` where it is alone."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return 0, 1
+    return dist.get_rank(), dist.get_world_size()
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all processes in the order of their ranks; ``rows`` itself where there is one process.
+
+    Meant for losses that every process computes as a whole: gradients reach each process's own rows, and averaging
+    them over the processes, as :class:`~recbole_xling.trainer.trainer.XLingTrainer` does, gives the gradient that one
+    process with all rows would have.
+
+    Args:
+        rows: ``(N, ...)``; N may differ between the processes.
+    """
+    if process()[1] == 1:
+        return rows
+    gathered: Tensor = _GatherRows.apply(rows)
+    return gathered
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:  # type: ignore[override]
+        total = grad_output.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def sum_over_processes(values: Tensor) -> Tensor:
+    """Return the sum over all processes, ``values`` itself where there is one.
+
+    The gradient is the sum of what the processes' own rows bring; together with :func:`gather_rows`, further on, it
+    is that of one process with all rows.
+
+    Args:
+        values: of the same shape in all processes.
+    """
+    if process()[1] == 1:
+        return values
+    total: Tensor = _SumOverProcesses.apply(values)
+    return total

@@ -1,0 +1,118 @@
+"""The folder a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from recbole_xling.errors import CheckpointError, XlingError
+from recbole_xling.utils.files import write_text
+
+CONFIG_FILE = "config.yaml"
+MODEL_FILE = "model.pt"
+RESULT_FILE = "result.json"
+USERS_FILE = "users.parquet"
+LOG_FILE = "log.txt"
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_PACKAGES = ("recbole-xling", "recbole", "torch", "numpy", "pandas", "transformers", "sentence-transformers", "peft")
+
+
+def create_run_folder(root: Path, model: str, dataset: str) -> Path:
+    """Create ``<root>/<model>-<dataset>-<time>``; a number is added where that name is taken."""
+    stamp = datetime.now(timezone.utc).astimezone().strftime("%Y%m%d-%H%M%S")
+    for attempt in range(1, 1000):
+        folder = root / (f"{model}-{dataset}-{stamp}" + (f"-{attempt}" if attempt > 1 else ""))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise XlingError(f"cannot create the run folder '{folder}': {error}; set checkpoint_dir") from error
+        return folder
+    raise XlingError(f"no free name for a run folder under '{root}'")
+
+
+def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write the complete settings of a run; naming the file with ``--config_files`` repeats it."""
+    write_text(folder / CONFIG_FILE, yaml.safe_dump(_simple(settings), allow_unicode=True, sort_keys=True))
+
+
+def write_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Write ``result.json``."""
+    write_text(folder / RESULT_FILE, json.dumps(_simple(result), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Read ``result.json``.
+
+    Raises:
+        CheckpointError: the folder holds no finished run.
+    """
+    path = folder / RESULT_FILE
+    if not path.is_file():
+        raise CheckpointError(f"'{folder}' holds no finished run: there is no {RESULT_FILE}")
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return result
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and the packages that shape results."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _simple(value: Any) -> Any:
+    """Bring a value to what YAML and JSON can say."""
+    if isinstance(value, Mapping):
+        return {str(key): _simple(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_simple(item) for item in value]
+    if isinstance(value, str | bool | int | float) or value is None:
+        return float(value) if isinstance(value, float) else value
+    return str(value)
+
+
+class _PlainFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return _COLOURS.sub("", super().format(record))
+
+
+class RunFileHandler(logging.FileHandler):
+    """The handler that writes ``log.txt``; it knows its run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / LOG_FILE, encoding="utf-8")
+        self.run_folder = folder
+        self.setFormatter(_PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
+
+
+@contextmanager
+def logging_to(folder: Path, level: str) -> Iterator[None]:
+    """Write everything that is logged meanwhile to the folder's ``log.txt`` as well."""
+    root = logging.getLogger()
+    handler = RunFileHandler(folder)
+    before = root.level
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    try:
+        yield
+    finally:
+        root.setLevel(before)
+        root.removeHandler(handler)
+        handler.close()

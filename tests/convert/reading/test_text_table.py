@@ -1,0 +1,251 @@
+"""A table gives its good rows and names its bad ones, whatever the block size and whichever way a block is read."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zipfile
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from recbole_xling.convert.reading import compressed as files
+from recbole_xling.convert.reading.rejects import Rejects
+from recbole_xling.convert.reading.text_table import Column, Layout, Table
+from recbole_xling.errors import ConfigError, DataError
+
+COLUMNS = {
+    "userId": Column("user_id"),
+    "rating": Column("rating", "number"),
+    "note": Column("note", required=False),
+}
+PLAIN = Layout()
+HEADER = "userId,rating,note\n"
+
+
+@pytest.fixture
+def rejects(tmp_path):
+    with Rejects(tmp_path / "rejects.jsonl", max_bad=1.0) as rejects:
+        yield rejects
+
+
+@pytest.fixture
+def read(tmp_path, rejects):
+    """A function that reads bytes as a table: all rows, and the rejects."""
+
+    def read_bytes(data: bytes, layout: Layout = PLAIN, columns=COLUMNS) -> list[tuple]:
+        path = tmp_path / "raw.csv"
+        path.write_bytes(data)
+        frames = list(Table(path, columns, rejects, layout=layout))
+        return [row for frame in frames for row in frame.iter_rows()]
+
+    return read_bytes
+
+
+def listed(rejects: Rejects) -> list[dict]:
+    if rejects._file is None:
+        return []
+    rejects._file.flush()
+    return [json.loads(line) for line in rejects.path.read_text().splitlines()]
+
+
+def test_rows_with_line_numbers_and_types(read, rejects):
+    rows = read((HEADER + "a,3.5,x\nb,4,y\n").encode())
+    assert rows == [(2, "a", 3.5, "x"), (3, "b", 4.0, "y")]
+    assert (rejects.seen, rejects.count) == (2, 0)
+    assert not rejects.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (b"a,3", "3 cells expected"),
+        (b"a,3,x,y", "3 cells expected, more found"),
+        (b",3,x", "nothing in column 'userId'"),
+        (b"a,drei,x", "no number in column 'rating'"),
+        (b"a,nan,x", "no number in column 'rating'"),
+        (b"a,1_0,x", "no number in column 'rating'"),
+        (b"a,3,\xff", "not valid utf-8"),
+        (b"a\0,3,x", "NUL byte"),
+        (b'a,3,"x', "a quote is not closed"),
+        (b'a,3,"x"y"z"', "broken quotes"),
+    ],
+)
+def test_a_bad_row_is_named_and_the_others_are_read(read, rejects, row, reason):
+    rows = read(HEADER.encode() + b"a,1,x\n" + row + b"\nb,2,y\n")
+    assert rows == [(2, "a", 1.0, "x"), (4, "b", 2.0, "y")]
+    (bad,) = listed(rejects)
+    assert (bad["line"], bad["reason"], bad["file"][-7:]) == (3, reason, "raw.csv")
+    assert rejects.seen == 3
+
+
+def test_empty_optional_cells_are_null_and_empty_lines_are_no_rows(read, rejects):
+    assert read((HEADER + "a,1,\n\r\n\nb,2,y\r\n").encode()) == [(2, "a", 1.0, None), (5, "b", 2.0, "y")]
+    assert rejects.seen == 2
+
+
+def test_quoted_cells_hold_separators_quotes_and_line_breaks(read):
+    rows = read((HEADER + 'a,1,"x, ""y"" \nz"\nb,2,w\n').encode())
+    assert rows == [(2, "a", 1.0, 'x, "y" \nz'), (4, "b", 2.0, "w")]
+
+
+def test_an_open_quote_costs_one_row_not_the_rest(read, rejects):
+    lines = [f'u{n},{n},"{n}"' for n in range(1000)]
+    lines[10] = 'u10,10,"10'
+    assert len(read((HEADER + "\n".join(lines) + "\n").encode())) == 999
+    assert [bad["line"] for bad in listed(rejects)] == [12]
+
+
+def test_escaped_quotes(read):
+    layout = Layout(separator=";", escape="\\")
+    rows = read(b'userId;rating;note\n"a";"1";"say \\"hi\\"; ok"\n', layout)
+    assert rows == [(2, "a", 1.0, 'say "hi"; ok')]
+
+
+def test_long_separators_latin_1_and_files_without_a_header(read):
+    layout = Layout(separator="::", quote=None, encoding="latin-1", names=["userId", "rating", "note"])
+    assert read('a::1::caf\xe9 "\n'.encode("latin-1"), layout) == [(1, "a", 1.0, 'caf\xe9 "')]
+    layout = Layout(separator="|", quote=None, encoding="latin-1", names=["userId", "rating", "note"])
+    assert read('a|1|caf\xe9 "\n'.encode("latin-1"), layout) == [(1, "a", 1.0, 'caf\xe9 "')]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_column(read):
+    assert read(b"\xef\xbb\xbf" + HEADER.encode() + b"a,1,x\n") == [(2, "a", 1.0, "x")]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "is empty"),
+        (b"user,rating,note\na,1,x\n", "unknown column 'userId'. Did you mean 'user'"),
+        (b"userId,rating,userId,note\n", "column 'userId': appears twice"),
+        (b'userId,"rating,note\na,1,x\n', "raw.csv:1: broken quotes"),
+    ],
+)
+def test_wrong_headers(read, data, message):
+    with pytest.raises(DataError, match=message):
+        read(data)
+
+
+def test_missing_file(tmp_path, rejects):
+    with pytest.raises(DataError, match=r"no file .*nowhere\.csv"):
+        list(Table(tmp_path / "nowhere.csv", COLUMNS, rejects))
+
+
+# ---- compressed --------------------------------------------------------------------------------------------------
+
+
+def zipped(data: bytes, *names: str) -> bytes:
+    memory = io.BytesIO()
+    with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in names:
+            archive.writestr(name, data)
+    return memory.getvalue()
+
+
+def zstandard(data: bytes) -> bytes:
+    return pytest.importorskip("backports.zstd").compress(data)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda data: zipped(data, "raw.csv"), zstandard])
+def test_compressed_files_are_read_in_place(read, pack):
+    data = (HEADER + "".join(f"u{n},{n},x\n" for n in range(5000))).encode()
+    assert len(read(pack(data))) == 5000
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda data: zipped(data, "raw.csv"), zstandard])
+def test_compressed_files_that_are_cut_off_are_an_error(read, pack):
+    data = (HEADER + "".join(f"u{hash(str(n)) % 9999},{n},x\n" for n in range(5000))).encode()
+    packed = pack(data)
+    with pytest.raises(DataError, match="is it complete"):
+        read(packed[: len(packed) // 2])
+
+
+def test_archives_of_several_files_are_refused(read):
+    with pytest.raises(DataError, match="holds 2 files"):
+        read(zipped(b"", "a.csv", "b.csv"))
+
+
+# ---- rejects -----------------------------------------------------------------------------------------------------
+
+
+def test_strict_fails_at_the_first_bad_row(tmp_path):
+    path = tmp_path / "raw.csv"
+    path.write_text(HEADER + "a,1,x\nb,?,y\n")
+    with Rejects(tmp_path / "rejects.jsonl", strict=True) as rejects, pytest.raises(DataError, match=r"raw\.csv:3: no"):
+        list(Table(path, COLUMNS, rejects))
+
+
+def test_too_many_bad_rows_are_an_error_that_counts_the_reasons(read, rejects):
+    read((HEADER + "a,1,x\n" * 98 + "a,?,x\n,1,x\n").encode())
+    rejects.max_bad = 0.02
+    rejects.check()
+    rejects.max_bad = 0.0199
+    with pytest.raises(DataError, match=r"2 of 100 rows.*no number in column 'rating': 1"):
+        rejects.check()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_max_bad_is_a_share(tmp_path, share):
+    with pytest.raises(ConfigError, match="between 0 and 1"):
+        Rejects(tmp_path / "x", max_bad=share)
+
+
+# ---- both ways of reading a block --------------------------------------------------------------------------------
+
+cell = st.text(st.sampled_from(list('ab1.,;"\\\n\r\0\té漢-+e_ ')), max_size=6)
+number = st.one_of(st.floats(allow_nan=False, allow_infinity=False).map(str), st.integers(-9, 9).map(str), cell)
+
+
+def written(rows: list[tuple[str, str, str]], quoted: bool) -> bytes:
+    """The rows with quotes where they are needed, or without any (csv.writer takes no NUL before Python 3.11)."""
+
+    def raw(text: str) -> str:
+        if not quoted or not set(text) & set(',"\r\n'):
+            return text
+        return '"' + text.replace('"', '""') + '"'
+
+    return "".join(",".join(map(raw, row)) + "\n" for row in rows).encode()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    rows=st.lists(st.tuples(cell, number, cell), max_size=8),
+    quoted=st.booleans(),
+    damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=2),
+    block=st.sampled_from([7, 40, 1 << 24]),
+)
+def test_both_ways_and_all_block_sizes_agree(tmp_path, rows, quoted, damage, block):
+    data = bytearray(written(rows, quoted))
+    for place, byte in damage:
+        if place < len(data):
+            data[place] = byte
+    path = tmp_path / "raw.csv"
+    path.write_bytes(HEADER.encode() + data)
+
+    def everything(block_bytes: int, slow: bool) -> tuple[list, list, int]:
+        with pytest.MonkeyPatch.context() as patch, Rejects(tmp_path / "r.jsonl", max_bad=1.0) as rejects:
+            patch.setattr(files, "BLOCK_BYTES", block_bytes)
+            if slow:
+                patch.setattr(Table, "_parse_whole", lambda self, data: None)
+            frames = list(Table(path, COLUMNS, rejects))
+            kept = pl.concat(frames).rows() if frames else []
+            return kept, listed(rejects), rejects.seen
+
+    reference = everything(1 << 24, slow=True)
+    assert everything(block, slow=False) == reference
+    assert len(reference[0]) + len(reference[1]) == reference[2]
+
+
+def test_a_clean_block_is_not_read_row_by_row(read, monkeypatch):
+    monkeypatch.delattr(Table, "_parse_rows")
+    assert len(read(HEADER.encode() + b"a,1,\nb,2,y\n")) == 2
+
+
+def test_what_a_csv_writer_writes_comes_back(read):
+    rows = [("a", "1.5", 'x,"y"'), ("b", "-2e3", "line\nbreak"), ("c", "0", "漢字")]
+    got = read(HEADER.encode() + written(rows, True))
+    assert [(user, rating, note) for _, user, rating, note in got] == [(u, float(r), n) for u, r, n in rows]

@@ -1,0 +1,256 @@
+"""What the writer writes, what it refuses, and what is left when it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made import FILES, Made, contents, frame, text, write
+from readback import load_in_recbole
+
+from recbole_xling.convert.base import Item, Place, User
+from recbole_xling.convert.reading.rejects import Rejects
+from recbole_xling.convert.writing.dataset import write_dataset
+from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.text.record import ItemText
+from recbole_xling.text.store import ItemTextStore
+
+INTERACTION = ("u1", "a", 1.0, 2.0)
+
+
+def listed(path: Path) -> list[tuple[str, int, str]]:
+    """Return file, line and reason of each bad row."""
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [(record["file"], record["line"], record["reason"]) for record in records]
+
+
+def test_files_and_report(tmp_path: Path) -> None:
+    report = write(tmp_path)
+    folder = tmp_path / "d"
+    assert report.folder == folder
+    assert (report.users, report.items, report.interactions, report.rows_read) == (3, 2, 2, 1000)
+    assert report.items_per_language == {"de": 1, "zh": 1}
+    assert report.texts_per_language == {"de": 1, "en": 1, "zh": 1}
+    assert report.rejected == report.removed == report.filters == {}
+    assert set(contents(folder)) == FILES
+    assert (folder / "d.inter").read_bytes() == (
+        b"user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+        b"u2\tb\t3.0\t881250949\nu1\ta\t4.5\t1000000000000000000\n"
+    )
+    assert (folder / "d.item").read_bytes() == (
+        b"item_id:token\titem_language:token\tyear:token\tgenres:token_seq\tprice:float\n"
+        b"a\tde\t1995\tSci-Fi War\t2.5\nb\tzh\t\t\t\n"
+    )
+    assert (folder / "d.user").read_bytes() == b"user_id:token\tage:token\nu1\t24\nu2\t\nu3\t\n"
+    expected = [ItemText(t.item_id, t.language, t.fields, t.source) for t in Made().records["texts"]]
+    assert list(ItemTextStore.load(folder / "d.itemtext.jsonl").texts()) == expected
+    figures = json.loads((folder / "d.convert.json").read_text(encoding="utf-8"))
+    assert figures["source"] == "made" and figures["items_per_language"] == {"de": 1, "zh": 1}
+
+
+def test_other_files_stay_and_own_files_are_replaced(tmp_path: Path) -> None:
+    write(tmp_path, interactions=[frame(INTERACTION, ("u1", "x", 1.0, 2.0))])
+    folder = tmp_path / "d"
+    assert set(contents(folder)) == FILES | {"d.rejects.jsonl"}
+    (folder / "titles.tsv").write_text("mine", encoding="utf-8")
+    report = write(tmp_path, users=[], texts=[], interactions=[frame(("u9", "b"))])
+    assert set(contents(folder)) == {"d.inter", "d.item", "d.convert.json", "titles.tsv"}
+    assert (folder / "d.inter").read_bytes() == b"user_id:token\titem_id:token\nu9\tb\n"
+    assert report.users == 1
+
+
+def test_users_whom_the_source_does_not_describe_keep_their_interactions(tmp_path: Path) -> None:
+    converter = Made(
+        users=[User("u2", {"age": "24"})],
+        interactions=[frame(("u2", "b", 3.0, 1.0), ("u9", "a", 4.0, 2.0), ("u1", "a", 4.0, 3.0))],
+    )
+    report = write_dataset(converter, tmp_path, "d", show_progress=False)
+    assert (tmp_path / "d/d.user").read_text() == "user_id:token\tage:token\nu2\t24\nu1\t\nu9\t\n"
+    load_in_recbole(report, tmp_path)
+
+
+def test_order_of_the_source_over_many_batches(tmp_path: Path) -> None:
+    batches = [frame(*((f"u{i * 7919 % 1000}", "ab"[i % 2], i % 9 / 2, float(i)) for i in range(k, k + 500)))
+               for k in range(0, 5000, 500)]  # fmt: skip
+    write(tmp_path, users=[], interactions=batches)
+    lines = (tmp_path / "d" / "d.inter").read_text(encoding="utf-8").splitlines()[1:]
+    assert lines == [f"u{i * 7919 % 1000}\t{'ab'[i % 2]}\t{i % 9 / 2}\t{i}" for i in range(5000)]
+
+
+@pytest.mark.parametrize(
+    ("records", "place", "reason"),
+    [
+        ({"interactions": [frame(INTERACTION, ("u1", "x", 1.0, 2.0))]}, ("made.csv", 3), "an unknown item"),
+        ({"interactions": [frame(("null", "a", 1.0, 2.0), INTERACTION)]}, ("made.csv", 2), "missing value"),
+        ({"interactions": [frame((None, "a", 1.0, 2.0), INTERACTION)]}, ("made.csv", 2), "missing value"),
+        ({"interactions": [frame(("", "a", 1.0, 2.0), INTERACTION)]}, ("made.csv", 2), "missing value"),
+        ({"interactions": [frame(INTERACTION, ("u\t1", "a", 1.0, 2.0))]}, ("made.csv", 3), "a tab"),
+        ({"interactions": [frame(INTERACTION, ('"u1', "a", 1.0, 2.0))]}, ("made.csv", 3), "a quote at the start"),
+        ({"interactions": [frame(INTERACTION, ("u" * 131_073, "a", 1.0, 2.0))]}, ("made.csv", 3), "131,072 characters"),
+        ({"interactions": [frame(INTERACTION, ("u1", "a", float("nan"), 2.0))]}, ("made.csv", 3), "as rating"),
+        ({"interactions": [frame(INTERACTION, ("u1", "a", 1.0, None))]}, ("made.csv", 3), "as timestamp"),
+        ({"items": [*Made().records["items"], Item("c\td", "de")]}, ("made", 0), "a tab"),
+        ({"items": [*Made().records["items"], Item('"a', "de")]}, ("made", 0), "a quote at the start"),
+        ({"items": [*Made().records["items"], Item("", "de")]}, ("made", 0), "missing value"),
+        ({"items": [*Made().records["items"], Item("NA", "de", place=Place("i", 7))]}, ("i", 7), "missing value"),
+        ({"items": [*Made().records["items"], Item("a", "en")]}, ("made", 0), "second row of the same item"),
+        ({"items": [*Made().records["items"], Item("c", "en", {"year": "19\n95"})]}, ("made", 0), "'year': a tab"),
+        ({"items": [*Made().records["items"], Item("c", "en", {"year": "\ud800"})]}, ("made", 0), "'year': a tab"),
+        ({"items": [*Made().records["items"], Item("c", "en", {"genres": ("a b",)})]}, ("made", 0), "holds a space"),
+        ({"items": [*Made().records["items"], Item("c", "en", {"price": "low"})]}, ("made", 0), "no finite number"),
+        ({"items": [*Made().records["items"], Item("c", "en", {"year": "1" * 131_073})]}, ("made", 0), "131,072"),
+        ({"users": [User("u1"), User("u1", place=Place("u", 3))]}, ("u", 3), "second row of the same user"),
+        ({"users": [User("u1", {"age": "\r"})]}, ("made", 0), "'age': a tab"),
+        ({"texts": [text("x", "de", "x", line=5)]}, ("texts.csv", 5), "a text of an unknown item"),
+        ({"texts": [text("a", "de", "", line=5)]}, ("texts.csv", 5), "an empty text"),
+        ({"texts": [text("a", "en", "x", line=5)]}, ("texts.csv", 5), "another language than its item's"),
+        ({"texts": [text("a", "de", "x\0")]}, ("made", 0), "a NUL or half a surrogate"),
+        ({"texts": [text("a", "de", "\ud83d")]}, ("made", 0), "a NUL or half a surrogate"),
+        ({"texts": [text("a", "de", "x"), text("a", "de", "y", line=9)]}, ("texts.csv", 9), "a second text"),
+    ],
+)
+def test_a_bad_row_is_listed_and_the_others_are_written(
+    tmp_path: Path, records: dict[str, list[Any]], place: tuple[str, int], reason: str
+) -> None:
+    report = write(tmp_path, **records)
+    ((file, line, found),) = listed(tmp_path / "d" / "d.rejects.jsonl")
+    assert (file, line) == place
+    assert reason in found and report.rejected == {found: 1}
+    with pytest.raises(DataError, match=r"1 of 99 rows are bad.*d\.rejects\.jsonl"):
+        write(tmp_path / "too many", rows=99, **records)
+    assert {path.name for path in (tmp_path / "too many").iterdir()} == {"d.rejects.jsonl"}
+    assert listed(tmp_path / "too many" / "d.rejects.jsonl") == [(*place, found)]
+    before = contents(tmp_path / "d")
+    with pytest.raises(DataError, match="--strict"):
+        write(tmp_path, options={"strict": True}, **records)
+    assert contents(tmp_path / "d") == before
+
+
+def test_the_list_of_a_failed_run_goes_with_the_next_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="are bad"):
+        write(tmp_path, rows=9, texts=[text("a", "de", "")])
+    write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    assert set(contents(tmp_path / "d")) == FILES
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ({"items": [Item("a", "de", {"year": ("1", "2")})]}, "made: 'a': column 'year'.*must be a text"),
+        ({"items": [Item("a", "de", {"colour": "red"})]}, "column 'colour' is not declared"),
+        ({"items": []}, "no items"),
+        ({"interactions": []}, "no interactions"),
+        ({"interactions": [frame(("u1", "a", 1.0)), frame(("u1", "b"))]}, "all batches must have the same"),
+        ({"interactions": [frame(("u1", "a")).drop("line")]}, "all batches must have the same"),
+        ({"interactions": [frame(("u1", "a")).with_columns(x=1)]}, "all batches must have the same"),
+        ({"texts": [text("a", "de", "x", "shown")]}, "unknown source"),
+    ],
+)
+def test_a_converter_that_breaks_its_promise_fails_and_nothing_is_written(
+    tmp_path: Path, records: dict[str, list[Any]], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        write(tmp_path, **records)
+    assert list(tmp_path.iterdir()) == []
+    write(tmp_path)
+    before = contents(tmp_path / "d")
+    with pytest.raises(DataError, match=message):
+        write(tmp_path, **records)
+    assert contents(tmp_path / "d") == before
+
+
+def test_texts_are_cleaned(tmp_path: Path) -> None:
+    write(tmp_path, options={"clean": str.strip}, texts=[text("a", "de", " Müll "), text("b", "zh", "活着")])
+    store = ItemTextStore.load(tmp_path / "d" / "d.itemtext.jsonl")
+    assert [t.fields["title"] for t in store.texts()] == ["Müll", "活着"]
+
+
+def test_columns_must_be_distinct_and_of_a_known_type(tmp_path: Path) -> None:
+    class Shared(Made):
+        user_fields = {"year": "token"}
+
+    class Odd(Made):
+        item_fields = {"year": "text"}
+
+    class Polyglot(Made):
+        user_fields = {"user_language": "token_seq"}
+
+    for converter, message in [
+        (Shared(), "'year' appears twice"),
+        (Odd(), "'year:text'"),
+        (Polyglot(), "'user_language' must be of type token"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            write_dataset(converter, tmp_path, "d", show_progress=False)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden"])
+def test_names_that_are_no_folder_names(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="no name for a data set"):
+        write_dataset(Made(), tmp_path / "root", name, show_progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["interactions", "items", "users", "texts"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("gone")])
+def test_an_interrupted_source_leaves_the_previous_data_set(tmp_path: Path, kind: str, error: BaseException) -> None:
+    write(tmp_path, items=[Item("a", "en"), Item("b", "en")], texts=[])
+    before = contents(tmp_path / "d")
+    with pytest.raises(type(error)):
+        write(tmp_path, **{kind: [*Made().records[kind][:1], error]})
+    assert contents(tmp_path / "d") == before
+
+
+@pytest.mark.parametrize("move", [1, 2, 3, 4, 5])
+def test_a_failure_between_two_moves_is_undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: int) -> None:
+    write(tmp_path, items=[Item("a", "en"), Item("b", "en")], texts=[])
+    folder = tmp_path / "d"
+    before = contents(folder)
+    replace, moves = os.replace, 0
+
+    def fail_once(source: Any, target: Any) -> None:
+        nonlocal moves
+        if Path(source).parent.name == "new" and Path(target).parent == folder:
+            moves += 1
+            if moves == move:
+                raise OSError("disk full")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path)
+    assert contents(folder) == before
+    write(tmp_path)
+    assert set(contents(folder)) == FILES
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_killed_run_leaves_whole_files_and_is_undone_by_the_next_run(tmp_path: Path) -> None:
+    script = Path(__file__).parents[2] / "helpers" / "killed.py"
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    outcomes = json.loads(done.stdout)
+    after = [outcome["after"] for outcome in outcomes]
+    assert all(outcome["whole"] for outcome in outcomes)
+    assert after == ["old"] * after.count("old") + ["new"] * after.count("new")  # up to some step the old data set
+    assert after.count("old") > 10 and after[-1] == "new"
+
+
+def test_two_runs_at_a_time_are_refused(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+
+    class Nested(Made):
+        def items(self, rejects: Rejects) -> Iterator[Item]:
+            with pytest.raises(DataError, match="another process is writing"):
+                write(tmp_path)
+            return super().items(rejects)
+
+    assert write_dataset(Nested(), tmp_path, "d", show_progress=False).items == 2
+    assert set(contents(tmp_path / "d")) == FILES

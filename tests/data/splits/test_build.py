@@ -1,0 +1,235 @@
+"""Split data sets: what training batches and evaluation rows hold, down to the single interaction."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, reject
+from hypothesis import settings as limits
+from hypothesis import strategies as st
+
+from recbole_xling.config import XLingConfig
+from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT, WindowLoader
+from recbole_xling.data.sequences import cut_windows
+from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.evaluator.split_summary import training_pairs
+from recbole_xling.quick_start.build import build
+
+LANGUAGES = ("de", "en", "fr")
+SPLITS = {
+    "GT": {"GT": [0.6, 0.2, 0.2]},
+    "CI": {"CI": [0.6, 0.2, 0.2]},
+    "LT by item": {"LT": {"source": ["de"], "target": ["en"], "by": "item"}},
+    "LT by user": {"LT": {"source": ["de", "fr"], "target": ["en"], "by": "user"}},
+    "LT few-shot": {"LT": {"source": ["de"], "target": ["en", "fr"], "by": "item", "interactions": 1}},
+}
+
+
+def write(root, sequences):
+    """Write users' sequences of (item, time); ``rating`` numbers the interactions, ``i<k>`` is of language k mod 3."""
+    folder = Path(root) / "made"
+    folder.mkdir(exist_ok=True)
+    rows = [(user, *step) for user, steps in enumerate(sequences) for step in steps]
+    lines = [f"u{user}\ti{item}\t{number}\t{time}" for number, (user, item, time) in enumerate(rows)]
+    head = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    (folder / "made.inter").write_text("\n".join([head, *np.random.default_rng(0).permutation(lines)]))
+    items = [f"i{item}\t{LANGUAGES[item % 3]}\tname" for item in range(12)]
+    (folder / "made.item").write_text("\n".join(["item_id:token\titem_language:token\ttitle:token_seq", *items]))
+    (folder / "made.user").write_text("user_id:token\tmarket:token\n" + "\n".join(f"u{u}\tm{u % 2}" for u in range(9)))
+    return rows
+
+
+def make(model, root, split, **changed):
+    known = {
+        "data_path": str(root),
+        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]},
+        "eval_args": {"split": split},
+        "topk": [1],
+        "valid_metric": "NDCG@1",
+        "encoder": "hashing",
+        "item_representation": "none",
+        "MAX_ITEM_LIST_LENGTH": 4,
+        "allow_unknown_keys": True,
+        **changed,
+    }
+    return build(XLingConfig(model, "made", config_dict=known))
+
+
+def numbers_of(dataset, table):
+    return table[dataset.config["RATING_FIELD"]].numpy().astype(int).tolist()
+
+
+def rows_of(dataset):
+    """Return (history, target) of each row, as numbers of interactions."""
+    table = dataset[np.arange(len(dataset))]
+    histories = table["rating_list"].numpy().astype(int)
+    lengths = table["item_length"].tolist()
+    return [(h[:n].tolist(), t) for h, n, t in zip(histories, lengths, numbers_of(dataset, table), strict=True)]
+
+
+def window_numbers(dataset, max_length=4):
+    """Return the numbers of all interactions that training windows hold as input or target."""
+    numbers = np.array(numbers_of(dataset, dataset.sequence))
+    windows = cut_windows(dataset.segments, max_length, max_length // 2, np.random.default_rng(0))
+    found = [numbers[s : s + n + 1] for s, n in zip(windows.start, windows.length, strict=True)]
+    return set(np.concatenate(found).tolist())
+
+
+SEQUENCES = st.lists(
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 9)), min_size=1, max_size=9), min_size=6, max_size=9
+)
+
+
+# building data sets is too slow to look for the smallest example as well
+@limits(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@given(sequences=SEQUENCES)
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())
+def test_no_row_and_no_window_sees_what_it_must_not(split, sequences):
+    with tempfile.TemporaryDirectory() as root:
+        rows = write(root, sequences)
+        try:
+            parts = make("LLMSASRec", root, split)
+        except (DataError, ConfigError):  # nothing left to train or test on, or a language that nobody has
+            reject()
+        train, valid, test = (data._dataset for data in (parts.train_data, parts.valid_data, parts.test_data))
+        found = {"train": rows_of(train), "valid": rows_of(valid), "test": rows_of(test)}
+        theirs = make("SASRec", root, split, train_neg_sample_args=None)
+        for name, data in (("train", theirs.train_data), ("valid", theirs.valid_data), ("test", theirs.test_data)):
+            assert rows_of(data._dataset) == found[name]
+
+    held_out = [target for name in ("valid", "test") for _, target in found[name]]
+    trained = window_numbers(train)
+    assert trained == {number for history, target in found["train"] for number in (*history, target)}
+    assert len(set(held_out)) == len(held_out) and not trained & set(held_out)
+    assert not {target for _, target in found["test"]} & {n for history, _ in found["valid"] for n in history}
+    for history, target in (row for part in found.values() for row in part):
+        user, _, time = rows[target]
+        assert history and target not in history
+        assert all(rows[number][0] == user and rows[number][2] <= time for number in history)
+    if "GT" in split:
+        end, start = max(rows[n][2] for n in trained), min((rows[t][2] for _, t in found["valid"]), default=np.inf)
+        assert end < min(start, min(rows[t][2] for _, t in found["test"]))
+    if "CI" in split:
+        assert not {rows[n][1] for n in trained} & {rows[target][1] for target in held_out}
+        histories = {n for name in ("valid", "test") for history, _ in found[name] for n in history}
+        assert not {rows[n][1] for n in histories} & {rows[target][1] for target in held_out}
+    counts = np.bincount(training_pairs(train)[1], minlength=train.item_num)
+    assert (counts == train.train_item_counts).all() and counts.sum() == len(trained)
+    cold = [token for token, count in zip(train.field2id_token["item_id"], counts, strict=True) if not count]
+    assert set(cold) == {"[PAD]", *(f"i{item}" for _, item, _ in rows)} - {f"i{rows[n][1]}" for n in trained}
+
+
+@pytest.fixture
+def made(tmp_path):
+    rng = np.random.default_rng(1)
+    walks = [[(int(rng.integers(12)), step) for step in range(int(rng.integers(1, 12)))] for _ in range(9)]
+    return tmp_path, write(
+        tmp_path,
+        [[*walk, *((item + 1, 20 + i) for i, (item, _) in enumerate(walk[:3]) if item < 11)] for walk in walks],
+    )
+
+
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())
+def test_batches_are_made_of_training_interactions_alone(made, split):
+    parts = make("LLMSASRec", made[0], split)
+    assert isinstance(parts.train_data, WindowLoader)
+    train = parts.train_data._dataset
+    pairs = set(zip(*(column.tolist() for column in training_pairs(train)), strict=True))
+    trained = {item for _, item in pairs}
+    n_targets = 0
+    for batch in parts.train_data:
+        assert set(batch["item_id_list"].unique().tolist()) - {0} <= trained
+        assert set(batch[TARGET_LIST].unique().tolist()) - {0} <= trained
+        n_targets += int((batch[TARGET_WEIGHT] > 0).sum())
+    assert n_targets == len(train)
+
+
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())
+def test_recboles_models_are_tested_on_the_same_targets(made, split):
+    ours, general = make("LLMSASRec", made[0], split), make("BPR", made[0], split)
+    for name in ("valid_data", "test_data"):
+        tables = [getattr(parts, name)._dataset.inter_feat for parts in (ours, general)]
+        one, other = (list(zip(table["user_id"].tolist(), table["rating"].tolist(), strict=True)) for table in tables)
+        assert one == other
+    sequential, trained = (
+        set(zip(*map(list, training_pairs(p.train_data._dataset)), strict=True)) for p in (ours, general)
+    )
+    assert sequential <= trained  # users with a single interaction have no row in a sequential model
+    assert (general.population.train_counts >= ours.population.train_counts).all()
+
+
+def test_users_language_may_stand_in_the_user_file(made):
+    split = {"LT": {"source": ["m0"], "target": ["m1"], "by": "market"}}
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "user": ["user_id", "market"]}
+    parts = make("LLMSASRec", made[0], split, load_col=columns)
+    for data, market in ((parts.train_data, 0), (parts.valid_data, 0), (parts.test_data, 1)):
+        users = data._dataset.inter_feat["user_id"].numpy()
+        assert {int(token[1:]) % 2 for token in parts.dataset.field2id_token["user_id"][users]} == {market}
+    with pytest.raises(ConfigError, match=r"'marked'.*item, market, user"):
+        make("LLMSASRec", made[0], {"LT": {**split["LT"], "by": "marked"}}, load_col=columns)
+
+
+def test_few_users_are_in_training_and_still_in_the_test(made):
+    transfer = {"source": ["de", "fr"], "target": ["en"], "by": "user"}
+    zero = make("LLMSASRec", made[0], {"LT": transfer})
+    few = make("LLMSASRec", made[0], {"LT": {**transfer, "users": 1}})
+    tested = [rows_of(parts.test_data._dataset) for parts in (zero, few)]
+    assert tested[0] == tested[1]
+    users = [set(training_pairs(parts.train_data._dataset)[0].tolist()) for parts in (zero, few)]
+    assert users[0] < users[1] and len(users[1] - users[0]) == 1
+    (added,) = users[1] - users[0]
+    assert added in few.test_data._dataset.inter_feat["user_id"].tolist()
+    with pytest.raises(ConfigError, match=r"asks for 99 users of en, but training may have \d"):
+        make("LLMSASRec", made[0], {"LT": {**transfer, "users": 99}})
+
+
+def test_unknown_languages_name_those_there_are(made):
+    split = {"LT": {"source": ["de"], "target": ["it"], "by": "item"}}
+    with pytest.raises(ConfigError, match=r"'it'.*de, en, fr"):
+        make("LLMSASRec", made[0], split)
+
+
+def test_points_in_time_beyond_the_data_name_its_range(made):
+    with pytest.raises(DataError, match=r"nothing to test on.*from 0 to 22"):
+        make("LLMSASRec", made[0], {"GT": ["2024-05-01", "2024-06-01"]})
+    parts = make("BPR", made[0], {"GT": [10, 21]})
+    assert parts.train_data._dataset.inter_feat["timestamp"].max() < 10
+    assert parts.test_data._dataset.inter_feat["timestamp"].min() == 21
+
+
+def test_close_times_are_told_apart(tmp_path):
+    """RecBole keeps times in single precision, to which seconds of today are all the same for two minutes."""
+    start = 1_700_000_000
+    write(tmp_path, [[(user, start), (user + 1, start + 1), (user + 2, start + 2)] for user in range(6)])
+    parts = make("BPR", tmp_path, {"GT": [start + 1, start + 2]})
+    items = [
+        set(data._dataset.inter_feat["rating"].long().remainder(3).tolist())
+        for data in (parts.train_data, parts.valid_data, parts.test_data)
+    ]
+    assert items == [{0}, {1}, {2}]
+
+
+def test_missing_times_are_named(made):
+    with pytest.raises(DataError, match=r"timestamp.*load_col"):
+        make("BPR", made[0], SPLITS["GT"], load_col={"inter": ["user_id", "item_id"]})
+
+
+def test_models_with_rows_of_their_own_are_refused(made):
+    with pytest.raises(ConfigError, match=r"DIEN.*LS"):
+        make(
+            "DIEN",
+            made[0],
+            SPLITS["GT"],
+            metrics=["AUC"],
+            valid_metric="AUC",
+            eval_args={"split": SPLITS["GT"], "mode": "labeled"},
+        )
+
+
+def test_unused_columns_are_dropped_from_every_part(made):
+    parts = make("SASRec", made[0], SPLITS["GT"], train_neg_sample_args=None, unused_col={"inter": ["timestamp"]})
+    for data in (parts.train_data, parts.valid_data, parts.test_data):
+        assert "timestamp" not in data._dataset.inter_feat and "rating" in data._dataset.inter_feat

@@ -1,0 +1,101 @@
+"""Slices: group-bys over per-user values, with the populations they claim."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from recbole_xling.evaluator.collector import EvaluatedRows
+from recbole_xling.evaluator.slices import (
+    Population,
+    main_languages,
+    popularity_bands,
+    remaining_pairs,
+    slice_results,
+    user_table,
+)
+
+LANGUAGES = ["und", "de", "de", "fr", "fr", "und"]
+
+
+def rows(users, targets):
+    return EvaluatedRows(
+        np.array(users), np.array([len(t) for t in targets]), np.array([i for t in targets for i in t])
+    )
+
+
+def population(**changed):
+    known = {"known_users": np.array([1, 1, 1, 2, 2, 3]), "known_items": np.array([1, 2, 3, 3, 4, 5])}
+    values = {
+        "user_tokens": ["[PAD]", "a", "b", "c"],
+        "item_tokens": ["[PAD]", "v", "w", "x", "y", "z"],
+        "item_languages": LANGUAGES,
+        "train_counts": np.array([0, 100, 3, 10, 0, 10]),
+        **known,
+        **changed,
+    }
+    return Population(**values)
+
+
+def test_main_language_is_the_most_frequent_one():
+    assert main_languages(population()) == ["und", "de", "fr", "und"]
+
+
+def test_popularity_bands():
+    assert popularity_bands(np.array([0, 1, 5, 6, 7, 8, 9, 10, 99, 100])) == [
+        "cold",
+        "rare",
+        "rare",
+        "medium",
+        "medium",
+        "medium",
+        "medium",
+        "medium",
+        "popular",
+        "popular",
+    ]
+    assert popularity_bands(np.zeros(3, dtype=np.int64)) == ["cold"] * 3
+
+
+def test_remaining_pairs_takes_each_held_out_occurrence_away_once():
+    users, items = np.array([1, 1, 1, 2, 2]), np.array([5, 5, 6, 5, 7])
+    left = remaining_pairs(users, items, [rows([1, 2], [[5], [7]])])
+    assert sorted(zip(*map(list, left), strict=True)) == [(1, 5), (1, 6), (2, 5)]
+    left = remaining_pairs(users, items, [rows([1], [[5]]), rows([1], [[5]])])
+    assert sorted(zip(*map(list, left), strict=True)) == [(1, 6), (2, 5), (2, 7)]
+
+
+def test_user_table_says_who_what_and_how_well():
+    table = user_table(rows([1, 2, 3], [[3], [4], [1]]), {"ndcg@10": np.array([1.0, 0.5, 0.0])}, population())
+    assert table.rows() == [
+        ("a", "x", 1, "fr", "de", "yes", "medium", 1.0),
+        ("b", "y", 1, "fr", "fr", "no", "cold", 0.5),
+        ("c", "v", 1, "de", "und", None, "popular", 0.0),
+    ]
+
+
+def test_rows_with_several_targets_are_mixed_where_these_differ():
+    table = user_table(rows([1, 2], [[1, 3], [3, 4]]), {"ndcg@10": np.array([1.0, 0.5])}, population())
+    assert table["target_language"].to_list() == ["mixed", "fr"]
+    assert table["target_item"].to_list() == ["v x", "x y"]
+    assert table["cross_language"].to_list() == [None, "no"]
+
+
+def test_slices_are_means_of_their_rows_and_absent_without_any():
+    table = pl.DataFrame(
+        {
+            "target_language": ["de"] * 10 + ["fr"] * 12 + ["it"] + ["und"],
+            "user_language": ["de"] * 24,
+            "cross_language": ["no"] * 10 + ["yes"] * 13 + [None],
+            "popularity": ["cold"] * 24,
+            "ndcg@10": [0.5] * 10 + [0.25] * 12 + [0.0] + [0.9],
+        }
+    )
+    found = slice_results(table, ["ndcg@10"], "ndcg@10")
+    assert found["target_language=de"] == {"n": 10, "ndcg@10": 0.5}
+    assert found["target_language=it"] == {"n": 1, "ndcg@10": 0.0}
+    assert found["cross_language=yes"]["ndcg@10"] == pytest.approx(12 * 0.25 / 13)
+    assert found["language_macro"] == {"n": 3, "ndcg@10": pytest.approx(0.25)}
+    assert found["language_worst"] == {"language": "fr", "n": 12, "ndcg@10": 0.25}  # one target is no evidence
+    assert "popularity=rare" not in found

@@ -1,0 +1,241 @@
+"""Languages: tags, identification, and how stated and identified ones agree."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recbole_xling.errors import ConfigError, DataError, MissingExtraError
+from recbole_xling.language.identification import Identified, LanguageAgreement, LanguageIdentifier, normalise_language
+from recbole_xling.language.tags import asked_language, is_language, stated_language
+
+SENTENCES = {
+    "ar": "كان سامي يريد المال فقط منذ البداية",
+    "de": "Der Junge, der den Wind einfing und nach Hause brachte",
+    "en": "The boy who harnessed the wind and brought it home",
+    "es": "El niño que domó el viento y lo trajo a casa",
+    "fr": "Le garçon qui dompta le vent et le ramena à la maison",
+    "ja": "校長先生は生徒が廊下を散らかしたときはきびしく叱りました",
+    "ko": "나는 이번 겨울에 처음으로 스키를 타러 갔다",
+    "ru": "Мальчик, который обуздал ветер и принёс его домой",
+    "th": "เด็กชายผู้ควบคุมสายลม",
+    "zh": "我该去睡觉了，明天还要早起上班",
+}
+IDENTIFIER = LanguageIdentifier(SENTENCES)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("en EN eng en_US en-GB English english Englisch", "en"),
+        ("de ger deu DE Deutsch German allemand de-1996", "de"),
+        ("zh zh-CN zh_Hans cmn Chinese 中文", "zh"),
+        ("zh-Hant zh_TW zh-HK", "zh-Hant"),
+        ("pt pt_br Portuguese", "pt"),
+        ("he iw", "he"),
+        ("no nb nob Norwegian", "no"),
+        ("sr sr-Cyrl", "sr"),
+        ("sr-Latn sh", "sr-Latn"),
+        ("ja JA jpn 日本語 ja-JP", "ja"),
+        ("th Thai", "th"),
+        ("uk Ukrainian", "uk"),
+        ("tl TGL fil Filipino Tagalog", "tl"),
+        ("und und-Latn UND", "und"),
+    ],
+)
+def test_one_language_has_one_tag(tags: str, expected: str) -> None:
+    assert {normalise_language(tag) for tag in tags.split()} == {expected}
+
+
+def test_an_empty_tag_is_undetermined() -> None:
+    assert normalise_language("") == normalise_language(" \n") == "und"
+    assert normalise_language("Portuguese (Brazil)") == "pt"
+
+
+@pytest.mark.parametrize(
+    ("tag", "advice"),
+    [
+        ("JP", "Japan.*'ja'"),
+        ("us", "United States.*'en'"),
+        ("UK", "United Kingdom.*'uk' for Ukrainian or 'en'"),
+        ("SE", "Sweden.*'se' for Northern Sami or 'sv'"),
+        ("Englsh", "'und'"),
+        ("x-klingon", "private"),
+        ("en-", "BCP 47"),
+        ("unknown", "BCP 47"),
+        ("12", "BCP 47"),
+        ("e", "BCP 47"),
+        ("\x00en", "BCP 47"),
+    ],
+)
+def test_what_is_no_language_is_refused_with_advice(tag: str, advice: str) -> None:
+    with pytest.raises(DataError, match=advice) as caught:
+        normalise_language(tag)
+    assert repr(tag) in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", "und", "xx", "zxx", "mul", "mis", "SE", "?", "en-", "\x00", "7", "x" * 99])
+def test_a_stated_value_that_names_not_one_language_is_undetermined(value: str) -> None:
+    assert stated_language(value) == "und"
+
+
+def test_an_option_that_names_no_language_is_an_error_of_the_configuration() -> None:
+    assert asked_language("English") == "en"
+    with pytest.raises(ConfigError, match=r"Sweden.*'se' for Northern Sami or 'sv'"):
+        asked_language("SE")
+
+
+@settings(max_examples=200, deadline=None)
+@given(tag=st.one_of(st.text(max_size=12), st.from_regex(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,2}", fullmatch=True)))
+def test_any_tag_is_normalised_once_and_for_all_or_refused(tag: str) -> None:
+    try:
+        normal = normalise_language(tag)
+    except DataError:
+        return
+    assert is_language(normal)
+    assert normalise_language(normal) == normal
+
+
+@pytest.mark.parametrize("language", SENTENCES)
+def test_sentences_are_identified(language: str) -> None:
+    found = IDENTIFIER.identify(SENTENCES[language])
+    assert found.language == language
+    assert 0.8 < found.confidence <= 1
+
+
+def test_only_the_given_languages_are_answers() -> None:
+    identifier = LanguageIdentifier(["EN", "fre", "en-GB", "und", "mul"])
+    assert identifier.languages == ("en", "fr")
+    german = identifier.identify(SENTENCES["de"])
+    assert german.language in ("en", "fr")
+    assert 0.5 <= german.confidence < 1
+    assert identifier.identify(SENTENCES["ru"]) == ("und", 0)
+
+
+def test_two_identifiers_do_not_disturb_each_other_nor_the_library() -> None:
+    import py3langid
+
+    LanguageIdentifier(["en", "fr"])
+    assert IDENTIFIER.identify(SENTENCES["de"]).language == "de"
+    assert py3langid.classify(SENTENCES["de"])[0] == "de"
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("ネコ", "ja"),
+        ("の", "ja"),
+        ("집", "ko"),
+        ("น้ำ", "th"),
+        ("Я", "ru"),
+        ("Яндекс 3000", "ru"),
+    ],
+)
+def test_a_script_of_one_language_is_enough(text: str, language: str) -> None:
+    assert IDENTIFIER.identify(text) == (language, 1.0)
+
+
+@pytest.mark.parametrize("text", ["", " ", "1984", "$9.99", "?!", "😀", "Up", "M", "水", "Ψυχή"])
+def test_too_little_is_undetermined(text: str) -> None:
+    assert IDENTIFIER.identify(text) == ("und", 0)
+
+
+def test_a_short_text_is_identified_where_its_script_leaves_one_language() -> None:
+    assert LanguageIdentifier(["en", "ja"]).identify("Up") == ("en", 1.0)
+    assert LanguageIdentifier(["en", "zh"]).identify("水") == ("zh", 1.0)
+    assert LanguageIdentifier(["ru", "uk"]).identify("Я") == ("und", 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("iPhone 15 Pro Max ケース", "ja"),
+        ("Samsung Galaxy S23 Ultra 케이스", "ko"),
+        ("Apple iPhone 15 Pro 256GB смартфон", "ru"),
+        ("Learn Русский язык: a course for beginners in English", "en"),
+    ],
+)
+def test_names_in_another_script_do_not_mislead(text: str, language: str) -> None:
+    assert IDENTIFIER.identify(text).language == language
+
+
+def test_confidence_falls_with_a_mixture_of_scripts() -> None:
+    assert 0.5 < IDENTIFIER.identify("Война и мир Ψυχή").confidence < 1
+
+
+def test_variants_of_one_language_are_told_apart_by_script() -> None:
+    chinese = LanguageIdentifier(["zh-TW", "zh-CN", "ja"])
+    assert chinese.identify("我們試試看這個電視節目").language == "zh-Hant"
+    assert chinese.identify("我们试试看这个电视节目").language == "zh"
+    serbian = LanguageIdentifier(["sr", "sr-Latn", "en"])
+    assert serbian.identify("Дечак који је обуздао ветар").language == "sr"
+    assert serbian.identify("Dečak koji je obuzdao vetar i doneo ga kući").language == "sr-Latn"
+    assert LanguageIdentifier(["sr", "en"]).identify("Dečak koji je obuzdao vetar i doneo ga kući").language == "sr"
+
+
+def test_a_language_unknown_to_the_model_is_found_by_script_and_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        identifier = LanguageIdentifier(["en", "dv", "mos"])
+    assert [record.getMessage() for record in caplog.records] == [
+        "py3langid does not know dv, mos: identified by script alone"
+    ]
+    assert identifier.identify("ދިވެހި") == ("dv", 1.0)
+    assert identifier.identify(SENTENCES["en"]).language == "en"
+    assert LanguageIdentifier(["mos", "bm"]).identify("Wind a roogo") == ("und", 0)
+
+
+def test_a_batch_gives_what_single_texts_give() -> None:
+    texts = [*SENTENCES.values(), "", "Up", SENTENCES["de"]]
+    assert IDENTIFIER.identify_batch(iter(texts)) == [IDENTIFIER.identify(text) for text in texts]
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(st.characters(), max_size=40))
+def test_any_text_gets_an_answer(text: str) -> None:
+    language, confidence = IDENTIFIER.identify(text)
+    assert 0 <= confidence <= 1
+    assert language in IDENTIFIER.languages if confidence else language == "und"
+
+
+def test_no_languages_are_an_error() -> None:
+    with pytest.raises(ConfigError, match="data set"):
+        LanguageIdentifier(["und", ""])
+    with pytest.raises(DataError, match="Japan"):
+        LanguageIdentifier(["en", "JP"])
+
+
+def test_without_py3langid_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    with pytest.raises(MissingExtraError, match=r"py3langid.*recbole-xling\[text\]"):
+        LanguageIdentifier(["en", "de"])
+
+
+def test_agreement_counts_and_shows_what_differs() -> None:
+    agreement = LanguageAgreement(min_confidence=0.8, n_examples=2)
+    for number in range(3):
+        agreement.add(f"Titel {number}", "en", Identified("de", 0.9))
+    agreement.add("x" * 500, "fr", Identified("en", 0.8))
+    agreement.add("same", "en", Identified("en", 1.0))
+    agreement.add("variant", "zh-Hant", Identified("zh", 1.0))
+    agreement.add("unsure", "en", Identified("de", 0.79))
+    agreement.add("not stated", "und", Identified("de", 1.0))
+    assert agreement.compared == 6
+    assert agreement.disagreement == pytest.approx(4 / 6)
+    summary = json.loads(json.dumps(agreement.summary()))
+    assert summary["texts"] == 8
+    assert summary["matrix"]["en"] == {"de": 3, "en": 1, "und": 1}
+    assert [(row["stated"], row["identified"], row["count"]) for row in summary["examples"]] == [
+        ("en", "de", 3),
+        ("fr", "en", 1),
+    ]
+    assert summary["examples"][0]["texts"] == ["Titel 0", "Titel 1"]
+    assert len(summary["examples"][1]["texts"][0]) == 80
+
+
+def test_agreement_of_nothing_is_no_disagreement() -> None:
+    assert LanguageAgreement().disagreement == 0

@@ -1,0 +1,72 @@
+"""In-batch softmax and alignment against plain loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_xling.model.loss.alignment import alignment_loss
+from recbole_xling.model.loss.in_batch_softmax import InBatch, in_batch_softmax
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    n, u, d = 7, 5, 4
+    false_negative = torch.rand(n, u, generator=generator) < 0.3
+    target = torch.tensor([0, 1, 2, 3, 4, 1, 0])
+    false_negative[0, 0] = True  # a target in the history counts all the same
+    return InBatch(
+        states=torch.randn(n, d, generator=generator, dtype=torch.double),
+        items=torch.randn(u, d, generator=generator, dtype=torch.double),
+        target=target,
+        weight=torch.rand(n, generator=generator, dtype=torch.double),
+        false_negative=false_negative,
+        offset=torch.randn(u, generator=generator, dtype=torch.double),
+        is_user=torch.tensor([True, True, False, True, True, True, False]),
+    )
+
+
+def log_share(right: float, others: list[float]) -> float:
+    return right - np.logaddexp.reduce([right, *others])
+
+
+def by_loops(batch: InBatch, scale: float) -> float:
+    match = (batch.states @ batch.items.T * scale).numpy()
+    target, known, offset = batch.target.tolist(), batch.false_negative.numpy(), batch.offset.numpy()
+    n, u = match.shape
+    total = 0.0
+    for row in range(n):
+        own, weight = target[row], float(batch.weight[row])
+        others = [match[row, c] + offset[c] for c in range(u) if c != own and not known[row, c]]
+        total -= weight * log_share(match[row, own] + offset[own], others) / 2
+        if batch.is_user[row]:
+            users = [k for k in range(n) if k != row and batch.is_user[k] and target[k] != own and not known[k, own]]
+            total -= weight * log_share(match[row, own], [match[k, own] for k in users]) / 2
+    return total
+
+
+def test_both_directions_equal_plain_loops(batch):
+    got = in_batch_softmax(batch, torch.tensor(3.0))
+    assert got.item() == pytest.approx(by_loops(batch, 3.0), rel=1e-5)
+
+
+def test_positions_without_a_history_get_no_gradient_from_the_users_direction(batch):
+    states = batch.states.clone().requires_grad_()
+    alone = InBatch(**{**vars(batch), "states": states, "is_user": torch.zeros(7, dtype=torch.bool)})
+    in_batch_softmax(alone, torch.tensor(3.0)).backward()
+    assert torch.isfinite(states.grad).all() and states.grad.abs().sum() > 0
+
+
+def test_alignment_equals_plain_loops():
+    generator = torch.Generator().manual_seed(1)
+    first, second = (torch.randn(6, 3, generator=generator, dtype=torch.double) for _ in range(2))
+    item = torch.tensor([4, 8, 8, 1, 2, 3])
+    scores = (first @ second.T * 2.0).numpy()
+    want = 0.0
+    for a in range(6):
+        others = [b for b in range(6) if b != a and item[b] != item[a]]
+        want -= log_share(scores[a, a], [scores[a, b] for b in others]) / 12
+        want -= log_share(scores[a, a], [scores[b, a] for b in others]) / 12
+    assert alignment_loss(first, second, item, torch.tensor(2.0)).item() == pytest.approx(want, rel=1e-5)

@@ -1,0 +1,126 @@
+"""Losses against references written out in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_xling.model.loss import linear_cross_entropy as module
+from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
+from recbole_xling.model.loss.sampled_softmax import sampled_softmax
+
+
+def reference(logits: np.ndarray, target: np.ndarray, weight: np.ndarray) -> float:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probability = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return float(-(log_probability[np.arange(len(target)), target] * weight).sum())
+
+
+@pytest.fixture(params=[1 << 19, 64, 1], ids=["one chunk", "some chunks", "row by row"])
+def chunk(request, monkeypatch):
+    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", request.param)
+    monkeypatch.setattr(module, "_LEAST_ROWS", 1)
+
+
+def test_linear_cross_entropy_equals_the_formula_and_torch_gradients(chunk):
+    torch.manual_seed(0)
+    hidden = (torch.randn(13, 8) * 3).requires_grad_()
+    table = torch.randn(31, 8).requires_grad_()
+    target, weight = torch.randint(31, (13,)), torch.rand(13)
+    loss = linear_cross_entropy(hidden, table, target, weight)
+    assert loss.item() == pytest.approx(
+        reference((hidden @ table.T).detach().numpy(), target.numpy(), weight.numpy()), rel=1e-5
+    )
+    got = torch.autograd.grad(3 * loss, [hidden, table])
+    plain = torch.nn.functional.cross_entropy(hidden @ table.T, target, reduction="none")
+    want = torch.autograd.grad(3 * (plain * weight).sum(), [hidden, table])
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_linear_cross_entropy_adds_a_constant_to_the_logits(chunk):
+    torch.manual_seed(0)
+    hidden, table = torch.randn(13, 8, requires_grad=True), torch.randn(31, 8, requires_grad=True)
+    bias, target, weight = torch.randn(31), torch.randint(31, (13,)), torch.rand(13)
+    loss = linear_cross_entropy(hidden, table, target, weight, bias=bias)
+    plain = torch.nn.functional.cross_entropy(hidden @ table.T + bias, target, reduction="none")
+    want = (plain * weight).sum()
+    torch.testing.assert_close(loss, want)
+    for a, b in zip(*(torch.autograd.grad(value, [hidden, table]) for value in (loss, want)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_linear_cross_entropy_under_autocast_is_close(chunk):
+    torch.manual_seed(0)
+    hidden, table = torch.randn(50, 8, requires_grad=True), torch.randn(31, 8, requires_grad=True)
+    target, weight = torch.randint(31, (50,)), torch.full((50,), 1 / 50)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = linear_cross_entropy(hidden, table, target, weight)
+    full = linear_cross_entropy(hidden, table, target, weight)
+    assert half.item() == pytest.approx(full.item(), rel=1e-2)
+    a, b = (torch.autograd.grad(loss, table)[0] for loss in (half, full))
+    assert torch.cosine_similarity(a.flatten(), b.flatten(), dim=0) > 0.999
+
+
+def test_linear_cross_entropy_survives_large_logits():
+    hidden = torch.tensor([[1e4, 0.0]], requires_grad=True)
+    loss = linear_cross_entropy(hidden, torch.eye(2), torch.tensor([1]), torch.ones(1))
+    loss.backward()
+    assert loss.item() == pytest.approx(1e4)
+    assert torch.isfinite(hidden.grad).all()
+
+
+def test_sampled_softmax_equals_the_formula():
+    torch.manual_seed(0)
+    hidden, positive, negative = torch.randn(5, 4), torch.randn(5, 4), torch.randn(7, 4)
+    target, negative_id = torch.tensor([1, 2, 3, 4, 5]), torch.tensor([3, 9, 9, 2, 8, 7, 6])
+    weight, log_q = torch.rand(5), torch.rand(10).log()
+    got = sampled_softmax(
+        hidden,
+        positive,
+        negative,
+        target=target,
+        negative_id=negative_id,
+        position_weight=weight,
+        positive_offset=-log_q[target],
+        negative_offset=-log_q[negative_id],
+    )
+    total = 0.0
+    for i in range(5):
+        logits = [float(hidden[i] @ positive[i] - log_q[target[i]])]
+        logits += [
+            float(hidden[i] @ negative[j] - log_q[negative_id[j]])
+            for j in range(7)
+            if negative_id[j] != target[i]  # the own target is no negative
+        ]
+        total += float(weight[i]) * (np.log(np.exp(logits).sum()) - logits[0])
+    assert got.item() == pytest.approx(total, rel=1e-5)
+
+
+def test_log_q_makes_the_sampled_loss_approach_the_full_softmax():
+    torch.manual_seed(0)
+    n_items, hidden, table = 50, torch.randn(200, 8), torch.randn(50, 8)
+    target = torch.randint(n_items, (200,))
+    rate = torch.linspace(1, 20, n_items)
+    rate = rate / rate.sum()
+    full = torch.nn.functional.cross_entropy(hidden @ table.T, target).item()
+    weight = torch.full((200,), 1 / 200)
+
+    def sampled(corrected: bool) -> float:
+        # every position sees its target once among its draws, as in a batch
+        drawn = torch.multinomial(rate, 20000, replacement=True)
+        log_q = (rate * len(drawn)).log() if corrected else torch.zeros(n_items)
+        return sampled_softmax(
+            hidden,
+            table[target],
+            table[drawn],
+            target=target,
+            negative_id=drawn,
+            position_weight=weight,
+            positive_offset=torch.zeros(200),
+            negative_offset=-log_q[drawn],
+        ).item()
+
+    assert sampled(True) == pytest.approx(full, rel=0.02)
+    assert abs(sampled(False) - full) > 1

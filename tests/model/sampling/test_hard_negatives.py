@@ -1,0 +1,84 @@
+"""Hard negatives: from the head of a user's list, never his own items, in the languages asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_xling.config import XLingConfig
+from recbole_xling.errors import ConfigError
+from recbole_xling.model.sampling import hard_negatives as module
+from recbole_xling.model.sampling.hard_negatives import HardNegatives
+from recbole_xling.quick_start.build import build
+
+
+@pytest.fixture
+def training(small_dataset, settings, monkeypatch):
+    monkeypatch.setattr(module, "_DEPTH", 12)
+    small_dataset()
+    config = XLingConfig("LLMSASRec", "small", config_dict={**settings, "allow_unknown_keys": True})
+    return build(config).train_data._dataset
+
+
+def make(training, **changed) -> HardNegatives:
+    settings = {"hard_negatives": 4, "hard_negative_epochs": 2, "hard_negative_cross_language": 0.5, "seed": 1}
+    return HardNegatives({**settings, **changed}, training, LANGUAGE)
+
+
+LANGUAGE = torch.arange(31) % 3
+SCORES = torch.linspace(1, 0, 31)  # small ids first, for everybody
+
+
+def match(rows):
+    return SCORES.expand(len(rows), -1).clone()
+
+
+def test_they_come_from_the_head_of_the_list_and_are_not_the_users_own(training):
+    negatives = make(training)
+    negatives.draw(match, -1)
+    rows = training.last_histories(training.user_num)
+    for user, own, length in zip(rows["user_id"], rows["item_id_list"], rows["item_length"], strict=True):
+        chosen = negatives.items[user].tolist()
+        head = [item for item in range(1, 31) if item not in own.tolist()][:12]
+        assert len(set(chosen)) == 4 and set(chosen) <= set(head)
+        newest = own[length - 1]
+        assert (LANGUAGE[negatives.items[user].long()] != LANGUAGE[newest]).sum() == 2
+
+
+@pytest.mark.parametrize(("share", "want"), [(0.0, 0), (1.0, 4)])
+def test_the_share_of_other_languages_is_as_asked(training, share, want, monkeypatch):
+    monkeypatch.setattr(module, "_DEPTH", 26)
+    negatives = make(training, hard_negative_cross_language=share)
+    negatives.draw(match, -1)
+    rows = training.last_histories(training.user_num)
+    newest = rows["item_id_list"].gather(1, rows["item_length"][:, None] - 1)
+    other = LANGUAGE[negatives.items[rows["user_id"]].long()] != LANGUAGE[newest]
+    assert (other.sum(dim=1) == want).all()
+
+
+def test_every_epoch_draws_others_and_the_same_epoch_the_same(training):
+    drawn = []
+    for epoch in (0, 0, 1):
+        negatives = make(training)
+        negatives.draw(match, epoch)
+        drawn.append(negatives.items)
+    assert (drawn[0] == drawn[1]).all()
+    assert (drawn[0] != drawn[2]).any()
+    assert [make(training).due(epoch) for epoch in range(4)] == [False, True, False, True]
+
+
+def test_too_few_items_leave_places_empty(training):
+    negatives = make(training, hard_negatives=20)
+    negatives.draw(match, -1)
+    users = training.last_histories(training.user_num)["user_id"]
+    counts = (negatives.items[users] > 0).sum(dim=1).numpy()
+    assert (counts == 12).all()
+    assert all(len(set(row[row > 0].tolist())) == 12 for row in negatives.items[users].numpy())
+    assert np.array_equal(negatives.items[0], np.zeros(20))
+
+
+@pytest.mark.parametrize("changed", [{"hard_negative_epochs": 0}, {"hard_negative_cross_language": 1.5}])
+def test_settings_out_of_their_range_are_refused(training, changed):
+    with pytest.raises(ConfigError, match="hard_negative"):
+        make(training, **changed)

@@ -1,0 +1,84 @@
+"""Positions and candidates of a batch: what belongs to whom, and the same over two processes as over one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
+from recbole_xling.model.sampling.in_batch import Windows, in_batch
+
+N_TEXTS, SIZE = 9, 4
+
+
+def make_windows(rows: slice = slice(None)) -> tuple[Windows, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return four windows of up to three inputs, their texts and vectors, and the table both come from."""
+    history = torch.tensor([[1, 2, 3], [2, 4, 0], [5, 0, 0], [6, 1, 7]])[rows]
+    target = torch.tensor([[2, 3, 4], [4, 8, 0], [1, 0, 0], [0, 7, 2]])[rows]
+    weight = torch.tensor([[0.1, 0.1, 0.1], [0.1, 0.1, 0.0], [0.1, 0.0, 0.0], [0.0, 0.1, 0.1]])[rows]
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randn(N_TEXTS, SIZE, generator=generator, dtype=torch.double).requires_grad_()
+    in_history = history > 0
+    texts = torch.unique(torch.cat([history[in_history], target[weight > 0]]))
+    states = table[history].cumsum(dim=1)  # a user tower without weights
+    empty = table[0].expand(len(history), SIZE)
+    return Windows(states, empty, history, in_history, target, weight), texts, table[texts], table
+
+
+OFFSET = torch.linspace(-1, 1, N_TEXTS, dtype=torch.double)
+
+
+def test_positions_and_candidates_of_one_process():
+    windows, texts, vectors, table = make_windows()
+    batch = in_batch(windows, texts, vectors, OFFSET)
+    chosen = [2, 3, 4, 4, 8, 1, 7, 2, 1, 2, 5, 6]  # of the windows, then the first inputs for users without a history
+    assert texts[batch.target].tolist() == chosen
+    assert batch.is_user.tolist() == [True] * 8 + [False] * 4
+    torch.testing.assert_close(batch.items, table[texts])
+    torch.testing.assert_close(batch.offset, OFFSET[texts])
+    assert batch.weight.sum().item() == pytest.approx(1)
+    own = [set(texts[row].tolist()) for row in batch.false_negative]
+    assert own[0] == own[2] == own[8] == {1, 2, 3, 4}
+    assert own[3] == {2, 4, 8}
+    assert own[5] == {1, 5}
+    assert own[11] == {1, 2, 6, 7}
+
+
+TWO = """
+import sys, torch
+sys.path.insert(0, sys.argv[3])
+from test_in_batch import OFFSET, loss_of, slice_of
+import torch.distributed as dist
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}/meet", rank=rank, world_size=2)
+loss, gradient = loss_of(slice_of(rank))
+dist.all_reduce(gradient)
+torch.save({"loss": loss, "gradient": gradient / 2}, f"{sys.argv[2]}/{rank}.pt")
+"""
+
+
+def slice_of(rank: int) -> slice:
+    return slice(rank, None, 2) if rank else slice(0, 1)  # 1 and 2 windows; window 2 is left out
+
+
+def loss_of(rows: slice | list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    windows, texts, vectors, table = make_windows(rows)
+    loss = in_batch_softmax(in_batch(windows, texts, vectors, OFFSET), torch.tensor(2.0))
+    loss.backward()
+    return loss.detach(), table.grad
+
+
+def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
+    command = [sys.executable, "-c", TWO]
+    others = [str(tmp_path), str(Path(__file__).parent)]
+    started = [subprocess.Popen([*command, str(rank), *others]) for rank in range(2)]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    loss, gradient = loss_of([0, 1, 3])
+    for rank in range(2):
+        theirs = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
+        torch.testing.assert_close(theirs["loss"], loss)
+        torch.testing.assert_close(theirs["gradient"], gradient)

@@ -1,0 +1,108 @@
+"""Evaluating a saved run among the candidates of impressions, and the command."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import recbole_xling
+from recbole_xling.cli import main as cli
+
+
+@pytest.fixture(scope="module")
+def shown(home, write_shop, sequences):
+    """The shop 'west' with impressions: at each user's third and last click, without a click, and of a stranger."""
+    folder = write_shop(home / "data", "west", prefix="w", language="fr", n_users=12, n_items=18, shift=2)
+    rng, rows = np.random.default_rng(0), []
+    for user, walk in sequences("west").items():
+        for step in (2, len(walk) - 1):
+            others = [f"wi{item}" for item in rng.permutation(18)[:6] if f"wi{item}" != walk[step]]
+            rows.append((user, 1573463000 + 10 * step, [walk[step], *others], [1] + [0] * len(others)))
+    rows.append(("wu0", 1573463500, ["wi1", "wi2"], [0, 0]))
+    rows.append(("wu1", 1573463500, ["wi3"], [1]))
+    rows.append(("wu2", 1573463000, ["wi1", "wi2"], [0, 1]))  # at the time of the first click: nothing before
+    rows.append(("stranger", 1573463500, ["wi1", "wi2"], [0, 1]))
+    lines = ["impression_id:token\tuser_id:token\ttimestamp:float\titem_id:token_seq\tlabel:float_seq"]
+    for number, (user, time, items, labels) in enumerate(rows):
+        lines.append(f"{number}\t{user}\t{time}\t{' '.join(items)}\t{' '.join(map(str, labels))}")
+    (folder / "west.imp").write_text("\n".join(lines) + "\n")
+    return rows
+
+
+def test_candidates_are_ranked_by_the_history_before_the_impression(trained, shown, sequences, hand_made_scores):
+    result = recbole_xling.evaluate_run(trained(), "west", split="all", impressions=True)
+    table = pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet")
+    walks = sequences("west")
+    histories = [walks[user][: (time - 1573463000) // 10] for user, time, *_ in shown[:24]]
+    scores, tokens = hand_made_scores(trained(), "west", histories)
+    for row, score, (user, _, items, _) in zip(table.rows(named=True), scores, shown[:24], strict=True):
+        clicked, *others = score[[tokens[item] for item in items]].tolist()
+        place = 1 + sum(other > clicked for other in others)
+        assert row["user_id"] == user
+        assert row["auc"] == pytest.approx(1 - (place - 1) / len(others))
+        assert row["mrr"] == pytest.approx(1 / place)
+        assert row["ndcg@5"] == pytest.approx(1 / np.log2(place + 1) if place <= 5 else 0)
+    assert table["impression_id"].to_list() == [str(n) for n in range(24)]
+    assert result["left_out"] == {"no_click": 1, "only_clicks": 1, "no_history": 2}
+    assert result["test"]["auc"] == pytest.approx(table["auc"].mean())
+    low, high = result["intervals"]["auc"]
+    assert low < result["test"]["auc"] < high
+    assert {name: values["n"] for name, values in result["slices"].items()} == {
+        "user_language=fr": 24,
+        "candidate_language=fr": 24,
+    }
+
+
+def test_the_test_part_begins_at_each_users_test_target(trained, shown):
+    result = recbole_xling.evaluate_run(trained(), "west", impressions=True)
+    table = pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet")
+    assert table["impression_id"].to_list() == [str(n) for n in range(1, 24, 2)]
+    assert result["left_out"] == {"no_click": 1, "only_clicks": 1, "no_history": 0}
+
+
+def test_a_model_that_ranks_without_a_history_is_asked_to(trained, shown, monkeypatch):
+    from recbole_xling.model.llmsasrec import LLMSASRec
+
+    lengths = []
+
+    def scores(self, interaction):
+        lengths.extend(interaction[self.ITEM_SEQ_LEN].tolist())
+        return torch.arange(self.n_items).expand(len(interaction), -1).float()
+
+    monkeypatch.setattr(LLMSASRec, "full_sort_predict", scores)
+    monkeypatch.setattr(LLMSASRec, "ranks_without_history", True, raising=False)
+    result = recbole_xling.evaluate_run(trained(), "west", split="all", impressions=True)
+    assert (result["n_test"], result["left_out"]["no_history"]) == (26, 0)
+    assert lengths.count(0) == 2
+
+
+def test_scores_are_the_same_however_many_histories_are_held_at_a_time(trained, shown, monkeypatch):
+    from recbole_xling.data import impressions as reading
+    from recbole_xling.evaluator import impressions as ranking
+
+    tables = []
+    for _ in range(2):
+        result = recbole_xling.evaluate_run(trained(), "west", split="all", impressions=True)
+        tables.append(pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet"))
+        monkeypatch.setattr(reading, "_BLOCK", 300)
+        monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", 40)
+    assert tables[0].equals(tables[1])
+
+
+def test_the_command_prints_the_results_and_where_they_lie(trained, shown, capsys):
+    assert cli.main(["evaluate", str(trained()), "--dataset", "sud", "--topk=[10]"]) == 0
+    out = capsys.readouterr().out
+    for line in ("LLMSASRec of nord on sud, test", "all users", "target in: it", "item: cold"):
+        assert line in out
+    assert (Path(re.search(r"Folder: (.*)", out)[1]) / "result.json").is_file()
+    assert cli.main(["evaluate", str(trained()), "-d", "west", "--split", "all", "--impressions"]) == 0
+    out = capsys.readouterr().out
+    for line in ("all impressions", "candidates in: fr", "left out: 1 no click, 1 only clicks, 2 no history"):
+        assert line in out
+    assert cli.main(["evaluate", "nowhere", "--dataset", "sud"]) == 2
+    assert "nowhere" in capsys.readouterr().err

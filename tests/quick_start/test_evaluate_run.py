@@ -1,0 +1,206 @@
+"""Evaluating a saved run: on new items, new users and languages, and on its own data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import recbole_xling
+from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError
+from recbole_xling.evaluator.slices import popularity_bands
+from recbole_xling.quick_start import evaluate as zero_shot
+from recbole_xling.quick_start.build import load_run
+from recbole_xling.utils.run_folder import read_result
+
+
+def users_of(result):
+    return pl.read_parquet(Path(result["run_dir"]) / "users.parquet")
+
+
+# ---- ranking the catalogue ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("split", "at"), [("test", -1), ("valid", -2)])
+def test_another_data_set_is_ranked_by_texts_and_the_users_own_history(trained, sequences, hand_made_scores, split, at):
+    result = recbole_xling.evaluate_run(trained(), "sud", split=split)
+    table = users_of(result)
+    walks = sequences("sud")
+    users = table["user_id"].to_list()
+    assert sorted(users) == sorted(walks)
+    assert table["target_item"].to_list() == [walks[user][at] for user in users]
+    scores, tokens = hand_made_scores(trained(), "sud", [walks[user][:at] for user in users])
+    targets = torch.tensor([tokens[walks[user][at]] for user in users])[:, None]
+    place = (scores[:, 1:] > scores.gather(1, targets)).sum(1) + 1
+    want = np.where(place <= 10, 1 / np.log2(place + 1), 0)
+    np.testing.assert_allclose(table["ndcg@10"], want, atol=1e-6)
+    assert result["test"]["ndcg@10"] == pytest.approx(want.mean(), abs=1e-4)
+
+
+def test_all_items_of_another_data_set_count_as_never_trained_on(trained):
+    result = recbole_xling.evaluate_run(trained(), "sud")
+    assert (result["zero_shot"], result["trained_on"], result["dataset"]) == (True, "nord", "sud")
+    names = {name for name in result["slices"] if name.startswith(("popularity", "target_language"))}
+    assert names == {"popularity=cold", "target_language=it"}
+    assert result["splits"]["test"]["cold_targets"] == result["n_test"] == 20
+
+
+def test_what_other_users_of_the_data_set_do_changes_nothing(home, trained, write_shop):
+    before = users_of(recbole_xling.evaluate_run(trained(), "sud"))
+    folder = write_shop(home / "data", "busy", prefix="s", language="it", n_users=20, n_items=18, shift=3)
+    with open(folder / "busy.inter", "a") as file:
+        file.writelines(f"crowd{n}\tsi{(3, 4, 5, 6)[step]}\t{step}\n" for n in range(50) for step in range(4))
+    after = users_of(recbole_xling.evaluate_run(trained(), "busy"))
+    after = before.select("user_id").join(after, on="user_id", maintain_order="left")
+    assert after["ndcg@10"].to_list() == pytest.approx(before["ndcg@10"].to_list())
+
+
+def test_every_interaction_with_a_history_is_ranked_by_all(trained, sequences):
+    walks = sequences("sud")
+    for split in ("{'LS': 'valid_and_test'}", "{'GT': [0.6, 0.2, 0.2]}"):
+        result = recbole_xling.evaluate_run(
+            trained(), "sud", split="all", arguments=[f"--eval_args={{'split': {split}}}"]
+        )
+        table = users_of(result)
+        assert len(table) == result["n_test"] == sum(len(walk) - 1 for walk in walks.values())
+        assert set(table["user_language"]) == {"it"}
+
+
+def test_settings_of_the_user_win_over_the_runs(trained):
+    words = ["--topk=[3]", "--valid_metric=NDCG@3", "--text_template={brand}", "--exclude_history=True"]
+    result = recbole_xling.evaluate_run(trained(), "sud", config_dict={"metrics": ["NDCG"]}, arguments=words)
+    assert set(result["test"]) == {"ndcg@3"}
+    other = recbole_xling.evaluate_run(trained(), "sud", config_dict={"metrics": ["NDCG"]}, arguments=words[:2])
+    assert users_of(result)["ndcg@3"].to_list() != users_of(other)["ndcg@3"].to_list()
+    assert "text_template: '{brand}'" in (Path(result["run_dir"]) / "config.yaml").read_text()
+
+
+def test_defaults_of_the_runs_data_set_do_not_go_along(trained, monkeypatch):
+    run = trained(seed=7)
+    monkeypatch.setattr(zero_shot, "data_set_defaults", lambda name: {"nord": {"seed": 7, "topk": [3]}}[name])
+    result = recbole_xling.evaluate_run(run, "sud")
+    assert result["seed"] == 2020
+    assert "ndcg@5" in result["test"]  # set by the run, not by the defaults
+
+
+# ---- the run's own data set -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "changed"),
+    [
+        ("LLMSASRec", {}),
+        ("LLMSASRec", {"item_representation": "add", "adaptor": None, "item_language_embedding": True}),
+        ("SASRec", {}),
+        ("BPR", {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}),
+    ],
+)
+def test_on_its_own_data_set_a_run_repeats_its_result_and_loses_nothing(trained, model, changed):
+    run = trained(model, **changed)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.parent == run}
+    results = [recbole_xling.evaluate_run(run), recbole_xling.evaluate_run(run)]
+    for result in results:
+        for key in ("test", "slices", "n_test"):
+            assert result[key] == read_result(run)[key]
+        assert users_of(result).equals(pl.read_parquet(run / "users.parquet"))
+        assert not result["zero_shot"]
+        folder = Path(result["run_dir"])
+        assert folder.parent == run
+        assert {path.name for path in folder.iterdir()} == {"config.yaml", "result.json", "users.parquet"}
+        assert read_result(folder) == result
+    assert results[0]["run_dir"] != results[1]["run_dir"]
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_its_own_validation_part_gives_what_the_best_epoch_had(trained):
+    run = trained()
+    assert recbole_xling.evaluate_run(run, "nord", split="valid")["test"] == read_result(run)["best_valid"]
+
+
+def test_popularity_stays_that_of_training_whatever_the_split(trained, caplog):
+    run = trained(item_representation="add", adaptor=None)
+    split = {"eval_args": {"split": {"GT": [0.4, 0.1, 0.5]}}}
+    with caplog.at_level("WARNING"):
+        table = users_of(recbole_xling.evaluate_run(run, "nord", config_dict=split))
+    assert "may be what it has seen" in caplog.text
+    population = load_run(run).population
+    band = dict(zip(population.item_tokens, popularity_bands(population.train_counts), strict=True))
+    assert len(table) > 60
+    assert table["popularity"].to_list() == [band[item] for item in table["target_item"]]
+
+
+# ---- what cannot be done --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "changed", "message"),
+    [
+        ("LLMSASRec", {"item_representation": "add", "adaptor": None}, "item_representation=add.*adaptor=pca"),
+        ("LLMSASRec", {"text_whitening": True}, "text_whitening"),
+        ("LLMSASRec", {"item_language_embedding": True}, "item_language_embedding"),
+        ("SASRec", {}, "learns from ids"),
+    ],
+)
+def test_a_model_bound_to_its_data_set_is_refused_on_another(trained, model, changed, message):
+    run = trained(model, **changed)
+    before = sorted(run.iterdir())
+    with pytest.raises(CheckpointError, match=f"'sud'.*'nord'.*{message}"):
+        recbole_xling.evaluate_run(run, "sud")
+    assert sorted(run.iterdir()) == before
+
+
+def test_ids_of_a_filtered_data_set_are_other_ids(trained):
+    filtered = ["--user_inter_num_interval=[6,inf)"]
+    with pytest.raises(CheckpointError, match="user_inter_num_interval"):
+        recbole_xling.evaluate_run(trained("SASRec"), arguments=filtered)
+    result = recbole_xling.evaluate_run(trained(), arguments=filtered)
+    assert result["zero_shot"]
+    assert "popularity=cold" in result["slices"]
+
+
+def test_a_model_bound_to_its_catalogue_needs_the_same_texts(trained):
+    with pytest.raises(CheckpointError, match=r"text_template.*adaptor=pca"):
+        recbole_xling.evaluate_run(
+            trained(item_representation="add", adaptor=None), arguments=["--text_template={brand}"]
+        )
+    result = recbole_xling.evaluate_run(trained(), arguments=["--text_template={brand}"])
+    assert not result["zero_shot"]
+    assert not users_of(result).equals(pl.read_parquet(trained() / "users.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "message"),
+    [
+        ({"dataset": "sued"}, DataError, "sued.*sud"),
+        ({"split": "tests"}, ConfigError, "Did you mean 'test'"),
+        ({"arguments": ["--top=[5]"]}, ConfigError, "'topk'"),
+        ({"arguments": ["--model=SASRec"]}, ConfigError, "LLMSASRec"),
+        ({"arguments": ["--text_template={abstract}"]}, DataError, "abstract"),
+        ({"arguments": ["--hidden_size=8"]}, CheckpointError, "another shape"),
+        ({"split": "valid", "arguments": ["--eval_args={'split': {'LS': 'test_only'}}"]}, DataError, "'valid'"),
+        ({"impressions": True}, DataError, r"sud\.imp"),
+    ],
+)
+def test_mistakes_are_explained_and_leave_no_folder(trained, changed, error, message):
+    run = trained()
+    before = sorted(run.iterdir())
+    with pytest.raises(error, match=message):
+        recbole_xling.evaluate_run(run, **{"dataset": "sud", **changed})
+    assert sorted(run.iterdir()) == before
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"model\.pt"):
+        recbole_xling.evaluate_run(tmp_path, "sud")
+
+
+def test_a_full_disk_leaves_nothing_half_written(trained, monkeypatch):
+    run = trained()
+    before = sorted(run.iterdir())
+    monkeypatch.setattr(zero_shot, "write_result", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(XlingError, match="No space left"):
+        recbole_xling.evaluate_run(run, "sud")
+    assert sorted(run.iterdir()) == before

@@ -1,0 +1,285 @@
+"""Training: resume, order of operations, groups and schedules, several processes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_xling.config import XLingConfig
+from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.quick_start.build import build, build_trainer, load_run
+from recbole_xling.quick_start.train import run
+from recbole_xling.trainer import checkpoint
+from recbole_xling.trainer.optimizer import build_optimiser, build_schedule, parameter_groups
+
+KILLED = """
+import os, sys, json
+import recbole_xling
+from recbole_xling.trainer.trainer import XLingTrainer
+save = XLingTrainer._save_resume_state
+def save_and_die(self, epoch, *rest):
+    save(self, epoch, *rest)
+    if epoch == 2:
+        os._exit(9)
+XLingTrainer._save_resume_state = save_and_die
+model, dataset, settings = json.loads(sys.argv[1])
+recbole_xling.run(model, dataset, config_dict=settings)
+"""
+
+
+@pytest.mark.parametrize("model", ["LLMSASRec", "BPR", "SASRec"])
+def test_killed_and_resumed_run_ends_like_an_uninterrupted_one(small_dataset, settings, model):
+    small_dataset()
+    known = {k: v for k, v in settings.items() if model != "BPR" or not k.startswith(("hidden", "inner", "attn"))}
+    extra = {"epochs": 6, "stopping_step": 10, "lr_schedule": "cosine", "warmup_steps": 3}
+    whole = run(model, "small", config_dict={**known, **extra})
+    separate = {**known, **extra, "checkpoint_dir": settings["checkpoint_dir"] + "-killed"}
+    done = subprocess.run([sys.executable, "-c", KILLED, json.dumps([model, "small", separate])], capture_output=True)
+    assert done.returncode == 9, done.stderr.decode()
+    (folder,) = Path(separate["checkpoint_dir"]).iterdir()
+    assert not (folder / "result.json").exists()
+    resumed = run(config_dict={"resume": str(folder)})
+    assert resumed["run_dir"] == str(folder)
+    for key in ("test", "best_valid", "slices"):
+        assert resumed[key] == whole[key]
+    assert len(resumed["seconds"]["epochs"]) == 6
+
+
+def test_resuming_a_finished_run_trains_no_further(small_dataset, settings):
+    small_dataset()
+    first = run("LLMSASRec", "small", config_dict=settings)
+    again = run(arguments=[f"--resume={first['run_dir']}"])
+    assert again["test"] == first["test"] and again["seconds"]["epochs"] == first["seconds"]["epochs"]
+
+
+def test_resuming_what_is_no_run_says_so(tmp_path):
+    with pytest.raises(CheckpointError, match=r"config\.yaml"):
+        run(config_dict={"resume": str(tmp_path)})
+
+
+def test_model_file_is_not_taken_for_a_resume_state(small_dataset, settings):
+    small_dataset()
+    result = run("LLMSASRec", "small", config_dict=settings)
+    parts = load_run(result["run_dir"])
+    with pytest.raises(CheckpointError, match=r"last\.pt"):
+        build_trainer(parts.config, parts.model).resume_checkpoint(Path(result["run_dir"]) / "model.pt")
+
+
+@pytest.fixture
+def trainer(small_dataset, settings):
+    small_dataset()
+
+    def make(**changed):
+        own = {**settings, "item_representation": "none", **changed}
+        parts = build(XLingConfig("LLMSASRec", "small", config_dict=own))
+        return build_trainer(parts.config, parts.model), parts
+
+    return make
+
+
+def test_early_stopping_compares_unrounded_scores(trainer, monkeypatch):
+    made, parts = trainer(metric_decimal_place=1, epochs=4, stopping_step=50)
+    scores = iter([0.52, 0.54, 0.53, 0.51])
+
+    def evaluate(*args, **kwargs):
+        made.evaluator.exact = {"ndcg@10": next(scores)}
+        return {"ndcg@10": 0.5}
+
+    monkeypatch.setattr(made, "evaluate", evaluate)
+    saved = []
+
+    def save(epoch, **_):
+        saved.append(epoch)
+        Path(made.saved_model_file).touch()
+
+    monkeypatch.setattr(made, "_save_checkpoint", save)
+    best, _ = made.fit(parts.train_data, parts.valid_data, verbose=False)
+    assert best == 0.54 and saved == [0, 1]
+
+
+def test_accumulated_batches_step_like_one_large_batch(trainer):
+    plain = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "learner": "sgd", "learning_rate": 0.5, "epochs": 1}
+    one, parts = trainer(train_batch_size=100_000, **plain)
+    two, _ = trainer(train_batch_size=100_000, accumulation_steps=2, **plain)
+    batch = next(iter(parts.train_data))
+    half = len(batch["item_length"]) // 2
+    pieces = [batch[torch.arange(half)], batch[torch.arange(half, 2 * half)]]
+    from recbole.data.interaction import Interaction, cat_interactions
+
+    whole = cat_interactions(pieces)
+    for piece in pieces:  # each piece's weights sum to a half of the whole's: a batch of its own sums to 1
+        piece["target_weight_list"] = piece["target_weight_list"] * 2
+    whole = Interaction(whole.interaction)
+    for made, batches in ((one, [whole]), (two, pieces)):
+        made.schedule = build_schedule(made.optimizer, "constant", 0, 10)
+        made._train_epoch(batches, 0)
+    for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_are_unscaled_before_they_are_clipped(trainer):
+    made, parts = trainer(clip_grad_norm={"max_norm": 1e-3}, learner="sgd", learning_rate=1.0)
+    calls = []
+    norms = []
+    scaler = made.scaler
+    made.schedule = build_schedule(made.optimizer, "constant", 0, 10)
+
+    class Recording:
+        def scale(self, loss):
+            return loss * 1024
+
+        def unscale_(self, optimizer):
+            calls.append("unscale")
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad /= 1024
+
+        def step(self, optimizer):
+            gradients = [p.grad for p in made.model.parameters() if p.grad is not None]
+            norms.append(math.sqrt(sum(float(gradient.norm() ** 2) for gradient in gradients)))
+            calls.append("step")
+
+        def update(self):
+            calls.append("update")
+
+    made.scaler = Recording()
+    made._train_epoch([next(iter(parts.train_data))], 0)
+    made.scaler = scaler
+    assert calls == ["unscale", "step", "update"]
+    assert norms[0] == pytest.approx(1e-3, rel=1e-2)
+
+
+def test_learning_rates_by_prefix(trainer):
+    made, _ = trainer(item_representation="add", adaptor="linear", learning_rates={"items": 0.1, "items.adaptor": 0.2})
+    by_rate = {group["lr"]: {id(p) for p in group["params"]} for group in made.optimizer.param_groups}
+    names = {id(p): name for name, p in made.model.named_parameters()}
+    assert {names[p] for p in by_rate[0.2]} == {"items.adaptor.weight", "items.adaptor.bias"}
+    assert {names[p] for p in by_rate[0.1]} == {"items.item_embedding.weight"}
+    assert all(names[p].startswith("sequence_encoder") for p in by_rate[0.001])
+    with pytest.raises(ConfigError, match=r"items\.adapter.*items\.adaptor"):
+        parameter_groups(made.model, 0.1, {"items.adapter": 1.0})
+
+
+def test_schedules():
+    def rates(schedule, warmup):
+        optimiser = build_optimiser("sgd", [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 1.0}], 0.0)
+        steps = build_schedule(optimiser, schedule, warmup, 10)
+        found = []
+        for _ in range(11):
+            found.append(optimiser.param_groups[0]["lr"])
+            optimiser.step(), steps.step()
+        return found
+
+    assert rates("constant", 0) == [1.0] * 11
+    assert rates("linear", 0) == pytest.approx([1 - i / 10 for i in range(11)])
+    assert rates("cosine", 0)[5] == pytest.approx(0.5)
+    assert rates("linear", 4)[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    with pytest.raises(ConfigError, match="cosine"):
+        rates("sine", 0)
+
+
+def test_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "model.pt"
+    checkpoint.save_checkpoint(path, {"state_dict": {"a": torch.ones(2)}})
+
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        checkpoint.save_checkpoint(path, {"state_dict": {"a": torch.zeros(2)}})
+    assert checkpoint.load_checkpoint(path)["state_dict"]["a"].tolist() == [1, 1]
+    assert [file.name for file in tmp_path.iterdir()] == ["model.pt"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "pickle"])
+def test_damaged_checkpoint_is_refused(tmp_path, damage):
+    path = tmp_path / "model.pt"
+    checkpoint.save_checkpoint(path, {"state_dict": {"a": torch.ones(1000)}})
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:500])
+    elif damage == "pickle":
+
+        class Evil:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "run"),)
+
+        torch.save({"state_dict": {}, "x": Evil()}, path)
+    else:
+        path.write_bytes(b"" if damage == "empty" else b"hello" * 100)
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoint.load_checkpoint(path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_checkpoint_of_another_data_set_is_refused(trainer, tmp_path, small_dataset, settings):
+    made, _ = trainer()
+    made._save_checkpoint(0, verbose=False)
+    small_dataset(name="other", n_items=17)
+    other = build(XLingConfig("LLMSASRec", "other", config_dict={**settings, "item_representation": "none"}))
+    with pytest.raises(CheckpointError, match="another model or data set"):
+        build_trainer(other.config, other.model)._load_model(Path(made.saved_model_file))
+
+
+TWO_PROCESSES = """
+import json, sys
+import recbole_xling
+from recbole_xling.quick_start.train import run_processes
+if __name__ == "__main__":
+    model, settings, port = json.loads(sys.argv[1])
+    kwargs = {"model": model, "dataset": "small", "config_dict": settings}
+    print(json.dumps(run_processes(2, -1, "localhost", port, 0, kwargs)))
+"""
+
+
+def run_two(settings, tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(TWO_PROCESSES)
+    arguments = json.dumps(["LLMSASRec", settings, str(20000 + os.getpid() % 20000)])
+    command = [sys.executable, "-W", "ignore", str(script), arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_two_processes_resume_exactly(small_dataset, settings, tmp_path):
+    small_dataset()
+    whole = run_two({**settings, "epochs": 4}, tmp_path)
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    want = json.loads(whole.stdout.strip().splitlines()[-1])
+    half = run_two({**settings, "epochs": 2}, tmp_path)
+    folder = json.loads(half.stdout.strip().splitlines()[-1])["run_dir"]
+    again = run_two({"resume": folder, "epochs": 4}, tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+    got = json.loads(again.stdout.strip().splitlines()[-1])
+    assert got["test"] == want["test"] and got["best_valid"] == want["best_valid"]
+    with pytest.raises(CheckpointError, match="2 processes, not 1"):
+        run(config_dict={"resume": folder, "epochs": 6})
+
+
+def test_a_mistake_under_two_processes_is_one_line(small_dataset, settings, tmp_path):
+    small_dataset()
+    done = run_two({**settings, "topk": [999], "valid_metric": "NDCG@999"}, tmp_path)
+    assert "XlingError: topk [999]" in done.stderr
+
+
+def test_two_processes_train_and_evaluate_like_one(small_dataset, settings, tmp_path):
+    small_dataset(n_users=41)  # an odd number of rows: RecBole's sampler repeats one
+    same = {**settings, "item_representation": "none", "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+    alone = run("LLMSASRec", "small", config_dict=same)
+    done = run_two(same, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    together = json.loads(done.stdout.strip().splitlines()[-1])
+    assert together["n_test"] == alone["n_test"]
+    for name, value in alone["test"].items():
+        assert together["test"][name] == pytest.approx(value, abs=0.03)
+    one = json.loads((Path(alone["run_dir"]) / "result.json").read_text())
+    two = json.loads((Path(together["run_dir"]) / "result.json").read_text())
+    assert one["slices"].keys() == two["slices"].keys()
