@@ -1,4 +1,4 @@
-# make demo    the main job: train and test on the bundled data set, a table of results at the end
+# make demo    the main job: train and test on the bundled dataset, a table of results at the end
 # make test    all tests
 # make lint    ruff and mypy
 # make test-matrix   RecBole's own models under oldest and newest libraries (takes long, needs much disk)

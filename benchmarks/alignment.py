@@ -60,7 +60,7 @@ def accuracy(encoder: TextEncoder, folder: Path) -> dict[str, tuple[float, float
     for language in LANGUAGES:
         sides = []
         for texts in sentences(folder, language):
-            tokens = encoder.tokenise(texts)
+            tokens = encoder.tokenize(texts)
             sides.append(encoder.encode_all(tokens)[tokens.text_of_row])
         match = sides[0] @ sides[1].T
         right = torch.arange(len(match))

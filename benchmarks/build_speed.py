@@ -1,4 +1,4 @@
-"""Time and peak memory of building a sequential data set: RecBole's SequentialDataset and XLingDataset.
+"""Time and peak memory of building a sequential dataset: RecBole's SequentialDataset and XLingDataset.
 
     OMP_NUM_THREADS=1 python benchmarks/build_speed.py
     OMP_NUM_THREADS=1 python benchmarks/build_speed.py --sizes 100000 --repeats 3
@@ -82,7 +82,7 @@ def limit_memory(gib: float) -> None:
 
 
 def measure(model: str, folder: Path, memory_gib: float) -> dict[str, Any]:
-    """Build the data set of a model; returns seconds, peak bytes, and what identifies the splits."""
+    """Build the dataset of a model; returns seconds, peak bytes, and what identifies the splits."""
     import logging
 
     from recbole.data import create_dataset

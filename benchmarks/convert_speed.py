@@ -5,7 +5,7 @@
 
 The data are made, the same each time: 50,000 items, 100 interactions per user, in the layouts of MovieLens (CSV) and of
 Amazon Reviews 2023 (JSON lines). One interaction in a thousand is with an unknown item, and in JSON as many have no
-rating. Both sides read the files, check ids against the catalogue, leave out bad rows, and write the same ``.inter``
+rating. Both sides read the files, check ids against the catalog, leave out bad rows, and write the same ``.inter``
 and ``.item`` files, which are compared byte by byte. Ours also writes the item texts, the list of bad rows and the
 report. pandas reads CSV at once and JSON in pieces, of which it keeps the good rows.
 

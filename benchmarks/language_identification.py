@@ -21,7 +21,7 @@ from typing import Any
 
 from common import RESULTS, data_folder, show, write_json
 
-from recbole_xling.language.identification import NOTHING, Identified, LanguageIdentifier, normalise_language
+from recbole_xling.language.identification import NOTHING, Identified, LanguageIdentifier, normalize_language
 
 PER_LANGUAGE = 1000
 BOUNDS = (0.5, 0.8, 0.9)
@@ -43,7 +43,7 @@ def read_sentences(folder: Path) -> Sentences:
     foreign: Sentences = []
     english: Sentences = []
     for path in sorted(folder.glob("tatoeba.*-eng.*")):
-        language = normalise_language(path.suffix[1:])
+        language = normalize_language(path.suffix[1:])
         lines = path.read_text(encoding="utf-8").splitlines()
         (english if language == "en" else foreign).extend((language, line) for line in lines if line.strip())
     step = max(1, len(english) // PER_LANGUAGE)

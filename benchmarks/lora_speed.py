@@ -5,7 +5,7 @@
 All sides train the same encoder with the same LoRA on the same batches of text pairs (an article of NeMig and one its
 reader clicked later) under the same loss, the softmax over the batch's second texts, and the same data type.
 MultipleNegativesRankingLoss stands against TextEncoder with the batch in one pass, its cached version against
-TextEncoder with the same sub-batch. Every side is a process of its own, and they take turns. Tokenising is not counted
+TextEncoder with the same sub-batch. Every side is a process of its own, and they take turns. Tokenizing is not counted
 on any side. What TextEncoder does once and keeps, the layers below the tuned ones, has a column of its own. Memory is
 the process's peak. Prints a table and writes benchmarks/results/lora_speed.json.
 """
@@ -61,7 +61,7 @@ def text_pairs(data: str, n_pairs: int) -> Pairs:
 
 
 def build_ours(options: argparse.Namespace, texts: list[str]) -> tuple[torch.nn.Module, Callable[[Pairs], Loss]]:
-    """Return the item tower, and what makes a step's loss of a batch; texts are tokenised once and ahead."""
+    """Return the item tower, and what makes a step's loss of a batch; texts are tokenized once and ahead."""
     from recbole_xling.encode.hub import find_model
     from recbole_xling.model.text_encoder.encoder import TextEncoder, TextEncoderConfig
 
@@ -77,12 +77,12 @@ def build_ours(options: argparse.Namespace, texts: list[str]) -> tuple[torch.nn.
         encoder_prompt=None,
         encoder_max_length=MAX_LENGTH,
         encoder_batch_size=64,
-        sub_batch_size=options.sub_batch if "sub" in options.side else 2 * options.batch,
+        mini_batch_size=options.sub_batch if "sub" in options.side else 2 * options.batch,
         gradient_checkpointing=False,
         lower_layer_cache_gb=4.0,
     )
     encoder = TextEncoder(find_model(options.encoder), config)
-    tokens = encoder.tokenise(texts)
+    tokens = encoder.tokenize(texts)
     row = {text: number for number, text in enumerate(texts)}
 
     def prepare(pairs: Pairs) -> Loss:
@@ -130,7 +130,7 @@ def measure(options: argparse.Namespace) -> None:
     texts = list(dict.fromkeys(itertools.chain.from_iterable(pairs)))
     model, prepare = build_ours(options, texts) if options.side in PEERS else build_theirs(options)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
     model.train()
     batches = [pairs[begin : begin + options.batch] for begin in range(0, len(pairs), options.batch)]
     seconds, losses, before = [], [], peak_gib()
@@ -140,8 +140,8 @@ def measure(options: argparse.Namespace) -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16):
             value = loss()
         value.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         seconds.append(time.perf_counter() - started)
         losses.append(float(value.detach()))
     rate = 2 * options.batch / statistics.median(seconds[1:])

@@ -1,4 +1,4 @@
-"""Ranking quality of LLMSASRec's item representations, and of the best ones on random vectors, on three data sets.
+"""Ranking quality of LLMSASRec's item representations, and of the best ones on random vectors, on three datasets.
 
     python benchmarks/quality.py --data ../shared/data
     python benchmarks/quality.py --data ../shared/data --only nemig --arms "none;add" --seeds 1
@@ -101,7 +101,7 @@ SHOWN = {
 
 
 def converter(name: str, data: str) -> Converter:
-    """Return the reader of a data set."""
+    """Return the reader of a dataset."""
     if name.startswith("nemig"):
         clicks = NeMigClicks(input=data_folder(data, "nemig"))
         return ColdItems(clicks) if name == "nemig-cold" else clicks
@@ -111,7 +111,7 @@ def converter(name: str, data: str) -> Converter:
 
 
 def prepare(name: str, data: str, work: Path) -> None:
-    """Write the data set unless it is there."""
+    """Write the dataset unless it is there."""
     if not (work / name / f"{name}.inter").is_file():
         print(write_dataset(converter(name, data), work, name, show_progress=False), flush=True)
 
@@ -172,8 +172,8 @@ def main() -> None:
     parser.add_argument(
         "--data", default="../shared/data", help="folder with nemig/, movielens-small/, tmdb-multilang/"
     )
-    parser.add_argument("--work", default="benchmarks/.data", help="folder for the converted data sets")
-    parser.add_argument("--only", default=",".join(DATASETS), help="data sets, separated by commas")
+    parser.add_argument("--work", default="benchmarks/.data", help="folder for the converted datasets")
+    parser.add_argument("--only", default=",".join(DATASETS), help="datasets, separated by commas")
     default = ";".join(arm for arm in ARMS if not arm.startswith(TWO_TOWER))
     parser.add_argument("--arms", default=default, help="arms, separated by semicolons")
     parser.add_argument("--encoder", default="intfloat/multilingual-e5-small", help=f"of {TWO_TOWER}: name or folder")

@@ -63,7 +63,7 @@ SAME = (
 
 
 def peer(scratch: Path) -> Run:
-    """Build RecBole's SASRec with RecBole's own configuration, data set and loaders."""
+    """Build RecBole's SASRec with RecBole's own configuration, dataset and loaders."""
     config = Config("SASRec", DATASET, config_dict={**PEER_SETTINGS, "checkpoint_dir": str(scratch)})
     init_seed(config["seed"], config["reproducibility"])
     dataset = create_dataset(config)

@@ -5,9 +5,9 @@
 Arms, for German readers tested after training on English ones and the other way round: XLingTwoTower trained on the
 other language (zero-shot), on the tested one, and not at all, its encoder as it is with the plain mean of the history,
 LLMSASRec on the encoder's frozen vectors (text_only) trained on the other language, popularity among the tested
-language's training clicks, and chance. All rank the whole catalogue after the history (NDCG@10) and the candidates that
+language's training clicks, and chance. All rank the whole catalog after the history (NDCG@10) and the candidates that
 were shown (AUC, nDCG@10), on the same test rows; intervals are 95% bootstrap intervals over users, differences are
-paired. What a run knows of the popularity of articles does not count, save in one row: all are scored as on a data set
+paired. What a run knows of the popularity of articles does not count, save in one row: all are scored as on a dataset
 never seen. What was never trained on the tested language is compared on all of its clicks, too.
 
 Runs are kept below --work and not repeated. Prints tables and writes benchmarks/results/zero_shot.json.
@@ -82,7 +82,7 @@ class _Fixed(SequentialRecommender):
         raise NotImplementedError
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Return nothing to minimise."""
+        """Return nothing to minimize."""
         return self.weight.sum() * 0
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
@@ -119,7 +119,7 @@ def arms(encoder: str) -> dict[str, tuple[str, dict[str, Any]]]:
     return {
         "XLingTwoTower": ("XLingTwoTower", {**TWO_TOWER, "encoder": encoder}),
         "untrained": ("XLingTwoTower", frozen),
-        "frozen encoder": ("MeanOfHistory", {**two_tower_settings(), **frozen, "centring": False}),
+        "frozen encoder": ("MeanOfHistory", {**two_tower_settings(), **frozen, "centering": False}),
         "LLMSASRec text_only": ("LLMSASRec", {"encoder": encoder, "item_representation": "text_only", "epochs": 100}),
         "popularity": ("Popularity", {**UNTRAINED, "allow_unknown_keys": True}),
         "chance": ("Chance", {**UNTRAINED, "allow_unknown_keys": True}),
@@ -134,7 +134,7 @@ def two_tower_settings() -> dict[str, Any]:
 
 
 # each row of the table: what is trained, on whose clicks (those of the tested language, or the other one's), and
-# whether it is scored as on a data set never seen
+# whether it is scored as on a dataset never seen
 ROWS = {
     "XLingTwoTower, zero-shot": ("XLingTwoTower", "other", True),
     "XLingTwoTower, in-language": ("XLingTwoTower", "own", True),
@@ -148,7 +148,7 @@ ROWS = {
 
 
 def prepare(data: str, work: Path) -> None:
-    """Convert both languages, each to a data set of its own."""
+    """Convert both languages, each to a dataset of its own."""
     for language in LANGUAGES:
         name = f"nemig-{language}"
         if not (work / "data" / name / f"{name}.inter").is_file():
@@ -228,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", required=True, help="folder of the encoder")
     parser.add_argument("--data", default="../shared/data", help="folder with nemig/")
-    parser.add_argument("--work", default="benchmarks/.data/zero_shot", help="folder for data sets and runs")
+    parser.add_argument("--work", default="benchmarks/.data/zero_shot", help="folder for datasets and runs")
     parser.add_argument("--seed", type=int, default=2020)
     options = parser.parse_args()
     prepare(options.data, Path(options.work))

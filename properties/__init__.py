@@ -1,1 +1,1 @@
-"""Default settings of recbole-xling as YAML: overall, per model, per data set."""
+"""Default settings of recbole-xling as YAML: overall, per model, per dataset."""

@@ -72,7 +72,7 @@ def known_keys(model: str, dataset: str) -> set[str]:
 
 
 def load_defaults(config: Config, model: str, dataset: str) -> dict[str, Any]:
-    """Read the defaults of recbole-xling for a model and a data set: overall, then model, then data set."""
+    """Read the defaults of recbole-xling for a model and a dataset: overall, then model, then dataset."""
     folder = package_folder("properties")
     defaults: dict[str, Any] = {}
     for file in (folder / "overall.yaml", folder / "model" / f"{model}.yaml", folder / "dataset" / f"{dataset}.yaml"):
@@ -82,7 +82,7 @@ def load_defaults(config: Config, model: str, dataset: str) -> dict[str, Any]:
 
 
 def data_set_defaults(dataset: str) -> dict[str, Any]:
-    """Read the settings that RecBole's defaults, or ours, give for a data set of that name; none for most."""
+    """Read the settings that RecBole's defaults, or ours, give for a dataset of that name; none for most."""
     defaults: dict[str, Any] = {}
     for folder in (recbole_properties(), package_folder("properties")):
         file = folder / "dataset" / f"{dataset}.yaml"
@@ -114,7 +114,7 @@ _NUMBERS = (
 _KINDS: tuple[tuple[str, type, str], ...] = (
     ("text_fields", list, "['title']"),
     ("encoder_options", dict, "{'dimension': 512}"),
-    ("learning_rates", dict, "{'items.adaptor': 0.0003}"),
+    ("learning_rates", dict, "{'items.text_projection': 0.0003}"),
     ("load_col", dict, "{'inter': ['user_id', 'item_id', 'timestamp']}"),
 )
 
@@ -127,7 +127,7 @@ class XLingConfig(Config):
 
     Args:
         model: name or class of the model.
-        dataset: name of the data set.
+        dataset: name of the dataset.
         config_file_list: YAML files.
         config_dict: settings.
         arguments: command-line arguments ``--key=value``. ``sys.argv`` is never read.
@@ -302,7 +302,7 @@ def plain_settings(config: Config) -> dict[str, Any]:
         for key, value in config.final_config_dict.items()
         if key not in _DERIVED and isinstance(value, plain) and not isinstance(value, Enum)
     }
-    # RecBole appends the data set's name to data_path, and replaces "no sampling" by words
+    # RecBole appends the dataset's name to data_path, and replaces "no sampling" by words
     settings["data_path"] = config.external_config_dict.get("data_path") or config.internal_config_dict["data_path"]
     if settings["train_neg_sample_args"]["distribution"] == "none":
         settings["train_neg_sample_args"] = None

@@ -18,7 +18,7 @@ class ConfigError(XlingError, ValueError):
 
 
 class DataError(XlingError, ValueError):
-    """An input file or data set cannot be used as it is."""
+    """An input file or dataset cannot be used as it is."""
 
 
 class EncoderError(XlingError, RuntimeError):

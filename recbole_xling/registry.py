@@ -1,6 +1,6 @@
-"""The one place where recbole-xling meets RecBole's look-ups: models, data sets, trainers, loaders, defaults.
+"""The one place where recbole-xling meets RecBole's look-ups: models, datasets, trainers, loaders, defaults.
 
-RecBole 1.2.1 finds a model by module name, a data set and a trainer by attribute name, and defaults by file name in
+RecBole 1.2.1 finds a model by module name, a dataset and a trainer by attribute name, and defaults by file name in
 its own package. After :func:`install`, all of these find what is registered here; nothing of RecBole is edited.
 """
 
@@ -51,7 +51,7 @@ _PACKAGES = {
 
 
 def register_model(model: type, *, dataset: type = XLingDataset, trainer: type = XLingTrainer) -> type:
-    """Make RecBole know ``model`` by its class name, with its data set and trainer; usable as a decorator.
+    """Make RecBole know ``model`` by its class name, with its dataset and trainer; usable as a decorator.
 
     The defaults of its settings are read from ``properties/model/<Name>.yaml`` of this package, or come from the
     user's configuration.

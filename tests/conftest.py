@@ -1,4 +1,4 @@
-"""What all tests share: few threads, no arguments of pytest's own, small data sets."""
+"""What all tests share: few threads, no arguments of pytest's own, small datasets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_small_dataset(
     item_text: bool = True,
     title: Callable[[int], str] = lambda item: f"Titel {item} {'abcde'[item % 5] * 4}",
 ) -> Path:
-    """Write a data set in which each user walks along neighbouring items, so that there is something to learn."""
+    """Write a dataset in which each user walks along neighboring items, so that there is something to learn."""
     rng = np.random.default_rng(seed)
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,13 +72,13 @@ def own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def small_dataset(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes a small data set below ``tmp_path/data`` and returns its folder."""
+    """Return a function that writes a small dataset below ``tmp_path/data`` and returns its folder."""
     return lambda **kwargs: write_small_dataset(tmp_path / "data", **kwargs)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, object]:
-    """Settings of a fast run on the small data set, everything written below ``tmp_path``."""
+    """Settings of a fast run on the small dataset, everything written below ``tmp_path``."""
     return {
         "data_path": str(tmp_path / "data"),
         "checkpoint_dir": str(tmp_path / "saved"),

@@ -60,8 +60,8 @@ def test_unknown_setting_names_the_nearest(tmp_path):
 
 def test_settings_of_another_model_are_unknown():
     XLingConfig("GRU4Rec", "ml-100k", config_dict={"dropout_prob": 0.1, "train_neg_sample_args": None})
-    with pytest.raises(ConfigError, match="'adaptor'"):
-        XLingConfig("GRU4Rec", "ml-100k", config_dict={"adaptor": "moe", "train_neg_sample_args": None})
+    with pytest.raises(ConfigError, match="'text_projection'"):
+        XLingConfig("GRU4Rec", "ml-100k", config_dict={"text_projection": "moe", "train_neg_sample_args": None})
 
 
 def test_unknown_model_names_the_nearest():

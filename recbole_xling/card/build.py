@@ -1,4 +1,4 @@
-"""Building a data card from a data set's files."""
+"""Building a data card from a dataset's files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_xling.card.catalog import read_catalogue
+from recbole_xling.card.catalog import read_catalog
 from recbole_xling.card.histories import (
     Columns,
     Histories,
@@ -44,42 +44,42 @@ def build_card(
     columns: Columns | None = None,
     make_split: Callable[[Histories], Split] = leave_one_out,
 ) -> Card:
-    """Describe a data set; nothing is written.
+    """Describe a dataset; nothing is written.
 
     Interactions are counted as a run keeps them: those with items that the ``.item`` file lacks are left out. Memory
     grows with some 100 bytes an interaction.
 
     Args:
-        folder: the data set's folder.
+        folder: the dataset's folder.
         dataset: its name.
         columns: names of its columns, the usual ones if None.
         make_split: which interactions are trained and tested on; leave-one-out in time order as sequential models
             meet it unless given.
 
     Raises:
-        ConfigError: the data set cannot be split like this.
+        ConfigError: the dataset cannot be split like this.
         DataError: a file is missing or wrong.
     """
     folder, columns = Path(folder), columns or Columns()
     inter, item, user = (folder / f"{dataset}.{suffix}" for suffix in ("inter", "item", "user"))
     if not inter.is_file():
-        raise DataError(f"there is no file {inter}; convert the data set first (recbole-xling convert)")
+        raise DataError(f"there is no file {inter}; convert the dataset first (recbole-xling convert)")
     known_items = distinct_ids(item, columns.item, columns.separator) if item.is_file() else None
     whole = read_histories(inter, columns, known_items)
     unknown_users, idle_users = _compare_users(whole.user_ids, user, columns)
     split = make_split(whole)
     histories = split.histories
-    catalogue = read_catalogue(folder, dataset, histories.item_ids, columns)
-    codes = LanguageCodes(split, catalogue)
+    catalog = read_catalog(folder, dataset, histories.item_ids, columns)
+    codes = LanguageCodes(split, catalog)
     pairs = distinct_pairs(histories)
     duplicates = count_duplicate_rows(inter, columns.separator) if pairs < len(histories) else 0
     card = Card(
         dataset=dataset,
         size=describe_size(histories, pairs, idle_users),
-        top_items=top_items(histories, catalogue),
+        top_items=top_items(histories, catalog),
         languages=describe_languages(codes),
         mixing=describe_mixing(codes),
-        texts=describe_texts(catalogue, split),
+        texts=describe_texts(catalog, split),
         splits=describe_splits(codes),
         time=describe_time(histories),
         checks=describe_checks(split, pairs, duplicates, unknown_users),
@@ -89,13 +89,13 @@ def build_card(
 
 
 def build_configured_card(config: XLingConfig) -> Card:
-    """Describe a data set as a run with these settings has it: its columns, its filters and its split.
+    """Describe a dataset as a run with these settings has it: its columns, its filters and its split.
 
     Args:
         config: the settings of a run.
 
     Raises:
-        ConfigError: the data set cannot be split as the settings ask.
+        ConfigError: the dataset cannot be split as the settings ask.
         DataError: a file is missing or wrong.
     """
     columns = Columns(

@@ -1,4 +1,4 @@
-"""The items of a data set and their texts, one row of figures per text."""
+"""The items of a dataset and their texts, one row of figures per text."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EXCERPT_LENGTH = 80
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """The items with their texts.
 
     Attributes:
@@ -71,8 +71,8 @@ class Catalogue:
         return whole if len(whole) <= EXCERPT_LENGTH else whole[: EXCERPT_LENGTH - 1] + "…"
 
 
-def read_catalogue(folder: Path, dataset: str, item_ids: pl.Series, columns: Columns) -> Catalogue:
-    """Read the texts of a data set; one that has none gets a catalogue without texts.
+def read_catalog(folder: Path, dataset: str, item_ids: pl.Series, columns: Columns) -> Catalog:
+    """Read the texts of a dataset; one that has none gets a catalog without texts.
 
     Raises:
         DataError: a text is malformed; the message names file and line.
@@ -93,7 +93,7 @@ def read_catalogue(folder: Path, dataset: str, item_ids: pl.Series, columns: Col
     schema = {"item": pl.UInt32, "language": pl.String, "kind": pl.String, "characters": pl.Int64, "content": pl.Int64}
     texts = pl.DataFrame(rows, schema=schema, orient="row")
     unknown = sum(item_id not in place for item_id in store)
-    return Catalogue(item_ids, store, texts, fields, unknown)
+    return Catalog(item_ids, store, texts, fields, unknown)
 
 
 def _store(folder: Path, dataset: str, columns: Columns) -> ItemTextStore:

@@ -197,11 +197,11 @@ class Histories:
     Attributes:
         users: number of each interaction's user, ``(n,)``, from 0 without a gap.
         items: place of each interaction's item in ``item_ids``, ``(n,)``.
-        times: time stamps, ``(n,)``; None where the data set has none.
+        times: time stamps, ``(n,)``; None where the dataset has none.
         user_ids: external ids of the users, ``(n_users,)``.
-        item_ids: external ids of the catalogue's items, ``(n_items,)``; some may never interact.
+        item_ids: external ids of the catalog's items, ``(n_items,)``; some may never interact.
         missing_ids: rows that were dropped for want of a user or item.
-        unknown_items: rows that were dropped because the catalogue lacks their item.
+        unknown_items: rows that were dropped because the catalog lacks their item.
         missing_times: interactions without a time stamp.
     """
 
@@ -229,5 +229,5 @@ class Histories:
 
     @cached_property
     def item_counts(self) -> IntArray:
-        """Interactions of each item of the catalogue, ``(n_items,)``."""
+        """Interactions of each item of the catalog, ``(n_items,)``."""
         return np.bincount(self.items, minlength=len(self.item_ids))

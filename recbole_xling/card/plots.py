@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from recbole_xling.card.schema import Card
 from recbole_xling.card.statistics import time_scale
 
-_COLOURS = ("#3b82b8", "#d55e00", "#009e73")  # told apart by colour-blind readers too
-_COLOUR = _COLOURS[0]
+_COLORS = ("#3b82b8", "#d55e00", "#009e73")  # told apart by color-blind readers too
+_COLOR = _COLORS[0]
 _SYMBOLS = ("circle", "diamond", "square")
 _HEIGHT = 360
 _ROW = 34  # height of a language where they are listed from top to bottom
@@ -96,10 +96,10 @@ def _shares(names: list[str], columns: Mapping[str, list[int]]) -> Any:
             x=[share or None for share in values],
             y=names,
             mode="markers",
-            marker={"size": 11, "color": colour, "symbol": symbol, "opacity": 0.85},
+            marker={"size": 11, "color": color, "symbol": symbol, "opacity": 0.85},
             hovertemplate="%{y}: %{x:.2%}",
         )
-        for (column, values), colour, symbol in zip(shares.items(), _COLOURS, _SYMBOLS, strict=True)
+        for (column, values), color, symbol in zip(shares.items(), _COLORS, _SYMBOLS, strict=True)
     ]
     first = min(floor(log10(smallest)), -1)
     steps = (1, 2, 5) if first >= -2 else (1,)
@@ -142,7 +142,7 @@ def _popularity(card: Card) -> Plot:
     from plotly import graph_objects
 
     ranks, counts = zip(*card.distributions.popularity, strict=True)
-    trace = graph_objects.Scatter(x=ranks, y=counts, mode="lines", line_color=_COLOUR)
+    trace = graph_objects.Scatter(x=ranks, y=counts, mode="lines", line_color=_COLOR)
     axes = {f"{axis}axis_{key}": value for axis in "xy" for key, value in (("type", "log"), ("dtick", 1))}
     figure = _figure([trace], "rank of the item", "interactions", **axes)
     return Plot("counts", "Interactions of each item, from the most to the least popular one (log axes)", figure)
@@ -152,7 +152,7 @@ def _history_lengths(card: Card) -> Plot:
     from plotly import graph_objects
 
     lengths, users = zip(*card.distributions.history_lengths, strict=True)
-    trace = graph_objects.Bar(x=lengths, y=users, marker_color=_COLOUR)
+    trace = graph_objects.Bar(x=lengths, y=users, marker_color=_COLOR)
     figure = _figure([trace], "interactions", "users", xaxis_type="category")
     return Plot("counts", "Users by their number of interactions", figure)
 
@@ -168,7 +168,7 @@ def _text_lengths(card: Card) -> Plot:
         median=[row.characters.median for row in rows],
         q3=[row.characters.p75 for row in rows],
         upperfence=[row.characters.p95 for row in rows],
-        marker_color=_COLOUR,
+        marker_color=_COLOR,
         orientation="h",
     )
     layout = _listed([row.language for row in rows])
@@ -186,7 +186,7 @@ def _timeline(card: Card) -> Plot:
         times = tuple(datetime.fromtimestamp(time / scale, timezone.utc).isoformat() for time in times)
         unit = "date (UTC)"
     trace = graph_objects.Scatter(
-        x=times, y=counts, mode="lines", line_color=_COLOUR, line_shape="hv", fill="tozeroy", cliponaxis=False
+        x=times, y=counts, mode="lines", line_color=_COLOR, line_shape="hv", fill="tozeroy", cliponaxis=False
     )
     figure = _figure([trace], unit, "interactions")
     return Plot("size", f"Interactions over time, in {len(counts) - 1} periods of the same length", figure)

@@ -48,7 +48,7 @@ class Splits:
         setting: ``eval_args.split``.
         train, valid, test: its parts.
         untested_users: users without a test target.
-        untrained_items: items of the catalogue without a training interaction.
+        untrained_items: items of the catalog without a training interaction.
         popularity: test targets by popularity band.
     """
 
@@ -77,7 +77,7 @@ class Quantiles:
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> Quantiles:
-        """Compute them; values between two neighbours are interpolated."""
+        """Compute them; values between two neighbors are interpolated."""
         if not len(values):
             return cls(0, *[0.0] * 8)
         points = np.quantile(values, [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1])
@@ -86,7 +86,7 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large the data set is.
+    """How large the dataset is.
 
     Attributes:
         users, items: those that interact.
@@ -124,7 +124,7 @@ class Language:
 
     Attributes:
         language: BCP 47 tag.
-        items: items of the catalogue in it, those that never interact included.
+        items: items of the catalog in it, those that never interact included.
         users: whose main language it is.
         interactions: with such items.
     """
@@ -191,14 +191,14 @@ class Texts:
 
     Attributes:
         languages: texts by language.
-        items: items of the catalogue.
+        items: items of the catalog.
         without_text: items without a display text or with an empty one.
         interactions_without_text, test_without_text: interactions and test targets of such items.
         unknown_language: items with a display text whose language is unknown.
         fields: display texts by the fields they fill.
         sharing: items whose display text is another item's as well; ``shared`` counts those texts.
         most_shared: the texts that most items share.
-        unknown_items: items of the itemtext file that the data set does not know.
+        unknown_items: items of the itemtext file that the dataset does not know.
     """
 
     languages: tuple[TextLanguage, ...]

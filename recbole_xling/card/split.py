@@ -31,7 +31,7 @@ def configured_split(config: XLingConfig, histories: Histories) -> Split:
 
     Args:
         config: the settings.
-        histories: all interactions of the data set.
+        histories: all interactions of the dataset.
 
     Raises:
         ConfigError: the split asks for languages, users or columns that are not there.
@@ -50,7 +50,7 @@ def configured_split(config: XLingConfig, histories: Histories) -> Split:
     return Split(
         setting=config["eval_args"]["split"],
         histories=kept,
-        train=position[train.sequence[_ROW].numpy()[train.is_held]],
+        train=position[train.sequence[_ROW].numpy()[train.train_mask]],
         valid=position[valid.inter_feat[_ROW].numpy()],
         test=position[test.inter_feat[_ROW].numpy()],
         seen=seen,
@@ -58,7 +58,7 @@ def configured_split(config: XLingConfig, histories: Histories) -> Split:
 
 
 def _load(config: XLingConfig) -> XLingDataset:
-    """Load a data set; where nobody says which columns, times and users' columns as well, which RecBole leaves out."""
+    """Load a dataset; where nobody says which columns, times and users' columns as well, which RecBole leaves out."""
     chosen = config["load_col"]
     if "load_col" not in config.external_config_dict and config["TIME_FIELD"] not in (chosen or {}).get("inter", ()):
         config["load_col"] = {"inter": "*", "user": "*", "item": [config["ITEM_ID_FIELD"]]}
@@ -71,7 +71,7 @@ def _load(config: XLingConfig) -> XLingDataset:
 
 
 def _histories(dataset: Any, whole: Histories) -> tuple[Histories, IntArray]:
-    """Return a loaded data set's interactions in the order of its splits, and each row's position in that order."""
+    """Return a loaded dataset's interactions in the order of its splits, and each row's position in that order."""
     table = dataset.inter_feat
     user, item = (table[field].to_numpy() for field in (dataset.uid_field, dataset.iid_field))
     time = table[dataset.time_field].to_numpy(dtype=np.float64)
@@ -136,7 +136,7 @@ class Split:
 
     @cached_property
     def train_counts(self) -> IntArray:
-        """Training interactions of each item of the catalogue, ``(n_items,)``."""
+        """Training interactions of each item of the catalog, ``(n_items,)``."""
         return np.bincount(self.histories.items[self.train], minlength=len(self.histories.item_ids))
 
     @cached_property

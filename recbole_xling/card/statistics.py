@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recbole_xling.card.catalog import Catalogue
+from recbole_xling.card.catalog import Catalog
 from recbole_xling.card.histories import Histories, IntArray
 from recbole_xling.card.schema import (
     Checks,
@@ -103,13 +103,13 @@ def describe_size(histories: Histories, pairs: int, idle_users: int) -> Size:
     )
 
 
-def top_items(histories: Histories, catalogue: Catalogue) -> tuple[TopItem, ...]:
+def top_items(histories: Histories, catalog: Catalog) -> tuple[TopItem, ...]:
     """Return the items with most interactions; ties go to the id."""
     counts = pl.DataFrame({"id": histories.item_ids, "count": histories.item_counts}).with_row_index("item")
     best = counts.filter(pl.col("count") > 0).top_k(TOP_ITEMS, by=["count", "id"], reverse=[False, True])
     best = best.sort(["count", "id"], descending=[True, False])
     return tuple(
-        TopItem(item_id, catalogue.item_languages[item], count, catalogue.excerpt(item))
+        TopItem(item_id, catalog.item_languages[item], count, catalog.excerpt(item))
         for item, item_id, count in best.iter_rows()
     )
 
@@ -189,9 +189,9 @@ MOST_SHARED = 5
 _KINDS = (DISPLAY, PARALLEL, "translation")
 
 
-def describe_texts(catalogue: Catalogue, split: Split) -> Texts:
-    """Describe the texts of a catalogue."""
-    visible = catalogue.texts.filter(pl.col("characters") > 0)
+def describe_texts(catalog: Catalog, split: Split) -> Texts:
+    """Describe the texts of a catalog."""
+    visible = catalog.texts.filter(pl.col("characters") > 0)
     shown = visible.filter(pl.col("kind") == DISPLAY)
     groups = (
         shown.group_by("content")
@@ -202,18 +202,18 @@ def describe_texts(catalogue: Catalogue, split: Split) -> Texts:
     most_shared = groups.head(MOST_SHARED).select("item", "items").iter_rows()
     return Texts(
         languages=tuple(_languages(visible)),
-        items=len(catalogue),
-        without_text=int((~catalogue.has_text).sum()),
-        interactions_without_text=int(split.histories.item_counts[~catalogue.has_text].sum()),
-        test_without_text=int((~catalogue.has_text[split.test_items]).sum()),
+        items=len(catalog),
+        without_text=int((~catalog.has_text).sum()),
+        interactions_without_text=int(split.histories.item_counts[~catalog.has_text].sum()),
+        test_without_text=int((~catalog.has_text[split.test_items]).sum()),
         unknown_language=shown.filter(pl.col("language") == UNDETERMINED).height,
-        fields=dict(catalogue.fields.most_common()),
+        fields=dict(catalog.fields.most_common()),
         sharing=int(groups["items"].sum()),
         shared=groups.height,
         most_shared=tuple(
-            SharedText(catalogue.excerpt(item), catalogue.item_languages[item], items) for item, items in most_shared
+            SharedText(catalog.excerpt(item), catalog.item_languages[item], items) for item, items in most_shared
         ),
-        unknown_items=catalogue.unknown_items,
+        unknown_items=catalog.unknown_items,
     )
 
 
@@ -241,22 +241,22 @@ class LanguageCodes:
     """Languages as numbers: places in :attr:`names`, the most met one first, ``und`` last."""
 
     split: Split
-    catalogue: Catalogue
+    catalog: Catalog
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """All languages of items and users; ``und`` only where there is a case of it."""
         met: dict[str, int] = {}
         counts = self.split.histories.item_counts.tolist()
-        for language, count in zip(self.catalogue.item_languages, counts, strict=True):
+        for language, count in zip(self.catalog.item_languages, counts, strict=True):
             met[language] = met.get(language, 0) + count
         found = {*met, *self._main}
         return tuple(sorted(found, key=lambda name: (name == UNDETERMINED, -met.get(name, 0), name)))
 
     @cached_property
     def of_items(self) -> IntArray:
-        """Language of each item of the catalogue, ``(n_items,)``."""
-        return self._codes(self.catalogue.item_languages)
+        """Language of each item of the catalog, ``(n_items,)``."""
+        return self._codes(self.catalog.item_languages)
 
     @cached_property
     def of_users(self) -> IntArray:
@@ -272,7 +272,7 @@ class LanguageCodes:
     def _main(self) -> list[str]:
         histories, known = self.split.histories, self.split.known
         users, items = histories.users[known], histories.items[known]
-        languages, n_users = self.catalogue.item_languages, len(histories.user_ids)
+        languages, n_users = self.catalog.item_languages, len(histories.user_ids)
         return user_languages(languages, users, items, n_users)  # type: ignore[arg-type]  # half the size of int64
 
     def _codes(self, languages: list[str]) -> IntArray:

@@ -164,7 +164,7 @@ def _splits(card: Card) -> Table:
     name, meaning = _SPLITS[next(iter(splits.setting))]
     note = (
         f"split: {dict(splits.setting)}. {meaning} Cold: without a training interaction; so are "
-        f"{_of(splits.untrained_items, card.texts.items)} items of the catalogue. "
+        f"{_of(splits.untrained_items, card.texts.items)} items of the catalog. "
         f"Users without a test target: {_n(splits.untested_users)}."
     )
     headers = ("part", "users", "items", "interactions or targets", "cold targets", "cold items")

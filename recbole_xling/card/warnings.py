@@ -1,4 +1,4 @@
-"""What in a data set would spoil an experiment."""
+"""What in a dataset would spoil an experiment."""
 
 from __future__ import annotations
 

@@ -10,23 +10,23 @@ from recbole_xling.card.page import write_card
 from recbole_xling.card.tables import card_table
 
 DESCRIPTION = (
-    "Describe a data set and warn about what would spoil an experiment, with the settings a run would use "
+    "Describe a dataset and warn about what would spoil an experiment, with the settings a run would use "
     "(--key=value), among them its split (--eval_args=...)."
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; further ones are settings such as ``--data_path=...`` or ``--text_fields=...``."""
-    parser.add_argument("dataset", help="name of the data set")
+    parser.add_argument("dataset", help="name of the dataset")
     parser.add_argument("--config_files", help="YAML files, separated by spaces")
-    parser.add_argument("--output", help="folder for card.json and card.html (default: the data set's folder)")
+    parser.add_argument("--output", help="folder for card.json and card.html (default: the dataset's folder)")
 
 
 def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
-    """Write a data set's card and return it as text.
+    """Write a dataset's card and return it as text.
 
     Raises:
-        XlingError: the data set is missing or wrong, or the card cannot be written.
+        XlingError: the dataset is missing or wrong, or the card cannot be written.
     """
     from recbole_xling.config import XLingConfig
 

@@ -24,11 +24,11 @@ _USAGE = """recbole-xling <command> [options]
 
 commands:
   run       train and test a model (RecBole's options, any --key=value); without options: the demonstration
-  convert   turn a raw dump into a multilingual data set
+  convert   turn a raw dump into a multilingual dataset
   translate translate item texts into the languages they lack
-  card      describe a data set and warn of what would spoil an experiment
-  encode    encode a data set's texts ahead of training
-  evaluate  score a saved run on any data set: new items, new users, another language
+  card      describe a dataset and warn of what would spoil an experiment
+  encode    encode a dataset's texts ahead of training
+  evaluate  score a saved run on any dataset: new items, new users, another language
   merge     write the tuned encoder of a run as a folder that sentence-transformers loads
 
 recbole-xling <command> --help tells more."""
@@ -77,7 +77,7 @@ def script_main() -> None:
 def _run(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="recbole-xling run", description="Train and test any RecBole model.")
     parser.add_argument("--model", "-m", help="name of the model")
-    parser.add_argument("--dataset", "-d", help="name of the data set")
+    parser.add_argument("--dataset", "-d", help="name of the dataset")
     parser.add_argument("--config_files", help="YAML files, separated by spaces")
     parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
     parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
@@ -111,7 +111,7 @@ def _run(words: list[str]) -> None:
 
 
 def _prepare_demo() -> None:
-    """Build the bundled data set from RecBole's copy of MovieLens-100k unless it is there."""
+    """Build the bundled dataset from RecBole's copy of MovieLens-100k unless it is there."""
     if (Path("datasets") / DEMO_DATASET / f"{DEMO_DATASET}.inter").is_file():
         return
     _convert([DEMO_SOURCE])
@@ -127,10 +127,10 @@ def _show(result: dict[str, Any]) -> None:
 def _evaluate(words: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="recbole-xling evaluate",
-        description="Score a saved run on its own data set or on another one, with the run's settings (--key=value).",
+        description="Score a saved run on its own dataset or on another one, with the run's settings (--key=value).",
     )
     parser.add_argument("run", help="the run folder")
-    parser.add_argument("--dataset", "-d", help="name of the data set (default: the run's own)")
+    parser.add_argument("--dataset", "-d", help="name of the dataset (default: the run's own)")
     parser.add_argument("--split", default="test", metavar="PART", help="test (default), valid or all")
     parser.add_argument("--impressions", action="store_true", help="rank the candidates of <dataset>.imp")
     options, settings = parser.parse_known_args(words)
@@ -173,7 +173,7 @@ def _convert(words: list[str]) -> None:
     if not words or words[0].startswith("-"):
         parser = argparse.ArgumentParser(
             prog="recbole-xling convert",
-            description="Turn a raw dump into a multilingual data set.",
+            description="Turn a raw dump into a multilingual dataset.",
             epilog="recbole-xling convert <source> --help tells the files it expects and all options.",
         )
         parser.add_argument("source", help=f"one of: {', '.join(sorted(CONVERTERS))}")
@@ -205,12 +205,12 @@ def _convert_parser(source: str, converter: type[Converter]) -> argparse.Argumen
     parser = argparse.ArgumentParser(
         prog=f"recbole-xling convert {source}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=f"Turn {source} into a multilingual data set.",
+        description=f"Turn {source} into a multilingual dataset.",
         epilog=f"input: {converter.layout}",
     )
     parser.add_argument("--input", help="where the raw files lie, as described below")
-    parser.add_argument("--output", default="datasets", help="folder of the data sets (default: datasets)")
-    parser.add_argument("--name", help=f"name of the data set (default: {source}-xling)")
+    parser.add_argument("--output", default="datasets", help="folder of the datasets (default: datasets)")
+    parser.add_argument("--name", help=f"name of the dataset (default: {source}-xling)")
     parser.add_argument("--max-bad", type=float, default=0.01, help="largest share of bad rows (default: 0.01)")
     parser.add_argument("--strict", action="store_true", help="fail at the first bad row")
     converter.add_arguments(parser.add_argument_group(f"options of {source}"))
@@ -261,17 +261,17 @@ def _card(words: list[str]) -> None:
 def _encode(words: list[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="recbole-xling encode",
-        description="Encode a data set's texts ahead of training, with the settings a run would use (--key=value).",
+        description="Encode a dataset's texts ahead of training, with the settings a run would use (--key=value).",
     )
-    parser.add_argument("--dataset", "-d", required=True, help="name of the data set")
+    parser.add_argument("--dataset", "-d", required=True, help="name of the dataset")
     parser.add_argument("--config_files", help="YAML files, separated by spaces")
     options, settings = parser.parse_known_args(words)
     from recbole_xling.config import XLingConfig
-    from recbole_xling.data.catalog import dataset_catalogue
+    from recbole_xling.data.catalog import dataset_catalog
 
     files = options.config_files.split() if options.config_files else None
     config = XLingConfig(DEMO_MODEL, options.dataset, files, None, settings)
-    vectors = dataset_catalogue(config).vectors
+    vectors = dataset_catalog(config).vectors
     print(f"{len(vectors) - 1} items, vectors of {vectors.shape[1]} dimensions")
 
 

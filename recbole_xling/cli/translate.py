@@ -11,13 +11,13 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.translate.base import create_translator, translator_names
 from recbole_xling.translate.dataset import translate_dataset
 
-DESCRIPTION = "Translate the item texts of a data set into the languages they lack."
+DESCRIPTION = "Translate the item texts of a dataset into the languages they lack."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     systems = ", ".join(translator_names())
-    parser.add_argument("dataset", help="name of the data set")
+    parser.add_argument("dataset", help="name of the dataset")
     parser.add_argument("--to", required=True, help="languages, separated by commas: es,fr")
     parser.add_argument("--system", required=True, help=f"a model's hub name or folder, or one of: {systems}")
     parser.add_argument(
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--from", dest="source", help="translate from the items' own texts in this language only")
     parser.add_argument("--fields", help="fields to translate, separated by commas; the others are copied")
     parser.add_argument("--back", action="store_true", help="translate into these languages and back")
-    parser.add_argument("--data_path", default="datasets", help="folder of the data sets (default: datasets)")
+    parser.add_argument("--data_path", default="datasets", help="folder of the datasets (default: datasets)")
     parser.add_argument("--cache_dir", help="folder where translations are kept (default: the user's cache folder)")
 
 

@@ -1,6 +1,6 @@
 """RecBole checkpoints that ``torch.load`` reads with ``weights_only=True``, its default since torch 2.6.
 
-RecBole 1.2.1 pickles its ``Config`` object, numpy numbers, scipy matrices and, for some models, a whole data set into a
+RecBole 1.2.1 pickles its ``Config`` object, numpy numbers, scipy matrices and, for some models, a whole dataset into a
 checkpoint (recbole/trainer/trainer.py:289-308, RecBole issues #2212 and #2215), in a pickle protocol that torch's safe
 reader does not know. Here the same files are written as plain values and tensors, so that every ``torch.load(file)`` of
 RecBole works as it stands. A file that asks for anything else is refused; that includes checkpoints which RecBole wrote
@@ -9,8 +9,8 @@ without this package.
 Four functions rebuild what is not plain, and only they become safe globals of torch. The ``Config`` class itself must
 never be one: its constructor evaluates strings as Python code (recbole/config/configurator.py:131).
 
-This makes reading a file safe, not acting on its settings: RecBole's ``load_data_and_model`` goes on to unpickle data
-sets at the paths that they name (recbole/data/utils.py:61).
+This makes reading a file safe, not acting on its settings: RecBole's ``load_data_and_model`` goes on to unpickle
+datasets at the paths that they name (recbole/data/utils.py:61).
 """
 
 from __future__ import annotations

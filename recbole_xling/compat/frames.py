@@ -24,7 +24,7 @@ OWN_MEMORY = {"value = data[k].values": "value = data[k].to_numpy(copy=True)"}
 
 
 def install() -> None:
-    """Mend RecBole's data set classes when they are imported."""
+    """Mend RecBole's dataset classes when they are imported."""
     when_imported("recbole.data.dataset.dataset", mend_dataset)
     when_imported("recbole.data.dataset.sequential_dataset", mend_sequential_dataset)
     when_imported("recbole.data.dataset.kg_dataset", mend_kg_dataset)

@@ -22,7 +22,7 @@ FILE = "file"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SourceLocation:
     """Where a record comes from: a file, and in it the number of the record's first line, from 1."""
 
     file: str
@@ -31,7 +31,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item of the catalogue; its texts are records of their own.
+    """One item of the catalog; its texts are records of their own.
 
     Attributes:
         item_id: external id of the item.
@@ -43,7 +43,7 @@ class Item:
     item_id: str
     language: str
     features: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-    place: Place | None = field(default=None, compare=False)
+    place: SourceLocation | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +55,14 @@ class User:
 
     user_id: str
     features: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-    place: Place | None = field(default=None, compare=False)
+    place: SourceLocation | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceText(ItemText):
     """A text with the place it comes from; its language is as the source states it."""
 
-    place: Place | None = field(default=None, compare=False)
+    place: SourceLocation | None = field(default=None, compare=False)
 
 
 class Converter(ABC):

@@ -1,4 +1,4 @@
-"""Item texts, languages and text vectors in the order of a data set's item ids."""
+"""Item texts, languages and text vectors in the order of a dataset's item ids."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from recbole_xling.utils.paths import user_cache_folder
 logger = logging.getLogger(__name__)
 
 
-class ItemCatalogue:
-    """What a data set knows of its items besides who interacted with them.
+class ItemCatalog:
+    """What a dataset knows of its items besides who interacted with them.
 
     Args:
         config: the configuration (``text_fields``, ``text_template``, ``encoder``, ...).
         tokens: external item ids in the order of internal ids; the first is the padding item.
-        folder: the data set's folder.
-        dataset: the data set's name.
+        folder: the dataset's folder.
+        dataset: the dataset's name.
 
     Nothing is read before it is asked for.
     """
@@ -46,7 +46,7 @@ class ItemCatalogue:
         """The item texts.
 
         Raises:
-            DataError: the data set has neither an itemtext file nor the columns named by ``text_fields``.
+            DataError: the dataset has neither an itemtext file nor the columns named by ``text_fields``.
         """
         return find_item_text(
             self.folder,
@@ -145,17 +145,17 @@ class ItemCatalogue:
         return encoder
 
 
-def catalogue_of(dataset: Any) -> ItemCatalogue:
-    """Return the catalogue of a data set's items in the order of its item ids; RecBole's own data sets have none."""
-    if hasattr(type(dataset), "catalogue"):
-        catalogue: ItemCatalogue = dataset.catalogue
-        return catalogue
+def catalog_of(dataset: Any) -> ItemCatalog:
+    """Return the catalog of a dataset's items in the order of its item ids; RecBole's own datasets have none."""
+    if hasattr(type(dataset), "catalog"):
+        catalog: ItemCatalog = dataset.catalog
+        return catalog
     tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-    return ItemCatalogue(dataset.config, tokens, Path(dataset.dataset_path), dataset.dataset_name)
+    return ItemCatalog(dataset.config, tokens, Path(dataset.dataset_path), dataset.dataset_name)
 
 
-def dataset_catalogue(config: Any) -> ItemCatalogue:
-    """Return the catalogue of all items with text of the configured data set, in the order of its text file."""
-    catalogue = ItemCatalogue(config, [], Path(config["data_path"]), config["dataset"])
-    catalogue.tokens = ["[PAD]", *catalogue.store]
-    return catalogue
+def dataset_catalog(config: Any) -> ItemCatalog:
+    """Return the catalog of all items with text of the configured dataset, in the order of its text file."""
+    catalog = ItemCatalog(config, [], Path(config["data_path"]), config["dataset"])
+    catalog.tokens = ["[PAD]", *catalog.store]
+    return catalog

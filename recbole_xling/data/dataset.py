@@ -1,4 +1,4 @@
-"""The sequential data set of recbole-xling: sequences kept once, item text and languages beside them."""
+"""The sequential dataset of recbole-xling: sequences kept once, item text and languages beside them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_xling.compat.fast_reading import count, read_csv, with_names
 from recbole_xling.compat.hooks import ChangedModule
-from recbole_xling.data.catalog import ItemCatalogue
+from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.data.sequences import Segments, leave_one_out_parts, next_item_rows, ratio_parts, user_starts
 from recbole_xling.data.splits.build import check_times, split_dataset
 from recbole_xling.data.splits.settings import read_split
@@ -45,10 +45,10 @@ class XLingDataset(SequentialDataset):
     _filter_by_inter_num = with_names(SequentialDataset._filter_by_inter_num, Counter=count)
 
     def build(self) -> list[Any]:
-        """Return the data sets of training, validation and test.
+        """Return the datasets of training, validation and test.
 
         Raises:
-            ConfigError: ``eval_args.split`` is not understood or does not suit the data set.
+            ConfigError: ``eval_args.split`` is not understood or does not suit the dataset.
             DataError: there are no time stamps, or nothing is left to train or test on.
         """
         setting = read_split(self.config["eval_args"]["split"])
@@ -145,7 +145,7 @@ class XLingDataset(SequentialDataset):
         return mask
 
     @property
-    def is_held(self) -> NDArray[np.bool_]:
+    def train_mask(self) -> NDArray[np.bool_]:
         """Mask over :attr:`sequence` of this split's targets and its users' first interactions."""
         held = self.is_target
         held[np.unique(user_starts(self.sequence[self.uid_field].numpy())[held])] = True
@@ -154,7 +154,7 @@ class XLingDataset(SequentialDataset):
     @property
     def train_item_counts(self) -> NDArray[np.int64]:
         """How often each item occurs in this split's targets and first interactions, shape ``(n_items,)``."""
-        return np.bincount(self.sequence[self.iid_field].numpy()[self.is_held], minlength=self.item_num)
+        return np.bincount(self.sequence[self.iid_field].numpy()[self.train_mask], minlength=self.item_num)
 
     def last_histories(self, n_users: int) -> Interaction:
         """Return the history of users at the end of this split, that is, with their last target in it.
@@ -185,7 +185,7 @@ class XLingDataset(SequentialDataset):
         return [UNDETERMINED if number == 0 else str(names[number]) for number in self.user_feat[field]]
 
     @cached_property
-    def catalogue(self) -> ItemCatalogue:
-        """Texts, languages and text vectors of the items, in the order of this data set's item ids."""
+    def catalog(self) -> ItemCatalog:
+        """Texts, languages and text vectors of the items, in the order of this dataset's item ids."""
         tokens = [str(token) for token in self.field2id_token[self.iid_field]]
-        return ItemCatalogue(self.config, tokens, Path(self.dataset_path), self.dataset_name)
+        return ItemCatalog(self.config, tokens, Path(self.dataset_path), self.dataset_name)

@@ -22,7 +22,7 @@ _is_label = pl.element().cast(pl.Float64, strict=False).is_in([0.0, 1.0]).fill_n
 
 
 class Interactions(NamedTuple):
-    """All interactions of a data set in the order of its file, ``(n,)`` each.
+    """All interactions of a dataset in the order of its file, ``(n,)`` each.
 
     Internal ids, and times in double precision, which RecBole does not keep; None where there are none.
     """
@@ -84,7 +84,7 @@ class Impressions:
 
 
 def impressions_file(folder: Path, dataset: str) -> Path:
-    """Return the file of a data set's impressions.
+    """Return the file of a dataset's impressions.
 
     Raises:
         DataError: it has none.
@@ -107,7 +107,7 @@ def read_impressions(path: Path, user_tokens: Sequence[str], item_tokens: Sequen
         item_tokens: the same of the items.
 
     Raises:
-        DataError: a column is missing, a row is malformed, or a candidate is no item of the data set.
+        DataError: a column is missing, a row is malformed, or a candidate is no item of the dataset.
     """
     users = pl.DataFrame({"user_id": user_tokens[1:], "user": np.arange(1, len(user_tokens))})
     items = pl.DataFrame({"item_id": item_tokens[1:], "item": np.arange(1, len(item_tokens))})
@@ -143,7 +143,7 @@ def _frame(path: Path, lines: list[bytes], names: list[str], line: int) -> pl.Da
         where = line + (int(wrong[0]) if len(wrong) else 0)
         raise DataError(
             f"{path}:{where}: an impression has an id, a user, a time, and as many labels (0 or 1) as candidates, "
-            "separated by tabs and spaces: convert the data set again"
+            "separated by tabs and spaces: convert the dataset again"
         )
     return frame.with_columns(timestamp="_number").drop("_number")
 
@@ -156,7 +156,7 @@ def _parsed(frame: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame, path:
     if strange.height:
         impression_id, item_id = strange.row(0)[:2]
         raise DataError(
-            f"{path}: impression {impression_id} shows '{item_id}', which is no item of the data set as it is loaded: "
+            f"{path}: impression {impression_id} shows '{item_id}', which is no item of the dataset as it is loaded: "
             "name item: [item_id] in load_col, so that items without interactions are loaded, and leave filters out"
         )
     return Impressions(

@@ -25,7 +25,7 @@ _CHUNK = 32  # batches whose windows are sorted by length together
 class WindowLoader:
     """Iterates over the training windows of an :class:`XLingDataset`, every target once per epoch.
 
-    ``train_batch_size`` counts targets, as RecBole counts them, so that an epoch makes as many optimiser steps as
+    ``train_batch_size`` counts targets, as RecBole counts them, so that an epoch makes as many optimizer steps as
     RecBole's with one row per target. What a batch holds depends on the seed and the epoch alone: a resumed run
     sees the batches of an uninterrupted one. Under several processes each takes its share of every batch.
 

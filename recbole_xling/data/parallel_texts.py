@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from recbole_xling.data.catalog import ItemCatalogue
+from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.errors import DataError
-from recbole_xling.language.tags import UNDETERMINED, normalise_language
+from recbole_xling.language.tags import UNDETERMINED, normalize_language
 from recbole_xling.text.template import TextTemplate
 
 IntArray = NDArray[np.int64]
@@ -34,24 +34,24 @@ class ParallelTexts:
         self._items, self._start, self.languages = np.unique(items, return_index=True, return_counts=True)
 
     @classmethod
-    def of(cls, catalogue: ItemCatalogue, file: str | None = None) -> ParallelTexts:
-        """Collect what a catalogue has, translations included, and the rows of a file.
+    def of(cls, catalog: ItemCatalog, file: str | None = None) -> ParallelTexts:
+        """Collect what a catalog has, translations included, and the rows of a file.
 
         Args:
-            catalogue: the items.
+            catalog: the items.
             file: see :func:`read_parallel_file`; its rows are numbered after the items.
 
         Raises:
             DataError: the file cannot be read, or there is none and no item has different texts in two languages.
         """
-        groups = list(_of_items(catalogue))
+        groups = list(_of_items(catalog))
         if file:
-            groups += enumerate(read_parallel_file(Path(file)), start=len(catalogue.tokens))
+            groups += enumerate(read_parallel_file(Path(file)), start=len(catalog.tokens))
         if not groups:
             raise DataError(
-                f"'{catalogue.dataset}' has no item with different texts in two languages: set alignment_weight to 0, "
+                f"'{catalog.dataset}' has no item with different texts in two languages: set alignment_weight to 0, "
                 "name a file of sentences and their translations as alignment_file, or add texts, say with "
-                f"'recbole-xling translate {catalogue.dataset} --to <language> --system ...'"
+                f"'recbole-xling translate {catalog.dataset} --to <language> --system ...'"
             )
         items = np.repeat([number for number, _ in groups], [len(texts) for _, texts in groups])
         return cls(items, [text for _, texts in groups for text in texts])
@@ -69,13 +69,13 @@ class ParallelTexts:
         return self._start[group] + first, self._start[group] + second, self._items[group]
 
 
-def _of_items(catalogue: ItemCatalogue) -> Iterator[tuple[int, list[str]]]:
+def _of_items(catalog: ItemCatalog) -> Iterator[tuple[int, list[str]]]:
     """Yield the items that have different texts in several languages, and these texts, one for each language."""
-    template = TextTemplate(catalogue.config["text_template"])
-    for number, token in enumerate(catalogue.tokens[1:], start=1):
-        shown = catalogue.store.display(token)
+    template = TextTemplate(catalog.config["text_template"])
+    for number, token in enumerate(catalog.tokens[1:], start=1):
+        shown = catalog.store.display(token)
         known: dict[str, str] = {}
-        for text in [*([shown] if shown else []), *catalogue.store.parallel(token)]:
+        for text in [*([shown] if shown else []), *catalog.store.parallel(token)]:
             rendered = template.render(text.fields)
             if rendered.strip() and text.language != UNDETERMINED and rendered not in known.values():
                 known.setdefault(text.language, rendered)
@@ -96,7 +96,7 @@ def read_parallel_file(path: Path) -> list[list[str]]:
     where = f"alignment_file '{path}'"
     try:
         table = pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)
-        tags = [normalise_language(name) for name in table.columns]
+        tags = [normalize_language(name) for name in table.columns]
     except (OSError, pl.exceptions.PolarsError, DataError) as error:
         rule = "expected a tab-separated table whose first line names the language of each column, such as 'en<tab>de'"
         raise DataError(f"{where} cannot be read: {error}; {rule}") from error

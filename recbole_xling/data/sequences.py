@@ -1,4 +1,4 @@
-"""Vectorised construction of next-item rows and training windows from one flat, user-sorted sequence."""
+"""Vectorized construction of next-item rows and training windows from one flat, user-sorted sequence."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def group_rows(groups: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         in its group and the size of that group.
     """
     order = np.arange(len(groups), dtype=np.int64)
-    if (groups[1:] < groups[:-1]).any():  # rows of sequential data sets come sorted by user
+    if (groups[1:] < groups[:-1]).any():  # rows of sequential datasets come sorted by user
         _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
         order = np.argsort(first[inverse], kind="stable")
         groups = groups[order]

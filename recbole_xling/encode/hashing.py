@@ -96,7 +96,7 @@ def _within_word(space: NDArray[np.bool_], spaces_before: NDArray[np.int64], n: 
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Scatter 64-bit numbers evenly: the finaliser of SplitMix64 (Steele et al., OOPSLA 2014)."""
+    """Scatter 64-bit numbers evenly: the finalizer of SplitMix64 (Steele et al., OOPSLA 2014)."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

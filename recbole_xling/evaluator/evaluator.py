@@ -39,7 +39,7 @@ class XLingEvaluator(Evaluator):
 
         def topk_result(name: str, value: Any) -> dict[str, float]:
             values = np.asarray(value, dtype=np.float64)
-            if values.ndim == 2:  # metrics over the whole catalogue (coverage, Gini) have no value per user
+            if values.ndim == 2:  # metrics over the whole catalog (coverage, Gini) have no value per user
                 self.per_user.update({f"{name}@{k}": values[:, k - 1] for k in metric.topk})
             result: dict[str, float] = mean_of(name, value)
             return result

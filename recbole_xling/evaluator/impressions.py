@@ -18,7 +18,7 @@ from recbole_xling.data.impressions import Histories, Impressions, first_times, 
 from recbole_xling.errors import DataError
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.evaluator.impression_metrics import METRICS, candidate_metrics
-from recbole_xling.evaluator.ranking import population_of
+from recbole_xling.evaluator.ranking import eval_context_of
 from recbole_xling.evaluator.slices import MIXED, main_languages
 from recbole_xling.evaluator.split_summary import target_pairs
 from recbole_xling.language.tags import UNDETERMINED
@@ -26,13 +26,13 @@ from recbole_xling.language.tags import UNDETERMINED
 logger = logging.getLogger(__name__)
 
 
-def rank_shown(config: Any, model: Any, data: Any, split: str) -> tuple[dict[str, Any], pl.DataFrame]:
-    """Rank the candidates of a data set's impressions.
+def evaluate_impressions(config: Any, model: Any, data: Any, split: str) -> tuple[dict[str, Any], pl.DataFrame]:
+    """Rank the candidates of a dataset's impressions.
 
     Args:
         config: the configuration.
         model: trained, in evaluation mode.
-        data: the data set, as :func:`recbole_xling.quick_start.build.build_data` returns it.
+        data: the dataset, as :func:`recbole_xling.quick_start.build.build_data` returns it.
         split: ``test``: each user's impressions from his first test target on; ``valid``: those from his first
             validation target on that come before; ``all``: all.
 
@@ -48,7 +48,7 @@ def rank_shown(config: Any, model: Any, data: Any, split: str) -> tuple[dict[str
             f"impressions need the times of interactions: add '{dataset.time_field}' to load_col['inter'], now "
             f"{(config['load_col'] or {}).get('inter')}"
         )
-    population = population_of(data.train_data._dataset, (users, items), target_pairs(data.test_data._dataset))
+    population = eval_context_of(data.train_data._dataset, (users, items), target_pairs(data.test_data._dataset))
     path = impressions_file(Path(config["data_path"]), config["dataset"])
     ranker = ImpressionRanker(
         model,
@@ -169,7 +169,7 @@ class ImpressionRanker:
     @torch.no_grad()
     def _all_scores(self, users: IntArray, start: IntArray, end: IntArray) -> NDArray[np.float32]:
         batch = {self.dataset.uid_field: torch.from_numpy(users)}
-        if hasattr(self.dataset, "item_id_list_field"):  # a sequential data set
+        if hasattr(self.dataset, "item_id_list_field"):  # a sequential dataset
             items, length = self.histories.padded(start, end, self.dataset.max_item_list_len)
             batch[self.dataset.item_id_list_field] = torch.from_numpy(items)
             batch[self.dataset.item_list_length_field] = torch.from_numpy(length)

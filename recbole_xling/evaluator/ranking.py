@@ -8,39 +8,39 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from recbole_xling.data.catalog import catalogue_of
+from recbole_xling.data.catalog import catalog_of
 from recbole_xling.evaluator.collector import EvaluatedRows
-from recbole_xling.evaluator.slices import Population, remaining_pairs, slice_results, user_table
+from recbole_xling.evaluator.slices import EvalContext, remaining_pairs, slice_results, user_table
 from recbole_xling.evaluator.split_summary import Pairs, training_pairs
 from recbole_xling.utils.distributed import is_main_process
 
 logger = logging.getLogger(__name__)
 
 
-def population_of(train: Any, interactions: Pairs, targets: Pairs) -> Population:
+def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalContext:
     """Return what slices need to know of users and items.
 
     Args:
-        train: the data set of training.
+        train: the dataset of training.
         interactions: users and items of all interactions before they were split.
         targets: those that are predicted: users' main languages come from the others.
     """
     users, items = targets
     known = remaining_pairs(*interactions, [EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items)])
-    return Population(
+    return EvalContext(
         user_tokens=[str(token) for token in train.field2id_token[train.uid_field]],
         item_tokens=[str(token) for token in train.field2id_token[train.iid_field]],
-        item_languages=catalogue_of(train).languages,
+        item_languages=catalog_of(train).languages,
         train_counts=np.bincount(training_pairs(train)[1], minlength=train.item_num),
         known_users=known[0],
         known_items=known[1],
     )
 
 
-def rank_rows(
-    trainer: Any, loader: Any, population: Population, *, load_best_model: bool = False
+def evaluate_full_ranking(
+    trainer: Any, loader: Any, population: EvalContext, *, load_best_model: bool = False
 ) -> tuple[dict[str, Any], pl.DataFrame | None]:
-    """Rank the catalogue for every row of a loader.
+    """Rank the catalog for every row of a loader.
 
     Args:
         trainer: evaluates; :class:`~recbole_xling.trainer.mixin.XLingTrainerMixin` has what is needed.

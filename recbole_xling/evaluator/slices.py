@@ -28,7 +28,7 @@ _LANGUAGE_FREE = (MIXED, UNDETERMINED)
 
 
 @dataclass(frozen=True)
-class Population:
+class EvalContext:
     """What slices need to know of users and items; arrays are indexed by RecBole's internal ids.
 
     Attributes:
@@ -66,7 +66,7 @@ def remaining_pairs(users: IntArray, items: IntArray, held_out: Sequence[Evaluat
     return users[keep], items[keep]
 
 
-def main_languages(population: Population) -> list[str]:
+def main_languages(population: EvalContext) -> list[str]:
     """Return each user's main language: the most frequent one of the items known of them; ties go to the alphabet."""
     known = population.known_users, population.known_items
     return user_languages(population.item_languages, *known, len(population.user_tokens))
@@ -83,7 +83,7 @@ def popularity_bands(train_counts: IntArray) -> list[str]:
 
 
 def user_table(
-    rows: EvaluatedRows, per_user: Mapping[str, NDArray[np.float64]], population: Population
+    rows: EvaluatedRows, per_user: Mapping[str, NDArray[np.float64]], population: EvalContext
 ) -> pl.DataFrame:
     """Return one line per evaluated row: who, what was to be found, its language and popularity, and the metrics.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.data.dataset import XLingDataset
-from recbole_xling.evaluator.slices import Population, main_languages
+from recbole_xling.evaluator.slices import EvalContext, main_languages
 
 IntArray = NDArray[np.int64]
 Pairs = tuple[IntArray, IntArray]
@@ -17,16 +17,16 @@ Pairs = tuple[IntArray, IntArray]
 
 
 def target_pairs(dataset: Any) -> Pairs:
-    """Return what a data set of validation or test predicts."""
+    """Return what a dataset of validation or test predicts."""
     users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
     return users, items
 
 
 def training_pairs(dataset: Any) -> Pairs:
-    """Return what a training data set holds: its targets, and for sequential models each user's first interaction."""
+    """Return what a training dataset holds: its targets, and for sequential models each user's first interaction."""
     users, items = target_pairs(dataset)
     if isinstance(dataset, XLingDataset):
-        held = dataset.is_held
+        held = dataset.train_mask
         return tuple(dataset.sequence[field].numpy()[held] for field in (dataset.uid_field, dataset.iid_field))
     history = dataset.config["ITEM_ID_FIELD"] + dataset.config["LIST_SUFFIX"]
     if history not in dataset.inter_feat:
@@ -36,7 +36,7 @@ def training_pairs(dataset: Any) -> Pairs:
     return np.append(users, users[first_row]), np.append(items, first)
 
 
-def split_summary(split: Mapping[str, Any], parts: Mapping[str, Pairs], population: Population) -> dict[str, Any]:
+def split_summary(split: Mapping[str, Any], parts: Mapping[str, Pairs], population: EvalContext) -> dict[str, Any]:
     """Return the kind of split and what its parts hold, for ``result.json``.
 
     Args:

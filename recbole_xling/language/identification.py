@@ -1,4 +1,4 @@
-"""Languages of item texts: the stated ones normalised, missing ones identified, both compared."""
+"""Languages of item texts: the stated ones normalized, missing ones identified, both compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from recbole_xling.errors import ConfigError, MissingExtraError
-from recbole_xling.language.tags import NOT_ONE_LANGUAGE, UNDETERMINED, normalise_language
+from recbole_xling.language.tags import NOT_ONE_LANGUAGE, UNDETERMINED, normalize_language
 
 LATIN = "Latn"
 HAN = "Hani"
@@ -84,7 +84,7 @@ def han_variant(text: str) -> str:
     return "Hant" if traditional > simplified else "Hans"
 
 
-__all__ = ["Identified", "LanguageAgreement", "LanguageIdentifier", "normalise_language"]
+__all__ = ["Identified", "LanguageAgreement", "LanguageIdentifier", "normalize_language"]
 
 _logger = logging.getLogger(__name__)
 # Of fewer bytes than these ("Up", "Ran", one Chinese character) the model knows nothing; the script may.
@@ -104,13 +104,13 @@ NOTHING = Identified(UNDETERMINED, 0.0)
 
 
 class LanguageIdentifier:
-    """Tells which of a data set's languages a text is in.
+    """Tells which of a dataset's languages a text is in.
 
     py3langid decides (naive Bayes over byte n-grams: Lui and Baldwin, "langid.py: An Off-the-shelf Language
     Identification Tool", ACL 2012) among the languages that are written in a script of the text, its probabilities
-    normalised over these. Where the script leaves one language, that is the answer, however short the text, with the
+    normalized over these. Where the script leaves one language, that is the answer, however short the text, with the
     share of the text that is in its script as confidence: kana is Japanese, and Cyrillic is Russian if no other
-    language of the data set uses it. Otherwise texts of under 4 bytes of letters are ``und`` with confidence 0, like
+    language of the dataset uses it. Otherwise texts of under 4 bytes of letters are ``und`` with confidence 0, like
     texts without letters. Simplified and traditional Chinese are told apart by their characters where both are asked
     for.
 
@@ -128,15 +128,15 @@ class LanguageIdentifier:
     """
 
     def __init__(self, languages: Iterable[str]) -> None:
-        tags = dict.fromkeys(map(normalise_language, languages))
+        tags = dict.fromkeys(map(normalize_language, languages))
         self.languages = tuple(tag for tag in tags if tag not in NOT_ONE_LANGUAGE)
         if not self.languages:
-            raise ConfigError("no languages to choose from; name those of the data set, such as ['de', 'en']")
+            raise ConfigError("no languages to choose from; name those of the dataset, such as ['de', 'en']")
         self._scripts = {tag: scripts_of_language(tag) for tag in self.languages}
         self._main_script = {tag: main_script(tag) for tag in self.languages}
         self._groups: dict[frozenset[str], _Groups] = {}
         self._model = _load_model()
-        known = {normalise_language(label): label for label in reversed(self._model.labels)}
+        known = {normalize_language(label): label for label in reversed(self._model.labels)}
         self._label = {tag: known[tag.split("-")[0]] for tag in self.languages if tag.split("-")[0] in known}
         self._known = frozenset(self._label.values())
         unknown = [tag for tag in self.languages if tag not in self._label]

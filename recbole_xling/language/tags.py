@@ -32,7 +32,7 @@ NOT_ONE_LANGUAGE = frozenset((UNDETERMINED, "mul", "mis", "zxx"))
 
 
 @lru_cache(maxsize=4096)
-def normalise_language(tag: str) -> str:
+def normalize_language(tag: str) -> str:
     """Return the BCP 47 tag of a language given as a tag, an ISO 639 code or a name.
 
     One language gets one tag, by the rules of Unicode CLDR: ``EN``, ``eng``, ``en_US`` and ``Englisch`` are ``en``;
@@ -60,7 +60,7 @@ def normalise_language(tag: str) -> str:
 def stated_language(value: str) -> str:
     """Return the BCP 47 tag of a language that data state; ``und`` where the value names none, several or nothing."""
     try:
-        tag = normalise_language(value)
+        tag = normalize_language(value)
     except DataError:
         return UNDETERMINED
     return UNDETERMINED if tag in NOT_ONE_LANGUAGE else tag
@@ -73,7 +73,7 @@ def asked_language(tag: str) -> str:
         ConfigError: it names none; the message says what to write.
     """
     try:
-        return normalise_language(tag)
+        return normalize_language(tag)
     except DataError as error:
         raise ConfigError(str(error)) from None
 

@@ -36,7 +36,7 @@ class LLMSASRec(SequentialRecommender):
     - the loss is the full cross entropy, computed without holding all logits, or a sampled softmax;
     - where items carry text, a score is the match of user and item plus the logarithm of the item's popularity, so
       that neither ID nor text must learn it (logit adjustment, Menon et al., ICLR 2021);
-    - items never trained on have no popularity: the offset of their scores is found after each epoch, so that they
+    - cold items have no popularity: the offset of their scores is found after each epoch, so that they
       are shown as often as ``cold_exposure`` says (:mod:`recbole_xling.model.layers.score_bias`).
 
     Args:
@@ -44,7 +44,7 @@ class LLMSASRec(SequentialRecommender):
         dataset: the training split.
 
     Raises:
-        ConfigError: an unknown representation, adaptor, loss or kind of negatives.
+        ConfigError: an unknown representation, text projection, loss or kind of negatives.
     """
 
     input_type = InputType.POINTWISE
@@ -68,12 +68,12 @@ class LLMSASRec(SequentialRecommender):
         self.items = ItemRepresentation(
             _representation(config),
             train_counts=counts,
-            text_vectors=lambda: dataset.catalogue.vectors,
-            language_ids=lambda: dataset.catalogue.language_ids,
+            text_vectors=lambda: dataset.catalog.vectors,
+            language_ids=lambda: dataset.catalog.language_ids,
         )
         # Items without a training interaction are no negatives where they are known by their text: they would teach
         # the model that texts like theirs are never chosen.
-        by_text = self.items.adaptor is not None
+        by_text = self.items.text_projection is not None
         known = counts > 0 if by_text else np.ones_like(counts, dtype=bool)
         known[0] = False
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
@@ -82,11 +82,11 @@ class LLMSASRec(SequentialRecommender):
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
-        """Return why trained weights mean nothing on another data set; empty if they do."""
+        """Return why trained weights mean nothing on another dataset; empty if they do."""
         return bound_to_data(_representation(config))
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise as RecBole's SASRec does: normal weights, zero biases."""
+        """Initialize as RecBole's SASRec does: normal weights, zero biases."""
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=self.initializer_range)
         if isinstance(module, nn.Linear) and module.bias is not None:
@@ -173,7 +173,7 @@ class LLMSASRec(SequentialRecommender):
         return scores
 
     def end_epoch(self, epoch: int) -> None:
-        """Set the offset of items never trained on by what training users are shown with the present weights."""
+        """Set the offset of cold items by what training users are shown with the present weights."""
         self.offsets.calibrate(self.full_sort_predict)
 
 

@@ -17,7 +17,7 @@ from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
 from recbole_xling.errors import ConfigError
-from recbole_xling.model.layers.language_centering import Centring
+from recbole_xling.model.layers.language_centering import Centering
 from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.score_bias import ItemOffsets
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
@@ -36,7 +36,7 @@ class XLingTwoTower(SequentialRecommender):
 
     - Item tower: a Transformer encoder of the XLM-R family with PEFT adapters, pooled
       (:class:`~recbole_xling.model.text_encoder.encoder.TextEncoder`), without what all texts of its language share
-      (:class:`~recbole_xling.model.layers.language_centering.Centring`), of unit length.
+      (:class:`~recbole_xling.model.layers.language_centering.Centering`), of unit length.
     - User tower: a mean, attention or a small causal Transformer over the vectors of the history
       (:class:`~recbole_xling.model.layers.user_tower.UserTower`).
     - Score: the towers' inner product over the temperature, plus what
@@ -67,16 +67,16 @@ class XLingTwoTower(SequentialRecommender):
         self.alignment_pairs: int = config["alignment_pairs"]
         self.autocast: bool = bool(config["enable_amp"])
         self.encoder = build_encoder(config)
-        catalogue = dataset.catalogue
-        trains = len(dataset.inter_feat) > 0  # and does not only rank another data set
+        catalog = dataset.catalog
+        trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
         aligns = self.alignment_weight and trains
-        self.parallel = ParallelTexts.of(catalogue, config["alignment_file"]) if aligns else None
-        texts = [*catalogue.texts, *(self.parallel.texts if self.parallel else ())]
-        self.tokens = self.encoder.tokenise(texts)
+        self.parallel = ParallelTexts.of(catalog, config["alignment_file"]) if aligns else None
+        texts = [*catalog.texts, *(self.parallel.texts if self.parallel else ())]
+        self.tokens = self.encoder.tokenize(texts)
         self.register_buffer("text_of_item", self.tokens.text_of_row[: self.n_items], persistent=False)
-        self.register_buffer("item_language", language_numbers(catalogue.languages), persistent=False)
+        self.register_buffer("item_language", language_numbers(catalog.languages), persistent=False)
         self.register_buffer("text_language", self._text_language(), persistent=False)
-        self.centring = Centring() if config["centring"] else None
+        self.centering = Centering() if config["centering"] else None
         self.register_buffer("user_language", language_numbers(dataset.user_languages), persistent=False)
         self.offsets = ItemOffsets(config, dataset, by_text=True)
         n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / config["train_batch_size"])
@@ -98,7 +98,7 @@ class XLingTwoTower(SequentialRecommender):
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
-        """Return why trained weights mean nothing on another data set: there is no reason."""
+        """Return why trained weights mean nothing on another dataset: there is no reason."""
         return []
 
     def _text_offset(self, item_counts: np.ndarray, n_batches: float) -> Tensor:
@@ -146,8 +146,8 @@ class XLingTwoTower(SequentialRecommender):
         needed = torch.unique(torch.cat([candidate, *pairs[:2]])) if pairs else candidate
         encoded = self.encoder(self.tokens, needed)  # (U, D)
         vectors = encoded
-        if self.centring is not None:
-            vectors = self.centring(encoded, self.text_language[needed], self._in_means(needed, candidate))
+        if self.centering is not None:
+            vectors = self.centering(encoded, self.text_language[needed], self._in_means(needed, candidate))
         items = vectors[torch.searchsorted(needed, text_seq) * in_history] * in_history[..., None]  # (B, L, D)
         user_language = self.user_language[interaction[self.USER_ID]]
         windows = Windows(
@@ -162,8 +162,8 @@ class XLingTwoTower(SequentialRecommender):
         loss = in_batch_softmax(in_batch(windows, candidate, of_candidate, self.text_offset), self.scale)
         if pairs:
             loss = loss + self.alignment_weight * self._alignment(needed, encoded, *pairs)
-        regularisation = self.encoder.regularisation()
-        return loss if regularisation is None else loss + regularisation
+        regularization = self.encoder.regularization()
+        return loss if regularization is None else loss + regularization
 
     def _in_means(self, texts: Tensor, candidate: Tensor) -> Tensor:
         """Return 1 for texts that are candidates and not empty, in training split among the processes, else 0."""
@@ -192,19 +192,19 @@ class XLingTwoTower(SequentialRecommender):
     # ---- what the trainer calls -------------------------------------------------------------------------------
 
     def begin_training(self, total_steps: int, step: int) -> None:
-        """Prepare for optimiser steps, ``step`` of which are done."""
+        """Prepare for optimizer steps, ``step`` of which are done."""
         self._step = step
         self.encoder.begin_training(total_steps)
         if self.hard_negatives and step == 0:
             self._draw_hard_negatives(self.hard_negatives, -1)
 
     def end_step(self, step: int) -> None:
-        """Follow an optimiser step, before the gradients are cleared."""
+        """Follow an optimizer step, before the gradients are cleared."""
         self.encoder.end_step(step)
         self._step, self._draws = step + 1, 0
 
     def end_epoch(self, epoch: int) -> None:
-        """Set the offset of items never trained on by what training users are shown; draw hard negatives."""
+        """Set the offset of cold items by what training users are shown; draw hard negatives."""
         self.offsets.calibrate(self.full_sort_predict)
         if self.hard_negatives and self.hard_negatives.due(epoch):
             self._draw_hard_negatives(self.hard_negatives, epoch)
@@ -244,8 +244,8 @@ class XLingTwoTower(SequentialRecommender):
             texts, place = torch.unique(self.text_of_item, return_inverse=True)
             with torch.autocast(device_type=texts.device.type, enabled=self.autocast):
                 encoded = self.encoder(self.tokens, texts)
-            if self.centring is not None:
-                encoded = self.centring(encoded, self.text_language[texts], self._in_means(texts, texts))
+            if self.centering is not None:
+                encoded = self.centering(encoded, self.text_language[texts], self._in_means(texts, texts))
             self._table = (version, encoded[place])
         return self._table[1]
 

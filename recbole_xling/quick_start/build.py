@@ -19,8 +19,8 @@ from recbole.utils import get_trainer, init_seed
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.impressions import Interactions
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, unknown_name
-from recbole_xling.evaluator.ranking import population_of
-from recbole_xling.evaluator.slices import Population
+from recbole_xling.evaluator.ranking import eval_context_of
+from recbole_xling.evaluator.slices import EvalContext
 from recbole_xling.evaluator.split_summary import split_summary, target_pairs, training_pairs
 from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable
 from recbole_xling.trainer.mixin import XLingTrainerMixin
@@ -43,9 +43,9 @@ class Run:
     """Users and items of all interactions before they were split."""
 
     @cached_property
-    def population(self) -> Population:
+    def population(self) -> EvalContext:
         """Users and items, their languages, and what is known of them without the test."""
-        return population_of(self.train_data._dataset, self.pairs, target_pairs(self.test_data._dataset))
+        return eval_context_of(self.train_data._dataset, self.pairs, target_pairs(self.test_data._dataset))
 
     @cached_property
     def splits(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Run:
 
 @dataclass
 class Data:
-    """A data set that was loaded and split."""
+    """A dataset that was loaded and split."""
 
     dataset: Any
     train_data: Any
@@ -67,7 +67,7 @@ class Data:
 
 
 def build_data(config: XLingConfig) -> Data:
-    """Load a data set and split it as the settings say."""
+    """Load a dataset and split it as the settings say."""
     init_seed(config["seed"], config["reproducibility"])
     with _no_pickles(config):
         dataset = recbole_data.create_dataset(config)  # as registry.py has changed it
@@ -94,12 +94,12 @@ def build(config: XLingConfig) -> Run:
 
 
 def find_dataset(config: XLingConfig) -> None:
-    """Fail with the data sets there are, where RecBole would ask on the terminal whether to download one."""
+    """Fail with the datasets there are, where RecBole would ask on the terminal whether to download one."""
     folder, name = Path(config["data_path"]), config["dataset"]
     if config["benchmark_filename"] or (folder / f"{name}.inter").is_file():
         return
     known = [path.name for path in sorted(folder.parent.glob("*/")) if any(path.glob("*.inter"))]
-    there = unknown_name("data set", name, known) if known else f"there is no data set '{name}'"
+    there = unknown_name("dataset", name, known) if known else f"there is no dataset '{name}'"
     raise DataError(
         f"{there} in '{folder.parent}' (no file '{folder / name}.inter'). "
         "Convert it first (recbole-xling convert) or set data_path"
@@ -108,12 +108,12 @@ def find_dataset(config: XLingConfig) -> None:
 
 def _check_topk(config: XLingConfig, n_items: int) -> None:
     if max(config["topk"]) > n_items:
-        raise ConfigError(f"topk {config['topk']} asks for longer lists than the data set has items ({n_items})")
+        raise ConfigError(f"topk {config['topk']} asks for longer lists than the dataset has items ({n_items})")
 
 
 @contextmanager
 def _no_pickles(config: XLingConfig) -> Iterator[None]:
-    """Point RecBole to files that do not exist: it would unpickle data sets that lie in ``checkpoint_dir``."""
+    """Point RecBole to files that do not exist: it would unpickle datasets that lie in ``checkpoint_dir``."""
     names = ("dataset_save_path", "dataloaders_save_path")
     before = {name: config[name] for name in names}
     for name in names:

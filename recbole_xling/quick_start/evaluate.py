@@ -1,4 +1,4 @@
-"""Evaluating a saved run on any data set: new items, new users, another language."""
+"""Evaluating a saved run on any dataset: new items, new users, another language."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from recbole.utils import ModelType, dataset_arguments
 from recbole_xling.config import XLingConfig, data_set_defaults, plain_settings
 from recbole_xling.data.impressions import impressions_file
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError, unknown_name
-from recbole_xling.evaluator.impressions import rank_shown
-from recbole_xling.evaluator.ranking import population_of, rank_rows
+from recbole_xling.evaluator.impressions import evaluate_impressions
+from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import split_summary, summary_text, target_pairs
 from recbole_xling.quick_start.build import Data, build_data, find_dataset
 from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable
@@ -51,16 +51,16 @@ def evaluate_run(
     config_dict: Mapping[str, Any] | None = None,
     arguments: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Score a saved run on a data set, its own or another one, and leave a folder in the run's.
+    """Score a saved run on a dataset, its own or another one, and leave a folder in the run's.
 
-    On another data set the model sees texts, and each user's own history before what is to be ranked. Nothing else
+    On another dataset the model sees texts, and each user's own history before what is to be ranked. Nothing else
     of its interactions is used: all its items count as never trained on.
 
     Args:
         run: the run folder; its settings are taken.
-        dataset: name of the data set; the run's own if not given.
+        dataset: name of the dataset; the run's own if not given.
         split: ``test`` or ``valid`` for that part of ``eval_args.split``; ``all`` for every interaction with a history.
-        impressions: rank the candidates that were shown (``<dataset>.imp``) in place of the whole catalogue.
+        impressions: rank the candidates that were shown (``<dataset>.imp``) in place of the whole catalog.
         config_dict: settings that replace the run's.
         arguments: command-line arguments ``--key=value``, which replace them as well.
 
@@ -68,9 +68,9 @@ def evaluate_run(
         What the new folder's ``result.json`` holds.
 
     Raises:
-        CheckpointError: the folder is no run, or its model cannot rank another data set's items.
+        CheckpointError: the folder is no run, or its model cannot rank another dataset's items.
         ConfigError: a setting is wrong.
-        DataError: the data set, or its impressions, cannot be used.
+        DataError: the dataset, or its impressions, cannot be used.
     """
     started = time.perf_counter()
     if split not in SPLITS:
@@ -111,7 +111,7 @@ def _settings(
     config_dict: Mapping[str, Any] | None,
     arguments: Sequence[str],
 ) -> XLingConfig:
-    """Return the run's settings for a data set; what it had from its own data set's defaults is left to the other's."""
+    """Return the run's settings for a dataset; what it had from its own dataset's defaults is left to the other's."""
     settings = dict(trained)
     if dataset not in (None, trained["dataset"]):
         defaults = data_set_defaults(trained["dataset"])
@@ -129,11 +129,11 @@ def _settings(
 
 
 def _prepare(config: XLingConfig, trained: Mapping[str, Any], file: Path, split: str) -> tuple[Data, Any, bool]:
-    """Return the data, the data set the model is built on, and whether that is the run's own training split."""
+    """Return the data, the dataset the model is built on, and whether that is the run's own training split."""
     own_config = XLingConfig(config_dict={**trained, "allow_unknown_keys": config["allow_unknown_keys"]})
     is_own = Path(own_config["data_path"]).resolve() == Path(config["data_path"]).resolve()
     if not is_own:
-        _check_transfer(config, trained, file, "that is another data set")
+        _check_transfer(config, trained, file, "that is another dataset")
     data = build_data(config)
     if is_own:
         if split == "all" or config["eval_args"]["split"] != own_config["eval_args"]["split"]:
@@ -160,7 +160,7 @@ def _ids(data: Data) -> list[list[str]]:
 
 
 def _check_transfer(config: XLingConfig, trained: Mapping[str, Any], file: Path, why: str) -> None:
-    """Raise a CheckpointError if the model's weights belong to the data set it was trained on."""
+    """Raise a CheckpointError if the model's weights belong to the dataset it was trained on."""
     model = config.model_class
     if hasattr(model, "bound_to_data"):
         reasons = model.bound_to_data(config)
@@ -174,10 +174,10 @@ def _check_transfer(config: XLingConfig, trained: Mapping[str, Any], file: Path,
 
 
 def _with_settings(train: Any, config: XLingConfig) -> Any:
-    """Return a data set whose catalogue follows other settings (``text_template``, ...)."""
+    """Return a dataset whose catalog follows other settings (``text_template``, ...)."""
     part = train.copy(train.inter_feat)
     part.config = config
-    vars(part).pop("catalogue", None)
+    vars(part).pop("catalog", None)
     return part
 
 
@@ -208,16 +208,16 @@ def _evaluate(
     config: XLingConfig, model: Any, data: Data, part: Any, split: str, impressions: bool
 ) -> tuple[dict[str, Any], pl.DataFrame | None]:
     if impressions:
-        return rank_shown(config, model, data, split)
+        return evaluate_impressions(config, model, data, split)
     loader = _rows(config, data, split)
     pairs = data.interactions.users, data.interactions.items
     targets = target_pairs(loader._dataset)
     # of "all" nothing would be left to tell users' languages by
     held_out = targets if split != "all" else (targets[0][:0], targets[1][:0])
-    population = population_of(part, pairs, held_out)
+    population = eval_context_of(part, pairs, held_out)
     summary = split_summary(config["eval_args"]["split"], {split: targets}, population)
     logger.info("%s", summary_text(summary))
-    result, table = rank_rows(Evaluation(config, model, part), loader, population)
+    result, table = evaluate_full_ranking(Evaluation(config, model, part), loader, population)
     return {"splits": summary, **result}, table
 
 

@@ -23,7 +23,7 @@ _POOLING = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}  # o
 
 
 def merge_run(run: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
-    """Write the encoder of a trained XLingTwoTower as a folder of its own; the data set is not needed.
+    """Write the encoder of a trained XLingTwoTower as a folder of its own; the dataset is not needed.
 
     Args:
         run: the run folder.

@@ -16,7 +16,7 @@ from torch.multiprocessing.spawn import spawn
 
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
-from recbole_xling.evaluator.ranking import rank_rows
+from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import summary_text
 from recbole_xling.quick_start.build import Run, build, build_trainer, find_dataset
 from recbole_xling.trainer.trainer import RESUME_FILE
@@ -94,7 +94,7 @@ def run(
 
     Args:
         model: name or class of the model; may stand in the configuration instead.
-        dataset: name of the data set; may stand in the configuration instead.
+        dataset: name of the dataset; may stand in the configuration instead.
         config_file_list: YAML files.
         config_dict: settings.
         arguments: command-line arguments ``--key=value``.
@@ -192,7 +192,7 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
 
 def _test(parts: Run, trainer: Any, *, load_best_model: bool) -> dict[str, Any]:
     """Test a model and write ``users.parquet``; returns ``test``, ``slices`` and the number of rows."""
-    result, table = rank_rows(trainer, parts.test_data, parts.population, load_best_model=load_best_model)
+    result, table = evaluate_full_ranking(trainer, parts.test_data, parts.population, load_best_model=load_best_model)
     if table is not None and is_main_process(parts.config):
         table.write_parquet(Path(parts.config["run_dir"]) / USERS_FILE)
     return result

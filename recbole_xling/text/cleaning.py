@@ -142,7 +142,7 @@ def repair_encoding(text: str) -> str:
     return ftfy.fix_encoding(text)
 
 
-def normalise_unicode(text: str) -> str:
+def normalize_unicode(text: str) -> str:
     """Return NFKC, save for characters of which the compatibility form says something else.
 
     As in NFKC: full-width letters and digits, half-width kana, Arabic presentation forms, ligatures, styled letters,
@@ -210,7 +210,7 @@ def cut(text: str, max_length: int) -> str:
 STEPS: dict[str, Callable[[str], str]] = {
     "html": strip_html,
     "mojibake": repair_encoding,
-    "unicode": normalise_unicode,
+    "unicode": normalize_unicode,
     "control": strip_controls,
     "junk": strip_junk,
     "whitespace": strip_spaces,

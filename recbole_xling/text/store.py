@@ -4,7 +4,7 @@ One JSON object per line::
 
     {"item_id": "1", "language": "de", "fields": {"title": "Toy Story", "year": "1995"}, "source": "display"}
 
-``source`` tells what the text is: ``display`` is the one a user of the catalogue sees (at most one per item),
+``source`` tells what the text is: ``display`` is the one a user of the catalog sees (at most one per item),
 ``parallel`` the same item's own text in another language, ``translation:<system>`` a translation made by that system.
 ``language_confidence`` is there where the language was identified: how sure that is, from 0 to 1.
 """
@@ -103,7 +103,7 @@ __all__ = ["ItemText", "ItemTextStore", "find_item_text", "itemtext_path", "writ
 
 
 class ItemTextStore:
-    """All texts of a catalogue, kept as one block of bytes: some 40 bytes a text on top of its own and its item id.
+    """All texts of a catalog, kept as one block of bytes: some 40 bytes a text on top of its own and its item id.
 
     ``len(store)`` counts items and iterating yields their ids in the order of the file; :meth:`texts` yields the texts.
 
@@ -216,7 +216,7 @@ class ItemTextStore:
 
 
 def itemtext_path(dataset_folder: str | Path, dataset: str) -> Path:
-    """Return where the item texts of a data set lie."""
+    """Return where the item texts of a dataset lie."""
     return Path(dataset_folder) / f"{dataset}.itemtext.jsonl"
 
 
@@ -230,7 +230,7 @@ def find_item_text(
     field_separator: str = "\t",
     encoding: str = "utf-8",
 ) -> ItemTextStore:
-    """Read the item texts of a data set: its itemtext file, or else the text columns of its ``.item`` file.
+    """Read the item texts of a dataset: its itemtext file, or else the text columns of its ``.item`` file.
 
     Raises:
         DataError: there is neither; the message says what to add.

@@ -161,7 +161,7 @@ def _bracket(levels: list[tuple[str, list[_Node]]], character: str, template: st
 
 
 def _compile(nodes: list[_Node]) -> _Sequence:
-    """Give the text between fields to its neighbours: words behind a field, a separator, words before the next."""
+    """Give the text between fields to its neighbors: words behind a field, a separator, words before the next."""
     literals, contents = [""], []
     for node in nodes:
         if isinstance(node, _Text):

@@ -122,7 +122,7 @@ def load_trainable(model: nn.Module, state: dict[str, Tensor], source: Path) -> 
     if missing or strange or wrong:
         details = [("missing", missing), ("not in the model", strange), ("of another shape", wrong)]
         text = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in details if names)
-        raise CheckpointError(f"checkpoint '{source}' belongs to another model or data set ({text})")
+        raise CheckpointError(f"checkpoint '{source}' belongs to another model or dataset ({text})")
     model.load_state_dict(state, strict=False)
 
 

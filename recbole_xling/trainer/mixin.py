@@ -128,12 +128,12 @@ class XLingTrainerMixin:
 
 
 class Evaluation(XLingTrainerMixin, Trainer):
-    """``evaluate`` of our trainers, and nothing else: no optimiser, no TensorBoard, no files.
+    """``evaluate`` of our trainers, and nothing else: no optimizer, no TensorBoard, no files.
 
     Args:
         config: the configuration.
         model: on its device.
-        trained_on: the data set of training, for metrics that ask how popular items are.
+        trained_on: the dataset of training, for metrics that ask how popular items are.
     """
 
     def __init__(self, config: Any, model: Any, trained_on: Any) -> None:

@@ -1,4 +1,4 @@
-"""Optimiser groups and learning-rate schedules."""
+"""Optimizer groups and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def parameter_groups(
     return [{"params": group, "lr": float(rates[prefix])} for prefix, group in groups.items() if group]
 
 
-def build_optimiser(learner: str, groups: list[dict[str, Any]], weight_decay: float) -> optim.Optimizer:
-    """Build the optimiser RecBole calls ``learner``.
+def build_optimizer(learner: str, groups: list[dict[str, Any]], weight_decay: float) -> optim.Optimizer:
+    """Build the optimizer RecBole calls ``learner``.
 
     Raises:
         ConfigError: an unknown learner.
@@ -67,15 +67,15 @@ def build_optimiser(learner: str, groups: list[dict[str, Any]], weight_decay: fl
 
 
 def build_schedule(
-    optimiser: optim.Optimizer, schedule: str, warmup_steps: int, total_steps: int
+    optimizer: optim.Optimizer, schedule: str, warmup_steps: int, total_steps: int
 ) -> optim.lr_scheduler.LambdaLR:
-    """Return a schedule to be stepped after each optimiser step.
+    """Return a schedule to be stepped after each optimizer step.
 
     Args:
-        optimiser: whose rates are scaled.
+        optimizer: whose rates are scaled.
         schedule: ``constant``, ``linear`` or ``cosine`` (both decay to zero at ``total_steps``).
         warmup_steps: steps over which the rate rises linearly from zero.
-        total_steps: optimiser steps of all epochs.
+        total_steps: optimizer steps of all epochs.
 
     Raises:
         ConfigError: an unknown schedule.
@@ -94,4 +94,4 @@ def build_schedule(
             return (step + 1) / (warmup_steps + 1)
         return decay(min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps)))
 
-    return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)

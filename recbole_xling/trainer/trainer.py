@@ -18,7 +18,7 @@ from tqdm import tqdm
 from recbole_xling.errors import CheckpointError
 from recbole_xling.trainer.checkpoint import random_states, restore_random_states, save_checkpoint, warm_start
 from recbole_xling.trainer.mixin import XLingTrainerMixin
-from recbole_xling.trainer.optimizer import build_optimiser, build_schedule, parameter_groups
+from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
 from recbole_xling.utils.distributed import is_main_process
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ RESUME_FILE = "last.pt"
 
 
 class XLingTrainer(XLingTrainerMixin, Trainer):
-    """Trains any RecBole model whose training is a loop over batches with one optimiser.
+    """Trains any RecBole model whose training is a loop over batches with one optimizer.
 
     Settings beyond RecBole's: ``accumulation_steps``, ``lr_schedule``, ``warmup_steps``, ``learning_rates``. Inside
     a run folder the whole state is written after every epoch, and :meth:`resume_checkpoint` goes on from it as if
@@ -50,14 +50,14 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self._resumed: dict[str, Any] | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
-        """Build the optimiser with its groups; RecBole's keyword arguments are understood."""
+        """Build the optimizer with its groups; RecBole's keyword arguments are understood."""
         learner = kwargs.get("learner", self.learner)
         rate = kwargs.get("learning_rate", self.learning_rate)
         decay = kwargs.get("weight_decay", self.weight_decay)
         if "params" in kwargs:
-            return build_optimiser(learner, [{"params": list(kwargs["params"]), "lr": rate}], decay)
+            return build_optimizer(learner, [{"params": list(kwargs["params"]), "lr": rate}], decay)
         groups = parameter_groups(self.model, rate, self.config["learning_rates"])
-        return build_optimiser(learner, groups, decay) if groups else torch.optim.SGD([torch.zeros(())], lr=rate)
+        return build_optimizer(learner, groups, decay) if groups else torch.optim.SGD([torch.zeros(())], lr=rate)
 
     # ---- the loop ---------------------------------------------------------------------------------------------
 
@@ -203,7 +203,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             getattr(self.model, hook)(*arguments)
 
     def _groups(self, train_data: Any, epoch: int, show_progress: bool) -> Iterator[tuple[Any, bool, int]]:
-        """Yield batches, whether each ends a group that shares an optimiser step, and the size of its group."""
+        """Yield batches, whether each ends a group that shares an optimizer step, and the size of its group."""
         n_batches, per_step = len(train_data), self.accumulation_steps
         batches = train_data
         if show_progress:

@@ -1,4 +1,4 @@
-"""Machine translation of item texts: translators, the cache of what they made, and filling a data set's languages."""
+"""Machine translation of item texts: translators, the cache of what they made, and filling a dataset's languages."""
 
 from __future__ import annotations
 

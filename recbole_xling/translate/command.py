@@ -24,7 +24,7 @@ class CommandTranslator:
     """A program that is run on some hundred texts at a time: UTF-8, one text per line, one translation per line.
 
     Line breaks inside a text are replaced by spaces. An empty line follows each text, which keeps programs from taking
-    neighbouring texts for one sentence: Apertium moves words from one line to the next otherwise.
+    neighboring texts for one sentence: Apertium moves words from one line to the next otherwise.
 
     Args:
         command: program and arguments, as a list or as one text that is split like a shell would; no shell runs it.

@@ -1,4 +1,4 @@
-"""Filling the languages that the item texts of a data set lack."""
+"""Filling the languages that the item texts of a dataset lack."""
 
 from __future__ import annotations
 
@@ -153,14 +153,14 @@ def translate_dataset(
     cache_dir: str | Path | None = None,
     show_progress: bool = True,
 ) -> TranslationReport:
-    """Translate the items of a data set and append the translations to its itemtext file.
+    """Translate the items of a dataset and append the translations to its itemtext file.
 
     An item is left as it is where it has a text of its own in the target language, or a translation by the same
     system. The file is replaced at once and at the end only; what was in it stays, byte by byte. A killed run goes on
     where it was, as translations are cached one by one.
 
     Args:
-        folder: folder of the data set.
+        folder: folder of the dataset.
         dataset: its name.
         translator: what to translate with.
         targets: BCP 47 tags of the languages wanted.
@@ -274,7 +274,7 @@ def _state(path: Path) -> tuple[int, int, int]:
         state = path.stat()
     except FileNotFoundError:
         raise DataError(
-            f"there is no item text {path} to translate: convert the data set, or write the texts there (see "
+            f"there is no item text {path} to translate: convert the dataset, or write the texts there (see "
             "docs/data-format.md)"
         ) from None
     return state.st_ino, state.st_size, state.st_mtime_ns

@@ -24,7 +24,7 @@ RESULT_FILE = "result.json"
 USERS_FILE = "users.parquet"
 LOG_FILE = "log.txt"
 
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _PACKAGES = ("recbole-xling", "recbole", "torch", "numpy", "pandas", "transformers", "sentence-transformers", "peft")
 
 
@@ -90,7 +90,7 @@ def _simple(value: Any) -> Any:
 
 class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return _COLOURS.sub("", super().format(record))
+        return _COLORS.sub("", super().format(record))
 
 
 class RunFileHandler(logging.FileHandler):

@@ -1,4 +1,4 @@
-"""A data set small enough to count by hand."""
+"""A dataset small enough to count by hand."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_dataset(
     texts: Sequence[Text] | None = TEXTS,
     columns: str = "user_id:token item_id:token timestamp:float",
 ) -> Path:
-    """Write a data set; fields are separated by spaces, rows by ``|`` or line breaks."""
+    """Write a dataset; fields are separated by spaces, rows by ``|`` or line breaks."""
     folder = root / name
     folder.mkdir(parents=True)
     rows = [row.replace(" ", "\t") for row in interactions.replace("\n", "|").split("|")]
@@ -56,5 +56,5 @@ def write_dataset(
 
 @pytest.fixture
 def made(tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes the data set below ``tmp_path/data`` and returns its folder."""
+    """Return a function that writes the dataset below ``tmp_path/data`` and returns its folder."""
     return lambda **changed: write_dataset(tmp_path / "data", **changed)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def typed(small_dataset, settings, tmp_path, monkeypatch):
-    """Run the command line in a folder with the small data set; returns exit code, output and error output."""
+    """Run the command line in a folder with the small dataset; returns exit code, output and error output."""
     small_dataset()
     monkeypatch.chdir(tmp_path)
     (tmp_path / "settings.yaml").write_text(json.dumps(settings))

@@ -11,7 +11,7 @@ from recbole.config import Config
 
 @pytest.fixture
 def config(monkeypatch, tmp_path):
-    """A function that makes RecBole's Config for a model and a data set below tmp_path."""
+    """A function that makes RecBole's Config for a model and a dataset below tmp_path."""
     monkeypatch.setattr(sys, "argv", ["test"])
     monkeypatch.chdir(tmp_path)
 

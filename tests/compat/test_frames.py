@@ -1,4 +1,4 @@
-"""RecBole's data sets are the same under pandas 2 and 3."""
+"""RecBole's datasets are the same under pandas 2 and 3."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ i3\t1996\t20\tHeat\t2.5 3.5
 
 @pytest.fixture
 def toy(config, tmp_path):
-    """A function that reads a data set with missing values of every kind."""
+    """A function that reads a dataset with missing values of every kind."""
     (tmp_path / "toy").mkdir()
     (tmp_path / "toy" / "toy.inter").write_text(INTER)
     (tmp_path / "toy" / "toy.item").write_text(ITEM)
@@ -60,12 +60,12 @@ def test_tensors_do_not_share_the_frame(toy):
     assert frame["user_id"].tolist() == [1, 1, 2] or int(pd.__version__.split(".")[0]) < 3
 
 
-def test_normalised_and_discretised_sequences_keep_their_lengths(toy):
-    normalised = toy(normalize_field=["vector"]).item_feat["vector"]
-    assert [row.tolist() for row in normalised] == [[], pytest.approx([0, 1 / 3]), [], pytest.approx([2 / 3, 1])]
+def test_normalized_and_discretized_sequences_keep_their_lengths(toy):
+    normalized = toy(normalize_field=["vector"]).item_feat["vector"]
+    assert [row.tolist() for row in normalized] == [[], pytest.approx([0, 1 / 3]), [], pytest.approx([2 / 3, 1])]
     settings = {"numerical_features": ["vector"], "discretization": {"vector": {"method": "ED", "bucket": 2}}}
-    discretised = toy(**settings).item_feat["vector"]
-    assert [len(index) for _, index in discretised] == [0, 2, 0, 2]
+    discretized = toy(**settings).item_feat["vector"]
+    assert [len(index) for _, index in discretized] == [0, 2, 0, 2]
     plain_numerical = toy(numerical_features=["vector"]).item_feat["vector"]
     assert [len(index) for _, index in plain_numerical] == [0, 2, 0, 2]
 

@@ -1,4 +1,4 @@
-"""Damaged files end in a data set that loads, or in an error that says what is wrong.
+"""Damaged files end in a dataset that loads, or in an error that says what is wrong.
 
 Some hundred damaged files each time; ten thousand over all converters, in some minutes, with counts printed::
 
@@ -27,12 +27,12 @@ from recbole_xling.errors import XlingError
 from recbole_xling.text.cleaning import TextCleaner
 
 FILES = int(os.environ.get("DAMAGED_FILES", "340"))
-LOADED = 10  # of so many files one, if it gives a data set, is loaded in RecBole as well
-WRITTEN, ERROR = "data set", "error"
+LOADED = 10  # of so many files one, if it gives a dataset, is loaded in RecBole as well
+WRITTEN, ERROR = "dataset", "error"
 
 
 class Bench:
-    """The input of a source in a folder, and the data set made of it."""
+    """The input of a source in a folder, and the dataset made of it."""
 
     def __init__(self, name: str, root: Path) -> None:
         self.name = name
@@ -75,7 +75,7 @@ class Bench:
         try:
             report = self.convert(max_bad)
         except XlingError as error:
-            assert self.dataset == before, "the previous data set has changed"
+            assert self.dataset == before, "the previous dataset has changed"
             self._check_message(str(error), path)
             return ERROR
         check_dataset(report)
@@ -100,6 +100,6 @@ def test_damaged_files(source: str, tmp_path: Path) -> None:
         outcomes[outcome] += 1
         if outcome not in (WRITTEN, ERROR):
             failures.append(f"{source}, number {number}: {case}\n{outcome}")
-    print(f"{source}: {outcomes[WRITTEN]} data sets, {outcomes[ERROR]} errors, {len(failures)} failures")
+    print(f"{source}: {outcomes[WRITTEN]} datasets, {outcomes[ERROR]} errors, {len(failures)} failures")
     assert not failures, "\n".join(failures[:20])
     assert outcomes[WRITTEN] and outcomes[ERROR]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from recbole_xling.data.catalog import ItemCatalogue
+from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.data.parallel_texts import ParallelTexts, read_parallel_file
 from recbole_xling.errors import DataError
 from recbole_xling.text.store import ItemText, itemtext_path, write_itemtext
 
 
-def catalogue(folder, rows):
+def catalog(folder, rows):
     texts = [ItemText(item, language, {"title": title}, source) for item, language, title, source in rows]
     write_itemtext(itemtext_path(folder, "small"), texts)
     settings = {"text_template": "{title}", "text_fields": [], "ITEM_ID_FIELD": "item_id", "field_separator": "\t"}
     settings |= {"ITEM_LANGUAGE_FIELD": "item_language"}
-    return ItemCatalogue(settings, ["[PAD]", "a", "b", "c", "d"], folder, "small")
+    return ItemCatalog(settings, ["[PAD]", "a", "b", "c", "d"], folder, "small")
 
 
 ROWS = [
@@ -33,7 +33,7 @@ ROWS = [
 
 
 def test_pairs_are_different_texts_of_one_item(tmp_path):
-    parallel = ParallelTexts.of(catalogue(tmp_path, ROWS))
+    parallel = ParallelTexts.of(catalog(tmp_path, ROWS))
     assert parallel.texts == ["Der Pate", "The Godfather", "Le Parrain", "千と千尋", "Spirited Away"]
     first, second, item = parallel.draw(2000, np.random.default_rng(0))
     assert (first != second).all()
@@ -46,9 +46,9 @@ def test_pairs_are_different_texts_of_one_item(tmp_path):
     assert counts.min() > 100
 
 
-def test_a_catalogue_in_one_language_is_refused(tmp_path):
+def test_a_catalog_in_one_language_is_refused(tmp_path):
     with pytest.raises(DataError, match="two languages"):
-        ParallelTexts.of(catalogue(tmp_path, ROWS[3:5]))
+        ParallelTexts.of(catalog(tmp_path, ROWS[3:5]))
 
 
 def table(folder, text):
@@ -60,7 +60,7 @@ def table(folder, text):
 def test_rows_of_a_file_stand_beside_the_items(tmp_path):
     path = table(tmp_path, 'en\tde\tja\n"Yes", he said\tJa, sagte er\t\nNo\t\t\nOK\tOK\t\nDog\tHund\t犬\n')
     assert read_parallel_file(path) == [['"Yes", he said', "Ja, sagte er"], ["Dog", "Hund", "犬"]]
-    both = ParallelTexts.of(catalogue(tmp_path, ROWS), str(path))
+    both = ParallelTexts.of(catalog(tmp_path, ROWS), str(path))
     assert both.languages.tolist() == [3, 2, 2, 3]
     first, second, item = both.draw(500, np.random.default_rng(0))
     assert set(item.tolist()) == {1, 4, 5, 6}
@@ -68,7 +68,7 @@ def test_rows_of_a_file_stand_beside_the_items(tmp_path):
         ('"Yes", he said', "Ja, sagte er"),
         ("Ja, sagte er", '"Yes", he said'),
     }
-    alone = ParallelTexts.of(catalogue(tmp_path, ROWS[3:5]), str(path))
+    alone = ParallelTexts.of(catalog(tmp_path, ROWS[3:5]), str(path))
     assert alone.languages.tolist() == [2, 3]
 
 

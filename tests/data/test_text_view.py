@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from recbole_xling.config import XLingConfig
-from recbole_xling.data.catalog import ItemCatalogue
+from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.store import ItemText, write_itemtext
 
 TEXTS = [
     ItemText("shown in en", "en", {"title": "Heat"}, "display"),
     ItemText("shown in en", "en", {"title": "Warmth"}, "translation:a"),
-    ItemText("shown in GB", "en-GB", {"title": "Colour"}, "display"),
+    ItemText("shown in GB", "en-GB", {"title": "Color"}, "display"),
     ItemText("parallel", "de", {"title": "Der Pate"}, "display"),
     ItemText("parallel", "en", {"title": "The Sponsor"}, "translation:a"),
     ItemText("parallel", "en-US", {"title": "Godfather"}, "parallel"),
@@ -31,7 +31,7 @@ TEXTS = [
 ]
 SHOWN = {
     "shown in en": "Heat",
-    "shown in GB": "Colour",
+    "shown in GB": "Color",
     "parallel": "Der Pate",
     "translated": "Heimat",
     "empty": "Leer",
@@ -50,7 +50,7 @@ VIEWS = {
 }
 
 
-def catalogue(folder: Path, view: str, *more: ItemText, **settings: object) -> ItemCatalogue:
+def catalog(folder: Path, view: str, *more: ItemText, **settings: object) -> ItemCatalog:
     write_itemtext(folder / "d.itemtext.jsonl", [*TEXTS, *more])
     config = {
         "text_view": view,
@@ -65,18 +65,18 @@ def catalogue(folder: Path, view: str, *more: ItemText, **settings: object) -> I
         "encoder_prompt": None,
         **settings,
     }
-    return ItemCatalogue(config, ["[PAD]", *SHOWN], folder, "d")
+    return ItemCatalog(config, ["[PAD]", *SHOWN], folder, "d")
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_each_view_chooses_its_texts(tmp_path: Path, view: str) -> None:
-    assert catalogue(tmp_path, view).texts == ["", *VIEWS[view].values()]
+    assert catalog(tmp_path, view).texts == ["", *VIEWS[view].values()]
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_languages_of_items_stay_those_they_are_shown_in(tmp_path: Path, view: str) -> None:
     languages = ["und", "en", "en-GB", "de", "de", "de", "de", "und", "und"]
-    assert catalogue(tmp_path, view).languages == languages
+    assert catalog(tmp_path, view).languages == languages
 
 
 def test_a_pivot_needs_a_text_of_every_item(tmp_path: Path) -> None:
@@ -87,12 +87,12 @@ def test_a_pivot_needs_a_text_of_every_item(tmp_path: Path) -> None:
         ("pivot:en-GB", 5, "shown"),
     ]:
         with pytest.raises(DataError) as error:
-            catalogue(tmp_path, view, *lacking).texts  # noqa: B018
+            catalog(tmp_path, view, *lacking).texts  # noqa: B018
         message = str(error.value)
         assert f"{number} of 8 items have no text in {view[6:]} (the first is '{first}" in message
         assert f"recbole-xling translate d --to {view[6:]}" in message
     made = ItemText("unknown", "en", {"title": "New"}, "translation:a")
-    assert catalogue(tmp_path, "pivot:en", *lacking, made).texts[-1] == "New"
+    assert catalog(tmp_path, "pivot:en", *lacking, made).texts[-1] == "New"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_the_encoder_is_asked_about_the_languages_that_it_gets(tmp_path, caplog,
 
     monkeypatch.setattr(HashingEncoder, "languages", frozenset({"en"}))
     with caplog.at_level(logging.WARNING):
-        catalogue(tmp_path, "pivot:en", encoder="hashing").encoder()
+        catalog(tmp_path, "pivot:en", encoder="hashing").encoder()
         assert not caplog.text
-        catalogue(tmp_path, "display", encoder="hashing").encoder()
+        catalog(tmp_path, "display", encoder="hashing").encoder()
     assert "does not know de" in caplog.text

@@ -31,7 +31,7 @@ def test_an_unknown_option_names_the_options_the_backend_takes() -> None:
 
 
 @pytest.mark.parametrize("option", [{"prompt": "query: "}, {"max_length": 8}])
-def test_a_common_option_that_a_backend_cannot_honour_is_refused(option: dict[str, object]) -> None:
+def test_a_common_option_that_a_backend_cannot_honor_is_refused(option: dict[str, object]) -> None:
     with pytest.raises(EncoderError, match=next(iter(option))):
         create_encoder("random", **option)  # type: ignore[arg-type]
 

@@ -49,7 +49,7 @@ def test_vectors_match_a_word_by_word_reference(dimension: int, ngram_min: int, 
     np.testing.assert_allclose(vectors, expected, atol=1e-6)
 
 
-def test_a_vector_does_not_depend_on_its_neighbours() -> None:
+def test_a_vector_does_not_depend_on_its_neighbors() -> None:
     encoder = HashingEncoder()
     texts = [f"title number {number} {'x' * (number % 7)}" for number in range(600)]
     together = encoder.encode(texts)

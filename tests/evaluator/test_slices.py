@@ -8,7 +8,7 @@ import pytest
 
 from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.evaluator.slices import (
-    Population,
+    EvalContext,
     main_languages,
     popularity_bands,
     remaining_pairs,
@@ -35,7 +35,7 @@ def population(**changed):
         **known,
         **changed,
     }
-    return Population(**values)
+    return EvalContext(**values)
 
 
 def test_main_language_is_the_most_frequent_one():

@@ -10,12 +10,12 @@ import polars as pl
 import pytest
 
 from recbole_xling.config import XLingConfig
-from recbole_xling.evaluator.slices import Population
+from recbole_xling.evaluator.slices import EvalContext
 from recbole_xling.evaluator.split_summary import split_summary, summary_text
 from recbole_xling.quick_start.build import build
 from recbole_xling.quick_start.train import run
 
-POPULATION = Population(
+POPULATION = EvalContext(
     user_tokens=["[PAD]", "a", "b"],
     item_tokens=["[PAD]", "v", "w", "x"],
     item_languages=["und", "de", "de", "fr"],

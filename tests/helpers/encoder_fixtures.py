@@ -25,7 +25,7 @@ _SETTINGS: dict[str, Any] = {
     "encoder_prompt": None,
     "encoder_max_length": 32,
     "encoder_batch_size": 16,
-    "sub_batch_size": 64,
+    "mini_batch_size": 64,
     "gradient_checkpointing": False,
     "lower_layer_cache_gb": 0.0,
 }

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from recbole_xling.convert import ConvertReport, write_dataset
-from recbole_xling.convert.base import Converter, Item, Place, SourceText, User
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User
 from recbole_xling.convert.reading.rejects import Rejects
 
 FILES = {"d.inter", "d.item", "d.user", "d.itemtext.jsonl", "d.convert.json"}
@@ -25,7 +25,7 @@ def frame(*rows: Sequence[Any], first_line: int = 2) -> pl.DataFrame:
 
 
 def text(item_id: str, language: str, title: str, source: str = "display", line: int = 0) -> SourceText:
-    place = Place("texts.csv", line) if line else None
+    place = SourceLocation("texts.csv", line) if line else None
     return SourceText(item_id, language, {"title": title}, source, place)
 
 
@@ -71,7 +71,7 @@ class Made(Converter):
 def write(
     root: Path, *, rows: int = 1000, options: dict[str, Any] | None = None, **records: list[Any]
 ) -> ConvertReport:
-    """Write the data set ``d`` of given records."""
+    """Write the dataset ``d`` of given records."""
     return write_dataset(Made(rows, **records), root, "d", show_progress=False, **(options or {}))
 
 

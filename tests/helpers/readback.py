@@ -1,4 +1,4 @@
-"""Reading a written data set back, as RecBole does, and holding its files against each other."""
+"""Reading a written dataset back, as RecBole does, and holding its files against each other."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _check_texts(path: Path, items: pd.DataFrame, report: ConvertReport) -> None
 def load_in_recbole(report: ConvertReport, folder: Path) -> None:
     """Load all columns and the texts with :class:`XLingDataset`; settings and caches go to ``folder``."""
     from recbole_xling.config import XLingConfig
-    from recbole_xling.data.catalog import dataset_catalogue
+    from recbole_xling.data.catalog import dataset_catalog
     from recbole_xling.data.dataset import XLingDataset
 
     paths = [path for path in report.folder.iterdir() if path.suffix in _ATOMIC[:3]]
@@ -85,4 +85,4 @@ def load_in_recbole(report: ConvertReport, folder: Path) -> None:
     assert sizes == written, (sizes, written)
     texts = report.folder / f"{report.folder.name}.itemtext.jsonl"
     if texts.exists():
-        assert len(dataset_catalogue(config).languages) == 1 + len(ItemTextStore.load(texts))
+        assert len(dataset_catalog(config).languages) == 1 + len(ItemTextStore.load(texts))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_xling.errors import ConfigError, DataError, MissingExtraError
-from recbole_xling.language.identification import Identified, LanguageAgreement, LanguageIdentifier, normalise_language
+from recbole_xling.language.identification import Identified, LanguageAgreement, LanguageIdentifier, normalize_language
 from recbole_xling.language.tags import asked_language, is_language, stated_language
 
 SENTENCES = {
@@ -49,12 +49,12 @@ IDENTIFIER = LanguageIdentifier(SENTENCES)
     ],
 )
 def test_one_language_has_one_tag(tags: str, expected: str) -> None:
-    assert {normalise_language(tag) for tag in tags.split()} == {expected}
+    assert {normalize_language(tag) for tag in tags.split()} == {expected}
 
 
 def test_an_empty_tag_is_undetermined() -> None:
-    assert normalise_language("") == normalise_language(" \n") == "und"
-    assert normalise_language("Portuguese (Brazil)") == "pt"
+    assert normalize_language("") == normalize_language(" \n") == "und"
+    assert normalize_language("Portuguese (Brazil)") == "pt"
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_an_empty_tag_is_undetermined() -> None:
 )
 def test_what_is_no_language_is_refused_with_advice(tag: str, advice: str) -> None:
     with pytest.raises(DataError, match=advice) as caught:
-        normalise_language(tag)
+        normalize_language(tag)
     assert repr(tag) in str(caught.value)
 
 
@@ -92,13 +92,13 @@ def test_an_option_that_names_no_language_is_an_error_of_the_configuration() -> 
 
 @settings(max_examples=200, deadline=None)
 @given(tag=st.one_of(st.text(max_size=12), st.from_regex(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,2}", fullmatch=True)))
-def test_any_tag_is_normalised_once_and_for_all_or_refused(tag: str) -> None:
+def test_any_tag_is_normalized_once_and_for_all_or_refused(tag: str) -> None:
     try:
-        normal = normalise_language(tag)
+        normal = normalize_language(tag)
     except DataError:
         return
     assert is_language(normal)
-    assert normalise_language(normal) == normal
+    assert normalize_language(normal) == normal
 
 
 @pytest.mark.parametrize("language", SENTENCES)
@@ -203,7 +203,7 @@ def test_any_text_gets_an_answer(text: str) -> None:
 
 
 def test_no_languages_are_an_error() -> None:
-    with pytest.raises(ConfigError, match="data set"):
+    with pytest.raises(ConfigError, match="dataset"):
         LanguageIdentifier(["und", ""])
     with pytest.raises(DataError, match="Japan"):
         LanguageIdentifier(["en", "JP"])

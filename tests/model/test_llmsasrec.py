@@ -26,15 +26,20 @@ SAMPLED = {"loss_type": "sampled_softmax", "n_negatives": 16}
 
 class TestContract(contract.ModelContract):
     model = "LLMSASRec"
-    overfit = {"id_dropout_prob": 0.0, "adaptor_dropout_prob": 0.0}
+    overfit = {"id_dropout_prob": 0.0, "text_projection_dropout_prob": 0.0}
     variants = {
         **{
             name: {"item_representation": name}
             for name in ("none", "text_only", "add", "concat", "gate", "init", "delta")
         },
-        "linear": {"item_representation": "gate", "adaptor": "linear", "text_whitening": True},
-        "mlp": {"item_representation": "text_only", "adaptor": "mlp"},
-        "moe": {"item_representation": "add", "adaptor": "moe", "n_experts": 3, "item_language_embedding": True},
+        "linear": {"item_representation": "gate", "text_projection": "linear", "text_whitening": True},
+        "mlp": {"item_representation": "text_only", "text_projection": "mlp"},
+        "moe": {
+            "item_representation": "add",
+            "text_projection": "moe",
+            "n_experts": 3,
+            "item_language_embedding": True,
+        },
         "sampled in batch": {**SAMPLED, "negatives": "in_batch"},
         "sampled uniform": {**SAMPLED, "negatives": "uniform", "item_representation": "text_only"},
     }
@@ -106,7 +111,7 @@ def test_cold_items_are_scored_by_their_text(make):
         before = items()[cold].clone()
         items.item_embedding.weight[cold] += 100
         after = items()[cold]
-        text = items.adaptor(items.text_vectors)[cold]
+        text = items.text_projection(items.text_vectors)[cold]
     torch.testing.assert_close(before, after)
     torch.testing.assert_close(after, text)
 
@@ -115,7 +120,7 @@ def test_id_dropout_leaves_the_text_and_only_in_training(make):
     items = make(item_representation="add", id_dropout_prob=0.5).model.items
     with torch.no_grad():
         items.item_embedding.weight += 10
-        text = items.adaptor(items.text_vectors)
+        text = items.text_projection(items.text_vectors)
         dropped = torch.isclose(items.train()(), text, atol=1e-4).all(dim=1)
         assert 0.1 < dropped[1:].float().mean() < 0.9
         assert not torch.isclose(items.eval()(), text, atol=1e-4).all(dim=1)[1:].any()
@@ -136,12 +141,12 @@ def test_items_without_training_are_no_negatives_where_they_are_known_by_text(ma
 def test_a_shift_of_the_text_starts_at_zero(make, representation):
     items = make(item_representation=representation).model.items.eval()
     with torch.no_grad():
-        torch.testing.assert_close(items(), items.adaptor(items.text_vectors))
+        torch.testing.assert_close(items(), items.text_projection(items.text_vectors))
 
 
 def test_pca_keeps_the_text_as_it_is_and_trains_nothing_of_it(make):
-    parts = make(item_representation="text_only", adaptor="pca")
-    vectors = parts.train_data._dataset.catalogue.vectors
+    parts = make(item_representation="text_only", text_projection="pca")
+    vectors = parts.train_data._dataset.catalog.vectors
     want = principal_components(vectors, 16, std=0.02)
     np.testing.assert_array_equal(parts.model.items().detach().numpy(), want)
     assert not list(parts.model.items.parameters())
@@ -201,7 +206,7 @@ def test_delta_stays_within_its_bound(make):
     items = make(item_representation="delta", delta_max_norm=0.3).model.items.eval()
     with torch.no_grad():
         items.item_embedding.weight += torch.randn_like(items.item_embedding.weight) * 50
-        text = items.adaptor(items.text_vectors)
+        text = items.text_projection(items.text_vectors)
         shift = (items() - text).norm(dim=1)
     assert (shift <= 0.3 * text.norm(dim=1) * 1.001).all()
     assert (shift[1:] >= 0.3 * text.norm(dim=1)[1:] * 0.99).all()
@@ -211,8 +216,8 @@ def test_delta_does_not_bind_items_without_text_to_it():
     vectors = np.ones((4, 3), dtype=np.float32)
     vectors[[0, 2]] = 0
     config = RepresentationConfig(
-        hidden_size=5, initializer_range=0.02, item_representation="delta", adaptor=None, n_experts=1,
-        adaptor_dropout_prob=0.0, text_whitening=False, item_language_embedding=False, id_dropout_prob=0.0,
+        hidden_size=5, initializer_range=0.02, item_representation="delta", text_projection=None, n_experts=1,
+        text_projection_dropout_prob=0.0, text_whitening=False, item_language_embedding=False, id_dropout_prob=0.0,
         delta_max_norm=0.5,
     )  # fmt: skip
     counts = np.array([0, 1, 1, 1])
@@ -221,18 +226,18 @@ def test_delta_does_not_bind_items_without_text_to_it():
     )
     with torch.no_grad():
         items.item_embedding.weight[1:] = 100
-        shift = (items() - items.adaptor(items.text_vectors)).norm(dim=1)
+        shift = (items() - items.text_projection(items.text_vectors)).norm(dim=1)
     assert shift[2] == pytest.approx(100 * 5**0.5, rel=1e-5)
     assert shift[1] == shift[3] < 1
 
 
 def test_init_starts_from_the_principal_components_of_the_text(make):
     parts = make(item_representation="init")
-    vectors = parts.train_data._dataset.catalogue.vectors
+    vectors = parts.train_data._dataset.catalog.vectors
     want = principal_components(vectors, 16, std=0.02)
     np.testing.assert_allclose(parts.model.items.item_embedding.weight.detach().numpy(), want, atol=1e-6)
-    centred = vectors[1:] - vectors[1:].mean(axis=0)
-    distances = np.linalg.norm(centred[:, None] - centred[None], axis=-1)
+    centered = vectors[1:] - vectors[1:].mean(axis=0)
+    distances = np.linalg.norm(centered[:, None] - centered[None], axis=-1)
     projected = np.linalg.norm(want[1:, None] - want[None, 1:], axis=-1)
     assert np.corrcoef(distances.ravel(), projected.ravel())[0, 1] > 0.9
 
@@ -266,7 +271,7 @@ def test_whitening_decorrelates_and_leaves_empty_rows():
     ("key", "value", "named"),
     [
         ("item_representation", "gated", "gate"),
-        ("adaptor", "moa", "moe"),
+        ("text_projection", "moa", "moe"),
         ("loss_type", "BCE", "CE"),
         ("negatives", "inbatch", "in_batch"),
         ("n_heads", 3, "hidden_size"),

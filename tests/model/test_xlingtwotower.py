@@ -42,7 +42,7 @@ def add_parallel_text(folder, item, title, language="it"):
 
 
 def topic(item):
-    """Return a text that neighbouring items share most of."""
+    """Return a text that neighboring items share most of."""
     words = "the film about shark beach matrix love star war der pate ein hai am strand titel".split()
     return " ".join([words[item // 4]] * 3 + [words[(item + 2) // 4]] * 3 + ["abcd"[item % 4]])
 
@@ -57,10 +57,10 @@ class TestContract(contract.ModelContract):
         "lora, mean": {},
         "top layers, attention": {"adapter_layers": 2, "user_tower": "attention", "language_embedding": True},
         "adalora, transformer": {"peft": "adalora", "user_tower": "transformer", "train_batch_size": 8},
-        "learnt temperature": {"learn_temperature": True},
+        "learned temperature": {"learn_temperature": True},
         "ia3, projection": {"peft": "ia3", "embedding_size": 16, "logq_correction": False},
         "full, hard negatives": {"peft": "full", "hard_negatives": 3, "popularity_prior": False},
-        "sub-batches": {"sub_batch_size": 20, "gradient_checkpointing": True},
+        "sub-batches": {"mini_batch_size": 20, "gradient_checkpointing": True},
     }
 
 
@@ -82,7 +82,7 @@ def gradients(parts):
 
 
 def test_sub_batches_change_neither_loss_nor_gradients(make):
-    whole, cut = make(), make(sub_batch_size=4)
+    whole, cut = make(), make(mini_batch_size=4)
     cut.model.load_state_dict(whole.model.state_dict())
     want, got = gradients(whole), gradients(cut)
     assert want.keys() == got.keys() and want
@@ -90,7 +90,7 @@ def test_sub_batches_change_neither_loss_nor_gradients(make):
         torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-6)
 
 
-def test_the_catalogue_is_encoded_once_for_given_weights(make, monkeypatch):
+def test_the_catalog_is_encoded_once_for_given_weights(make, monkeypatch):
     parts = make()
     model = parts.model.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -181,11 +181,11 @@ def test_alignment_brings_translations_together(small_dataset, settings):
         config = XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed})
         parts = build(config)
         build_trainer(config, parts.model).fit(parts.train_data, saved=False, verbose=False)
-        encoder, store = parts.model.encoder.eval(), parts.dataset.catalogue.store
+        encoder, store = parts.model.encoder.eval(), parts.dataset.catalog.store
         texts = [[store.display(f"i{n}").fields["title"] for n in range(30)]]
         texts.append([store.parallel(f"i{n}")[0].fields["title"] for n in range(30)])
         with torch.no_grad():
-            first, second = (encoder.encode_all(encoder.tokenise(side)) for side in texts)
+            first, second = (encoder.encode_all(encoder.tokenize(side)) for side in texts)
         match = first @ second.T
         ranks[weight] = (match > match.diagonal()[:, None]).float().sum(dim=1).mean().item()
     assert ranks[1.0] < ranks[0.0] / 2

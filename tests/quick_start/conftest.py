@@ -14,12 +14,12 @@ import recbole_xling
 from recbole_xling.config import XLingConfig
 from recbole_xling.quick_start.build import build, load_run
 
-TEXT_ONLY = {"item_representation": "text_only", "adaptor": "linear"}
+TEXT_ONLY = {"item_representation": "text_only", "text_projection": "linear"}
 WORDS = ("rot", "blau", "gelb", "klein", "lang", "alt")
 
 
 def _write_shop(root: Path, name: str, *, prefix: str, language: str, n_users: int, n_items: int, shift: int) -> Path:
-    """Write a shop with ids and a language of its own, in which users walk along neighbouring items."""
+    """Write a shop with ids and a language of its own, in which users walk along neighboring items."""
     folder = root / name
     folder.mkdir(parents=True)
     rng = np.random.default_rng(shift)
@@ -108,16 +108,16 @@ def hand_made_scores():
 
 
 def _hand_made_scores(run, dataset, histories, **changed):
-    """Score all items of a data set for histories of external ids, from the run's weights and the texts alone."""
+    """Score all items of a dataset for histories of external ids, from the run's weights and the texts alone."""
     own = load_run(run)
     settings = {key: own.config[key] for key in ("embedding_cache_dir", "encoder", "encoder_options", "load_col")}
     settings |= {"data_path": str(Path(own.config["data_path"]).parent), "show_progress": False, **changed}
     data = build(XLingConfig("LLMSASRec", dataset, config_dict=settings)).dataset
-    vectors = torch.from_numpy(data.catalogue.vectors)
+    vectors = torch.from_numpy(data.catalog.vectors)
     vectors = vectors / vectors[1:].square().sum(1).mean().sqrt()
     tokens = data.field2token_id[data.iid_field]
     with torch.no_grad():
-        table = own.model.items.adaptor(vectors)
+        table = own.model.items.text_projection(vectors)
         scores = []
         for history in histories:
             item_seq = torch.tensor([[tokens[item] for item in history[-6:]]])

@@ -1,4 +1,4 @@
-"""Evaluating a saved run: on new items, new users and languages, and on its own data set."""
+"""Evaluating a saved run: on new items, new users and languages, and on its own dataset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def users_of(result):
     return pl.read_parquet(Path(result["run_dir"]) / "users.parquet")
 
 
-# ---- ranking the catalogue ------------------------------------------------------------------------------------
+# ---- ranking the catalog ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("split", "at"), [("test", -1), ("valid", -2)])
@@ -86,14 +86,14 @@ def test_defaults_of_the_runs_data_set_do_not_go_along(trained, monkeypatch):
     assert "ndcg@5" in result["test"]  # set by the run, not by the defaults
 
 
-# ---- the run's own data set -----------------------------------------------------------------------------------
+# ---- the run's own dataset -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("model", "changed"),
     [
         ("LLMSASRec", {}),
-        ("LLMSASRec", {"item_representation": "add", "adaptor": None, "item_language_embedding": True}),
+        ("LLMSASRec", {"item_representation": "add", "text_projection": None, "item_language_embedding": True}),
         ("SASRec", {}),
         ("BPR", {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}),
     ],
@@ -121,7 +121,7 @@ def test_its_own_validation_part_gives_what_the_best_epoch_had(trained):
 
 
 def test_popularity_stays_that_of_training_whatever_the_split(trained, caplog):
-    run = trained(item_representation="add", adaptor=None)
+    run = trained(item_representation="add", text_projection=None)
     split = {"eval_args": {"split": {"GT": [0.4, 0.1, 0.5]}}}
     with caplog.at_level("WARNING"):
         table = users_of(recbole_xling.evaluate_run(run, "nord", config_dict=split))
@@ -138,7 +138,11 @@ def test_popularity_stays_that_of_training_whatever_the_split(trained, caplog):
 @pytest.mark.parametrize(
     ("model", "changed", "message"),
     [
-        ("LLMSASRec", {"item_representation": "add", "adaptor": None}, "item_representation=add.*adaptor=pca"),
+        (
+            "LLMSASRec",
+            {"item_representation": "add", "text_projection": None},
+            "item_representation=add.*text_projection=pca",
+        ),
         ("LLMSASRec", {"text_whitening": True}, "text_whitening"),
         ("LLMSASRec", {"item_language_embedding": True}, "item_language_embedding"),
         ("SASRec", {}, "learns from ids"),
@@ -161,10 +165,10 @@ def test_ids_of_a_filtered_data_set_are_other_ids(trained):
     assert "popularity=cold" in result["slices"]
 
 
-def test_a_model_bound_to_its_catalogue_needs_the_same_texts(trained):
-    with pytest.raises(CheckpointError, match=r"text_template.*adaptor=pca"):
+def test_a_model_bound_to_its_catalog_needs_the_same_texts(trained):
+    with pytest.raises(CheckpointError, match=r"text_template.*text_projection=pca"):
         recbole_xling.evaluate_run(
-            trained(item_representation="add", adaptor=None), arguments=["--text_template={brand}"]
+            trained(item_representation="add", text_projection=None), arguments=["--text_template={brand}"]
         )
     result = recbole_xling.evaluate_run(trained(), arguments=["--text_template={brand}"])
     assert not result["zero_shot"]

@@ -43,7 +43,7 @@ def test_sentence_transformers_returns_the_same_vectors(
     merge_to_folder(encoder, tmp_path / "runs" / "merged")
     loaded = sentence_transformers.SentenceTransformer(str(tmp_path / "runs" / "merged"), device="cpu")
     vectors = torch.from_numpy(loaded.encode(_TEXTS))
-    tokens = encoder.tokenise(_TEXTS)
+    tokens = encoder.tokenize(_TEXTS)
     torch.testing.assert_close(vectors, encoder.encode_all(tokens)[tokens.text_of_row], atol=1e-5, rtol=0)
     assert loaded.max_seq_length == encoder.config.encoder_max_length
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["merged"]
@@ -55,8 +55,8 @@ def test_it_can_be_tuned_again(build_encoder: _Build, stir: Any, tmp_path: Path)
     merge_to_folder(encoder, tmp_path / "merged")
     assert type(transformers.AutoModel.from_pretrained(tmp_path / "merged")) is transformers.XLMRobertaModel
     again = build_encoder(folder=tmp_path / "merged", peft="ia3")
-    tokens = encoder.tokenise(_TEXTS)
-    torch.testing.assert_close(again.encode_all(again.tokenise(_TEXTS)), encoder.encode_all(tokens), atol=1e-5, rtol=0)
+    tokens = encoder.tokenize(_TEXTS)
+    torch.testing.assert_close(again.encode_all(again.tokenize(_TEXTS)), encoder.encode_all(tokens), atol=1e-5, rtol=0)
     assert not find_model(tmp_path / "merged").plain, "it brings its own pooling"
 
 
@@ -99,7 +99,7 @@ def test_a_run_is_merged_without_its_data(
     shutil.rmtree(folder)
     merge_run(result["run_dir"], tmp_path / "merged")
     plain = AutoModel.from_pretrained(tmp_path / "merged").eval()
-    tokens = encoder.tokenise(_TEXTS[:1])
+    tokens = encoder.tokenize(_TEXTS[:1])
     ids, mask = tokens.batch(torch.tensor([0]))
     with torch.no_grad():
         vector = plain(input_ids=ids, attention_mask=mask).last_hidden_state.mean(dim=1)

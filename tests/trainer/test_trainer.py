@@ -18,7 +18,7 @@ from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.quick_start.build import build, build_trainer, load_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.trainer import checkpoint
-from recbole_xling.trainer.optimizer import build_optimiser, build_schedule, parameter_groups
+from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
 
 KILLED = """
 import os, sys, json
@@ -159,24 +159,26 @@ def test_gradients_are_unscaled_before_they_are_clipped(trainer):
 
 
 def test_learning_rates_by_prefix(trainer):
-    made, _ = trainer(item_representation="add", adaptor="linear", learning_rates={"items": 0.1, "items.adaptor": 0.2})
+    made, _ = trainer(
+        item_representation="add", text_projection="linear", learning_rates={"items": 0.1, "items.text_projection": 0.2}
+    )
     by_rate = {group["lr"]: {id(p) for p in group["params"]} for group in made.optimizer.param_groups}
     names = {id(p): name for name, p in made.model.named_parameters()}
-    assert {names[p] for p in by_rate[0.2]} == {"items.adaptor.weight", "items.adaptor.bias"}
+    assert {names[p] for p in by_rate[0.2]} == {"items.text_projection.weight", "items.text_projection.bias"}
     assert {names[p] for p in by_rate[0.1]} == {"items.item_embedding.weight"}
     assert all(names[p].startswith("sequence_encoder") for p in by_rate[0.001])
-    with pytest.raises(ConfigError, match=r"items\.adapter.*items\.adaptor"):
+    with pytest.raises(ConfigError, match=r"items\.adapter.*items\.text_projection"):
         parameter_groups(made.model, 0.1, {"items.adapter": 1.0})
 
 
 def test_schedules():
     def rates(schedule, warmup):
-        optimiser = build_optimiser("sgd", [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 1.0}], 0.0)
-        steps = build_schedule(optimiser, schedule, warmup, 10)
+        optimizer = build_optimizer("sgd", [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 1.0}], 0.0)
+        steps = build_schedule(optimizer, schedule, warmup, 10)
         found = []
         for _ in range(11):
-            found.append(optimiser.param_groups[0]["lr"])
-            optimiser.step(), steps.step()
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step(), steps.step()
         return found
 
     assert rates("constant", 0) == [1.0] * 11
@@ -226,7 +228,7 @@ def test_checkpoint_of_another_data_set_is_refused(trainer, tmp_path, small_data
     made._save_checkpoint(0, verbose=False)
     small_dataset(name="other", n_items=17)
     other = build(XLingConfig("LLMSASRec", "other", config_dict={**settings, "item_representation": "none"}))
-    with pytest.raises(CheckpointError, match="another model or data set"):
+    with pytest.raises(CheckpointError, match="another model or dataset"):
         build_trainer(other.config, other.model)._load_model(Path(made.saved_model_file))
 
 

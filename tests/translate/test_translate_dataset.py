@@ -1,4 +1,4 @@
-"""Translations are added to a data set's item texts, and nothing that was there is lost."""
+"""Translations are added to a dataset's item texts, and nothing that was there is lost."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def fill(path: Path, tmp_path: Path):
-    """Translate the data set of these tests."""
+    """Translate the dataset of these tests."""
 
     def fill(translator, *targets: str, **options):
         return translate_dataset(path.parent, "d", translator, targets, cache_dir=tmp_path / "cache", **options)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_xling.convert.base import FILE, Converter, Item, Place, SourceText, User
+from recbole_xling.convert.base import FILE, Converter, Item, SourceLocation, SourceText, User
 from recbole_xling.convert.reading.compressed import find_file
 from recbole_xling.convert.reading.open_table import PARQUET_ERRORS, Batches, open_table
 from recbole_xling.convert.reading.rejects import Rejects
@@ -159,7 +159,9 @@ class AmazonM2(Converter):
         for path, frame in self._sessions(rejects):
             file, name = str(path), path.name.partition(".")[0]
             for user_id, locale, line in frame.select("user_id", "locale", LINE).iter_rows():
-                yield User(user_id, {"user_language": LANGUAGES[locale], "session_file": name}, Place(file, line))
+                yield User(
+                    user_id, {"user_language": LANGUAGES[locale], "session_file": name}, SourceLocation(file, line)
+                )
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield the texts of each product: of its first row the display text, then the parallel ones."""
@@ -198,7 +200,11 @@ class AmazonM2(Converter):
                     rejects.add(path, row[LINE], "an unknown locale", f"{row['item_id']} {row['locale']}")
                     continue
                 fields = {field: row[field] for field in _TEXTS.values() if row[field]}
-                yield Product(row["item_id"], fields, Place(str(path), row[LINE])), language, row["item_id"] not in seen
+                yield (
+                    Product(row["item_id"], fields, SourceLocation(str(path), row[LINE])),
+                    language,
+                    row["item_id"] not in seen,
+                )
                 seen.add(row["item_id"])
 
     def _file(self, name: str) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, Place, SourceText, User, located
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
 from recbole_xling.convert.reading.compressed import blocks, find_file
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import LINE, Column, Layout, Table
@@ -206,7 +206,7 @@ letters; each may be compressed (.gz, .zst, .zip)"""
                 first = frame.with_columns(_isbn()).unique("item_id", keep="first", maintain_order=True)
                 for line, isbn in first.select(LINE, "item_id").iter_rows():
                     if isbn not in listed:
-                        yield Item(isbn, isbn_language(isbn), place=Place(str(ratings.path), line))
+                        yield Item(isbn, isbn_language(isbn), place=SourceLocation(str(ratings.path), line))
                         listed.add(isbn)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
@@ -223,7 +223,7 @@ letters; each may be compressed (.gz, .zst, .zip)"""
                     country = (row["location"] or "").rpartition(",")[2]
                     features = {"country": _token(country).lower(), "age": _token(row["age"]).removesuffix(".0")}
                     features = {name: value for name, value in features.items() if value.lower() not in _UNKNOWN}
-                    yield User(row["user_id"], features, Place(str(table.path), row[LINE]))
+                    yield User(row["user_id"], features, SourceLocation(str(table.path), row[LINE]))
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield a display text per book."""
@@ -256,11 +256,11 @@ letters; each may be compressed (.gz, .zst, .zip)"""
             self._layouts[path] = find_layout(path)
         return Table(path, columns, rejects, layout=self._layouts[path])
 
-    def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], Place]]:
+    def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], SourceLocation]]:
         table = self._table("books", _BOOK, rejects)
         for frame in table:
             for row in frame.with_columns(_isbn()).iter_rows(named=True):
-                yield row, Place(str(table.path), row[LINE])
+                yield row, SourceLocation(str(table.path), row[LINE])
 
 
 def _isbn() -> pl.Expr:

@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, Place, SourceText, located
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, located
 from recbole_xling.convert.reading.compressed import expected_file
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import LINE, Column, Table
@@ -93,11 +93,11 @@ in UTF-8; each may be compressed (.gz, .zst, .zip)"""
         """Yield what the times are."""
         yield "no times in the source, but its ratings are in order of time: the number of the line is the time stamp"
 
-    def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], Place]]:
+    def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], SourceLocation]]:
         table = Table(expected_file(self.folder, _BOOKS), _BOOK, rejects)
         for frame in table:
             for row in frame.iter_rows(named=True):
-                yield row, Place(str(table.path), row[LINE])
+                yield row, SourceLocation(str(table.path), row[LINE])
 
 
 def _year(number: float | None) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, Place, SourceText, User
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User
 from recbole_xling.convert.reading.compressed import expected_file, find_file
 from recbole_xling.convert.reading.open_table import Batches, ParquetTable, open_table
 from recbole_xling.convert.reading.rejects import Rejects
@@ -60,11 +60,11 @@ class _News(NamedTuple):
     item_id: str
     language: str
     row: dict[str, str | None]
-    place: Place
+    place: SourceLocation
 
 
 class Mind(Converter):
-    """MIND, NeMig, or several editions of such news merged into one data set.
+    """MIND, NeMig, or several editions of such news merged into one dataset.
 
     Each user's history is yielded once, before the clicks of the impressions. The candidates that were not clicked are
     in the impressions only. Category names are features, not text: they are English whatever the language of the news.
@@ -200,7 +200,7 @@ Each file may be compressed (.gz, .zst, .zip)"""
                     for row in frame.iter_rows(named=True):
                         if row["id"] not in earlier:
                             here.append(row["id"])
-                            place = Place(str(table.path), row[LINE])
+                            place = SourceLocation(str(table.path), row[LINE])
                             yield _News(edition.prefix + row["id"], edition.language, row, place)
                 earlier.update(here)
 
@@ -214,7 +214,9 @@ Each file may be compressed (.gz, .zst, .zip)"""
                 for row in frame.iter_rows(named=True):
                     if row["id"] in known and row["id"] not in earlier:
                         here.append(row["id"])
-                        yield SourceText(row["id"], language, _fields(row), PARALLEL, Place(str(file), row[LINE]))
+                        yield SourceText(
+                            row["id"], language, _fields(row), PARALLEL, SourceLocation(str(file), row[LINE])
+                        )
                     self._counts["unused"] += row["id"] not in known
             earlier.update(here)
 

@@ -2,7 +2,7 @@
 
 Interactions, users and English titles are those of MovieLens-100k [1], read from the copy inside RecBole's wheel. Other
 titles, original languages and genre names are tables of this project. Each film gets one display language, so that the
-catalogue is mixed as one that was gathered in several countries; its other titles are kept as parallel texts.
+catalog is mixed as one that was gathered in several countries; its other titles are kept as parallel texts.
 
 [1] Harper and Konstan: The MovieLens Datasets: History and Context. TiiS 5(4), 2015.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, Place, SourceText, User, located
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, Table
 from recbole_xling.convert.sources.film_titles import article_in_front
@@ -70,7 +70,7 @@ class _Film:
     genres: tuple[str, ...]
     titles: Mapping[str, str]
     language: str
-    place: Place
+    place: SourceLocation
 
 
 class MovieLens100K(Converter):
@@ -113,7 +113,7 @@ class MovieLens100K(Converter):
         names = tuple(self.user_fields)
         path = self.folder / "ml-100k.user"
         for line, (user_id, *values) in table_rows(path, ("user_id", *names)):
-            yield User(user_id, dict(zip(names, values, strict=True)), Place(str(path), line))
+            yield User(user_id, dict(zip(names, values, strict=True)), SourceLocation(str(path), line))
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield for each film its display text, then the parallel ones by language."""
@@ -132,7 +132,7 @@ class MovieLens100K(Converter):
             titles = {"en": english_title(title)} | known.get(movie_id, {})
             language = display_language(movie_id, titles, originals.get(movie_id))
             plausible = re.fullmatch("[0-9]{4}", year) and int(year) in _YEARS
-            place = Place(str(path), line)
+            place = SourceLocation(str(path), line)
             films.append(_Film(movie_id, year if plausible else "", tuple(genres.split()), titles, language, place))
         return films
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, Place, SourceText, User, located
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
 from recbole_xling.convert.reading.compressed import expected_file, find_file
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import LINE, Column, Layout, Table
@@ -41,7 +41,7 @@ class _Film:
     title: FilmTitle
     genres: tuple[str, ...]
     native: TmdbFilm | None
-    place: Place
+    place: SourceLocation
 
     @property
     def language(self) -> str:
@@ -123,7 +123,7 @@ each may be compressed (.gz, .zst, .zip)"""
             for frame in table:
                 for row in frame.iter_rows(named=True):
                     features = {name: row[name] or "" for name in names}
-                    yield User(row["user_id"], features, Place(str(table.path), row[LINE]))
+                    yield User(row["user_id"], features, SourceLocation(str(table.path), row[LINE]))
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield for each film its display text, then the parallel ones by language."""
@@ -177,7 +177,7 @@ each may be compressed (.gz, .zst, .zip)"""
                     split_title(row["title"]),
                     tuple(genre for genre in genres.split("|") if genre),
                     native.get(links.get(row["movie_id"], "")),
-                    Place(str(table.path), row[LINE]),
+                    SourceLocation(str(table.path), row[LINE]),
                 )
 
     def _links(self, rejects: Rejects) -> dict[str, str]:
@@ -191,14 +191,14 @@ each may be compressed (.gz, .zst, .zip)"""
             movie: tmdb for frame in frames for movie, tmdb in frame.select("movie_id", "tmdb_id").iter_rows() if tmdb
         }
 
-    def _titles(self, rejects: Rejects) -> dict[str, dict[str, tuple[str, Place]]]:
+    def _titles(self, rejects: Rejects) -> dict[str, dict[str, tuple[str, SourceLocation]]]:
         """Further titles by film and language, as a tag where it can be read; of two in a language the first counts."""
-        titles: dict[str, dict[str, tuple[str, Place]]] = {}
+        titles: dict[str, dict[str, tuple[str, SourceLocation]]] = {}
         if self.titles is not None:
             columns = {"movieId": Column("movie_id"), "language": Column("language"), "title": Column("title")}
             for frame in Table(self.titles, columns, rejects, layout=_TSV):
                 for row in frame.iter_rows(named=True):
-                    found = row["title"].strip(), Place(str(self.titles), row[LINE])
+                    found = row["title"].strip(), SourceLocation(str(self.titles), row[LINE])
                     tag = stated_language(row["language"])
                     language = row["language"] if tag == UNDETERMINED else tag
                     titles.setdefault(row["movie_id"], {}).setdefault(language, found)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recbole_xling.convert.base import Place
+from recbole_xling.convert.base import SourceLocation
 from recbole_xling.convert.reading.compressed import blocks
 from recbole_xling.convert.reading.rejects import Rejects
 
@@ -28,7 +28,7 @@ class Product:
 
     item_id: str
     fields: Mapping[str, str]
-    place: Place
+    place: SourceLocation
 
     @property
     def brand(self) -> str:
@@ -60,7 +60,7 @@ def read_products(path: Path, id_key: str, rejects: Rejects) -> Iterator[Product
             if record is not None and isinstance(item_id, str) and item_id:
                 fields = {name: _text(record, keys, _BETWEEN.get(name, " ")) for name, keys in _KEYS.items()}
                 kept = {name: value for name, value in fields.items() if value}
-                yield Product(item_id, kept, Place(file, number))
+                yield Product(item_id, kept, SourceLocation(file, number))
             else:
                 reason = "not a JSON object in UTF-8" if record is None else f"no text in column '{id_key}'"
                 rejects.add(path, number, reason, line.decode(errors="replace"))

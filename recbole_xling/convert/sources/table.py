@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, Place, SourceText, User, located
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
 from recbole_xling.convert.reading.open_table import Batches, open_table
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import LINE, Column
@@ -149,7 +149,7 @@ def _check(mapping: TableMapping) -> None:
 class TableConverter(Converter):
     """Tables with one row per interaction, item and user; which column means what, the user says.
 
-    Without a file of items the catalogue is made of the items that occur, without texts.
+    Without a file of items the catalog is made of the items that occur, without texts.
 
     Args:
         input: file of the interactions.
@@ -261,7 +261,7 @@ all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping h
 
     def _rows(
         self, path: Path, id_column: str, others: list[str], rejects: Rejects
-    ) -> Iterator[tuple[dict[str, str | None], Place]]:
+    ) -> Iterator[tuple[dict[str, str | None], SourceLocation]]:
         """Yield the cells by column, and the place, of each row of a table."""
         names = list(dict.fromkeys([id_column, *others]))
         columns = {name: Column(f"cell {name}", required=name == id_column) for name in names}
@@ -269,7 +269,7 @@ all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping h
             lines = frame[LINE]
             cells = frame.select(column.name for column in columns.values())
             for line, row in zip(lines, cells.iter_rows(), strict=True):
-                yield dict(zip(names, row, strict=True)), Place(str(path), line)
+                yield dict(zip(names, row, strict=True)), SourceLocation(str(path), line)
 
     def _with_times(self, frame: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
         """Make numbers of the texts in the column of times; rows where that cannot be done are bad."""

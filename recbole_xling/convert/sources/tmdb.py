@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from recbole_xling.convert.base import Place
+from recbole_xling.convert.base import SourceLocation
 from recbole_xling.convert.reading.compressed import blocks
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.errors import DataError, unknown_name
@@ -42,7 +42,7 @@ class TmdbFilm(NamedTuple):
     language: str
     title: str
     overview: str
-    place: Place
+    place: SourceLocation
 
 
 def read_films(folder: Path, rejects: Rejects) -> dict[str, TmdbFilm]:
@@ -80,7 +80,7 @@ def _read_file(path: Path, rejects: Rejects) -> Iterator[TmdbFilm]:
                 rejects.add(path, number, "no row of id;title;overview;release_date;vote_average in UTF-8", text)
                 continue
             title, overview = _title_and_overview(row["texts"])
-            yield TmdbFilm(row["id"], LANGUAGES[name], title, overview, Place(str(path), number))
+            yield TmdbFilm(row["id"], LANGUAGES[name], title, overview, SourceLocation(str(path), number))
 
 
 def _title_and_overview(texts: str) -> tuple[str, str]:

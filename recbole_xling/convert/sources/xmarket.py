@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from recbole_xling.convert.base import FILE, Converter, Item, Place, SourceText, User, located
+from recbole_xling.convert.base import FILE, Converter, Item, SourceLocation, SourceText, User, located
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import LINE, Column, Layout, Table
 from recbole_xling.convert.sources.products import Product, read_products
@@ -113,7 +113,7 @@ class XMarket(Converter):
                 for user_id, line in first.iter_rows():
                     if user_id not in markets:
                         markets[user_id] = file.market
-                        yield User(user_id, features, Place(str(file.path), line))
+                        yield User(user_id, features, SourceLocation(str(file.path), line))
                     elif markets[user_id] != file.market:
                         shared.add(user_id)
         self._shared_users = len(shared)

@@ -47,7 +47,7 @@ def id_cell(value: str) -> str:
 
 
 def bad_ids(column: str) -> pl.Expr:
-    """Return for a column of ids, vectorised, why one cannot be written; null where it can."""
+    """Return for a column of ids, vectorized, why one cannot be written; null where it can."""
     ids = pl.col(column)
     missing = ids.is_null() | ids.str.contains(f"^(?:{_MISSING}|)$")
     unreadable = ids.str.contains(_FORBIDDEN)

@@ -1,4 +1,4 @@
-"""The only writer of data sets: RecBole's atomic files and the item texts beside them."""
+"""The only writer of datasets: RecBole's atomic files and the item texts beside them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.writing.cells import FIELD_TYPES
 from recbole_xling.convert.writing.filters import Filters
 from recbole_xling.convert.writing.impressions import write_impressions
-from recbole_xling.convert.writing.interactions import Parts, read_interactions
-from recbole_xling.convert.writing.items import Catalogue
+from recbole_xling.convert.writing.interactions import InteractionTable, read_interactions
+from recbole_xling.convert.writing.items import Catalog
 from recbole_xling.convert.writing.languages import LanguageReader
 from recbole_xling.convert.writing.report import ConvertReport
 from recbole_xling.convert.writing.user_profiles import (
@@ -48,7 +48,7 @@ def write_dataset(
     """Write ``<output_root>/<name>/<name>.inter``, ``.item``, ``.user`` and ``.itemtext.jsonl``.
 
     All or nothing: the files are written to a hidden folder beside them and replaced together at the end. A failure
-    leaves the previous data set whole, and so does a killed run as soon as the next one starts. Other files of the
+    leaves the previous dataset whole, and so does a killed run as soon as the next one starts. Other files of the
     folder are kept. A ``.user``, itemtext or ``.imp`` (impressions) file is not written where the converter yields
     nothing for it. The report is written as ``<name>.convert.json``.
 
@@ -57,8 +57,8 @@ def write_dataset(
 
     Args:
         converter: the source.
-        output_root: the folder of data sets (RecBole's ``data_path``).
-        name: name of the data set.
+        output_root: the folder of datasets (RecBole's ``data_path``).
+        name: name of the dataset.
         filters: what is taken out.
         clean: applied to each part of each text; None takes texts as they are.
         identify: languages among which to identify that of a text where the source states none, and to compare the
@@ -75,7 +75,7 @@ def write_dataset(
         MissingExtraError: ``identify`` is given, and py3langid is not installed.
     """
     if not name or Path(name).name != name or name.startswith("."):
-        raise ConfigError(f"'{name}' is no name for a data set; use letters, digits and hyphens")
+        raise ConfigError(f"'{name}' is no name for a dataset; use letters, digits and hyphens")
     _check_fields(converter, {} if user_profile is None else COLUMNS)
     reader = LanguageReader(identify)
     folder = Path(output_root) / name
@@ -85,15 +85,15 @@ def write_dataset(
     with staged(folder, name, names) as staging:
         listed.unlink(missing_ok=True)
         with Rejects(listed, strict=strict, max_bad=max_bad) as rejects:
-            catalogue = Catalogue(
-                converter, _new_folder(staging, "catalogue"), rejects,
+            catalog = Catalog(
+                converter, _new_folder(staging, "catalog"), rejects,
                 clean=clean, reader=reader, show_progress=show_progress,
             )  # fmt: skip
-            parts = Parts(_new_folder(staging, "interactions"))
-            catalogue.read()
-            read_interactions(converter, parts, catalogue.languages, rejects, show_progress=show_progress)
+            parts = InteractionTable(_new_folder(staging, "interactions"))
+            catalog.read()
+            read_interactions(converter, parts, catalog.languages, rejects, show_progress=show_progress)
             rejects.check()
-        report = _write(staging, folder, catalogue, parts, filters, user_profile)
+        report = _write(staging, folder, catalog, parts, filters, user_profile)
         if rejects.count:
             shutil.move(listed, staging.new / listed.name)
         staging.commit()
@@ -125,33 +125,33 @@ def _check_fields(converter: Converter, profile: Mapping[str, str]) -> None:
 def _write(
     staging: Staging,
     folder: Path,
-    catalogue: Catalogue,
-    parts: Parts,
+    catalog: Catalog,
+    parts: InteractionTable,
     filters: Filters,
     user_profile: ProfileSetting | None,
 ) -> ConvertReport:
     """Apply the filters and write all files but the rejects; return the report."""
-    converter, rejects = catalogue.converter, catalogue.rejects
+    converter, rejects = catalog.converter, catalog.rejects
     if not parts.rows:
         raise DataError(f"{converter.name}: {converter.origin} has no interactions; is it the right one?")
-    removed = filters.apply(parts, catalogue.languages)
+    removed = filters.apply(parts, catalog.languages)
     if not parts.rows:
         raise DataError(f"{converter.name}: the filters left no interaction ({removed}); set them lower")
-    kept_items = {item for item, language in catalogue.languages.items() if filters.keeps(language)}
+    kept_items = {item for item, language in catalog.languages.items() if filters.keeps(language)}
     if filters.item_core:
         kept_items.intersection_update(_distinct(parts, "item_id"))
     users = _distinct(parts, "user_id")
-    kept_users = catalogue.users.intersection(users) if filters.user_core else catalogue.users
+    kept_users = catalog.users.intersection(users) if filters.user_core else catalog.users
     suffixes = ("inter", "item", "user", "imp", "convert.json")
     paths = {suffix: staging.new / f"{folder.name}.{suffix}" for suffix in suffixes}
     parts.write(paths["inter"])
-    catalogue.write_items(paths["item"], kept_items)
-    profiles = _write_users(paths["user"], catalogue, parts, users, kept_users, user_profile)
-    texts = catalogue.write_texts(itemtext_path(staging.new, folder.name), kept_items)
+    catalog.write_items(paths["item"], kept_items)
+    profiles = _write_users(paths["user"], catalog, parts, users, kept_users, user_profile)
+    texts = catalog.write_texts(itemtext_path(staging.new, folder.name), kept_items)
     all_users = pl.concat([users, pl.Series("user_id", list(kept_users), pl.String)]).unique()
     shown = write_impressions(converter, paths["imp"], rejects, items=kept_items, users=all_users, filters=filters)
     defaults = asdict(Filters())
-    languages = Counter(language for item, language in catalogue.languages.items() if item in kept_items)
+    languages = Counter(language for item, language in catalog.languages.items() if item in kept_items)
     report = ConvertReport(
         folder=folder,
         source=converter.name,
@@ -161,8 +161,8 @@ def _write(
         impressions=shown or None,
         items_per_language=dict(languages.most_common()),
         texts_per_language=texts,
-        unread_languages=dict(catalogue.reader.unread.most_common()) or None,
-        identification=catalogue.reader.summary(),
+        unread_languages=dict(catalog.reader.unread.most_common()) or None,
+        identification=catalog.reader.summary(),
         user_profiles=profiles,
         rows_read=rejects.seen,
         rejected=dict(rejects.reasons.most_common()),
@@ -176,8 +176,8 @@ def _write(
 
 def _write_users(
     path: Path,
-    catalogue: Catalogue,
-    parts: Parts,
+    catalog: Catalog,
+    parts: InteractionTable,
     users: pl.Series,
     kept: Collection[str],
     setting: ProfileSetting | None,
@@ -185,12 +185,12 @@ def _write_users(
     """Write the ``.user`` file; return the figures of the profiles, if any."""
     if setting is None:
         stated = pl.Series(list(kept), dtype=pl.String)
-        catalogue.write_users(path, kept, users.filter(~users.is_in(stated)).sort())
+        catalog.write_users(path, kept, users.filter(~users.is_in(stated)).sort())
         return None
-    profiles = derive_profiles(parts, catalogue.languages, setting)
-    described = catalogue.described_users(kept)
-    return {"history": str(setting), **write_profiles(path, described, profiles, catalogue.converter.user_fields)}
+    profiles = derive_profiles(parts, catalog.languages, setting)
+    described = catalog.described_users(kept)
+    return {"history": str(setting), **write_profiles(path, described, profiles, catalog.converter.user_fields)}
 
 
-def _distinct(parts: Parts, column: str) -> pl.Series:
+def _distinct(parts: InteractionTable, column: str) -> pl.Series:
     return parts.scan().select(pl.col(column).unique()).collect(engine="streaming")[column]

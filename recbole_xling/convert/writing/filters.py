@@ -1,4 +1,4 @@
-"""Filters: which interactions, and with them which items and users, a data set keeps."""
+"""Filters: which interactions, and with them which items and users, a dataset keeps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from recbole_xling.convert.writing.interactions import ROW, Parts
+from recbole_xling.convert.writing.interactions import ROW, InteractionTable
 from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import asked_language, covers
 from recbole_xling.utils.times import time_argument
@@ -70,7 +70,7 @@ class Filters:
         """Tell whether items in a language stay."""
         return not self.languages or any(covers(wanted, language) for wanted in self.languages)
 
-    def apply(self, parts: Parts, languages: Mapping[str, str]) -> dict[str, int]:
+    def apply(self, parts: InteractionTable, languages: Mapping[str, str]) -> dict[str, int]:
         """Take rows out of ``parts``; return the number of rows that each active filter removed.
 
         Args:
@@ -105,11 +105,11 @@ def comma_list(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _keep_ids(parts: Parts, column: str, ids: pl.DataFrame) -> int:
+def _keep_ids(parts: InteractionTable, column: str, ids: pl.DataFrame) -> int:
     return parts.keep(lambda part: part.join(ids, on=column, how="semi", maintain_order="left"))
 
 
-def _drop_duplicates(parts: Parts, *, last: bool) -> int:
+def _drop_duplicates(parts: InteractionTable, *, last: bool) -> int:
     """Keep one interaction of each user with each item; the pairs are looked at a share of the users at a time."""
     keys = ["timestamp", ROW] if "timestamp" in parts.columns else [ROW]
     dropped = [pl.DataFrame(schema={ROW: pl.Int64})]
@@ -121,7 +121,7 @@ def _drop_duplicates(parts: Parts, *, last: bool) -> int:
     return parts.keep(lambda part: part.join(gone, on=ROW, how="anti", maintain_order="left"))
 
 
-def _keep_core(parts: Parts, least: Mapping[str, int]) -> int:
+def _keep_core(parts: InteractionTable, least: Mapping[str, int]) -> int:
     """Drop users and items with too few interactions until there are none; return the number of rows removed."""
     kept: dict[str, pl.DataFrame] = {}
     changed = parts.rows > 0

@@ -23,7 +23,7 @@ ROW = "row"
 _ROWS_AT_A_TIME = 2_000_000
 
 
-class Parts:
+class InteractionTable:
     """A table too large for memory, in a folder of its own.
 
     What has to look at all rows (:meth:`scan`) is computed by polars' streaming engine; rows are taken out part by part
@@ -98,7 +98,12 @@ _SCHEMA |= {FILE: pl.String, LINE: pl.Int64}
 
 
 def read_interactions(
-    converter: Converter, parts: Parts, items: Collection[str], rejects: Rejects, *, show_progress: bool = True
+    converter: Converter,
+    parts: InteractionTable,
+    items: Collection[str],
+    rejects: Rejects,
+    *,
+    show_progress: bool = True,
 ) -> None:
     """Read all interactions of a source into ``parts``.
 

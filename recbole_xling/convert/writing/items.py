@@ -1,4 +1,4 @@
-"""Items, users and texts of a data set: checked as they are read, written once it is known which of them stay."""
+"""Items, users and texts of a dataset: checked as they are read, written once it is known which of them stay."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TypeVar
 import polars as pl
 from tqdm import tqdm
 
-from recbole_xling.convert.base import Converter, Item, Place, SourceText, User
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.writing.cells import BadCellError, feature_cells, header, id_cell
 from recbole_xling.convert.writing.languages import LanguageReader
@@ -27,7 +27,7 @@ Record = TypeVar("Record")
 _BROKEN = re.compile("[\0\ud800-\udfff]")
 
 
-class Catalogue:
+class Catalog:
     """Reads all but the interactions of a source into drafts.
 
     Bad records go to the rejects; of two with the same id the first one stays.
@@ -160,7 +160,7 @@ class Catalogue:
             raise DataError(f"{self.converter.name}: {record_id!r}: {error}") from None
 
     def _reject(self, record: Item | User | SourceText, row: str, reason: str) -> None:
-        place = record.place or Place(self.converter.name, 0)
+        place = record.place or SourceLocation(self.converter.name, 0)
         self.rejects.add(place.file, place.line, reason, row)
 
     def _progress(self, records: Iterable[Record], what: str) -> Iterable[Record]:

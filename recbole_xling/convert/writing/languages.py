@@ -1,4 +1,4 @@
-"""Languages on their way to the data set: stated ones normalised, missing ones identified, both compared."""
+"""Languages on their way to the dataset: stated ones normalized, missing ones identified, both compared."""
 
 from __future__ import annotations
 

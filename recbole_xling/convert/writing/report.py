@@ -17,9 +17,9 @@ class ConvertReport:
     """What was written, and what was left out.
 
     Attributes:
-        folder: the data set's folder.
+        folder: the dataset's folder.
         source: name of the converter.
-        users: users in the data set: those of the ``.user`` file and those who interacted.
+        users: users in the dataset: those of the ``.user`` file and those who interacted.
         items: rows of the ``.item`` file.
         interactions: rows of the ``.inter`` file.
         impressions: rows of the ``.imp`` file, None where the source has none.

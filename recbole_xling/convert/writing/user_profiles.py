@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from recbole_xling.convert.writing.cells import header
-from recbole_xling.convert.writing.interactions import ROW, Parts
+from recbole_xling.convert.writing.interactions import ROW, InteractionTable
 from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.language.users import BILINGUAL_MIN, BILINGUAL_SHARE
@@ -63,7 +63,7 @@ class ProfileSetting:
         )
 
 
-def derive_profiles(parts: Parts, languages: Mapping[str, str], setting: ProfileSetting) -> pl.DataFrame:
+def derive_profiles(parts: InteractionTable, languages: Mapping[str, str], setting: ProfileSetting) -> pl.DataFrame:
     """Derive the profile of every user who interacts, in the order in which they first do.
 
     Items of unknown language do not count. The last interactions are those a sequential model meets last: by time in

@@ -1,4 +1,4 @@
-"""Splitting RecBole's data sets, and ours, by global time, by cold items and by language."""
+"""Splitting RecBole's datasets, and ours, by global time, by cold items and by language."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction, cat_interactions
 from recbole.utils import FeatureType
 
-from recbole_xling.data.catalog import catalogue_of
+from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.sequences import IntArray, next_item_rows
 from recbole_xling.data.splits.rules import (
     BoolArray,
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 
 def let_build_split(dataset: Any) -> None:
-    """Let the ``build`` of one of RecBole's data sets know our kinds of splits, if the configuration asks for one.
+    """Let the ``build`` of one of RecBole's datasets know our kinds of splits, if the configuration asks for one.
 
     Raises:
         ConfigError: the model makes its rows in a way of its own, which cannot be applied to a part of the data.
@@ -64,13 +64,13 @@ def let_build_split(dataset: Any) -> None:
 
 
 def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
-    """Split a loaded data set; what RecBole's ``build`` does for its own kinds of splits.
+    """Split a loaded dataset; what RecBole's ``build`` does for its own kinds of splits.
 
-    Sequential data sets get one row per target, others one interaction per target. Rows are sorted by user, then
+    Sequential datasets get one row per target, others one interaction per target. Rows are sorted by user, then
     time.
 
     Returns:
-        The data sets of training, validation and test.
+        The datasets of training, validation and test.
 
     Raises:
         ConfigError: the setting asks for languages, users or columns that are not there.
@@ -176,7 +176,7 @@ def _language_masks(
 ) -> tuple[BoolArray, BoolArray]:
     """Return which interactions are of the source and of the target languages."""
     if setting.by == "item":
-        languages, ids = catalogue_of(dataset).languages, items
+        languages, ids = catalog_of(dataset).languages, items
     else:
         languages, ids = _user_languages(dataset, setting.by, users, items), users
     known = set(languages) - {UNDETERMINED}
@@ -195,7 +195,7 @@ def _user_languages(dataset: Any, by: str, users: IntArray, items: IntArray) -> 
     """Return the users' languages: from all but their last interactions, or from a column of the ``.user`` file."""
     if by == "user":
         known = ~last_of_user(users, np.ones(len(users), dtype=bool))
-        return user_languages(catalogue_of(dataset).languages, users[known], items[known], dataset.user_num)
+        return user_languages(catalog_of(dataset).languages, users[known], items[known], dataset.user_num)
     table = dataset.user_feat
     columns = [] if table is None else [f for f in table.columns if dataset.field2type[f] == FeatureType.TOKEN]
     if by not in columns:

@@ -12,14 +12,14 @@ class Fusion(nn.Module):
     """Joins the two parts of an item's vector.
 
     ``uses_id`` and ``uses_text`` tell which parts the fusion needs; a part it does not need is passed as None.
-    ``id_shifts_text`` says that the ID part is what clicks add to the text: it starts at zero. ``adaptor`` is the one
-    that suits the fusion: fixed vectors where the ID part can learn freely, else a trained one.
+    ``id_shifts_text`` says that the ID part is what clicks add to the text: it starts at zero. ``text_projection`` names the
+    one that suits the fusion: fixed vectors where the ID part can learn freely, else a trained one.
     """
 
     uses_id = True
     uses_text = True
     id_shifts_text = False
-    adaptor = "pca"
+    text_projection = "pca"
 
     def __init__(self, hidden_size: int, *, delta_max_norm: float) -> None:
         super().__init__()
@@ -50,10 +50,10 @@ class NoText(Fusion):
 
 
 class TextOnly(Fusion):
-    """``text_only``: the adapted text vector alone, which scores items never trained on as well."""
+    """``text_only``: the adapted text vector alone, which scores cold items as well."""
 
     uses_id = False
-    adaptor = "linear"
+    text_projection = "linear"
 
     def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
         """Return the text part."""
@@ -104,7 +104,7 @@ class Delta(Fusion):
     """
 
     id_shifts_text = True
-    adaptor = "linear"
+    text_projection = "linear"
 
     def __init__(self, hidden_size: int, *, delta_max_norm: float) -> None:
         super().__init__(hidden_size, delta_max_norm=delta_max_norm)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recbole_xling.model.layers.fusion import get_fusion
-from recbole_xling.model.layers.text_projection import build_adaptor
+from recbole_xling.model.layers.text_projection import build_text_projection
 
 FloatArray = NDArray[np.float32]
 
@@ -20,12 +20,12 @@ _FLOOR = 0.1  # share of the root mean square deviation below which a direction 
 
 
 def _principal(rows: FloatArray, n_components: int) -> tuple[FloatArray, FloatArray]:
-    """Return the centred rows in the basis of their principal axes, and the standard deviation along each."""
-    centred = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
-    variance, axes = np.linalg.eigh(centred.T @ centred / max(1, len(rows)))
+    """Return the centered rows in the basis of their principal axes, and the standard deviation along each."""
+    centered = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
+    variance, axes = np.linalg.eigh(centered.T @ centered / max(1, len(rows)))
     keep = np.argsort(variance)[::-1][:n_components]
     deviation = np.sqrt(np.maximum(variance[keep], 0.0))
-    return (centred @ axes[:, keep]).astype(np.float32), deviation.astype(np.float32)
+    return (centered @ axes[:, keep]).astype(np.float32), deviation.astype(np.float32)
 
 
 def _spread(rotated: FloatArray, deviation: FloatArray, floor: float) -> FloatArray:
@@ -79,9 +79,9 @@ class RepresentationConfig:
 
     item_representation: str
     hidden_size: int
-    adaptor: str | None
+    text_projection: str | None
     n_experts: int
-    adaptor_dropout_prob: float
+    text_projection_dropout_prob: float
     text_whitening: bool
     item_language_embedding: bool
     id_dropout_prob: float
@@ -122,7 +122,7 @@ class ItemRepresentation(nn.Module):
         self.id_dropout_prob = config.id_dropout_prob
         self.language_embedding: nn.Embedding | None = None
         self.item_embedding: nn.Embedding | None = None
-        self.adaptor: nn.Module | None = None
+        self.text_projection: nn.Module | None = None
         if fusion.uses_id:
             self.item_embedding = nn.Embedding(n_items, size, padding_idx=0)
             nn.init.normal_(self.item_embedding.weight, std=0 if fusion.id_shifts_text else config.initializer_range)
@@ -131,16 +131,16 @@ class ItemRepresentation(nn.Module):
             start = _principal_components(text_vectors(), config)
             self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
         if fusion.uses_text:
-            adaptor = config.adaptor or fusion.adaptor
+            text_projection = config.text_projection or fusion.text_projection
             raw = text_vectors()
-            vectors = _prepare(raw, adaptor, config)
+            vectors = _prepare(raw, text_projection, config)
             self.register_buffer("has_text", torch.from_numpy(raw.any(axis=1, keepdims=True)), persistent=False)
             self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
-            self.adaptor = build_adaptor(
-                adaptor,
+            self.text_projection = build_text_projection(
+                text_projection,
                 vectors.shape[1],
                 size,
-                dropout=config.adaptor_dropout_prob,
+                dropout=config.text_projection_dropout_prob,
                 n_experts=config.n_experts,
             )
         if config.item_language_embedding:
@@ -155,8 +155,8 @@ class ItemRepresentation(nn.Module):
         if self.item_embedding is not None:
             weight = self.item_embedding.weight
             id_part = weight if ids is None else F.embedding(ids, weight)
-        if self.adaptor is not None:
-            text_part = self.adaptor(self.text_vectors if ids is None else self.text_vectors[ids])
+        if self.text_projection is not None:
+            text_part = self.text_projection(self.text_vectors if ids is None else self.text_vectors[ids])
         if id_part is not None and text_part is not None:
             keep_id = self._keep_id(ids)
             has_text = self.has_text if ids is None else self.has_text[ids]
@@ -174,14 +174,14 @@ class ItemRepresentation(nn.Module):
 
 
 def bound_to_data(config: RepresentationConfig) -> list[str]:
-    """Return what makes such item vectors meaningless for the items of another data set; empty if nothing does."""
+    """Return what makes such item vectors meaningless for the items of another dataset; empty if nothing does."""
     fusion = get_fusion(config.item_representation)
-    pca = fusion.uses_text and (config.adaptor or fusion.adaptor) == "pca"
+    pca = fusion.uses_text and (config.text_projection or fusion.text_projection) == "pca"
     reasons = {
         f"item_representation={config.item_representation} learns a vector for each item id": fusion.uses_id,
-        "adaptor=pca projects on the principal axes of the catalogue": pca,
-        "text_whitening=True rotates to the principal axes of the catalogue": config.text_whitening,
-        "item_language_embedding=True numbers the catalogue's languages": config.item_language_embedding,
+        "text_projection=pca projects on the principal axes of the catalog": pca,
+        "text_whitening=True rotates to the principal axes of the catalog": config.text_whitening,
+        "item_language_embedding=True numbers the catalog's languages": config.item_language_embedding,
     }
     return [reason for reason, holds in reasons.items() if holds]
 
@@ -191,9 +191,9 @@ def _principal_components(vectors: NDArray[np.float32], config: RepresentationCo
     return principal_components(vectors, config.hidden_size, config.initializer_range, white=config.text_whitening)
 
 
-def _prepare(vectors: NDArray[np.float32], adaptor: str, config: RepresentationConfig) -> NDArray[np.float32]:
+def _prepare(vectors: NDArray[np.float32], text_projection: str, config: RepresentationConfig) -> NDArray[np.float32]:
     """Whiten if asked, and bring rows to mean squared norm 1, so that learning does not depend on the encoder."""
-    if adaptor == "pca":
+    if text_projection == "pca":
         return _principal_components(vectors, config)
     if config.text_whitening:
         return whiten(vectors)

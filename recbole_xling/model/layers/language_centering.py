@@ -11,7 +11,7 @@ from recbole_xling.utils.distributed import sum_over_processes
 _AVERAGE_TEXTS = 30  # that stand beside the texts of each language
 
 
-class Centring(nn.Module):
+class Centering(nn.Module):
     """Subtract the mean vector of a text's language, and scale to unit length again.
 
     Vectors of language models lie in a narrow cone, of which each language has a part of its own: texts of one
@@ -20,7 +20,7 @@ class Centring(nn.Module):
     Neutrality of Pre-trained Multilingual Representations", Findings of EMNLP 2020).
 
     The means are those of the texts at hand: in training the candidates of a batch, of all processes, as in mean-only
-    batch normalisation (Salimans & Kingma, NeurIPS 2016), elsewhere the catalogue. A language with few texts borrows
+    batch normalization (Salimans & Kingma, NeurIPS 2016), elsewhere the catalog. A language with few texts borrows
     from the others: its mean is taken over its own texts and 30 average ones.
     """
 

@@ -1,4 +1,4 @@
-"""Learnt vectors of languages whose numbers are the same for every data set."""
+"""Learned vectors of languages whose numbers are the same for every dataset."""
 
 from __future__ import annotations
 

@@ -18,15 +18,15 @@ LIST_LENGTH = 10
 """Places of a list that count as shown."""
 
 MAX_SHARE = 0.2
-"""Items never trained on get no more of all places than this, however many they are."""
+"""Cold items get no more of all places than this, however many they are."""
 
 
 def cold_share(exposure: float, n_cold: int, n_items: int) -> float:
-    """Return the share of all places that items never trained on are to get, from 0 to :data:`MAX_SHARE`.
+    """Return the share of all places that cold items are to get, from 0 to :data:`MAX_SHARE`.
 
     Args:
         exposure: how often such an item is shown, as a multiple of what an item is shown on average.
-        n_cold: number of items never trained on.
+        n_cold: number of cold items.
         n_items: number of all items.
     """
     return min(MAX_SHARE, exposure * n_cold / max(1, n_items))
@@ -63,7 +63,7 @@ def exposure_offset(gaps: Tensor, share: float) -> Tensor:
     return finite.kthvalue(min(max(taken, 1), len(finite))).values
 
 
-_N_HISTORIES = 512  # training users whose lists tell how often items never trained on are shown
+_N_HISTORIES = 512  # training users whose lists tell how often cold items are shown
 _SCORES_AT_ONCE = 1 << 24  # of these lists, held at a time
 
 
@@ -71,7 +71,7 @@ class ItemOffsets(nn.Module):
     """The constants of all items' scores, ``(n_items,)``.
 
     With ``popularity_prior`` it is the logarithm of an item's count as a share of the largest one: the softmax over
-    match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Items never trained on have
+    match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Cold items have
     no popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint holds.
 
     Args:
@@ -110,7 +110,7 @@ class ItemOffsets(nn.Module):
         return self.prior + self.cold_offset * self.cold
 
     def calibrate(self, score: Callable[[Interaction], Tensor]) -> None:
-        """Set the offset of items never trained on by what training users would be shown.
+        """Set the offset of cold items by what training users would be shown.
 
         Args:
             score: gives the scores of all items, ``(B, n_items)``, with these offsets in them.

@@ -1,4 +1,4 @@
-"""Adaptors: from text vectors to the space of item embeddings."""
+"""Text projections: from text vectors to the space of item embeddings."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.model.layers.cpu_kernels import Dropout
 
 
-class LinearAdaptor(nn.Linear):
+class LinearProjection(nn.Linear):
     """One linear layer."""
 
     def __init__(self, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> None:
         super().__init__(in_size, out_size)
 
 
-class MLPAdaptor(nn.Sequential):
+class MLPProjection(nn.Sequential):
     """Two linear layers with GELU and dropout between them."""
 
     def __init__(self, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> None:
@@ -24,7 +24,7 @@ class MLPAdaptor(nn.Sequential):
         super().__init__(nn.Linear(in_size, hidden), nn.GELU(), Dropout(dropout), nn.Linear(hidden, out_size))
 
 
-class MoEAdaptor(nn.Module):
+class MoEProjection(nn.Module):
     """Mixture of experts with parametric whitening, as in UniSRec (Hou et al., KDD 2022, equations 2 to 4).
 
     Each expert shifts and maps the vector, ``(x - b) W``; a noisy gate weighs the experts per item.
@@ -52,7 +52,7 @@ class MoEAdaptor(nn.Module):
         return torch.einsum("ne,neh->nh", share, mapped)
 
 
-class NoAdaptor(nn.Identity):
+class NoProjection(nn.Identity):
     """``pca``: nothing to train, the vectors are projected on their principal axes ahead.
 
     What is alike in its text stays alike whatever the clicks say, so an item without clicks lies among those like it.
@@ -62,20 +62,20 @@ class NoAdaptor(nn.Identity):
         super().__init__()
 
 
-ADAPTORS: dict[str, type[NoAdaptor] | type[LinearAdaptor] | type[MLPAdaptor] | type[MoEAdaptor]] = {
-    "pca": NoAdaptor,
-    "linear": LinearAdaptor,
-    "mlp": MLPAdaptor,
-    "moe": MoEAdaptor,
+TEXT_PROJECTIONS: dict[str, type[NoProjection] | type[LinearProjection] | type[MLPProjection] | type[MoEProjection]] = {
+    "pca": NoProjection,
+    "linear": LinearProjection,
+    "mlp": MLPProjection,
+    "moe": MoEProjection,
 }
 
 
-def build_adaptor(name: str, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> nn.Module:
-    """Build the adaptor called ``name`` (``pca``, ``linear``, ``mlp`` or ``moe``).
+def build_text_projection(name: str, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> nn.Module:
+    """Build the text projection called ``name`` (``pca``, ``linear``, ``mlp`` or ``moe``).
 
     Raises:
-        ConfigError: there is no adaptor of that name.
+        ConfigError: there is no text projection of that name.
     """
-    if name not in ADAPTORS:
-        raise ConfigError(unknown_name("adaptor", name, ADAPTORS))
-    return ADAPTORS[name](in_size, out_size, dropout=dropout, n_experts=n_experts)
+    if name not in TEXT_PROJECTIONS:
+        raise ConfigError(unknown_name("text_projection", name, TEXT_PROJECTIONS))
+    return TEXT_PROJECTIONS[name](in_size, out_size, dropout=dropout, n_experts=n_experts)

@@ -26,7 +26,7 @@ class UserTowerConfig:
 
 
 class MeanPooling(nn.Module):
-    """``mean``: a mean weighted by how long ago an item was, with learnt weights.
+    """``mean``: a mean weighted by how long ago an item was, with learned weights.
 
     They start as ``1 / (1 + k)`` for the ``k``-th item from the end, the power law of forgetting.
     """
@@ -145,5 +145,5 @@ class UserTower(nn.Module):
         return F.normalize(users.float(), dim=-1)
 
     def empty(self, user_language: Tensor) -> Tensor:
-        """Return users without a history, ``(B, D)``: a learnt vector of their language, ``(B,)``."""
+        """Return users without a history, ``(B, D)``: a learned vector of their language, ``(B,)``."""
         return F.normalize(self.without_history(user_language).float(), dim=-1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 _CHUNK_ELEMENTS = 1 << 19  # logits held at a time: 2 MiB in float32, about a core's cache
-_LEAST_ROWS = 128  # fewer would read the table of a large catalogue too often
+_LEAST_ROWS = 128  # fewer would read the table of a large catalog too often
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

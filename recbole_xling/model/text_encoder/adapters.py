@@ -34,27 +34,27 @@ class RankAllocation:
         self._allocator = self._tuner.rankallocator
 
     def begin_training(self, total_steps: int) -> None:
-        """Lay the schedule out over the optimiser's steps.
+        """Lay the schedule out over the optimizer's steps.
 
         Raises:
             ConfigError: there are too few steps for one.
         """
         if total_steps < _MIN_STEPS:
-            raise ConfigError(f"peft: adalora needs at least {_MIN_STEPS} optimiser steps, not {total_steps}; use lora")
+            raise ConfigError(f"peft: adalora needs at least {_MIN_STEPS} optimizer steps, not {total_steps}; use lora")
         self._config.tinit, self._config.tfinal = total_steps // 10, total_steps // 2
         self._config.deltaT = max(1, total_steps // 500)
         self._allocator.set_total_step(total_steps)
 
     @torch.no_grad()
     def end_step(self, step: int) -> None:
-        """Update importances and take ranks away: after the optimiser's step ``step``, counted from 0."""
+        """Update importances and take ranks away: after the optimizer's step ``step``, counted from 0."""
         done = step + 1
         allocating = done < self._config.total_step - self._config.tfinal
         if allocating and not self._usable_gradients():  # a step that the gradient scaler left out
             return
         self._tuner.update_and_allocate(done)
 
-    def regularisation(self) -> Tensor:
+    def regularization(self) -> Tensor:
         """Return the term that keeps both factors of each update orthogonal, the paper's R, weighted and averaged."""
         gaps = []
         for name, factor in self._tuner.model.named_parameters():

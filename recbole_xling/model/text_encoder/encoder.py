@@ -22,7 +22,7 @@ from recbole_xling.model.text_encoder.adapters import AdapterConfig, RankAllocat
 from recbole_xling.model.text_encoder.frozen_layers import FrozenLayers
 from recbole_xling.model.text_encoder.layer_split import lower_part, modules_above, upper_part
 from recbole_xling.model.text_encoder.loading import load_pretrained, longest_input
-from recbole_xling.model.text_encoder.tokens import TokenisedTexts, length_buckets
+from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_buckets
 from recbole_xling.utils.paths import user_cache_folder
 
 
@@ -87,7 +87,7 @@ class TextEncoderConfig(AdapterConfig):
         encoder_prompt: put before every text.
         encoder_max_length: longest text in tokens, the prompt and special tokens included.
         encoder_batch_size: texts encoded at a time where nothing is trained.
-        sub_batch_size: texts encoded at a time in training.
+        mini_batch_size: texts encoded at a time in training.
         gradient_checkpointing: recompute activations within the layers too.
         lower_layer_cache_gb: disk for what frozen layers make of the texts, in 10^9 bytes; 0: nothing is kept.
     """
@@ -97,7 +97,7 @@ class TextEncoderConfig(AdapterConfig):
     encoder_prompt: str | None
     encoder_max_length: int
     encoder_batch_size: int
-    sub_batch_size: int
+    mini_batch_size: int
     gradient_checkpointing: bool
     lower_layer_cache_gb: float
 
@@ -167,9 +167,9 @@ class TextEncoder(nn.Module):
             "max_length": self.config.encoder_max_length,
         }
 
-    def tokenise(self, texts: Sequence[str]) -> TokenisedTexts:
-        """Tokenise texts as this encoder reads them."""
-        return TokenisedTexts.of(texts, self.tokenizer, self.config.encoder_max_length, self.config.encoder_prompt)
+    def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
+        """Tokenize texts as this encoder reads them."""
+        return TokenizedTexts.of(texts, self.tokenizer, self.config.encoder_max_length, self.config.encoder_prompt)
 
     def train(self, mode: bool = True) -> TextEncoder:
         """Set training or evaluation; frozen lower layers stay in evaluation, without dropout."""
@@ -184,23 +184,23 @@ class TextEncoder(nn.Module):
 
     # ---- encoding ---------------------------------------------------------------------------------------------
 
-    def forward(self, tokens: TokenisedTexts, text_ids: Tensor) -> Tensor:
+    def forward(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
         """Encode some texts, those of about one length together.
 
-        In training, activations of no more than ``sub_batch_size`` texts are held at a time: those of all other
+        In training, activations of no more than ``mini_batch_size`` texts are held at a time: those of all other
         texts are computed again in the backward pass, bucket by bucket (Gao et al., "Scaling Deep Contrastive
         Learning Batch Size under Memory Limited Setup", RepL4NLP 2021). Random states are restored for it, so
         gradients are the plain ones with dropout too.
 
         Args:
-            tokens: what :meth:`tokenise` returned.
+            tokens: what :meth:`tokenize` returned.
             text_ids: ``(N,)`` numbers of its texts; repeated ones are encoded once.
 
         Returns:
             ``(N, size)`` float32 of unit length, on the encoder's device.
         """
         training = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
-        most = self.config.sub_batch_size if training else self.config.encoder_batch_size
+        most = self.config.mini_batch_size if training else self.config.encoder_batch_size
         text_ids, place = torch.unique(text_ids.cpu(), return_inverse=True)
         buckets = length_buckets(tokens.length[text_ids], most, self.device)
         vectors, n_left = [torch.empty(0, self.size, device=self.device)], len(text_ids)
@@ -215,7 +215,7 @@ class TextEncoder(nn.Module):
         return torch.cat(vectors)[order[place].to(self.device)]
 
     @torch.no_grad()
-    def encode_all(self, tokens: TokenisedTexts) -> Tensor:
+    def encode_all(self, tokens: TokenizedTexts) -> Tensor:
         """Encode all texts without gradients or dropout, ``(n_texts, size)``."""
         mode = self.training
         self.eval()
@@ -230,7 +230,7 @@ class TextEncoder(nn.Module):
         """Where the encoder is."""
         return next(self.parameters()).device
 
-    def _inputs(self, tokens: TokenisedTexts, text_ids: Tensor) -> tuple[Tensor, Tensor]:
+    def _inputs(self, tokens: TokenizedTexts, text_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the trained layers start from, ``(N, T)`` tokens or ``(N, T, H)`` states, and the mask."""
         input_ids, mask = tokens.batch(text_ids)
         if self._frozen_layers is not None:
@@ -260,18 +260,18 @@ class TextEncoder(nn.Module):
     # ---- adapters ---------------------------------------------------------------------------------------------
 
     def begin_training(self, total_steps: int) -> None:
-        """Lay out AdaLoRA's schedule over so many optimiser steps; nothing to do for other methods."""
+        """Lay out AdaLoRA's schedule over so many optimizer steps; nothing to do for other methods."""
         if self._ranks is not None:
             self._ranks.begin_training(total_steps)
 
     def end_step(self, step: int) -> None:
-        """Re-allocate AdaLoRA's ranks after the optimiser's step ``step``, from 0, before gradients are cleared."""
+        """Re-allocate AdaLoRA's ranks after the optimizer's step ``step``, from 0, before gradients are cleared."""
         if self._ranks is not None:
             self._ranks.end_step(step)
 
-    def regularisation(self) -> Tensor | None:
+    def regularization(self) -> Tensor | None:
         """Return the term that AdaLoRA adds to the loss; None for other methods."""
-        return None if self._ranks is None else self._ranks.regularisation()
+        return None if self._ranks is None else self._ranks.regularization()
 
     def adapter_state(self) -> dict[str, Any]:
         """Return what an exact resume needs beside the weights, as plain data and tensors."""
@@ -298,7 +298,7 @@ class TextEncoder(nn.Module):
 def _check(config: TextEncoderConfig) -> None:
     if config.pooling not in POOLING:
         raise ConfigError(unknown_name("pooling", config.pooling, POOLING))
-    for key in ("encoder_max_length", "encoder_batch_size", "sub_batch_size", "embedding_size"):
+    for key in ("encoder_max_length", "encoder_batch_size", "mini_batch_size", "embedding_size"):
         value = getattr(config, key)
         if value is not None and value < 1:
             raise ConfigError(f"{key} must be at least 1, not {value}")

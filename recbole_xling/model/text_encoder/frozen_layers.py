@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_xling.model.text_encoder.tokens import TokenisedTexts, batch_width, length_buckets
+from recbole_xling.model.text_encoder.tokens import TokenizedTexts, batch_width, length_buckets
 
 logger = logging.getLogger(__name__)
 
@@ -112,14 +112,14 @@ _SHOW_PROGRESS_FROM = 5_000  # texts: fewer take seconds
 class FrozenLayers:
     """What frozen layers make of texts, from the disk if it is there.
 
-    All texts of a catalogue go through the layers when one of them is asked for first, the shortest first, until the
+    All texts of a catalog go through the layers when one of them is asked for first, the shortest first, until the
     bound is reached; so what is kept, and every value, is the same in a run that was resumed.
 
     Args:
         run: ``input_ids`` and ``attention_mask``, both ``(N, T)``, to states, ``(N, T, size)`` or ``(N, 1, size)``.
         size: width of a state.
         pooled: whether ``run`` returns one state per text.
-        max_bytes: bound of what is kept, of all catalogues together; 0: nothing is kept.
+        max_bytes: bound of what is kept, of all catalogs together; 0: nothing is kept.
         batch_size: texts run at a time to be kept.
         folder: where it is kept; None: the system's folder for temporary files.
     """
@@ -136,14 +136,14 @@ class FrozenLayers:
     ) -> None:
         self._run, self._size, self._pooled = run, size, pooled
         self._max_bytes, self._batch_size, self._folder = max_bytes, batch_size, folder
-        self._kept: WeakKeyDictionary[TokenisedTexts, FrozenStates] = WeakKeyDictionary()
+        self._kept: WeakKeyDictionary[TokenizedTexts, FrozenStates] = WeakKeyDictionary()
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the files: a copy makes its own."""
         return {**self.__dict__, "_kept": WeakKeyDictionary()}
 
     @torch.no_grad()
-    def __call__(self, tokens: TokenisedTexts, text_ids: Tensor, device: torch.device) -> Tensor:
+    def __call__(self, tokens: TokenizedTexts, text_ids: Tensor, device: torch.device) -> Tensor:
         """Return the states of distinct texts on ``device``, ``(N, T, size)`` or ``(N, 1, size)`` float32."""
         if not self._max_bytes:
             return self._compute(tokens, text_ids, device)
@@ -161,11 +161,11 @@ class FrozenLayers:
         states[~known.to(device), : computed.shape[1]] = computed
         return states
 
-    def _compute(self, tokens: TokenisedTexts, text_ids: Tensor, device: torch.device) -> Tensor:
+    def _compute(self, tokens: TokenizedTexts, text_ids: Tensor, device: torch.device) -> Tensor:
         input_ids, mask = tokens.batch(text_ids)
         return self._run(input_ids.to(device), mask.to(device)).float()
 
-    def _keep(self, tokens: TokenisedTexts, device: torch.device) -> FrozenStates:
+    def _keep(self, tokens: TokenizedTexts, device: torch.device) -> FrozenStates:
         room = self._max_bytes - sum(kept.n_bytes for kept in self._kept.values())
         length = torch.ones_like(tokens.length) if self._pooled else tokens.length
         kept = FrozenStates(length, self._size, room, self._folder)

@@ -1,4 +1,4 @@
-"""The texts of a catalogue as tokens, made once before training."""
+"""The texts of a catalog as tokens, made once before training."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _SHOW_PROGRESS_FROM = 20_000  # texts: fewer take about a second
 
 
 @dataclass(frozen=True, eq=False)
-class TokenisedTexts:
+class TokenizedTexts:
     """The distinct texts of some rows, in one flat array of tokens.
 
     Args:
@@ -64,8 +64,8 @@ class TokenisedTexts:
     pad_id: int
 
     @classmethod
-    def of(cls, texts: Sequence[str], tokenizer: Any, max_length: int, prompt: str | None) -> TokenisedTexts:
-        """Tokenise each distinct text once.
+    def of(cls, texts: Sequence[str], tokenizer: Any, max_length: int, prompt: str | None) -> TokenizedTexts:
+        """Tokenize each distinct text once.
 
         Args:
             texts: one per row, empty ones included.
@@ -79,10 +79,10 @@ class TokenisedTexts:
         parts, lengths = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
         distinct = [(prompt or "") + text for text in number]
         hidden = None if len(distinct) > _SHOW_PROGRESS_FROM else True  # None: only where there is a terminal
-        with tqdm(total=len(distinct), desc="tokenising", unit="text", disable=hidden) as bar:
+        with tqdm(total=len(distinct), desc="tokenizing", unit="text", disable=hidden) as bar:
             for start in range(0, len(distinct), _TEXTS_AT_ONCE):
                 batch = distinct[start : start + _TEXTS_AT_ONCE]
-                tokens = _tokenise(batch, tokenizer, max_length, pad_id)
+                tokens = _tokenize(batch, tokenizer, max_length, pad_id)
                 parts.append(np.concatenate([np.asarray(ids, dtype=np.int32) for ids in tokens]))
                 lengths.append(np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens)))
                 bar.update(len(batch))
@@ -139,7 +139,7 @@ def batch_width(length: Tensor, longest: int) -> int:
     return min(-(-int(length.max()) // _MULTIPLE) * _MULTIPLE, longest)
 
 
-def _tokenise(texts: list[str], tokenizer: Any, max_length: int, pad_id: int) -> list[list[int]]:
+def _tokenize(texts: list[str], tokenizer: Any, max_length: int, pad_id: int) -> list[list[int]]:
     """Return the tokens of each text; padding stands for an empty one where the tokenizer adds no special tokens."""
     found = tokenizer(texts, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
     return [ids or [pad_id] for ids in found["input_ids"]]

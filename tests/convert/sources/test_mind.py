@@ -281,7 +281,7 @@ def test_a_failure_leaves_all_files_as_they_were(
 def test_loads_in_recbole(nemig: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
     convert(Mind(lang=[("de", nemig / "de"), ("en", nemig / "en")]))
     from recbole_xling.config import XLingConfig
-    from recbole_xling.data.catalog import dataset_catalogue
+    from recbole_xling.data.catalog import dataset_catalog
     from recbole_xling.data.dataset import XLingDataset
 
     settings = {"data_path": str(tmp_path / "out"), "checkpoint_dir": str(tmp_path), "encoder": "hashing",
@@ -291,6 +291,6 @@ def test_loads_in_recbole(nemig: Path, tmp_path: Path, convert: Callable[..., Co
     config = XLingConfig("LLMSASRec", "m", config_dict=settings)
     dataset = XLingDataset(config)
     assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (5, 13, 10)
-    catalogue = dataset_catalogue(config)
-    assert sorted(catalogue.languages[1:]) == ["de"] * 6 + ["en"] * 6
-    assert "Größe 4. Abstract 4" in catalogue.texts
+    catalog = dataset_catalog(config)
+    assert sorted(catalog.languages[1:]) == ["de"] * 6 + ["en"] * 6
+    assert "Größe 4. Abstract 4" in catalog.texts

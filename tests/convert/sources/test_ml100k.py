@@ -183,7 +183,7 @@ def test_missing_files_and_wrong_numbers(made: MovieLens100K, rejects: Rejects, 
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set made of RecBole's MovieLens-100k and a title in every language for films 1 to 1000."""
+    """The dataset made of RecBole's MovieLens-100k and a title in every language for films 1 to 1000."""
     root = tmp_path_factory.mktemp("real")
     titles = [f"{i}|{language}|{language} {i}" for i in range(1, 1001) for language in LANGUAGES]
     write_table(root / "tables" / "titles.tsv", "movie_id|language|title", *titles)

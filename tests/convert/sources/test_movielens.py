@@ -214,7 +214,7 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
 def test_loads_in_recbole(source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
     convert(MovieLens(input=source, tmdb_text=source / "tmdb"))
     from recbole_xling.config import XLingConfig
-    from recbole_xling.data.catalog import dataset_catalogue
+    from recbole_xling.data.catalog import dataset_catalog
     from recbole_xling.data.dataset import XLingDataset
 
     settings = {"data_path": str(tmp_path / "out"), "checkpoint_dir": str(tmp_path), "encoder": "hashing",
@@ -224,6 +224,6 @@ def test_loads_in_recbole(source: Path, tmp_path: Path, convert: Callable[..., C
     config = XLingConfig("LLMSASRec", "ml", config_dict=settings)
     dataset = XLingDataset(config)
     assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (7, 12, 24)
-    catalogue = dataset_catalogue(config)
-    assert sorted(catalogue.languages[1:]) == ["de"] * 2 + ["en"] * 7 + ["fr", "it"]
-    assert "Das \"Boot\"; Teil 1. Ein U-Boot; es ist '42'" in catalogue.texts
+    catalog = dataset_catalog(config)
+    assert sorted(catalog.languages[1:]) == ["de"] * 2 + ["en"] * 7 + ["fr", "it"]
+    assert "Das \"Boot\"; Teil 1. Ein U-Boot; es ist '42'" in catalog.texts

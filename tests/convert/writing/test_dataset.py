@@ -14,7 +14,7 @@ import pytest
 from made import FILES, Made, contents, frame, text, write
 from readback import load_in_recbole
 
-from recbole_xling.convert.base import Item, Place, User
+from recbole_xling.convert.base import Item, SourceLocation, User
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.writing.dataset import write_dataset
 from recbole_xling.errors import ConfigError, DataError
@@ -98,14 +98,18 @@ def test_order_of_the_source_over_many_batches(tmp_path: Path) -> None:
         ({"items": [*Made().records["items"], Item("c\td", "de")]}, ("made", 0), "a tab"),
         ({"items": [*Made().records["items"], Item('"a', "de")]}, ("made", 0), "a quote at the start"),
         ({"items": [*Made().records["items"], Item("", "de")]}, ("made", 0), "missing value"),
-        ({"items": [*Made().records["items"], Item("NA", "de", place=Place("i", 7))]}, ("i", 7), "missing value"),
+        (
+            {"items": [*Made().records["items"], Item("NA", "de", place=SourceLocation("i", 7))]},
+            ("i", 7),
+            "missing value",
+        ),
         ({"items": [*Made().records["items"], Item("a", "en")]}, ("made", 0), "second row of the same item"),
         ({"items": [*Made().records["items"], Item("c", "en", {"year": "19\n95"})]}, ("made", 0), "'year': a tab"),
         ({"items": [*Made().records["items"], Item("c", "en", {"year": "\ud800"})]}, ("made", 0), "'year': a tab"),
         ({"items": [*Made().records["items"], Item("c", "en", {"genres": ("a b",)})]}, ("made", 0), "holds a space"),
         ({"items": [*Made().records["items"], Item("c", "en", {"price": "low"})]}, ("made", 0), "no finite number"),
         ({"items": [*Made().records["items"], Item("c", "en", {"year": "1" * 131_073})]}, ("made", 0), "131,072"),
-        ({"users": [User("u1"), User("u1", place=Place("u", 3))]}, ("u", 3), "second row of the same user"),
+        ({"users": [User("u1"), User("u1", place=SourceLocation("u", 3))]}, ("u", 3), "second row of the same user"),
         ({"users": [User("u1", {"age": "\r"})]}, ("made", 0), "'age': a tab"),
         ({"texts": [text("x", "de", "x", line=5)]}, ("texts.csv", 5), "a text of an unknown item"),
         ({"texts": [text("a", "de", "", line=5)]}, ("texts.csv", 5), "an empty text"),
@@ -144,7 +148,7 @@ def test_the_list_of_a_failed_run_goes_with_the_next_one(tmp_path: Path) -> None
     ("records", "message"),
     [
         ({"items": [Item("a", "de", {"year": ("1", "2")})]}, "made: 'a': column 'year'.*must be a text"),
-        ({"items": [Item("a", "de", {"colour": "red"})]}, "column 'colour' is not declared"),
+        ({"items": [Item("a", "de", {"color": "red"})]}, "column 'color' is not declared"),
         ({"items": []}, "no items"),
         ({"interactions": []}, "no interactions"),
         ({"interactions": [frame(("u1", "a", 1.0)), frame(("u1", "b"))]}, "all batches must have the same"),
@@ -193,7 +197,7 @@ def test_columns_must_be_distinct_and_of_a_known_type(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden"])
 def test_names_that_are_no_folder_names(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="no name for a data set"):
+    with pytest.raises(ConfigError, match="no name for a dataset"):
         write_dataset(Made(), tmp_path / "root", name, show_progress=False)
     assert list(tmp_path.iterdir()) == []
 
@@ -239,7 +243,7 @@ def test_a_killed_run_leaves_whole_files_and_is_undone_by_the_next_run(tmp_path:
     outcomes = json.loads(done.stdout)
     after = [outcome["after"] for outcome in outcomes]
     assert all(outcome["whole"] for outcome in outcomes)
-    assert after == ["old"] * after.count("old") + ["new"] * after.count("new")  # up to some step the old data set
+    assert after == ["old"] * after.count("old") + ["new"] * after.count("new")  # up to some step the old dataset
     assert after.count("old") > 10 and after[-1] == "new"
 
 

@@ -14,7 +14,7 @@ from made import contents, frame, text, write
 from recbole_xling.convert.base import Item, User
 from recbole_xling.convert.writing import interactions as parts_module
 from recbole_xling.convert.writing.filters import Filters
-from recbole_xling.convert.writing.interactions import Parts
+from recbole_xling.convert.writing.interactions import InteractionTable
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.utils.times import parse_time
 
@@ -65,7 +65,7 @@ def reference(table: list[Row], filters: Filters) -> list[Row]:
 
 
 def filtered(table: list[Row], filters: Filters, folder: Path, batch: int) -> tuple[list[Row], dict[str, int]]:
-    parts = Parts(folder)
+    parts = InteractionTable(folder)
     for start in range(0, len(table), batch):
         part = frame(*table[start : start + batch])
         parts.append(part.drop("file", "line"))
@@ -91,7 +91,7 @@ def test_filters_agree_with_plain_python(table: list[Row], filters: Filters, bat
 def test_without_times_the_order_of_the_source_tells_which_is_the_first(tmp_path: Path) -> None:
     table = frame(("u", "a", 1.0), ("u", "b", 2.0), ("u", "a", 3.0))
     for duplicates, ratings in (("first", [1.0, 2.0]), ("last", [2.0, 3.0])):
-        parts = Parts(tmp_path / duplicates)
+        parts = InteractionTable(tmp_path / duplicates)
         parts.folder.mkdir()
         parts.append(table.drop("file", "line"))
         assert Filters(duplicates=duplicates).apply(parts, LANGUAGES) == {"duplicates": 1}

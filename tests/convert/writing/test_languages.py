@@ -15,7 +15,7 @@ from recbole_xling.convert.base import Item, User
 from recbole_xling.convert.sources import book_crossing as isbn
 from recbole_xling.convert.sources import tmdb, xmarket
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.language.tags import normalise_language
+from recbole_xling.language.tags import normalize_language
 from recbole_xling.text.store import ItemTextStore
 
 GERMAN = "Der Junge, der den Wind einfing und nach Hause brachte"
@@ -97,7 +97,7 @@ def test_two_texts_in_one_language_stay_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("table", [tmdb.LANGUAGES, xmarket.LANGUAGES, isbn._GROUPS])
 def test_languages_that_converters_state_are_normal(table: dict[str, str]) -> None:
     tags = set(table if table is isbn._GROUPS else table.values())
-    assert {normalise_language(tag) for tag in tags} == tags
+    assert {normalize_language(tag) for tag in tags} == tags
 
 
 def test_nothing_is_identified_unless_asked_for(tmp_path: Path) -> None:

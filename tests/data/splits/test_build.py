@@ -1,4 +1,4 @@
-"""Split data sets: what training batches and evaluation rows hold, down to the single interaction."""
+"""Split datasets: what training batches and evaluation rows hold, down to the single interaction."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ SEQUENCES = st.lists(
 )
 
 
-# building data sets is too slow to look for the smallest example as well
+# building datasets is too slow to look for the smallest example as well
 @limits(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(sequences=SEQUENCES)
 @pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())

@@ -1,4 +1,4 @@
-"""How often items never trained on are shown."""
+"""How often cold items are shown."""
 
 from __future__ import annotations
 

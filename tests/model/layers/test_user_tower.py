@@ -54,7 +54,7 @@ def test_a_position_sees_nothing_that_comes_after_it(kind, history):
 
 
 @pytest.mark.parametrize("kind", POOLINGS)
-def test_newer_items_count_by_their_learnt_weight(kind, history):
+def test_newer_items_count_by_their_learned_weight(kind, history):
     tower = make(kind).eval()
     tower.pooling.recency.data[0] = 100  # the newest item alone
     torch.testing.assert_close(tower(history, *NO_LANGUAGE), F.normalize(history, dim=-1))

@@ -26,7 +26,7 @@ def _trained(encoder: TextEncoder) -> set[str]:
 def test_new_adapters_change_nothing(build_encoder: _Build, method: str) -> None:
     encoder = build_encoder(peft=method).eval()
     plain = build_encoder(peft="frozen").eval()
-    tokens = encoder.tokenise(_TEXTS)
+    tokens = encoder.tokenize(_TEXTS)
     torch.testing.assert_close(encoder.encode_all(tokens), plain.encode_all(tokens), atol=1e-6, rtol=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_full_tuning_of_everything_and_of_the_top_layers(build_encoder: _Build) 
         ({"lora_rank": 0}, "lora_rank"),
         ({"lora_dropout": 1.0}, "lora_dropout"),
         ({"pooling": "max"}, "unknown pooling 'max'"),
-        ({"sub_batch_size": 0}, "sub_batch_size"),
+        ({"mini_batch_size": 0}, "mini_batch_size"),
         ({"encoder_max_length": 65}, "65.*takes 64 tokens at most"),
         ({"lower_layer_cache_gb": -1.0}, "lower_layer_cache_gb"),
     ],

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from recbole_xling.model.text_encoder import tokens as buckets
 from recbole_xling.model.text_encoder.encoder import TextEncoder
-from recbole_xling.model.text_encoder.tokens import TokenisedTexts
+from recbole_xling.model.text_encoder.tokens import TokenizedTexts
 
 _Build = Callable[..., TextEncoder]
 _WORDS = "the film about a shark love star war der pate am strand matrix beach".split()
@@ -27,7 +27,7 @@ def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets, "_LEAST_TOKENS", {"cpu": 8})
 
 
-def _gradients(encoder: TextEncoder, tokens: TokenisedTexts, text_ids: Tensor, seed: int = 0) -> dict[str, Tensor]:
+def _gradients(encoder: TextEncoder, tokens: TokenizedTexts, text_ids: Tensor, seed: int = 0) -> dict[str, Tensor]:
     """Gradients of a loss in which every text meets every other one."""
     encoder.train()
     encoder.zero_grad()
@@ -62,14 +62,14 @@ def test_vectors_are_those_of_transformers(
         inputs = tokenizer("query: " + text, truncation=True, max_length=9, return_tensors="pt")
         with torch.no_grad():
             expected.append(pool(model(**inputs).last_hidden_state[0]))
-    tokens = encoder.tokenise(_TEXTS)
+    tokens = encoder.tokenize(_TEXTS)
     vectors = encoder.encode_all(tokens)[tokens.text_of_row]
     torch.testing.assert_close(vectors, torch.nn.functional.normalize(torch.stack(expected), dim=1), atol=1e-5, rtol=0)
 
 
 def test_rows_come_in_the_order_asked_for_and_repeated_ones_too(build_encoder: _Build) -> None:
     encoder = build_encoder(embedding_size=5)
-    tokens = encoder.tokenise(_TEXTS)
+    tokens = encoder.tokenize(_TEXTS)
     table = encoder.encode_all(tokens)
     assert table.shape == (24, encoder.size) == (24, 5)
     text_ids = torch.tensor([7, 0, 7, 23, 3, 3])
@@ -89,7 +89,7 @@ def test_cutting_off_frozen_layers_changes_no_vector_and_keeping_them_hardly(
     kept = build_encoder(**settings, embedding_size=6, lower_layer_cache_gb=1.0, cache_dir=tmp_path)
     stir(encoder)
     stir(kept)
-    tokens = encoder.tokenise(_TEXTS)
+    tokens = encoder.tokenize(_TEXTS)
     _, mask = inputs = tokens.batch(torch.arange(tokens.n_texts))
     with torch.no_grad():
         states = encoder.eval().transformer(input_ids=inputs[0], attention_mask=mask).last_hidden_state
@@ -117,10 +117,10 @@ def test_gradients_do_not_depend_on_the_parts(
 ) -> None:
     found = []
     for size in (64, 5, 1):
-        encoder = build_encoder(**settings, embedding_size=embedding_size, sub_batch_size=size)
+        encoder = build_encoder(**settings, embedding_size=embedding_size, mini_batch_size=size)
         stir(encoder)
         _without_dropout(encoder)
-        tokens = encoder.tokenise(_TEXTS)
+        tokens = encoder.tokenize(_TEXTS)
         found.append(_gradients(encoder, tokens, torch.tensor([3, 9, 0, 14, 3, 22, 17, 8, 20, 1])))
     _assert_equal(found[0], found[1])
     _assert_equal(found[0], found[2])
@@ -128,9 +128,9 @@ def test_gradients_do_not_depend_on_the_parts(
 
 def test_recomputed_parts_have_the_same_dropout(build_encoder: _Build, stir: Any) -> None:
     """Without it gradients would differ from those of a graph that is held whole; the parts are the same in both."""
-    encoder = build_encoder(lora_dropout=0.3, sub_batch_size=4)
+    encoder = build_encoder(lora_dropout=0.3, mini_batch_size=4)
     stir(encoder)
-    tokens, text_ids = encoder.tokenise(_TEXTS), torch.arange(24)
+    tokens, text_ids = encoder.tokenize(_TEXTS), torch.arange(24)
     recomputed = _gradients(encoder, tokens, text_ids)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("recbole_xling.model.text_encoder.encoder.checkpoint", lambda run, *inputs, **_: run(*inputs))
@@ -141,15 +141,15 @@ def test_recomputed_parts_have_the_same_dropout(build_encoder: _Build, stir: Any
     assert not torch.allclose(other[name], held[name], rtol=1e-2), "dropout matters"
 
 
-@pytest.mark.parametrize("settings", [{}, {"adapter_layers": 2}, {"sub_batch_size": 3}])
+@pytest.mark.parametrize("settings", [{}, {"adapter_layers": 2}, {"mini_batch_size": 3}])
 def test_gradient_checkpointing_yields_the_same_gradients(
     build_encoder: _Build, stir: Any, settings: dict[str, Any]
 ) -> None:
     found = []
     for checkpointing in (False, True):
-        encoder = build_encoder(**{"sub_batch_size": 64, **settings}, gradient_checkpointing=checkpointing)
+        encoder = build_encoder(**{"mini_batch_size": 64, **settings}, gradient_checkpointing=checkpointing)
         stir(encoder)
-        found.append(_gradients(encoder, encoder.tokenise(_TEXTS), torch.arange(24)))
+        found.append(_gradients(encoder, encoder.tokenize(_TEXTS), torch.arange(24)))
     _assert_equal(*found)
     assert all(gradient.abs().sum() > 0 for gradient in found[1].values())
     assert any("lora_A" in name for name in found[1])
@@ -158,8 +158,8 @@ def test_gradient_checkpointing_yields_the_same_gradients(
 def test_no_more_activations_are_held_than_those_of_a_part(build_encoder: _Build) -> None:
     held = {}
     for size in (64, 4):
-        encoder = build_encoder(sub_batch_size=size).train()
-        tokens = encoder.tokenise(_TEXTS)
+        encoder = build_encoder(mini_batch_size=size).train()
+        tokens = encoder.tokenize(_TEXTS)
         sizes: list[int] = []
 
         def pack(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
@@ -183,8 +183,8 @@ def test_frozen_layers_have_no_dropout_and_no_gradients_in_training(build_encode
 
 @pytest.mark.parametrize("settings", [{}, {"adapter_layers": 2, "lower_layer_cache_gb": 1.0}])
 def test_works_in_bfloat16(build_encoder: _Build, settings: dict[str, Any]) -> None:
-    encoder = build_encoder(**settings, embedding_size=6, sub_batch_size=4)
-    tokens, text_ids = encoder.tokenise(_TEXTS), torch.arange(24)
+    encoder = build_encoder(**settings, embedding_size=6, mini_batch_size=4)
+    tokens, text_ids = encoder.tokenize(_TEXTS), torch.arange(24)
     exact = encoder.encode_all(tokens)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         vectors = encoder.eval()(tokens, text_ids)
@@ -203,7 +203,7 @@ def test_works_in_bfloat16(build_encoder: _Build, settings: dict[str, Any]) -> N
 
 def test_state_holds_each_weight_once_and_survives_a_copy(build_encoder: _Build, stir: Any) -> None:
     encoder = build_encoder(adapter_layers=2, lower_layer_cache_gb=1.0)
-    tokens = encoder.tokenise(_TEXTS)
+    tokens = encoder.tokenize(_TEXTS)
     before = encoder.encode_all(tokens)
     assert len(encoder.state_dict()) == len({tensor.data_ptr() for tensor in encoder.state_dict().values()})
     other = copy.deepcopy(encoder)
@@ -225,7 +225,7 @@ def test_identity_names_the_base_encoder_and_how_it_reads(build_encoder: _Build,
 def test_merged_weights_are_plain_and_give_the_same_vectors(build_encoder: _Build, stir: Any, method: str) -> None:
     encoder = build_encoder(peft=method, gradient_checkpointing=True)
     stir(encoder)
-    tokens = encoder.tokenise(_TEXTS)
+    tokens = encoder.tokenize(_TEXTS)
     expected = encoder.encode_all(tokens)
     merged = encoder.merged()
     assert type(merged) is transformers.XLMRobertaModel

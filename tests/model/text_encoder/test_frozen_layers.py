@@ -12,17 +12,17 @@ import torch
 
 from recbole_xling.model.text_encoder import frozen_layers as frozen_states
 from recbole_xling.model.text_encoder.frozen_layers import FrozenLayers, FrozenStates
-from recbole_xling.model.text_encoder.tokens import TokenisedTexts
+from recbole_xling.model.text_encoder.tokens import TokenizedTexts
 
 _SIZE = 4
 _LENGTH = torch.tensor([3, 1, 5, 2, 3])
 _CPU = torch.device("cpu")
 
 
-def _tokens() -> TokenisedTexts:
+def _tokens() -> TokenizedTexts:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(1, 99, (int(_LENGTH.sum()),), generator=generator, dtype=torch.int32)
-    return TokenisedTexts(torch.arange(5), ids, _LENGTH.cumsum(0) - _LENGTH, _LENGTH, 0)
+    return TokenizedTexts(torch.arange(5), ids, _LENGTH.cumsum(0) - _LENGTH, _LENGTH, 0)
 
 
 class _Run:
@@ -53,7 +53,7 @@ def test_states_are_the_same_whatever_there_is_room_for(room: int, kept: int, tm
     assert run.n_texts == 5 - kept
 
 
-def test_two_catalogues_share_the_bound(tmp_path: Path) -> None:
+def test_two_catalogs_share_the_bound(tmp_path: Path) -> None:
     run, first, second = _Run(), _tokens(), _tokens()
     layers = _layers(run, 16, tmp_path)
     layers(first, torch.arange(5), _CPU)
