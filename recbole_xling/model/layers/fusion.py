@@ -12,8 +12,8 @@ class Fusion(nn.Module):
     """Joins the two parts of an item's vector.
 
     ``uses_id`` and ``uses_text`` tell which parts the fusion needs; a part it does not need is passed as None.
-    ``id_shifts_text`` says that the ID part is what clicks add to the text: it starts at zero. ``text_projection`` names the
-    one that suits the fusion: fixed vectors where the ID part can learn freely, else a trained one.
+    ``id_shifts_text`` says that the ID part is what clicks add to the text: it starts at zero. ``text_projection``
+    names the one that suits the fusion: fixed vectors where the ID part can learn freely, else a trained one.
     """
 
     uses_id = True
