@@ -1,19 +1,43 @@
 """recbole-xling: cross-lingual recommendation for RecBole.
 
 After ``import recbole_xling``, RecBole 1.2.1 runs on current libraries and knows the models of this package by name.
+The import itself loads neither torch nor RecBole: the public names below are loaded when they are used.
 """
 
-from recbole_xling import compat
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from recbole_xling import compat, registry
+from recbole_xling.registry import register_model
+
+if TYPE_CHECKING:
+    from recbole_xling.config import XLingConfig
+    from recbole_xling.quick_start.build import load_run
+    from recbole_xling.quick_start.evaluate import evaluate_run
+    from recbole_xling.quick_start.train import run
 
 compat.apply()
-
-from recbole_xling.config import XLingConfig  # noqa: E402
-from recbole_xling.quick_start.build import load_run  # noqa: E402
-from recbole_xling.quick_start.evaluate import evaluate_run  # noqa: E402
-from recbole_xling.quick_start.train import run  # noqa: E402
-from recbole_xling.registry import install, register_model  # noqa: E402
-
-install()
+registry.install()
 
 __all__ = ["XLingConfig", "evaluate_run", "load_run", "register_model", "run"]
 __version__ = "0.1.0"
+
+_MODULES = {
+    "XLingConfig": "recbole_xling.config",
+    "evaluate_run": "recbole_xling.quick_start.evaluate",
+    "load_run": "recbole_xling.quick_start.build",
+    "run": "recbole_xling.quick_start.train",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,47 +1,27 @@
 """The one place where recbole-xling meets RecBole's look-ups: models, datasets, trainers, loaders, defaults.
 
 RecBole 1.2.1 finds a model by module name, a dataset and a trainer by attribute name, and defaults by file name in
-its own package. After :func:`install`, all of these find what is registered here; nothing of RecBole is edited.
+its own package. :func:`install` waits until RecBole's modules are imported and then adds to their look-ups what is
+registered here, so that RecBole's own entry points (``run_recbole``, ``HyperTuning``, ``load_data_and_model``) know it.
+No file of RecBole changes, and the run loop of this package (:mod:`recbole_xling.quick_start`) needs none of these
+patches.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.util
 import sys
 from collections.abc import Callable
-from logging import Logger
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-import recbole.config.configurator as configurator
-import recbole.data as recbole_data
-import recbole.data.dataset as recbole_datasets
-import recbole.data.utils as data_utils
-import recbole.trainer as recbole_trainers
-import recbole.trainer.trainer as trainer_module
-import recbole.utils as recbole_utils
-import recbole.utils.utils as utils_module
-import torch
-from torch.utils.tensorboard import SummaryWriter
-
-from recbole_xling.compat import register_config_class
 from recbole_xling.compat.hooks import when_imported
-from recbole_xling.config import XLingConfig, load_defaults, recbole_properties
-from recbole_xling.data.dataset import XLingDataset
-from recbole_xling.data.loader import WindowLoader
-from recbole_xling.data.splits.build import let_build_split
 from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.model.llmsasrec import LLMSASRec
-from recbole_xling.model.xlingtwotower import XLingTwoTower
-from recbole_xling.quick_start.build import load_model_file
-from recbole_xling.trainer.checkpoint import is_ours
-from recbole_xling.trainer.trainer import XLingTrainer
-from recbole_xling.utils.run_folder import RunFileHandler
 
-_MODELS: dict[str, type] = {}
-
+_OWN_MODELS = {"LLMSASRec": "recbole_xling.model.llmsasrec", "XLingTwoTower": "recbole_xling.model.xlingtwotower"}
 _PACKAGES = {
     "SEQUENTIAL": "sequential_recommender",
     "GENERAL": "general_recommender",
@@ -50,132 +30,187 @@ _PACKAGES = {
 }
 
 
-def register_model(model: type, *, dataset: type = XLingDataset, trainer: type = XLingTrainer) -> type:
+class Registration(NamedTuple):
+    """A model with the dataset and the trainer it needs."""
+
+    model: type
+    dataset: type
+    trainer: type
+
+
+_registered: dict[str, Registration] = {}
+_installed = False
+
+
+# ---- registering ----------------------------------------------------------------------------------------------
+
+
+def register_model(model: type, *, dataset: type | None = None, trainer: type | None = None) -> type:
     """Make RecBole know ``model`` by its class name, with its dataset and trainer; usable as a decorator.
 
     The defaults of its settings are read from ``properties/model/<Name>.yaml`` of this package, or come from the
     user's configuration.
+
+    Args:
+        model: the class.
+        dataset: class of its dataset; :class:`~recbole_xling.data.dataset.XLingDataset` if not given.
+        trainer: class of its trainer; :class:`~recbole_xling.trainer.trainer.XLingTrainer` if not given.
     """
+    import recbole.data.dataset
+    import recbole.trainer
+
+    from recbole_xling.data.dataset import XLingDataset
+    from recbole_xling.trainer.trainer import XLingTrainer
+
     name = model.__name__
-    package = _PACKAGES[model.type.name]  # type: ignore[attr-defined]
-    module = ModuleType(f"recbole.model.{package}.{name.lower()}", doc=model.__doc__)
-    if sys.modules[model.__module__].__name__.rsplit(".", 1)[-1] == name.lower():
-        module = sys.modules[model.__module__]  # one module, one class object, two names
-    else:
+    entry = _registered[name] = Registration(model, dataset or XLingDataset, trainer or XLingTrainer)
+    full_name = f"recbole.model.{_PACKAGES[model.type.name]}.{name.lower()}"  # type: ignore[attr-defined]
+    module = sys.modules[model.__module__]  # one module, one class object, two names
+    if module.__name__.rsplit(".", 1)[-1] != name.lower():
+        module = ModuleType(full_name, doc=model.__doc__)
+        module.__spec__ = importlib.util.spec_from_loader(full_name, loader=None)
         setattr(module, name, model)
-        module.__spec__ = importlib.util.spec_from_loader(module.__name__, loader=None)
-    sys.modules[f"recbole.model.{package}.{name.lower()}"] = module
-    setattr(recbole_datasets, f"{name}Dataset", dataset)
-    setattr(recbole_trainers, f"{name}Trainer", trainer)
-    _MODELS[name] = model
+    sys.modules[full_name] = module
+    setattr(recbole.data.dataset, f"{name}Dataset", entry.dataset)
+    setattr(recbole.trainer, f"{name}Trainer", entry.trainer)
     return model
 
 
+def registration(name: str) -> Registration | None:
+    """Return what was registered under a model's name; None for RecBole's own models and unknown ones."""
+    if name in _OWN_MODELS and name not in _registered:
+        importlib.import_module(_OWN_MODELS[name])
+    return _registered.get(name)
+
+
 def registered_models() -> tuple[str, ...]:
-    """Return the names of the models registered here."""
-    return tuple(_MODELS)
+    """Return the names of this package's models and of those registered by others."""
+    return tuple({**_OWN_MODELS, **_registered})
 
 
 def known_models() -> set[str]:
-    """Return the names of all models a configuration may name, RecBole's own included."""
-    return {file.stem for file in (recbole_properties() / "model").glob("*.yaml")} | set(_MODELS)
+    """Return the names of all models that the configuration may name, RecBole's own included."""
+    from recbole_xling.config import recbole_properties
+
+    return {file.stem for file in (recbole_properties() / "model").glob("*.yaml")} | set(registered_models())
+
+
+# ---- RecBole's look-ups ---------------------------------------------------------------------------------------
 
 
 def install() -> None:
-    """Hook into RecBole; called once by ``import recbole_xling``."""
-    if hasattr(utils_module.get_model, "__wrapped__"):
+    """Hook into RecBole's modules as they are imported; called once by ``import recbole_xling``, imports nothing."""
+    global _installed
+    if _installed:
         return
-    get_model = _explain_unknown(utils_module.get_model)
-    for module in (utils_module, recbole_utils, configurator):
-        module.get_model = get_model
-    recbole_data.create_dataset = data_utils.create_dataset = _our_splits(data_utils.create_dataset)
-    data_utils.get_dataloader = _window_loader_for_ours(data_utils.get_dataloader)
-    configurator.Config._load_internal_config_dict = _our_defaults(configurator.Config._load_internal_config_dict)
-    trainer_module.get_tensorboard = _tensorboard_in_run_folder(trainer_module.get_tensorboard)
-    when_imported("recbole.quick_start.quick_start", _load_our_files)
-    register_config_class(XLingConfig)
-    register_model(LLMSASRec)
-    register_model(XLingTwoTower)
+    _installed = True
+    for name, module in _OWN_MODELS.items():
+        when_imported(module, functools.partial(_register_own, name))
+    when_imported("recbole.model.sequential_recommender", _import_own)
+    when_imported("recbole.utils.utils", lambda module: _replace(module, "get_model", _our_models))
+    when_imported("recbole.data.utils", lambda module: _replace(module, "create_dataset", _our_splits))
+    when_imported("recbole.data.utils", lambda module: _replace(module, "get_dataloader", _our_loader))
+    when_imported("recbole.config.configurator", _add_defaults)
+    when_imported("recbole.quick_start.quick_start", lambda module: _replace(module, "load_data_and_model", _our_files))
 
 
-def _explain_unknown(get_model: Callable[[str], type]) -> Callable[[str], type]:
-    @functools.wraps(get_model)
-    def wrapped(model_name: str) -> type:
+def _register_own(name: str, module: ModuleType) -> None:
+    register_model(getattr(module, name))
+
+
+def _import_own(_: ModuleType) -> None:
+    """Import this package's models together with RecBole's: this is the package in which RecBole looks for them."""
+    for name in _OWN_MODELS:
+        registration(name)
+
+
+def _replace(module: ModuleType, name: str, change: Callable[[Any], Any]) -> None:
+    """Change a function of RecBole's in its own module and in those that have imported it already."""
+    original = getattr(module, name)
+    changed = functools.wraps(original)(change(original))
+    for other in [other for key, other in sys.modules.items() if key.partition(".")[0] == "recbole"]:
+        if vars(other).get(name) is original:
+            setattr(other, name, changed)
+
+
+def _our_models(get_model: Callable[[str], type]) -> Callable[[str], type]:
+    """Find registered models, and explain what exists where there is none of that name."""
+
+    def found(model_name: str) -> type:
+        if entry := registration(model_name):
+            return entry.model
         try:
             return get_model(model_name)
         except (ValueError, AttributeError, ImportError) as error:  # AttributeError: right file, wrong capitals
-            if model_name in known_models():
-                if isinstance(error, ImportError):
-                    raise ConfigError(f"model '{model_name}' needs a package that is not installed: {error}") from error
-                raise
-            raise ConfigError(unknown_name("model", model_name, known_models())) from error
+            if model_name not in known_models():
+                raise ConfigError(unknown_name("model", model_name, known_models())) from error
+            if isinstance(error, ImportError):
+                raise ConfigError(f"model '{model_name}' needs a package that is not installed: {error}") from error
+            raise
 
-    return wrapped
+    return found
 
 
 def _our_splits(create_dataset: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    @functools.wraps(create_dataset)
-    def wrapped(config: Any) -> Any:
+    """Let the datasets of RecBole's own models know the splits GT, CI and LT; ours know them themselves."""
+
+    def created(config: Any) -> Any:
+        from recbole_xling.data.dataset import XLingDataset
+        from recbole_xling.data.splits.build import build_parts
+
         dataset = create_dataset(config)
-        if not isinstance(dataset, XLingDataset):  # which knows them itself
-            let_build_split(dataset)
+
+        def build() -> list[Any]:
+            del dataset.build  # so that the parts, which are copies, do not carry it along
+            return build_parts(dataset)
+
+        if not isinstance(dataset, XLingDataset):
+            dataset.build = build
         return dataset
 
-    return wrapped
+    return created
 
 
-def _window_loader_for_ours(get_dataloader: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(get_dataloader)
-    def wrapped(config: Any, phase: str) -> Any:
-        if phase == "train" and config["model"] in _MODELS:
-            dataset = getattr(recbole_datasets, f"{config['model']}Dataset")
-            if issubclass(dataset, XLingDataset):
-                return WindowLoader
+def _our_loader(get_dataloader: Callable[..., Any]) -> Callable[..., Any]:
+    """Train on windows where the model was registered with this package's dataset."""
+
+    def loader(config: Any, phase: str) -> Any:
+        from recbole_xling.data.dataset import XLingDataset
+        from recbole_xling.data.loader import WindowLoader
+
+        entry = registration(config["model"])
+        if phase == "train" and entry is not None and issubclass(entry.dataset, XLingDataset):
+            return WindowLoader
         return get_dataloader(config, phase)
 
-    return wrapped
+    return loader
 
 
-def _our_defaults(load: Callable[..., None]) -> Callable[..., None]:
+def _add_defaults(configurator: ModuleType) -> None:
+    """Let plain ``Config`` find the defaults of registered models; RecBole's own models keep RecBole's defaults."""
+    load = configurator.Config._load_internal_config_dict
+
     @functools.wraps(load)
-    def wrapped(self: Any, model: str, model_class: type, dataset: str) -> None:
+    def loaded(self: Any, model: str, model_class: type, dataset: str) -> None:
+        from recbole_xling.config import load_defaults
+
         load(self, model, model_class, dataset)
-        if model in _MODELS:  # RecBole's own models keep RecBole's own defaults
+        if registration(model) is not None:
             self.internal_config_dict.update(load_defaults(self, model, dataset))
 
-    return wrapped
+    configurator.Config._load_internal_config_dict = loaded
 
 
-def _tensorboard_in_run_folder(get_tensorboard: Callable[[Logger], Any]) -> Callable[[Logger], Any]:
-    @functools.wraps(get_tensorboard)
-    def wrapped(logger: Logger) -> Any:
-        for handler in logger.handlers:
-            if isinstance(handler, RunFileHandler):
-                return SummaryWriter(str(handler.run_folder / "tensorboard"))
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank():
-            return _SilentWriter()
-        return get_tensorboard(logger)
+def _our_files(load: Callable[[str], tuple[Any, ...]]) -> Callable[[str], tuple[Any, ...]]:
+    """Let RecBole's ``load_data_and_model`` read checkpoints of this package as well as its own."""
 
-    return wrapped
+    def loaded(model_file: str) -> tuple[Any, ...]:
+        from recbole_xling.quick_start.build import load_model_file
+        from recbole_xling.trainer.checkpoint import is_ours
 
-
-class _SilentWriter:
-    """Takes every call of a ``SummaryWriter`` and writes nothing: only the first process keeps a record."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *args, **kwargs: None
-
-
-def _load_our_files(quick_start: ModuleType) -> None:
-    """Let RecBole's ``load_data_and_model`` read files of this package as well; its own it reads as ever."""
-    quick_start.create_dataset = recbole_data.create_dataset  # type: ignore[attr-defined]
-    load = quick_start.load_data_and_model  # type: ignore[attr-defined]
-
-    @functools.wraps(load)
-    def wrapped(model_file: str) -> tuple[Any, ...]:
         if not is_ours(Path(model_file)):
-            return load(model_file)  # type: ignore[no-any-return]
+            return load(model_file)
         run = load_model_file(Path(model_file))
         return run.config, run.model, run.dataset, run.train_data, run.valid_data, run.test_data
 
-    quick_start.load_data_and_model = wrapped  # type: ignore[attr-defined]
+    return loaded

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import recbole.data as recbole_data
-from recbole.data import data_preparation
+import recbole.data.dataset as recbole_datasets
+from recbole.data.utils import create_samplers, get_dataloader
+from recbole.sampler import KGSampler
 from recbole.trainer import Trainer
-from recbole.utils import get_trainer, init_seed
+from recbole.utils import ModelType, get_trainer, init_seed
 
 from recbole_xling.config import XLingConfig
+from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.impressions import Interactions
+from recbole_xling.data.loader import WindowLoader
+from recbole_xling.data.splits.build import build_parts
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.ranking import eval_context_of
 from recbole_xling.evaluator.slices import EvalContext
 from recbole_xling.evaluator.split_summary import split_summary, target_pairs, training_pairs
+from recbole_xling.registry import registration
 from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.trainer import XLingTrainer
@@ -30,58 +33,39 @@ from recbole_xling.utils.run_folder import MODEL_FILE
 
 
 @dataclass
-class Run:
-    """A run in memory: its settings, data, loaders and model."""
+class Data:
+    """A dataset that was loaded and split, with the loaders of its parts."""
 
     config: XLingConfig
     dataset: Any
     train_data: Any
     valid_data: Any
     test_data: Any
-    model: Any
-    pairs: tuple[np.ndarray, np.ndarray]
-    """Users and items of all interactions before they were split."""
+    interactions: Interactions
+    """All interactions before they were split."""
 
     @cached_property
-    def population(self) -> EvalContext:
+    def context(self) -> EvalContext:
         """Users and items, their languages, and what is known of them without the test."""
-        return eval_context_of(self.train_data._dataset, self.pairs, target_pairs(self.test_data._dataset))
+        pairs = self.interactions.users, self.interactions.items
+        return eval_context_of(self.train_data._dataset, pairs, target_pairs(self.test_data._dataset))
 
     @cached_property
     def splits(self) -> dict[str, Any]:
-        """What training, validation and test hold."""
+        """What training, validation and test consist of."""
         parts = {"train": training_pairs(self.train_data._dataset)}
         parts |= {"valid": target_pairs(self.valid_data._dataset), "test": target_pairs(self.test_data._dataset)}
-        return split_summary(self.config["eval_args"]["split"], parts, self.population)
+        return split_summary(self.config["eval_args"]["split"], parts, self.context)
 
 
 @dataclass
-class Data:
-    """A dataset that was loaded and split."""
+class Run(Data):
+    """A run in memory: its settings, data, loaders and model."""
 
-    dataset: Any
-    train_data: Any
-    valid_data: Any
-    test_data: Any
-    interactions: Interactions
+    model: Any
 
 
-def build_data(config: XLingConfig) -> Data:
-    """Load a dataset and split it as the settings say."""
-    init_seed(config["seed"], config["reproducibility"])
-    with _no_pickles(config):
-        dataset = recbole_data.create_dataset(config)  # as registry.py has changed it
-        interactions = _interactions(dataset)
-        _check_topk(config, dataset.item_num - 1)
-        train_data, valid_data, test_data = data_preparation(config, dataset)
-    return Data(dataset, train_data, valid_data, test_data, interactions)
-
-
-def _interactions(dataset: Any) -> Interactions:
-    table = dataset.inter_feat
-    users, items = (np.array(table[field], dtype=np.int64) for field in (dataset.uid_field, dataset.iid_field))
-    times = np.array(table[dataset.time_field], dtype=np.float64) if dataset.time_field in table else None
-    return Interactions(users, items, times)
+# ---- building -------------------------------------------------------------------------------------------------
 
 
 def build(config: XLingConfig) -> Run:
@@ -89,45 +73,77 @@ def build(config: XLingConfig) -> Run:
     data = build_data(config)
     init_seed(config["seed"], config["reproducibility"])
     model = config.model_class(config, data.train_data._dataset).to(config["device"])
-    loaders = (data.train_data, data.valid_data, data.test_data)
-    return Run(config, data.dataset, *loaders, model, (data.interactions.users, data.interactions.items))
+    return Run(**vars(data), model=model)
+
+
+def build_data(config: XLingConfig) -> Data:
+    """Load a dataset, split it as the settings say, and make the loaders of its parts.
+
+    This is what RecBole's ``create_dataset`` and ``data_preparation`` do, without the pickles that these look for.
+
+    Raises:
+        ConfigError: ``topk`` asks for longer lists than the dataset has items, or the split does not suit it.
+        DataError: a file is missing or wrong, or the split leaves nothing to train or test on.
+    """
+    init_seed(config["seed"], config["reproducibility"])
+    dataset = _dataset_class(config)(config)
+    table = dataset.inter_feat
+    users, items = (np.array(table[field], dtype=np.int64) for field in (dataset.uid_field, dataset.iid_field))
+    times = np.array(table[dataset.time_field], dtype=np.float64) if dataset.time_field in table else None
+    if max(config["topk"]) >= dataset.item_num:
+        n_items = dataset.item_num - 1
+        raise ConfigError(f"topk {config['topk']} asks for longer lists than the dataset has items ({n_items})")
+    parts = dataset.build() if isinstance(dataset, XLingDataset) else build_parts(dataset)
+    samplers = create_samplers(config, dataset, parts)
+    options: dict[str, Any] = {"shuffle": config["shuffle"]}
+    if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
+        sampling = config["train_neg_sample_args"]
+        options = {"kg_sampler": KGSampler(dataset, sampling["distribution"], sampling["alpha"]), "shuffle": True}
+    train_loader = WindowLoader if isinstance(parts[0], XLingDataset) else get_dataloader(config, "train")
+    train_data: Any = train_loader(config, parts[0], samplers[0], **options)
+    valid_data, test_data = (
+        get_dataloader(config, phase)(config, part, sampler, shuffle=False)
+        for phase, part, sampler in zip(("valid", "test"), parts[1:], samplers[1:], strict=True)
+    )
+    return Data(config, dataset, train_data, valid_data, test_data, Interactions(users, items, times))
+
+
+def _dataset_class(config: XLingConfig) -> Any:
+    """Return the class of a model's dataset by RecBole's rule: by the model's name, else by its kind."""
+    entry = registration(config["model"])
+    if entry is not None:
+        return entry.dataset
+    by_kind = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}
+    default = getattr(recbole_datasets, by_kind.get(config["MODEL_TYPE"], "Dataset"))
+    return getattr(recbole_datasets, f"{config['model']}Dataset", default)
 
 
 def find_dataset(config: XLingConfig) -> None:
-    """Fail with the datasets there are, where RecBole would ask on the terminal whether to download one."""
+    """Check that the dataset's files exist; RecBole would ask on the terminal whether to download it.
+
+    Raises:
+        DataError: they do not; the message names the datasets of that folder.
+    """
     folder, name = Path(config["data_path"]), config["dataset"]
     if config["benchmark_filename"] or (folder / f"{name}.inter").is_file():
         return
     known = [path.name for path in sorted(folder.parent.glob("*/")) if any(path.glob("*.inter"))]
-    there = unknown_name("dataset", name, known) if known else f"there is no dataset '{name}'"
+    problem = unknown_name("dataset", name, known) if known else f"dataset '{name}' does not exist"
     raise DataError(
-        f"{there} in '{folder.parent}' (no file '{folder / name}.inter'). "
+        f"{problem} in '{folder.parent}' (no file '{folder / name}.inter'). "
         "Convert it first (recbole-xling convert) or set data_path"
     )
 
 
-def _check_topk(config: XLingConfig, n_items: int) -> None:
-    if max(config["topk"]) > n_items:
-        raise ConfigError(f"topk {config['topk']} asks for longer lists than the dataset has items ({n_items})")
-
-
-@contextmanager
-def _no_pickles(config: XLingConfig) -> Iterator[None]:
-    """Point RecBole to files that do not exist: it would unpickle datasets that lie in ``checkpoint_dir``."""
-    names = ("dataset_save_path", "dataloaders_save_path")
-    before = {name: config[name] for name in names}
-    for name in names:
-        config[name] = f"{os.devnull}/{name}"
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            config[name] = value
-
-
 def build_trainer(config: XLingConfig, model: Any) -> Any:
-    """Return the trainer of a model: ours, or RecBole's special one with our files and results."""
-    found = get_trainer(config["MODEL_TYPE"], config["model"])
+    """Return the trainer of a model: ours, or RecBole's special one with our files and results.
+
+    Raises:
+        ConfigError: RecBole trains the model outside its ``Trainer``, or the model's own trainer cannot do what the
+            settings ask.
+    """
+    entry = registration(config["model"])
+    found = get_trainer(config["MODEL_TYPE"], config["model"]) if entry is None else entry.trainer
     if found is Trainer:
         return XLingTrainer(config, model)
     if issubclass(found, XLingTrainerMixin):
@@ -153,21 +169,29 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     Raises:
         CheckpointError: the folder is not a run, or its files are damaged.
     """
-    folder = Path(folder)
-    if not (folder / MODEL_FILE).is_file():
-        raise CheckpointError(f"'{folder}' is no run folder: it has no {MODEL_FILE}")
-    return load_model_file(folder / MODEL_FILE)
+    file = Path(folder) / MODEL_FILE
+    if not file.is_file():
+        raise CheckpointError(f"'{folder}' is not a run folder ({MODEL_FILE} is missing)")
+    return load_model_file(file)
 
 
 def load_model_file(file: Path) -> Run:
-    """Load a checkpoint written by recbole-xling; the settings stand in it."""
+    """Load a checkpoint written by recbole-xling, which includes the settings."""
     checkpoint = load_checkpoint(file)
-    settings = {**from_plain(checkpoint["config"]), "allow_unknown_keys": True}
-    config = XLingConfig(config_dict=settings)
+    config = XLingConfig(config_dict={**from_plain(checkpoint["config"]), "allow_unknown_keys": True})
     config["run_dir"] = str(file.parent)
     find_dataset(config)
-    parts = build(config)
-    load_trainable(parts.model, checkpoint["state_dict"], file)
-    parts.model.load_other_parameter(from_plain(checkpoint["other_parameter"]))
-    parts.model.eval()
-    return parts
+    run = build(config)
+    restore_model(run.model, checkpoint, file)
+    return run
+
+
+def restore_model(model: Any, checkpoint: dict[str, Any], file: Path) -> None:
+    """Give a new model the trained weights of a checkpoint and what else it remembers, and switch to evaluation.
+
+    Raises:
+        CheckpointError: the weights are those of another model or dataset.
+    """
+    load_trainable(model, checkpoint["state_dict"], file)
+    model.load_other_parameter(from_plain(checkpoint["other_parameter"]))
+    model.eval()

@@ -21,8 +21,8 @@ from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingE
 from recbole_xling.evaluator.impressions import evaluate_impressions
 from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import split_summary, summary_text, target_pairs
-from recbole_xling.quick_start.build import Data, build_data, find_dataset
-from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable
+from recbole_xling.quick_start.build import Data, build_data, find_dataset, restore_model
+from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.trainer.mixin import Evaluation
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import (
@@ -77,14 +77,15 @@ def evaluate_run(
         raise ConfigError(unknown_name("split", split, SPLITS))
     file = Path(run) / MODEL_FILE
     if not file.is_file():
-        raise CheckpointError(f"'{run}' is no run folder: it has no {MODEL_FILE}")
+        raise CheckpointError(f"'{run}' is not a run folder ({MODEL_FILE} is missing)")
     checkpoint = load_checkpoint(file)
     trained: dict[str, Any] = from_plain(checkpoint["config"])
     config = _settings(trained, dataset, config_dict, arguments)
     if impressions:
         impressions_file(Path(config["data_path"]), config["dataset"])
     data, part, is_own = _prepare(config, trained, file, split)
-    model = _model(config, part, checkpoint, file)
+    model = config.model_class(config, part).to(config["device"])
+    restore_model(model, checkpoint, file)
     built = time.perf_counter()
     result, table = _evaluate(config, model, data, part, split, impressions)
     result = {
@@ -191,14 +192,6 @@ def _without_interactions(train: Any) -> Any:
 
 def _no_rows(table: Interaction) -> Interaction:
     return Interaction({field: values[:0] for field, values in table.interaction.items()})
-
-
-def _model(config: XLingConfig, part: Any, checkpoint: Mapping[str, Any], file: Path) -> Any:
-    model = config.model_class(config, part).to(config["device"])
-    load_trainable(model, checkpoint["state_dict"], file)
-    model.load_other_parameter(from_plain(checkpoint["other_parameter"]))
-    model.eval()
-    return model
 
 
 # ---- evaluation -----------------------------------------------------------------------------------------------

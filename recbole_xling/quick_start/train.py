@@ -1,4 +1,4 @@
-"""The run loop: settings to data, model, training, results."""
+"""The run loop: settings to data, model, training, results; in one process or in several."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import summary_text
-from recbole_xling.quick_start.build import Run, build, build_trainer, find_dataset
+from recbole_xling.quick_start.build import build, build_trainer, find_dataset
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.run_folder import (
@@ -32,22 +32,131 @@ from recbole_xling.utils.run_folder import (
     write_result,
 )
 
+logger = logging.getLogger(__name__)
+
+
+def run(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    arguments: Sequence[str] = (),
+    saved: bool = True,
+) -> dict[str, Any]:
+    """Train and test any RecBole model, with results per language, and leave a run folder.
+
+    Args:
+        model: name or class of the model; can be set in the configuration instead.
+        dataset: name of the dataset; can be set in the configuration instead.
+        config_file_list: YAML files.
+        config_dict: settings.
+        arguments: command-line arguments ``--key=value``.
+        saved: whether the model is written; without it the last epoch's weights are tested.
+
+    Returns:
+        The content of ``result.json``: ``best_valid``, ``test``, ``slices``, timings, versions, seed, and the folder.
+
+    Raises:
+        XlingError: settings or data cannot be used, or a file cannot be written.
+    """
+    files = list(config_file_list or [])
+    resume = _resume_folder(config_dict, arguments)
+    if resume is not None:
+        files.insert(0, resume / CONFIG_FILE)
+    config = XLingConfig(model, dataset, files, config_dict, arguments)
+    if config["resume"] and resume is None:
+        raise ConfigError("resume cannot be set in a configuration file; give it as --resume=<run folder>")
+    find_dataset(config)
+    names = [str(resume or "")]
+    if is_main_process(config) and resume is None:
+        names = [str(create_run_folder(Path(config["checkpoint_dir"]), config["model"], config["dataset"]))]
+    if not config["single_spec"]:
+        torch.distributed.broadcast_object_list(names)
+    config["run_dir"] = names[0]
+    with logging_to(Path(names[0]), config["state"]) if is_main_process(config) else nullcontext():
+        return _run(config, saved, resume)
+
+
+def _resume_folder(config_dict: Mapping[str, Any] | None, arguments: Sequence[str]) -> Path | None:
+    """Return the run folder that the settings ask to resume, before there is a configuration: it comes from there."""
+    named = (config_dict or {}).get("resume")
+    for argument in arguments:
+        if argument.startswith("--resume="):
+            named = argument.partition("=")[2]
+    if not named:
+        return None
+    for file in (CONFIG_FILE, RESUME_FILE):
+        if not (Path(named) / file).is_file():
+            raise CheckpointError(f"cannot resume '{named}': {file} is missing")
+    return Path(named)
+
+
+def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any]:
+    """Build, train and test; the first process writes the folder's files."""
+    started = time.perf_counter()
+    main, folder = is_main_process(config), Path(config["run_dir"])
+    if main:
+        logger.info("Run folder: %s", folder)
+        write_config(folder, plain_settings(config))
+    run = build(config)
+    if main:
+        logger.info("%s", run.dataset)
+        logger.info("%s", summary_text(run.splits))
+        logger.info("%s", run.model)
+    trainer = build_trainer(config, run.model)
+    if resume is not None:
+        trainer.resume_checkpoint(resume / RESUME_FILE)
+    built = time.perf_counter()
+    show_progress = bool(config["show_progress"]) and main
+    _, best_valid = trainer.fit(run.train_data, run.valid_data, saved=saved, show_progress=show_progress)
+    trained = time.perf_counter()
+    test, users = evaluate_full_ranking(trainer, run.test_data, run.context, load_best_model=saved)
+    result = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "splits": run.splits,
+        "best_valid": dict(best_valid or {}),
+        **test,
+        "seconds": {
+            "build": built - started,
+            "train": trained - built,
+            "test": time.perf_counter() - trained,
+            "epochs": list(getattr(trainer, "epoch_seconds", [])),
+        },
+        "seed": config["seed"],
+        "versions": versions(),
+        "run_dir": config["run_dir"],
+    }
+    if main:
+        if users is not None:
+            users.write_parquet(folder / USERS_FILE)
+        write_result(folder, result)
+    if not config["single_spec"]:
+        torch.distributed.destroy_process_group()
+    return result
+
+
+# ---- several processes ----------------------------------------------------------------------------------------
+
 
 def run_processes(
     nproc: int, world_size: int, ip: str, port: str, group_offset: int, kwargs: dict[str, Any]
 ) -> dict[str, Any]:
-    """Run :func:`~recbole_xling.quick_start.train.run` in several processes.
+    """Call :func:`run` in several processes.
 
     Args:
         nproc: processes on this machine.
         world_size: processes of the group; ``nproc`` where it is not positive.
         ip: address of the first machine.
         port: its port.
-        group_offset: number of this machine's first process in the group.
+        group_offset: rank of this machine's first process in the group.
         kwargs: arguments of ``run``.
 
     Returns:
         The result of the first process.
+
+    Raises:
+        XlingError: what the first process raised.
     """
     group = {
         "world_size": world_size if world_size > 0 else nproc,
@@ -77,122 +186,3 @@ def _worker(rank: int, settings: dict[str, Any], queue: Any) -> None:
     if rank == 0:
         queue.put(error)
         queue.put(folder)
-
-
-logger = logging.getLogger(__name__)
-
-
-def run(
-    model: str | type | None = None,
-    dataset: str | None = None,
-    config_file_list: Sequence[str | os.PathLike[str]] | None = None,
-    config_dict: Mapping[str, Any] | None = None,
-    arguments: Sequence[str] = (),
-    saved: bool = True,
-) -> dict[str, Any]:
-    """Train and test any RecBole model, with results per language, and leave a run folder.
-
-    Args:
-        model: name or class of the model; may stand in the configuration instead.
-        dataset: name of the dataset; may stand in the configuration instead.
-        config_file_list: YAML files.
-        config_dict: settings.
-        arguments: command-line arguments ``--key=value``.
-        saved: whether the model is written; without it the last epoch's weights are tested.
-
-    Returns:
-        What ``result.json`` holds: ``best_valid``, ``test``, ``slices``, timings, versions, seed, and the folder.
-
-    Raises:
-        XlingError: settings or data cannot be used, or a file cannot be written.
-    """
-    files = list(config_file_list or [])
-    resume = _resume_folder(config_dict, arguments)
-    if resume is not None:
-        files.insert(0, resume / CONFIG_FILE)
-    config = XLingConfig(model, dataset, files, config_dict, arguments)
-    if config["resume"] and resume is None:
-        raise ConfigError("resume stands in a configuration file; give it as --resume=<run folder> instead")
-    find_dataset(config)
-    main = is_main_process(config)
-    if resume is not None:
-        config["run_dir"] = str(resume)
-    else:
-        config["run_dir"] = _new_folder(config)
-    with logging_to(Path(config["run_dir"]), config["state"]) if main else nullcontext():
-        return _run(config, saved, resume)
-
-
-def _new_folder(config: XLingConfig) -> str:
-    """Create the run folder, in the first of several processes, and tell the others its name."""
-    names = [""]
-    if is_main_process(config):
-        names = [str(create_run_folder(Path(config["checkpoint_dir"]), config["model"], config["dataset"]))]
-    if not config["single_spec"]:
-        torch.distributed.broadcast_object_list(names)
-    return names[0]
-
-
-def _resume_folder(config_dict: Mapping[str, Any] | None, arguments: Sequence[str]) -> Path | None:
-    named = (config_dict or {}).get("resume")
-    for argument in arguments:
-        if argument.startswith("--resume="):
-            named = argument.partition("=")[2]
-    if not named:
-        return None
-    folder = Path(named)
-    for file in (CONFIG_FILE, RESUME_FILE):
-        if not (folder / file).is_file():
-            raise CheckpointError(f"cannot resume '{folder}': it has no {file}")
-    return folder
-
-
-def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any]:
-    started = time.perf_counter()
-    main = is_main_process(config)
-    if main:
-        logger.info("Run folder: %s", config["run_dir"])
-        write_config(Path(config["run_dir"]), plain_settings(config))
-    parts = build(config)
-    if main:
-        logger.info("%s", parts.dataset)
-        logger.info("%s", summary_text(parts.splits))
-        logger.info("%s", parts.model)
-    trainer = build_trainer(config, parts.model)
-    if resume is not None:
-        trainer.resume_checkpoint(resume / RESUME_FILE)
-    built = time.perf_counter()
-    _, best_valid = trainer.fit(
-        parts.train_data, parts.valid_data, saved=saved, show_progress=bool(config["show_progress"]) and main
-    )
-    trained = time.perf_counter()
-    result = _test(parts, trainer, load_best_model=saved)
-    result = {
-        "model": config["model"],
-        "dataset": config["dataset"],
-        "splits": parts.splits,
-        "best_valid": dict(best_valid or {}),
-        **result,
-        "seconds": {
-            "build": built - started,
-            "train": trained - built,
-            "test": time.perf_counter() - trained,
-            "epochs": list(getattr(trainer, "epoch_seconds", [])),
-        },
-        "seed": config["seed"],
-        "versions": versions(),
-        "run_dir": config["run_dir"],
-    }
-    if main:
-        write_result(Path(config["run_dir"]), result)
-    if not config["single_spec"]:
-        torch.distributed.destroy_process_group()
-    return result
-
-
-def _test(parts: Run, trainer: Any, *, load_best_model: bool) -> dict[str, Any]:
-    """Test a model and write ``users.parquet``; returns ``test``, ``slices`` and the number of rows."""
-    result, table = evaluate_full_ranking(trainer, parts.test_data, parts.population, load_best_model=load_best_model)
-    if table is not None and is_main_process(parts.config):
-        table.write_parquet(Path(parts.config["run_dir"]) / USERS_FILE)
-    return result

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import recbole.trainer.trainer as recbole_trainer
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, WandbLogger, calculate_valid_score, set_color
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from recbole_xling.config import plain_settings
@@ -22,6 +26,30 @@ from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable, sa
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.plain_data import from_plain, to_plain
 from recbole_xling.utils.run_folder import MODEL_FILE
+
+
+@contextmanager
+def _tensorboard_in_run_folder(config: Any) -> Iterator[None]:
+    """Choose where RecBole's trainers record, whose constructor names a folder below the current one.
+
+    The first process records in the run folder if there is one, further processes not at all.
+    """
+    original = recbole_trainer.get_tensorboard
+    if not is_main_process(config):
+        recbole_trainer.get_tensorboard = lambda logger: _SilentWriter()
+    elif config["run_dir"]:
+        recbole_trainer.get_tensorboard = lambda logger: SummaryWriter(str(Path(config["run_dir"]) / "tensorboard"))
+    try:
+        yield
+    finally:
+        recbole_trainer.get_tensorboard = original
+
+
+class _SilentWriter:
+    """Accepts every call of a ``SummaryWriter`` and writes nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
 
 
 class XLingTrainerMixin:
@@ -43,7 +71,8 @@ class XLingTrainerMixin:
         processes = not config["single_spec"]
         if processes:  # RecBole would wrap the model for GPUs of its own choice; gradients are averaged here instead
             config["single_spec"] = True
-        super().__init__(config, model)  # type: ignore[call-arg]
+        with _tensorboard_in_run_folder(config):
+            super().__init__(config, model)  # type: ignore[call-arg]
         if processes:
             config["single_spec"] = False
             for tensor in model.state_dict().values():

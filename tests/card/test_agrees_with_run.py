@@ -76,11 +76,11 @@ def test_all_equals_a_runs(rows, settings, split, filters):
     changed = {"eval_args": {"split": split}, **filters}
     card, run = build_configured_card(configured(settings, **changed)), build(configured(settings, **changed))
     assert as_in_result(card.splits) == run.splits
-    assert (card.size.users, card.size.interactions) == (len(np.unique(run.pairs[0])), len(run.pairs[0]))
+    assert (card.size.users, card.size.interactions) == (len(np.unique(run.interactions.users)), len(run.interactions.users))
 
     test = run.test_data._dataset
     users, items = target_pairs(test)
-    table = user_table(EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items), {}, run.population)
+    table = user_table(EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items), {}, run.context)
     pairs = table.group_by("user_language", "target_language").len().iter_rows()
     names = card.mixing.languages
     found = {(names[a], names[b]): n for a, row in enumerate(card.mixing.targets) for b, n in enumerate(row) if n}

@@ -85,7 +85,7 @@ def test_parts_of_every_split_are_counted(small_dataset, settings, split, model)
     assert {name: summary[name]["targets"] for name in n_targets} == n_targets
     if set(split) & {"LS", "RS"}:
         unseen = 1 if model != "BPR" else 0  # the user with a single interaction has no row
-        assert summary["train"]["interactions"] + sum(n_targets.values()) == len(parts.pairs[0]) - unseen
+        assert summary["train"]["interactions"] + sum(n_targets.values()) == len(parts.interactions.users) - unseen
     for name, counted in (("train", "interactions"), ("valid", "targets"), ("test", "targets")):
         held = summary[name]
         for key in ("users", "items", counted):
@@ -130,4 +130,4 @@ def test_models_know_which_items_are_cold(small_dataset, settings):
         for item in getattr(parts, f"{part}_data")._dataset.inter_feat["item_id"].tolist()
     }
     assert held_out and not held_out & set(parts.model.candidates.tolist())
-    assert set(parts.model.candidates.tolist()) == set(np.flatnonzero(parts.population.train_counts).tolist())
+    assert set(parts.model.candidates.tolist()) == set(np.flatnonzero(parts.context.train_counts).tolist())

@@ -38,29 +38,34 @@ from recbole_xling.language.users import user_languages
 logger = logging.getLogger(__name__)
 
 
-def let_build_split(dataset: Any) -> None:
-    """Let the ``build`` of one of RecBole's datasets know our kinds of splits, if the configuration asks for one.
+def build_parts(dataset: Any) -> list[Any]:
+    """Split a dataset of one of RecBole's own models as the configuration asks, by our kinds of splits or RecBole's.
+
+    Args:
+        dataset: loaded; :class:`~recbole_xling.data.dataset.XLingDataset` knows all kinds of splits itself.
+
+    Returns:
+        The datasets of training, validation and test.
 
     Raises:
-        ConfigError: the model makes its rows in a way of its own, which cannot be applied to a part of the data.
+        ConfigError: the split is not understood or does not suit the dataset, or the model makes its rows in a way of
+            its own, which cannot be applied to a part of the data.
+        DataError: there are no time stamps, or the split leaves nothing to train on or nothing to test on.
     """
     setting = read_split(dataset.config["eval_args"]["split"])
     if setting is None:
-        return
-    if isinstance(dataset, SequentialDataset):
-        own = type(dataset).data_augmentation
-        if own is not SequentialDataset.data_augmentation:
-            model = dataset.config["model"]
-            raise ConfigError(f"{model} makes rows in a way of its own ({own.__qualname__}): split by LS, RS or TS")
-
-    def build() -> list[Any]:
-        del dataset.build  # so that the parts, which are copies, do not carry it along
-        parts = split_dataset(dataset, setting)
-        if isinstance(dataset, SequentialDataset):  # RecBole's build leaves all rows in it, and counts FLOPs with them
-            dataset.inter_feat = cat_interactions([part.inter_feat for part in parts])
-        return parts
-
-    dataset.build = build
+        built: list[Any] = dataset.build()
+        return built
+    if not isinstance(dataset, SequentialDataset):
+        return split_dataset(dataset, setting)
+    own = type(dataset).data_augmentation
+    if own is not SequentialDataset.data_augmentation:
+        model = dataset.config["model"]
+        raise ConfigError(f"{model} makes rows in a way of its own ({own.__qualname__}): split by LS, RS or TS")
+    parts = split_dataset(dataset, setting)
+    # RecBole's build leaves all rows in the dataset, and counts FLOPs with them
+    dataset.inter_feat = cat_interactions([part.inter_feat for part in parts])
+    return parts
 
 
 def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:

@@ -158,7 +158,7 @@ def test_recboles_models_are_tested_on_the_same_targets(made, split):
         set(zip(*map(list, training_pairs(p.train_data._dataset)), strict=True)) for p in (ours, general)
     )
     assert sequential <= trained  # users with a single interaction have no row in a sequential model
-    assert (general.population.train_counts >= ours.population.train_counts).all()
+    assert (general.context.train_counts >= ours.context.train_counts).all()
 
 
 def test_users_language_may_stand_in_the_user_file(made):
