@@ -76,7 +76,10 @@ def test_all_equals_a_runs(rows, settings, split, filters):
     changed = {"eval_args": {"split": split}, **filters}
     card, run = build_configured_card(configured(settings, **changed)), build(configured(settings, **changed))
     assert as_in_result(card.splits) == run.splits
-    assert (card.size.users, card.size.interactions) == (len(np.unique(run.interactions.users)), len(run.interactions.users))
+    assert (card.size.users, card.size.interactions) == (
+        len(np.unique(run.interactions.users)),
+        len(run.interactions.users),
+    )
 
     test = run.test_data._dataset
     users, items = target_pairs(test)

@@ -1,0 +1,51 @@
+"""``recbole-xling run``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+DESCRIPTION = "Train and test any RecBole model."
+DEMO_MODEL = "LLMSASRec"
+DEMO_DATASET = "ml-100k-xling"
+DEMO_SOURCE = "ml-100k"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of RecBole's own script; further ones are settings."""
+    parser.add_argument("--model", "-m", help="name of the model")
+    parser.add_argument("--dataset", "-d", help="name of the dataset")
+    parser.add_argument("--config_files", help="YAML files, separated by spaces")
+    parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
+    parser.add_argument("--ip", default="localhost", help="address of the first machine")
+    parser.add_argument("--port", default="5678", help="port of the first machine")
+    parser.add_argument("--group_offset", type=int, default=0, help="rank of this machine's first process")
+
+
+def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
+    """Train and test; without a model and a dataset those of the demonstration, whose dataset is built first.
+
+    Raises:
+        XlingError: settings or data cannot be used, or a file cannot be written.
+    """
+    from recbole_xling.cli.main import call
+    from recbole_xling.evaluator.report import result_table
+    from recbole_xling.quick_start.train import run, run_processes
+
+    files = options.config_files.split() if options.config_files else None
+    model, dataset = options.model, options.dataset
+    if files is None and not any(word.startswith("--resume=") for word in settings):
+        model, dataset = model or DEMO_MODEL, dataset or DEMO_DATASET
+    is_demo = dataset == DEMO_DATASET and not any(word.startswith("--data_path=") for word in settings)
+    if is_demo and not (Path("datasets") / DEMO_DATASET / f"{DEMO_DATASET}.inter").is_file():
+        print(call("convert", [DEMO_SOURCE]))
+    arguments = {"model": model, "dataset": dataset, "config_file_list": files, "arguments": settings}
+    if options.nproc == 1 and options.world_size <= 0:
+        result = run(**arguments)
+    else:
+        group = (options.nproc, options.world_size, options.ip, options.port, options.group_offset)
+        result = run_processes(*group, arguments)
+    title = f"{result['model']} on {result['dataset']}, test"
+    return f"\n{title}\n\n{result_table(result, list(result['test']))}\n\nRun folder: {result['run_dir']}"
