@@ -87,7 +87,10 @@ def evaluate_run(
     model = config.model_class(config, part).to(config["device"])
     restore_model(model, checkpoint, file)
     built = time.perf_counter()
-    result, table = _evaluate(config, model, data, part, split, impressions)
+    if impressions:
+        result, table = evaluate_impressions(config, model, data, split)
+    else:
+        result, table = _rank_catalog(config, model, data, part, split)
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -144,7 +147,10 @@ def _prepare(config: XLingConfig, trained: Mapping[str, Any], file: Path, split:
         if _ids(own) == _ids(data):
             if changed := _changed(config, own_config, _TEXT_SETTINGS):
                 _check_transfer(config, trained, file, f"other texts are read (changed: {changed})")
-            return data, _with_settings(own.train_data._dataset, config), True
+            part = own.train_data._dataset.copy(own.train_data._dataset.inter_feat)
+            part.config = config  # its catalog follows the settings of now: text_template, ...
+            vars(part).pop("catalog", None)
+            return data, part, True
         changed = _changed(config, own_config, dataset_arguments) or "its files"
         _check_transfer(config, trained, file, f"other ids are loaded (changed: {changed})")
     logger.info("'%s' is not what the run was trained on: all its items count as never trained on", config["dataset"])
@@ -174,50 +180,32 @@ def _check_transfer(config: XLingConfig, trained: Mapping[str, Any], file: Path,
         )
 
 
-def _with_settings(train: Any, config: XLingConfig) -> Any:
-    """Return a dataset whose catalog follows other settings (``text_template``, ...)."""
-    part = train.copy(train.inter_feat)
-    part.config = config
-    vars(part).pop("catalog", None)
-    return part
-
-
 def _without_interactions(train: Any) -> Any:
-    """Return a training split that holds nothing: models find no counts, no histories and no users' choices in it."""
-    part = train.copy(_no_rows(train.inter_feat))
+    """Return a training split without a row: models find no counts, no histories and no users' choices in it."""
+
+    def no_rows(table: Interaction) -> Interaction:
+        return Interaction({field: values[:0] for field, values in table.interaction.items()})
+
+    part = train.copy(no_rows(train.inter_feat))
     if hasattr(part, "sequence"):
-        part.sequence = _no_rows(part.sequence)
+        part.sequence = no_rows(part.sequence)
     return part
-
-
-def _no_rows(table: Interaction) -> Interaction:
-    return Interaction({field: values[:0] for field, values in table.interaction.items()})
 
 
 # ---- evaluation -----------------------------------------------------------------------------------------------
 
 
-def _evaluate(
-    config: XLingConfig, model: Any, data: Data, part: Any, split: str, impressions: bool
+def _rank_catalog(
+    config: XLingConfig, model: Any, data: Data, part: Any, split: str
 ) -> tuple[dict[str, Any], pl.DataFrame | None]:
-    if impressions:
-        return evaluate_impressions(config, model, data, split)
-    loader = _rows(config, data, split)
-    pairs = data.interactions.users, data.interactions.items
-    targets = target_pairs(loader._dataset)
-    # of "all" nothing would be left to tell users' languages by
-    held_out = targets if split != "all" else (targets[0][:0], targets[1][:0])
-    population = eval_context_of(part, pairs, held_out)
-    summary = split_summary(config["eval_args"]["split"], {split: targets}, population)
-    logger.info("%s", summary_text(summary))
-    result, table = evaluate_full_ranking(Evaluation(config, model, part), loader, population)
-    return {"splits": summary, **result}, table
-
-
-def _rows(config: XLingConfig, data: Data, split: str) -> Any:
-    """Return the loader of the rows that are evaluated."""
+    """Rank all items for the rows of a part of the split, or for every interaction that has a history."""
     if split == "all":
-        loader: Any = FullSortEvalDataLoader(config, _all_rows(config, data.dataset), None)
+        if config["MODEL_TYPE"] != ModelType.SEQUENTIAL or config["eval_args"]["mode"]["test"] != "full":
+            raise ConfigError("--split all is for sequential models that rank all items (eval_args: {mode: full})")
+        rows = data.dataset.copy(data.dataset.inter_feat)
+        if rows.item_list_length_field not in rows.inter_feat:  # splits GT, CI and LT make rows of their parts only
+            rows.data_augmentation()
+        loader: Any = FullSortEvalDataLoader(config, rows, None)
     else:
         loader = data.test_data if split == "test" else data.valid_data
     if not len(loader._dataset):
@@ -225,17 +213,14 @@ def _rows(config: XLingConfig, data: Data, split: str) -> Any:
             f"split {config['eval_args']['split']} of '{config['dataset']}' has nothing in its part '{split}': "
             "choose another --split, or set eval_args"
         )
-    return loader
-
-
-def _all_rows(config: XLingConfig, dataset: Any) -> Any:
-    """Return every interaction that has a history."""
-    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL or config["eval_args"]["mode"]["test"] != "full":
-        raise ConfigError("--split all is for sequential models that rank all items (eval_args: {mode: full})")
-    rows = dataset.copy(dataset.inter_feat)
-    if dataset.item_list_length_field not in rows.inter_feat:  # splits GT, CI and LT make rows of their parts only
-        rows.data_augmentation()
-    return rows
+    targets = target_pairs(loader._dataset)
+    # of "all" nothing would be left to tell users' languages by
+    held_out = targets if split != "all" else (targets[0][:0], targets[1][:0])
+    context = eval_context_of(part, (data.interactions.users, data.interactions.items), held_out)
+    summary = split_summary(config["eval_args"]["split"], {split: targets}, context)
+    logger.info("%s", summary_text(summary))
+    result, table = evaluate_full_ranking(Evaluation(config, model, part), loader, context)
+    return {"splits": summary, **result}, table
 
 
 # ---- the folder -----------------------------------------------------------------------------------------------
