@@ -87,6 +87,7 @@ def evaluate_run(
     model = config.model_class(config, part).to(config["device"])
     restore_model(model, checkpoint, file)
     built = time.perf_counter()
+    table: pl.DataFrame | None
     if impressions:
         result, table = evaluate_impressions(config, model, data, split)
     else:
