@@ -21,7 +21,8 @@ from typing import Any
 
 from common import RESULTS, data_folder, show, write_json
 
-from recbole_xling.language.identification import NOTHING, Identified, LanguageIdentifier, normalize_language
+from recbole_xling.language.identification import NOTHING, Identified, LanguageIdentifier
+from recbole_xling.language.tags import normalize_language
 
 PER_LANGUAGE = 1000
 BOUNDS = (0.5, 0.8, 0.9)

@@ -24,15 +24,15 @@ logger = logging.getLogger(__name__)
 
 
 class ItemCatalog:
-    """What a dataset knows of its items besides who interacted with them.
+    """The items of a dataset without the interactions: their texts, languages and text vectors.
+
+    Each of these is read when it is first used.
 
     Args:
         config: the configuration (``text_fields``, ``text_template``, ``encoder``, ...).
         tokens: external item ids in the order of internal ids; the first is the padding item.
         folder: the dataset's folder.
         dataset: the dataset's name.
-
-    Nothing is read before it is asked for.
     """
 
     def __init__(self, config: Any, tokens: Sequence[str], folder: Path, dataset: str) -> None:
@@ -59,11 +59,11 @@ class ItemCatalog:
 
     @cached_property
     def languages(self) -> list[str]:
-        """Language of each item's display text, ``und`` where it is not known; the padding item's is ``und``."""
+        """Language of each item's display text, ``und`` where unknown and for the padding item."""
         try:
             store = self.store
         except DataError as error:
-            logger.warning("item languages are unknown, so there are no results per language: %s", error)
+            logger.warning("item languages are unknown, so results per language are left out: %s", error)
             return [UNDETERMINED] * len(self.tokens)
         texts = (store.display(token) for token in self.tokens)
         return [UNDETERMINED if text is None else text.language for text in texts]
@@ -77,7 +77,7 @@ class ItemCatalog:
 
     @property
     def texts(self) -> list[str]:
-        """The text of each item that ``text_view`` chooses, rendered, empty where it has none.
+        """The rendered text of each item that ``text_view`` chooses, empty where the item has no text.
 
         Raises:
             DataError: ``text_view`` is ``pivot:<x>`` and items have no text in x.
@@ -102,7 +102,10 @@ class ItemCatalog:
     def vectors(self) -> NDArray[np.float32]:
         """Text vectors, ``(n_items, dimension)``; zero for the padding item and items without text.
 
-        Read from the embedding cache; what is not there yet is encoded first.
+        They are read from the embedding cache; texts that it lacks are encoded first.
+
+        Raises:
+            DataError: no item has text.
         """
         texts = self.texts
         has_text = np.array([bool(text.strip()) for text in texts])
@@ -124,7 +127,7 @@ class ItemCatalog:
         return vectors
 
     def encoder(self) -> Encoder:
-        """Build the encoder named by the configuration; warn of languages it does not know."""
+        """Build the encoder that the configuration names; warn about languages that it does not know."""
         encoder = create_encoder(
             self.config["encoder"],
             max_length=self.config["encoder_max_length"],
@@ -134,19 +137,19 @@ class ItemCatalog:
         )
         known = encoder.languages
         if known is not None:
-            strange = {lang for lang in self._viewed[1] if lang.split("-")[0] not in known} - {UNDETERMINED}
-            if strange:
+            unknown = {lang for lang in self._viewed[1] if lang.split("-")[0] not in known} - {UNDETERMINED}
+            if unknown:
                 logger.warning(
                     "encoder '%s' does not know %s; texts in %s may get poor vectors",
                     self.config["encoder"],
-                    ", ".join(sorted(strange)),
-                    "it" if len(strange) == 1 else "them",
+                    ", ".join(sorted(unknown)),
+                    "it" if len(unknown) == 1 else "them",
                 )
         return encoder
 
 
 def catalog_of(dataset: Any) -> ItemCatalog:
-    """Return the catalog of a dataset's items in the order of its item ids; RecBole's own datasets have none."""
+    """Return the catalog of a dataset's items in the order of its item ids; it is built for RecBole's own datasets."""
     if hasattr(type(dataset), "catalog"):
         catalog: ItemCatalog = dataset.catalog
         return catalog

@@ -1,4 +1,4 @@
-"""The sequential dataset of recbole-xling: sequences kept once, item text and languages beside them."""
+"""The sequential dataset of recbole-xling: each interaction is stored once, histories are cut out per batch."""
 
 from __future__ import annotations
 
@@ -27,20 +27,23 @@ _ROW = "_sequence_position"  # column of inter_feat: the target's place in the f
 class XLingDataset(SequentialDataset):
     """RecBole's ``SequentialDataset`` whose memory grows with interactions, not with interactions times history.
 
-    RecBole stores the padded history of every row. Here the interactions lie once in a flat array sorted by user and
-    time; a row holds the position of its target, and histories are cut out when a batch is asked for. Rows, their
-    order, and the fields of a batch equal RecBole's for RecBole's splits (LS, RS, TS).
+    RecBole stores the padded history of every row. This class stores the interactions once, in a flat array sorted by
+    user and time. A row stores the position of its target, and its history is cut out when a batch is asked for. Rows,
+    their order, and the fields of a batch equal RecBole's for RecBole's splits (LS, RS, TS).
     """
 
     inter_feat: Any
     """RecBole's table of interactions; after :meth:`build` one row per target."""
 
     sequence: Interaction
-    """All interactions, sorted by user, then time: of all splits for LS, RS and TS, which share it, else those that
-    this split may see."""
+    """All interactions, sorted by user, then time. With LS, RS and TS the parts of a split share one table; with the
+    other kinds each part has a table of what it may see."""
 
     # ---- building ---------------------------------------------------------------------------------------------
 
+    # RecBole reads atomic files with pandas' Python parser, about ten times as slow as the C parser, and counts
+    # interactions one Python object at a time. These are RecBole's own two methods with only these two calls replaced.
+    # The copies belong to this class, so RecBole's datasets keep the originals.
     _load_feat = with_names(SequentialDataset._load_feat, pd=ChangedModule(pd, read_csv=read_csv))
     _filter_by_inter_num = with_names(SequentialDataset._filter_by_inter_num, Counter=count)
 
@@ -49,7 +52,7 @@ class XLingDataset(SequentialDataset):
 
         Raises:
             ConfigError: ``eval_args.split`` is not understood or does not suit the dataset.
-            DataError: there are no time stamps, or nothing is left to train or test on.
+            DataError: time stamps are not loaded, or nothing is left to train or test on.
         """
         setting = read_split(self.config["eval_args"]["split"])
         parts: list[Any] = super().build() if setting is None else split_dataset(self, setting)
@@ -71,10 +74,10 @@ class XLingDataset(SequentialDataset):
 
     def leave_one_out(self, group_by: str | None, leave_one_mode: str) -> list[XLingDataset]:
         """Split as RecBole's ``leave_one_out``; modes ``valid_and_test``, ``valid_only``, ``test_only``."""
-        held_out = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}
-        if group_by is None or leave_one_mode not in held_out:
+        left_out = {"valid_and_test": 2, "valid_only": 1, "test_only": 1}
+        if group_by is None or leave_one_mode not in left_out:
             return super().leave_one_out(group_by, leave_one_mode)  # raises RecBole's own error
-        parts = leave_one_out_parts(self.inter_feat[group_by].numpy(), held_out[leave_one_mode])
+        parts = leave_one_out_parts(self.inter_feat[group_by].numpy(), left_out[leave_one_mode])
         nothing = np.empty(0, dtype=np.int64)
         if leave_one_mode == "valid_only":
             parts.append(nothing)
@@ -91,10 +94,12 @@ class XLingDataset(SequentialDataset):
         return self._parts(ratio_parts(groups, len(shares), lambda size: self._calcu_split_ids(size, shares)))
 
     def _parts(self, parts: list[NDArray[np.int64]]) -> list[XLingDataset]:
+        """Return one dataset per array of row numbers."""
         self._drop_unused_col()
-        return [self.copy(self._rows(torch.from_numpy(index))) for index in parts]
+        return [self.copy(self._rows(index)) for index in parts]
 
     def _rows(self, index: Any) -> Interaction:
+        """Return rows of :attr:`inter_feat` with their targets' positions, without histories."""
         if isinstance(index, np.ndarray):
             index = torch.from_numpy(index)
         return Interaction({field: values[index] for field, values in self.inter_feat.interaction.items()})
@@ -112,6 +117,7 @@ class XLingDataset(SequentialDataset):
         return self.join(rows) if join else rows
 
     def _histories(self, target: torch.Tensor, length: torch.Tensor) -> Interaction:
+        """Return the padded lists of all fields but the user: ``length`` interactions before ``target``."""
         steps = torch.arange(self.max_item_list_len)
         inside = steps < length[:, None]  # (B, L)
         where = torch.where(inside, (target - length)[:, None] + steps, 0)
@@ -146,21 +152,24 @@ class XLingDataset(SequentialDataset):
 
     @property
     def train_mask(self) -> NDArray[np.bool_]:
-        """Mask over :attr:`sequence` of this split's targets and its users' first interactions."""
-        held = self.is_target
-        held[np.unique(user_starts(self.sequence[self.uid_field].numpy())[held])] = True
-        return held
+        """Mask over :attr:`sequence` of what is trained on if this is the training split, shape ``(n_interactions,)``.
+
+        These are its targets and its users' first interactions, which have no history and so are inputs only.
+        """
+        mask = self.is_target
+        mask[np.unique(user_starts(self.sequence[self.uid_field].numpy())[mask])] = True
+        return mask
 
     @property
     def train_item_counts(self) -> NDArray[np.int64]:
-        """How often each item occurs in this split's targets and first interactions, shape ``(n_items,)``."""
+        """How often each item occurs in :attr:`train_mask`, shape ``(n_items,)``."""
         return np.bincount(self.sequence[self.iid_field].numpy()[self.train_mask], minlength=self.item_num)
 
     def last_histories(self, n_users: int) -> Interaction:
         """Return the history of users at the end of this split, that is, with their last target in it.
 
         Args:
-            n_users: at most so many users, evenly spaced.
+            n_users: at most this many users, evenly spaced.
 
         Returns:
             Users ``(B,)``, item lists ``(B, MAX_ITEM_LIST_LENGTH)``, padded with 0 on the right, and their lengths

@@ -1,4 +1,4 @@
-"""Reading ``<dataset>.imp``, and the histories that lie before its impressions."""
+"""Impressions: reading ``<dataset>.imp``, and the users' histories before a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _is_label = pl.element().cast(pl.Float64, strict=False).is_in([0.0, 1.0]).fill_n
 class Interactions(NamedTuple):
     """All interactions of a dataset in the order of its file, ``(n,)`` each.
 
-    Internal ids, and times in double precision, which RecBole does not keep; None where there are none.
+    Internal ids, and times in double precision, which RecBole does not keep; None where times are not loaded.
     """
 
     users: IntArray
@@ -34,7 +34,7 @@ class Interactions(NamedTuple):
 
 @dataclass(frozen=True)
 class Impressions:
-    """Some impressions; candidates lie one impression after the other.
+    """Some impressions; their candidates are in one array, one impression after the other.
 
     Attributes:
         impression_ids, user_tokens: external ids, ``(m,)``.
@@ -67,7 +67,7 @@ class Impressions:
         return np.bincount(self.impression_of_candidate[self.clicked], minlength=len(self))
 
     def where(self, mask: NDArray[np.bool_]) -> Impressions:
-        """Return the impressions of a mask ``(m,)``."""
+        """Return the impressions that a mask ``(m,)`` selects."""
         candidates = np.repeat(mask, self.sizes)
         return Impressions(
             impression_ids=self.impression_ids[mask],
@@ -87,12 +87,12 @@ def impressions_file(folder: Path, dataset: str) -> Path:
     """Return the file of a dataset's impressions.
 
     Raises:
-        DataError: it has none.
+        DataError: the dataset has no such file.
     """
     path = folder / f"{dataset}.imp"
     if not path.is_file():
         raise DataError(
-            f"'{dataset}' has no impressions: there is no file '{path}'. The converter 'mind' writes one; "
+            f"'{dataset}' has no impressions ('{path}' does not exist). The converter 'mind' writes that file; "
             "leave --impressions out to rank all items"
         )
     return path
@@ -107,7 +107,7 @@ def read_impressions(path: Path, user_tokens: Sequence[str], item_tokens: Sequen
         item_tokens: the same of the items.
 
     Raises:
-        DataError: a column is missing, a row is malformed, or a candidate is no item of the dataset.
+        DataError: a column is missing, a row is malformed, or a candidate is not an item of the dataset.
     """
     users = pl.DataFrame({"user_id": user_tokens[1:], "user": np.arange(1, len(user_tokens))})
     items = pl.DataFrame({"item_id": item_tokens[1:], "item": np.arange(1, len(item_tokens))})
@@ -118,66 +118,64 @@ def read_impressions(path: Path, user_tokens: Sequence[str], item_tokens: Sequen
                 raise DataError(f"{path}:1: {unknown_name('column', name, names)}")
         line = 2
         while lines := file.readlines(_BLOCK):
-            yield _parsed(_frame(path, lines, names, line), users, items, path)
+            rows = _read_rows(path, lines, names, line)
             line += len(lines)
+            candidates = rows.select("impression_id", "item_id", "label").explode("item_id", "label")
+            candidates = candidates.join(items, on="item_id", how="left", maintain_order="left")
+            unknown = candidates.filter(pl.col("item").is_null())
+            if unknown.height:
+                impression_id, item_id = unknown.row(0)[:2]
+                raise DataError(
+                    f"{path}: impression {impression_id} shows '{item_id}', which is not an item of the dataset as it "
+                    "is loaded: name item: [item_id] in load_col, so that items without interactions are loaded, and "
+                    "leave filters out"
+                )
+            known = rows.join(users, on="user_id", how="left", maintain_order="left")["user"].fill_null(0)
+            yield Impressions(
+                impression_ids=rows["impression_id"].to_numpy(),
+                user_tokens=rows["user_id"].to_numpy(),
+                users=known.to_numpy().astype(np.int64),
+                times=rows["timestamp"].to_numpy(),
+                sizes=rows["item_id"].list.len().to_numpy().astype(np.int64),
+                items=candidates["item"].to_numpy().astype(np.int64),
+                clicked=candidates["label"].cast(pl.Float64).to_numpy() == 1,
+            )
 
 
-def _frame(path: Path, lines: list[bytes], names: list[str], line: int) -> pl.DataFrame:
-    """Return the rows as text and lists of text.
+def _read_rows(path: Path, lines: list[bytes], names: list[str], first_line: int) -> pl.DataFrame:
+    """Return the rows as text, numbers (times) and lists of text (candidates and labels).
 
     Raises:
-        DataError: a row has not as many cells as there are names, or not as many labels as candidates.
+        DataError: a row does not have one cell per name, or not one label per candidate.
     """
     try:
         table = "\t".join(names).encode() + b"\n" + b"".join(lines)
-        frame = pl.read_csv(table, separator="\t", quote_char=None, infer_schema=False)
+        rows = pl.read_csv(table, separator="\t", quote_char=None, infer_schema=False)
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{path}, lines {line} to {line + len(lines) - 1}: {error}") from error
+        raise DataError(f"{path}, lines {first_line} to {first_line + len(lines) - 1}: {error}") from error
     columns = [pl.col(name).str.split(" ") if name in ("item_id", "label") else name for name in _COLUMNS]
-    frame = frame.select(*columns, _number=pl.col("timestamp").cast(pl.Float64, strict=False))
+    rows = rows.select(*columns, _number=pl.col("timestamp").cast(pl.Float64, strict=False))
     bad = pl.any_horizontal(pl.col(*_COLUMNS, "_number").is_null())
     bad |= pl.col("item_id").list.len() != pl.col("label").list.len()
     bad |= ~pl.col("label").list.eval(_is_label).list.all()
-    wrong = frame.select(bad.fill_null(True)).to_series().arg_true()
-    if frame.height != len(lines) or len(wrong):
-        where = line + (int(wrong[0]) if len(wrong) else 0)
+    wrong = rows.select(bad.fill_null(True)).to_series().arg_true()
+    if rows.height != len(lines) or len(wrong):
+        where = first_line + (int(wrong[0]) if len(wrong) else 0)
         raise DataError(
             f"{path}:{where}: an impression has an id, a user, a time, and as many labels (0 or 1) as candidates, "
             "separated by tabs and spaces: convert the dataset again"
         )
-    return frame.with_columns(timestamp="_number").drop("_number")
+    return rows.with_columns(timestamp="_number").drop("_number")
 
 
-def _parsed(frame: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame, path: Path) -> Impressions:
-    rows = frame.join(users, on="user_id", how="left", maintain_order="left")
-    candidates = frame.select("impression_id", "item_id", "label").explode("item_id", "label")
-    candidates = candidates.join(items, on="item_id", how="left", maintain_order="left")
-    strange = candidates.filter(pl.col("item").is_null())
-    if strange.height:
-        impression_id, item_id = strange.row(0)[:2]
-        raise DataError(
-            f"{path}: impression {impression_id} shows '{item_id}', which is no item of the dataset as it is loaded: "
-            "name item: [item_id] in load_col, so that items without interactions are loaded, and leave filters out"
-        )
-    return Impressions(
-        impression_ids=rows["impression_id"].to_numpy(),
-        user_tokens=rows["user_id"].to_numpy(),
-        users=rows["user"].fill_null(0).to_numpy().astype(np.int64),
-        times=rows["timestamp"].to_numpy(),
-        sizes=rows["item_id"].list.len().to_numpy().astype(np.int64),
-        items=candidates["item"].to_numpy().astype(np.int64),
-        clicked=candidates["label"].cast(pl.Float64).to_numpy() == 1,
-    )
+# ---- histories ------------------------------------------------------------------------------------------------
 
 
-# ---- what lies before -----------------------------------------------------------------------------------------
-
-
-class Histories:
+class UserHistories:
     """Each user's items in order of time, in the order of the file where times are equal.
 
     Args:
-        interactions: all that is known of the users; with times.
+        interactions: all interactions of the users; their times must be known.
         n_users: number of users, the padding user included.
     """
 

@@ -1,4 +1,4 @@
-"""The training loader: batches of windows of like length, planned anew for every epoch."""
+"""The training loader: batches of windows of similar length, planned again for every epoch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 
 from recbole_xling.data.dataset import XLingDataset
-from recbole_xling.data.sequences import Windows, cut_windows
+from recbole_xling.data.sequences import TrainingWindows, cut_windows
 
 TARGET_LIST = "target_id_list"
-"""Field of a training batch: the item to predict after each input position, ``(B, L)``, 0 where there is none."""
+"""Field of a training batch: the item to predict after each input position, ``(B, L)``, 0 where none is trained."""
 
 TARGET_WEIGHT = "target_weight_list"
 """Field of a training batch: weight of each position in the loss, ``(B, L)``; they sum to 1 over the global batch."""
@@ -26,13 +26,13 @@ class WindowLoader:
     """Iterates over the training windows of an :class:`XLingDataset`, every target once per epoch.
 
     ``train_batch_size`` counts targets, as RecBole counts them, so that an epoch makes as many optimizer steps as
-    RecBole's with one row per target. What a batch holds depends on the seed and the epoch alone: a resumed run
-    sees the batches of an uninterrupted one. Under several processes each takes its share of every batch.
+    RecBole's with one row per target. The batches depend on the seed and the epoch alone, so a resumed run sees the
+    same ones as an uninterrupted run. Under several processes each takes its share of every batch.
 
     Args:
         config: RecBole or recbole-xling configuration.
         dataset: the training split.
-        sampler: not used; RecBole's signature.
+        sampler: unused; part of RecBole's signature.
         shuffle: whether windows and batches are shuffled.
     """
 
@@ -51,7 +51,7 @@ class WindowLoader:
         self._batch_size: int = config["train_batch_size"]
         self._world_size: int = 1 if config["single_spec"] else config["world_size"]
         self._rank: int = 0 if config["single_spec"] else config["local_rank"] + (config["offset"] or 0)
-        self._plan: tuple[int, Windows, list[NDArray[np.int64]]] | None = None
+        self._plan: tuple[int, TrainingWindows, list[NDArray[np.int64]]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose batches the next iteration yields."""
@@ -66,16 +66,15 @@ class WindowLoader:
             yield self._collate(windows, batch)
         self.epoch += 1
 
-    def _batches(self) -> tuple[Windows, list[NDArray[np.int64]]]:
-        if self._plan is None or self._plan[0] != self.epoch:
-            self._plan = (self.epoch, *self._make_plan(np.random.default_rng([self.config["seed"], self.epoch])))
-        return self._plan[1], self._plan[2]
-
-    def _make_plan(self, rng: np.random.Generator) -> tuple[Windows, list[NDArray[np.int64]]]:
+    def _batches(self) -> tuple[TrainingWindows, list[NDArray[np.int64]]]:
+        """Return the windows of the current epoch and, for each batch, the numbers of its windows."""
+        if self._plan is not None and self._plan[0] == self.epoch:
+            return self._plan[1], self._plan[2]
+        rng = np.random.default_rng([self.config["seed"], self.epoch])
         windows = cut_windows(self._segments, self._max_length, self._stride, rng)
         order = rng.permutation(len(windows)) if self.shuffle else np.arange(len(windows))
         targets = windows.length - windows.loss_from
-        # sort by length within chunks of some batches: little padding, yet every epoch mixes users anew
+        # sort by length within chunks of some batches: little padding, yet every epoch mixes other users
         chunk = np.cumsum(targets[order]) // (self._batch_size * _CHUNK)
         order = order[np.lexsort((windows.length[order], chunk))]
         n_batches = max(1, -(-int(targets.sum()) // self._batch_size))
@@ -84,15 +83,17 @@ class WindowLoader:
         batches = np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(order) else []
         if self.shuffle:
             batches = [batches[index] for index in rng.permutation(len(batches))]
+        self._plan = self.epoch, windows, batches
         return windows, batches
 
-    def _collate(self, windows: Windows, batch: NDArray[np.int64]) -> Interaction:
+    def _collate(self, windows: TrainingWindows, batch: NDArray[np.int64]) -> Interaction:
+        """Return this process's share of a batch, padded with 0 on the right to its longest window."""
         n_targets = int((windows.length[batch] - windows.loss_from[batch]).sum())
         mine = batch[self._rank :: self._world_size]
         start, length, loss_from = (
             torch.from_numpy(column[mine]) for column in (windows.start, windows.length, windows.loss_from)
-        )
-        steps = torch.arange(int(length.max()) if len(mine) else 1)
+        )  # (B,) each
+        steps = torch.arange(int(length.max()) if len(mine) else 1)  # (L,)
         inside = steps < length[:, None]  # (B, L)
         where = torch.where(inside, start[:, None] + steps, 0)
         trained = inside & (steps >= loss_from[:, None])

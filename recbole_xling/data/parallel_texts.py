@@ -1,8 +1,8 @@
-"""Pairs of texts that say the same in two languages."""
+"""Parallel texts: the same content in several languages, from item texts and from a file of sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ IntArray = NDArray[np.int64]
 
 
 class ParallelTexts:
-    """Texts that say the same in several languages: those of an item, or a row of a file of sentences.
+    """Parallel texts in groups: the texts of an item, or of a row of a file of sentences.
 
     Args:
         items: number of the item of each text, sorted, ``(n,)``; each occurs at least twice.
@@ -42,15 +42,25 @@ class ParallelTexts:
             file: see :func:`read_parallel_file`; its rows are numbered after the items.
 
         Raises:
-            DataError: the file cannot be read, or there is none and no item has different texts in two languages.
+            DataError: the file cannot be read, or without a file: no item has different texts in two languages.
         """
-        groups = list(_of_items(catalog))
+        template = TextTemplate(catalog.config["text_template"])
+        groups: list[tuple[int, list[str]]] = []
+        for number, token in enumerate(catalog.tokens[1:], start=1):
+            shown = catalog.store.display(token)
+            known: dict[str, str] = {}  # one text for each language, no text twice
+            for text in [*([shown] if shown else []), *catalog.store.parallel(token)]:
+                rendered = template.render(text.fields)
+                if rendered.strip() and text.language != UNDETERMINED and rendered not in known.values():
+                    known.setdefault(text.language, rendered)
+            if len(known) > 1:
+                groups.append((number, list(known.values())))
         if file:
             groups += enumerate(read_parallel_file(Path(file)), start=len(catalog.tokens))
         if not groups:
             raise DataError(
                 f"'{catalog.dataset}' has no item with different texts in two languages: set alignment_weight to 0, "
-                "name a file of sentences and their translations as alignment_file, or add texts, say with "
+                "name a file of sentences and their translations as alignment_file, or add texts, for example with "
                 f"'recbole-xling translate {catalog.dataset} --to <language> --system ...'"
             )
         items = np.repeat([number for number, _ in groups], [len(texts) for _, texts in groups])
@@ -69,29 +79,15 @@ class ParallelTexts:
         return self._start[group] + first, self._start[group] + second, self._items[group]
 
 
-def _of_items(catalog: ItemCatalog) -> Iterator[tuple[int, list[str]]]:
-    """Yield the items that have different texts in several languages, and these texts, one for each language."""
-    template = TextTemplate(catalog.config["text_template"])
-    for number, token in enumerate(catalog.tokens[1:], start=1):
-        shown = catalog.store.display(token)
-        known: dict[str, str] = {}
-        for text in [*([shown] if shown else []), *catalog.store.parallel(token)]:
-            rendered = template.render(text.fields)
-            if rendered.strip() and text.language != UNDETERMINED and rendered not in known.values():
-                known.setdefault(text.language, rendered)
-        if len(known) > 1:
-            yield number, list(known.values())
-
-
 def read_parallel_file(path: Path) -> list[list[str]]:
-    """Return the different texts of each row of a table of translations, of rows that have at least two.
+    """Return the different texts of each row of a table of translations; rows with fewer than two are left out.
 
     Args:
-        path: UTF-8, cells separated by tabs, a column per language, whose names are in the first line; a row says the
-            same in all of them, and cells may be empty.
+        path: UTF-8, cells separated by tabs, one column per language, whose names are in the first line. The cells of
+            a row are parallel texts; cells may be empty.
 
     Raises:
-        DataError: it cannot be read, its first line does not name languages, or no row has two texts.
+        DataError: the file cannot be read, its first line does not name languages, or no row has two texts.
     """
     where = f"alignment_file '{path}'"
     try:
@@ -101,7 +97,7 @@ def read_parallel_file(path: Path) -> list[list[str]]:
         rule = "expected a tab-separated table whose first line names the language of each column, such as 'en<tab>de'"
         raise DataError(f"{where} cannot be read: {error}; {rule}") from error
     if len(set(tags)) < len(tags) or UNDETERMINED in tags:
-        raise DataError(f"{where}: its columns must be different languages, and are {', '.join(table.columns)}")
+        raise DataError(f"{where}: its columns must be different languages, but are {', '.join(table.columns)}")
     rows = ([(cell or "").strip() for cell in row] for row in table.iter_rows())
     groups = [list(dict.fromkeys(cell for cell in row if cell)) for row in rows]
     groups = [texts for texts in groups if len(texts) > 1]

@@ -1,4 +1,8 @@
-"""Vectorized construction of next-item rows and training windows from one flat, user-sorted sequence."""
+"""Rows, training windows and RecBole's splits of one flat array of interactions, without a Python step per row.
+
+``users`` is the array's column of users, sorted; the interactions of a user are in order of time. A position is an
+index into the array.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,102 @@ import numpy as np
 from numpy.typing import NDArray
 
 IntArray = NDArray[np.int64]
+
+
+# ---- rows: one target and the history before it ---------------------------------------------------------------
+
+
+def user_starts(users: IntArray) -> IntArray:
+    """Return, for each position of a user-sorted array, the position at which its user begins, shape ``(n,)``."""
+    n = len(users)
+    first = np.ones(n, dtype=bool)
+    first[1:] = users[1:] != users[:-1]
+    return np.maximum.accumulate(np.where(first, np.arange(n, dtype=np.int64), 0))
+
+
+def next_item_rows(users: IntArray, max_length: int) -> tuple[IntArray, IntArray]:
+    """Return ``(target, length)``: one row per interaction that has a history, as RecBole's augmentation makes them.
+
+    ``target`` is the position of the item to predict; its history is the ``length`` items right before it, at most
+    ``max_length`` of them and never another user's.
+    """
+    starts = user_starts(users)
+    positions = np.arange(len(users), dtype=np.int64)
+    target = positions[positions > starts]
+    return target, np.minimum(target - starts[target], max_length)
+
+
+# ---- windows: many targets of one user in one training row ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The trainable part of each user's sequence: inputs ``start .. start + n_targets - 1``, targets one later."""
+
+    start: IntArray
+    n_targets: IntArray
+
+    @classmethod
+    def of_targets(cls, users: IntArray, is_target: NDArray[np.bool_]) -> Segments:
+        """Build from a user-sorted flat array and a mask of the positions that may be trained on.
+
+        The splits are in time order, so a user's targets follow the first interaction without a gap; the segment
+        ends at the last of them.
+        """
+        targets = np.flatnonzero(is_target)
+        if not len(targets):
+            return cls(np.empty(0, np.int64), np.empty(0, np.int64))
+        starts = user_starts(users)[targets]
+        last_of_user = np.append(starts[1:] != starts[:-1], True)
+        start, end = starts[last_of_user], targets[last_of_user]
+        return cls(start, end - start)
+
+
+@dataclass(frozen=True)
+class TrainingWindows:
+    """Training windows: inputs ``start .. start + length - 1``, targets one later, shape ``(n_windows,)`` each.
+
+    The loss counts from window position ``loss_from`` on; earlier ones are context that another window trains.
+    """
+
+    start: IntArray
+    length: IntArray
+    loss_from: IntArray
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def cut_windows(segments: Segments, max_length: int, stride: int, rng: np.random.Generator) -> TrainingWindows:
+    """Cut each segment into windows so that every target is trained exactly once.
+
+    A segment that fits is one window. A longer one begins with a window that trains all of its positions; each later
+    one is ``max_length`` long and trains its last ``stride`` positions, the very last one what is left. The first is
+    shorter than ``max_length`` by a random offset below ``stride``, which moves all cuts: over the epochs each target
+    sees contexts of different lengths.
+
+    Args:
+        segments: the trainable part of each user's sequence.
+        max_length: the longest window, in items.
+        stride: targets trained per window after the first, ``1 <= stride <= max_length``.
+        rng: source of the offsets.
+    """
+    # Without overlap the first target of every window would see one item of history, however long the user's is. With
+    # it a target sees all of its history or more than max_length - stride items; that context is computed twice.
+    n = segments.n_targets  # (n_segments,)
+    offset = np.where(n > max_length, rng.integers(0, stride, size=len(n)), 0)
+    first = np.minimum(n, max_length - offset)  # targets of the first window
+    extra = -(-(n - first) // stride)  # windows after the first
+    count = extra + 1
+    segment = np.repeat(np.arange(len(n)), count)  # (n_windows,), as all that follows
+    index = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)  # of the window in its segment
+    end = np.minimum(first[segment] + index * stride, n[segment])
+    trained_from = np.where(index == 0, 0, first[segment] + (index - 1) * stride)
+    begin = np.maximum(end - max_length, 0)
+    return TrainingWindows(segments.start[segment] + begin, end - begin, trained_from - begin)
+
+
+# ---- splits: leave-one-out and ratio, with RecBole's rows in RecBole's order ----------------------------------
 
 
 def group_rows(groups: IntArray) -> tuple[IntArray, IntArray, IntArray]:
@@ -48,87 +148,3 @@ def ratio_parts(groups: IntArray, n_parts: int, split_points: Callable[[int], Se
     points = np.array([split_points(int(value)) for value in sizes], dtype=np.int64).reshape(len(sizes), n_parts - 1)
     part = (position[:, None] >= points[which]).sum(axis=1)
     return [order[part == index] for index in range(n_parts)]
-
-
-def user_starts(users: IntArray) -> IntArray:
-    """Return, for each position of a user-sorted array, the position at which its user begins, shape ``(n,)``."""
-    n = len(users)
-    first = np.ones(n, dtype=bool)
-    first[1:] = users[1:] != users[:-1]
-    return np.maximum.accumulate(np.where(first, np.arange(n, dtype=np.int64), 0))
-
-
-def next_item_rows(users: IntArray, max_length: int) -> tuple[IntArray, IntArray]:
-    """Return ``(target, length)``: one row per interaction that has a history, as RecBole's augmentation makes them.
-
-    ``target`` is the flat position of the item to predict; its history is the ``length`` items right before it,
-    at most ``max_length`` of them and never another user's.
-    """
-    starts = user_starts(users)
-    positions = np.arange(len(users), dtype=np.int64)
-    target = positions[positions > starts]
-    return target, np.minimum(target - starts[target], max_length)
-
-
-@dataclass(frozen=True)
-class Segments:
-    """The trainable part of each user's sequence: inputs ``start .. start + n_targets - 1``, targets one later."""
-
-    start: IntArray
-    n_targets: IntArray
-
-    @classmethod
-    def of_targets(cls, users: IntArray, is_target: NDArray[np.bool_]) -> Segments:
-        """Build from a user-sorted flat array and a mask of the positions that may be trained on.
-
-        The splits are in time order, so a user's targets follow the first interaction without a gap; the segment
-        ends at the last of them.
-        """
-        targets = np.flatnonzero(is_target)
-        if not len(targets):
-            return cls(np.empty(0, np.int64), np.empty(0, np.int64))
-        starts = user_starts(users)[targets]
-        last_of_user = np.append(starts[1:] != starts[:-1], True)
-        start, end = starts[last_of_user], targets[last_of_user]
-        return cls(start, end - start)
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Training windows: inputs ``start .. start + length - 1``, targets one later, shape ``(n_windows,)`` each.
-
-    The loss counts from window position ``loss_from`` on; earlier ones are context that another window trains.
-    """
-
-    start: IntArray
-    length: IntArray
-    loss_from: IntArray
-
-    def __len__(self) -> int:
-        return len(self.start)
-
-
-def cut_windows(segments: Segments, max_length: int, stride: int, rng: np.random.Generator) -> Windows:
-    """Cut each segment into windows so that every target is trained exactly once.
-
-    A segment that fits is one window. A longer one is cut from its end: every window is ``max_length`` long and
-    trains its last ``stride`` positions, except the first, which trains all of its own. Where the cuts fall moves
-    by a random offset below ``stride``, so that over the epochs each target sees contexts of different lengths.
-
-    Args:
-        segments: the trainable part of each user's sequence.
-        max_length: the longest window, in items.
-        stride: targets trained per window after the first, ``1 <= stride <= max_length``.
-        rng: source of the offsets.
-    """
-    n = segments.n_targets
-    offset = np.where(n > max_length, rng.integers(0, stride, size=len(n)), 0)
-    first = np.minimum(n, max_length - offset)  # targets of the first window
-    extra = -(-(n - first) // stride)  # windows after the first
-    count = extra + 1
-    segment = np.repeat(np.arange(len(n)), count)
-    index = np.arange(len(segment)) - np.repeat(np.cumsum(count) - count, count)  # of the window in its segment
-    end = np.minimum(first[segment] + index * stride, n[segment])
-    trained_from = np.where(index == 0, 0, first[segment] + (index - 1) * stride)
-    begin = np.maximum(end - max_length, 0)
-    return Windows(segments.start[segment] + begin, end - begin, trained_from - begin)

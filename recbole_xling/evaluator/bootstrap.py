@@ -1,6 +1,6 @@
-"""How far a result may be trusted: bootstrap intervals over users.
+"""Bootstrap intervals over users: of one result, and of the difference between two.
 
-Impressions, or rows, of the same user are alike, so users are drawn and not rows (Efron and Tibshirani: An
+Rows (or impressions) of the same user are alike, so users are resampled, not rows (Efron and Tibshirani: An
 Introduction to the Bootstrap. 1993, percentile intervals; Field and Welsh: Bootstrapping clustered data. JRSS B 2007).
 """
 
@@ -22,7 +22,7 @@ N_RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """By how much one result exceeds another, and the interval of that difference."""
+    """The difference between two results and its interval."""
 
     difference: float
     low: float
@@ -32,21 +32,21 @@ class PairedDifference:
 def bootstrap_interval(
     values: FloatArray, groups: Groups, seed: int = 0, *, level: float = LEVEL, n_resamples: int = N_RESAMPLES
 ) -> tuple[float, float]:
-    """Return the interval of the mean of ``values``: groups are drawn with replacement, each with all its values.
+    """Return the interval of the mean of ``values``: groups are resampled with replacement, each with all its values.
 
     Args:
         values: ``(n,)``.
-        groups: to what each value belongs, such as its user, ``(n,)``.
-        seed: of the draws; equal seeds draw equal groups.
-        level: share of the drawn means that lies in the interval.
-        n_resamples: number of draws.
+        groups: what each value belongs to, such as its user, ``(n,)``.
+        seed: of the resampling; equal seeds draw equal groups.
+        level: share of the resampled means that the interval contains.
+        n_resamples: number of resamples.
 
     Raises:
-        ValueError: there are no values, or not as many groups as values.
+        ValueError: ``values`` is empty, or ``groups`` has another length.
     """
     values = np.asarray(values, dtype=np.float64)
     if not len(values) or len(values) != len(groups):
-        raise ValueError(f"{len(values)} values and {len(groups)} groups: as many are needed, and at least one")
+        raise ValueError(f"{len(values)} values and {len(groups)} groups: every value, at least one, needs a group")
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     counts = np.bincount(group)
     sums = np.bincount(group, weights=values)
@@ -70,19 +70,19 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two models on the same rows: the mean of ``a - b`` with its interval.
 
-    An interval that does not hold 0 tells the models apart, even where the intervals of their own means overlap: what
-    makes a row hard is hard for both, and falls out of the difference.
+    An interval without 0 tells the models apart, even if the intervals of their own means overlap: what makes a row
+    hard is hard for both models and cancels out in the difference.
 
     Args:
         a: values of the rows, ``(n,)``.
         b: the other model's values of the same rows in the same order, ``(n,)``.
-        groups: to what each row belongs, such as its user, ``(n,)``.
-        seed: of the draws.
+        groups: what each row belongs to, such as its user, ``(n,)``.
+        seed: of the resampling.
         level: as for :func:`bootstrap_interval`.
         n_resamples: as for :func:`bootstrap_interval`.
 
     Raises:
-        ValueError: the values are not as many, or there are none.
+        ValueError: ``a`` and ``b`` differ in length, or are empty.
     """
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if len(a) != len(b):

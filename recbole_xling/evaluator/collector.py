@@ -1,4 +1,4 @@
-"""Collecting evaluation batches: RecBole's data for its metrics, and who and what each row was about."""
+"""Collecting evaluation batches: the data of RecBole's metrics, and the user and the targets of each row."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class EvaluatedRows:
-    """The evaluated rows in order: internal user ids and the items to be found.
+    """The evaluated rows in order: internal ids of the users and of the items to be found.
 
-    ``users`` and ``n_targets`` are ``(n_rows,)``; ``targets`` holds the rows' items one after the other.
+    ``users`` and ``n_targets`` are ``(n_rows,)``; ``targets`` are the rows' items, one row after the other.
     """
 
     users: NDArray[np.int64]
@@ -46,14 +46,14 @@ class BatchedStruct(DataStruct):
         self._batches.setdefault(name, []).append(value.detach().cpu())
 
     def drain(self) -> dict[str, Tensor]:
-        """Return what the batches add up to, and forget them."""
+        """Return the joined batches, and forget them."""
         joined = {name: torch.cat(batches) for name, batches in self._batches.items()}
         self._batches = {}
         return joined
 
 
 class XLingCollector(Collector):
-    """RecBole's ``Collector``, which also keeps the rows' users and targets and works under several processes."""
+    """RecBole's ``Collector`` that also collects the rows' users and targets and works under several processes."""
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
@@ -63,9 +63,11 @@ class XLingCollector(Collector):
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Interaction, positive_u: Tensor, positive_i: Tensor
     ) -> None:
-        """Collect one batch: scores ``(B, n_items)`` and the positives' row numbers and item ids."""
-        if self.config["exclude_history"]:
-            _exclude_history(scores_tensor, interaction, self.config)
+        """Collect one batch: scores ``(B, n_items)``, changed in place, and the positives' row numbers and item ids."""
+        if self.config["exclude_history"]:  # RecBole takes known items out of the ranking for its general models only
+            history = self.config["ITEM_ID_FIELD"] + self.config["LIST_SUFFIX"]
+            if history in interaction.columns and len(interaction) == len(scores_tensor):
+                scores_tensor.scatter_(1, interaction[history].to(scores_tensor.device), float("-inf"))
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         if self.config["eval_type"] != EvaluatorType.RANKING:
             return
@@ -82,7 +84,7 @@ class XLingCollector(Collector):
 
         Args:
             n_rows: number of rows of the evaluated data over all processes; RecBole's sampler repeats some rows so
-                that all processes have as many, and these are dropped here.
+                that all processes have equally many, and these repetitions are dropped here.
         """
         joined = self.data_struct.drain()
         if not self.config["single_spec"]:
@@ -96,13 +98,6 @@ class XLingCollector(Collector):
         return struct
 
 
-def _exclude_history(scores: Tensor, interaction: Interaction, config: Any) -> None:
-    """Take the items of each row's history out of the ranking, in place; RecBole does so for its general models."""
-    history = config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]
-    if history in interaction.columns and len(interaction) == len(scores):
-        scores.scatter_(1, interaction[history].to(scores.device), float("-inf"))
-
-
 def _gather(mine: dict[str, Tensor], n_rows: int) -> dict[str, Tensor]:
     """Bring the rows of all processes together in their original order, without the sampler's repetitions."""
     world_size = torch.distributed.get_world_size()
@@ -110,13 +105,9 @@ def _gather(mine: dict[str, Tensor], n_rows: int) -> dict[str, Tensor]:
     torch.distributed.all_gather_object(everyone, mine)
     result = {}
     for name in mine:
-        by_row = [_split_rows(part, name) for part in everyone]
+        by_row = [
+            part[name].split(part["rows.n_targets"].tolist() if name == "rows.targets" else 1) for part in everyone
+        ]
         ordered = [by_row[index % world_size][index // world_size] for index in range(n_rows)]
         result[name] = torch.cat(ordered)
     return result
-
-
-def _split_rows(part: dict[str, Tensor], name: str) -> list[Tensor]:
-    if name == "rows.targets":
-        return list(part[name].split(part["rows.n_targets"].tolist()))
-    return list(part[name].split(1))

@@ -1,4 +1,4 @@
-"""Metrics: RecBole's own code, with the values per user kept and nothing rounded before it is shown."""
+"""RecBole's metrics, with the values per user kept and no rounding before the results are shown."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ALL_DIGITS = 17
 
 
 class XLingEvaluator(Evaluator):
-    """RecBole's ``Evaluator``; after :meth:`evaluate`, exact and per-user values are at hand as well.
+    """RecBole's ``Evaluator`` that also keeps exact values and values per user of the last :meth:`evaluate`.
 
     Attributes:
-        exact: the metrics unrounded; early stopping compares these.
+        exact: the metrics without rounding; early stopping compares these.
         per_user: value of each top-k metric for each evaluated row, ``(n_rows,)``; its mean is the metric.
     """
 
@@ -34,7 +34,7 @@ class XLingEvaluator(Evaluator):
                 metric.topk_result = self._keeping_values(metric)
 
     def _keeping_values(self, metric: TopkMetric) -> Any:
-        """Wrap the last step of a RecBole metric, which gets the values per user and returns their mean."""
+        """Wrap the last step of a RecBole metric, which turns the values per user into their mean."""
         mean_of = metric.topk_result
 
         def topk_result(name: str, value: Any) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Metrics of ranking the candidates of an impression, as MIND defines them."""
+"""MIND's metrics of an impression: how well its candidates are ranked."""
 
 from __future__ import annotations
 
@@ -29,19 +29,20 @@ def candidate_metrics(
         One array ``(m,)`` for each name in :data:`METRICS`.
     """
     n_impressions = len(sizes)
-    impression = np.repeat(np.arange(n_impressions), sizes)
+    impression = np.repeat(np.arange(n_impressions), sizes)  # (n,)
     order = np.lexsort((-scores, impression))
     ranked, clicked = scores[order], clicked[order]
-    # candidates of an impression with equal scores make a block, which takes so many places after so many others
+    # Candidates of an impression with equal scores form a block. Ranked as the file lists them, a model with many equal
+    # scores would be judged by the order of the file; so each of them gets the mean gain of the places of its block.
     is_first = np.append(True, (ranked[1:] != ranked[:-1]) | (impression[1:] != impression[:-1]))[: len(ranked)]
-    begin = np.flatnonzero(is_first)
+    begin = np.flatnonzero(is_first)  # (n_blocks,), as all that follows
     block_size = np.diff(np.append(begin, len(ranked)))
     of_impression = impression[begin]
-    before = begin - (np.cumsum(sizes) - sizes)[of_impression]
+    before = begin - (np.cumsum(sizes) - sizes)[of_impression]  # places above the block
     clicks = np.bincount(np.cumsum(is_first) - 1, weights=clicked, minlength=len(begin))
 
     def expected(gain: FloatArray) -> FloatArray:
-        """Return the sum of the gains of the clicked candidates' places."""
+        """Return the expected sum of the gains of the clicked candidates' places, ``(m,)``."""
         total = np.append(0.0, np.cumsum(gain))
         mean = (total[before + block_size] - total[before]) / block_size
         return np.bincount(of_impression, weights=clicks * mean, minlength=n_impressions).astype(np.float64)

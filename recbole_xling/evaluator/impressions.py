@@ -1,4 +1,4 @@
-"""Ranking the candidates of impressions with a trained model."""
+"""Evaluating impressions: a trained model ranks the candidates of each, and results are means over impressions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 
-from recbole_xling.data.impressions import Histories, Impressions, first_times, impressions_file, read_impressions
+from recbole_xling.data.impressions import Impressions, UserHistories, first_times, impressions_file, read_impressions
 from recbole_xling.errors import DataError
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.evaluator.impression_metrics import METRICS, candidate_metrics
@@ -25,6 +25,10 @@ from recbole_xling.language.tags import UNDETERMINED
 
 logger = logging.getLogger(__name__)
 
+IntArray = NDArray[np.int64]
+
+_SCORES_AT_ONCE = 1 << 24  # of users times items, held at a time
+
 
 def evaluate_impressions(config: Any, model: Any, data: Any, split: str) -> tuple[dict[str, Any], pl.DataFrame]:
     """Rank the candidates of a dataset's impressions.
@@ -33,8 +37,8 @@ def evaluate_impressions(config: Any, model: Any, data: Any, split: str) -> tupl
         config: the configuration.
         model: trained, in evaluation mode.
         data: the dataset, as :func:`recbole_xling.quick_start.build.build_data` returns it.
-        split: ``test``: each user's impressions from his first test target on; ``valid``: those from his first
-            validation target on that come before; ``all``: all.
+        split: ``test``: each user's impressions from the first test target on; ``valid``: those from the first
+            validation target on and before the first test target; ``all``: all.
 
     Returns:
         ``test``, ``intervals``, ``slices``, ``n_test`` and ``left_out`` for ``result.json``; one line per impression.
@@ -48,17 +52,17 @@ def evaluate_impressions(config: Any, model: Any, data: Any, split: str) -> tupl
             f"impressions need the times of interactions: add '{dataset.time_field}' to load_col['inter'], now "
             f"{(config['load_col'] or {}).get('inter')}"
         )
-    population = eval_context_of(data.train_data._dataset, (users, items), target_pairs(data.test_data._dataset))
+    context = eval_context_of(data.train_data._dataset, (users, items), target_pairs(data.test_data._dataset))
     path = impressions_file(Path(config["data_path"]), config["dataset"])
     ranker = ImpressionRanker(
         model,
         data.test_data._dataset,
-        Histories(data.interactions, dataset.user_num),
-        main_languages(population),
-        population.item_languages,
+        UserHistories(data.interactions, dataset.user_num),
+        main_languages(context),
+        context.item_languages,
     )
-    tokens = population.user_tokens, population.item_tokens
-    table = ranker.rank(_of_split(read_impressions(path, *tokens), data, split))
+    blocks = read_impressions(path, context.user_tokens, context.item_tokens)
+    table = ranker.rank(_of_split(blocks, data, split))
     left_out = asdict(ranker.left_out)
     logger.info("%d impressions ranked; left out: %s", table.height, left_out)
     if not table.height:
@@ -67,7 +71,7 @@ def evaluate_impressions(config: Any, model: Any, data: Any, split: str) -> tupl
 
 
 def _of_split(blocks: Iterator[Impressions], data: Any, split: str) -> Iterator[Impressions]:
-    """Keep the impressions that lie in each user's period of a split."""
+    """Keep the impressions in each user's period of a split."""
     if split == "all":
         yield from blocks
         return
@@ -84,14 +88,12 @@ def _first_times(data: Any, part: Any) -> NDArray[np.float64]:
     return first_times(*target_pairs(part), near, data.interactions, data.dataset.user_num)
 
 
-IntArray = NDArray[np.int64]
-
-_SCORES_AT_ONCE = 1 << 24  # of users times items, held at a time
+# ---- ranking --------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class LeftOut:
-    """Impressions that say nothing: nothing to find, nothing to tell apart, or nothing to go by."""
+    """Number of impressions that cannot be ranked, by reason: no click, nothing but clicks, a user without history."""
 
     no_click: int = 0
     only_clicks: int = 0
@@ -100,11 +102,11 @@ class LeftOut:
 
 @dataclass
 class ImpressionRanker:
-    """Ranks candidates by the scores a model gives to all items; each history of a block is scored once.
+    """Ranks candidates by the scores that a model gives to all items; each history of a block is scored once.
 
     Args:
-        model: in evaluation mode. Users without a history are ranked where its ``ranks_without_history`` is true; it
-            then gets a history of length 0.
+        model: in evaluation mode. Users without a history are ranked if its ``ranks_without_history`` is true; the
+            model then gets a history of length 0.
         dataset: names the fields of a batch.
         histories: of the users of ``dataset``.
         user_languages: of each user, ``(n_users,)``.
@@ -113,7 +115,7 @@ class ImpressionRanker:
 
     model: Any
     dataset: Any
-    histories: Histories
+    histories: UserHistories
     user_languages: Sequence[str]
     item_languages: Sequence[str]
     left_out: LeftOut = field(default_factory=LeftOut)
@@ -121,35 +123,30 @@ class ImpressionRanker:
     def rank(self, blocks: Iterable[Impressions]) -> pl.DataFrame:
         """Return one line per impression: its id, its user, languages, and the metrics.
 
-        What cannot be ranked is left out and counted in :attr:`left_out`.
+        Impressions that cannot be ranked are left out and counted in :attr:`left_out`.
         """
         columns = ("impression_id", "user_id", "user_language", "candidate_language")
         schema = pl.Schema({**dict.fromkeys(columns, pl.String), **dict.fromkeys(METRICS, pl.Float64)})
-        return pl.concat([schema.to_frame(), *(self._ranked(block).cast(schema) for block in blocks)])
+        return pl.concat([schema.to_frame(), *(self._rank_block(block).cast(schema) for block in blocks)])
 
-    def _ranked(self, block: Impressions) -> pl.DataFrame:
-        block = self._usable(block)
+    def _rank_block(self, block: Impressions) -> pl.DataFrame:
+        no_click, only_clicks = block.n_clicked == 0, block.n_clicked == block.sizes
         start, end = self.histories.before(block.users, block.times)
-        scores = self._scores(block, start, end)
+        no_history = (start == end) & (not getattr(self.model, "ranks_without_history", False))
+        self.left_out.no_click += int(no_click.sum())
+        self.left_out.only_clicks += int((only_clicks & ~no_click).sum())
+        self.left_out.no_history += int((no_history & ~only_clicks & ~no_click).sum())
+        usable = ~(no_click | only_clicks | no_history)
+        block, start, end = block.where(usable), start[usable], end[usable]
         return pl.DataFrame(
             {
                 "impression_id": block.impression_ids,
                 "user_id": block.user_tokens,
                 "user_language": [self.user_languages[user] for user in block.users],
                 "candidate_language": self._candidate_languages(block),
-                **candidate_metrics(scores, block.clicked, block.sizes),
+                **candidate_metrics(self._scores(block, start, end), block.clicked, block.sizes),
             }
         )
-
-    def _usable(self, block: Impressions) -> Impressions:
-        clicked = block.n_clicked
-        none, every = clicked == 0, clicked == block.sizes
-        start, end = self.histories.before(block.users, block.times)
-        new = (start == end) & ~none & ~every & (not getattr(self.model, "ranks_without_history", False))
-        self.left_out.no_click += int(none.sum())
-        self.left_out.only_clicks += int((every & ~none).sum())
-        self.left_out.no_history += int(new.sum())
-        return block.where(~(none | every | new))
 
     def _scores(self, block: Impressions, start: IntArray, end: IntArray) -> NDArray[np.float32]:
         """Return the scores of all candidates, ``(n,)``."""
@@ -168,6 +165,7 @@ class ImpressionRanker:
 
     @torch.no_grad()
     def _all_scores(self, users: IntArray, start: IntArray, end: IntArray) -> NDArray[np.float32]:
+        """Return the scores of all items, ``(B, n_items)``."""
         batch = {self.dataset.uid_field: torch.from_numpy(users)}
         if hasattr(self.dataset, "item_id_list_field"):  # a sequential dataset
             items, length = self.histories.padded(start, end, self.dataset.max_item_list_len)
@@ -177,7 +175,7 @@ class ImpressionRanker:
         return scores.view(len(users), -1).float().cpu().numpy()  # type: ignore[no-any-return]
 
     def _candidate_languages(self, block: Impressions) -> list[str]:
-        """Return the language that all candidates of an impression share, ``mixed`` where they differ."""
+        """Return the language that all candidates of an impression share, ``mixed`` if they differ."""
         if not len(block):
             return []
         names, number = np.unique(np.array(self.item_languages), return_inverse=True)
@@ -186,12 +184,15 @@ class ImpressionRanker:
         return np.where(lowest == highest, names[lowest], MIXED).tolist()  # type: ignore[no-any-return]
 
 
+# ---- results --------------------------------------------------------------------------------------------------
+
+
 def impression_results(table: pl.DataFrame, seed: int) -> dict[str, Any]:
-    """Return means over impressions with their intervals over users, in all and by language.
+    """Return means over impressions with their bootstrap intervals over users, in all and by language.
 
     Args:
         table: as :meth:`ImpressionRanker.rank` returns it.
-        seed: of the bootstrap.
+        seed: of the resampling.
 
     Returns:
         ``test``, ``intervals`` and ``n_test``; ``slices`` with ``n``, metrics and ``intervals`` each.

@@ -1,4 +1,4 @@
-"""From a trained model and a loader to results: metrics, a table of users, slices."""
+"""Evaluating full rankings: from a trained model and a loader to metrics, a table of users, slices."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalContext:
-    """Return what slices need to know of users and items.
+    """Return what slices need to know about users and items.
 
     Args:
-        train: the dataset of training.
+        train: the training dataset.
         interactions: users and items of all interactions before they were split.
-        targets: those that are predicted: users' main languages come from the others.
+        targets: users and items of the interactions to predict; users' main languages come from all others.
     """
     users, items = targets
     known = remaining_pairs(*interactions, [EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items)])
@@ -38,19 +38,19 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
 
 
 def evaluate_full_ranking(
-    trainer: Any, loader: Any, population: EvalContext, *, load_best_model: bool = False
+    trainer: Any, loader: Any, context: EvalContext, *, load_best_model: bool = False
 ) -> tuple[dict[str, Any], pl.DataFrame | None]:
-    """Rank the catalog for every row of a loader.
+    """Rank the whole catalog for every row of a loader.
 
     Args:
-        trainer: evaluates; :class:`~recbole_xling.trainer.mixin.XLingTrainerMixin` has what is needed.
+        trainer: a :class:`~recbole_xling.trainer.mixin.XLingTrainerMixin`, which evaluates.
         loader: RecBole's loader of the rows.
-        population: users and items.
+        context: the users and items, for the slices.
         load_best_model: whether the weights are read from the run folder first.
 
     Returns:
-        ``test``, ``slices`` and ``n_test``, as in ``result.json``; and one line per row, None where the metrics have
-        no values per user.
+        ``test``, ``slices`` and ``n_test``, as in ``result.json``; and the table of rows (see
+        :func:`~recbole_xling.evaluator.slices.user_table`), None if the metrics have no values per user.
     """
     config = trainer.config
     show = bool(config["show_progress"]) and is_main_process(config)
@@ -62,7 +62,7 @@ def evaluate_full_ranking(
     result: dict[str, Any] = {"test": dict(test), "slices": {}, "n_test": 0 if rows is None else len(rows)}
     if rows is None or not per_user:
         return result, None
-    table = user_table(rows, per_user, population)
+    table = user_table(rows, per_user, context)
     worst_by = config["valid_metric"].lower()
     result["slices"] = slice_results(table, list(per_user), worst_by if worst_by in per_user else next(iter(per_user)))
     return result, table

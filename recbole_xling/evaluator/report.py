@@ -1,4 +1,4 @@
-"""The table a run ends with."""
+"""The table of results at the end of a run, as text."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def result_table(result: Mapping[str, Any], metrics: Sequence[str], everything: 
     """Return the overall results and those of the slices as text.
 
     Args:
-        result: what :func:`recbole_xling.quick_start.train.run` returns (and ``result.json`` holds).
-        metrics: names of the metrics to show, such as ``ndcg@10``; metrics without values per user are left out of
-            the slices' lines.
+        result: what :func:`recbole_xling.quick_start.train.run` returns and writes to ``result.json``.
+        metrics: names of the metrics to show, such as ``ndcg@10``; the lines of slices leave out metrics without
+            values per user.
         everything: name of the first line.
     """
     shown = [metric for metric in metrics if metric in result["test"]]
@@ -38,25 +38,24 @@ def result_table(result: Mapping[str, Any], metrics: Sequence[str], everything: 
         if column != group:
             lines.append([""] * (2 + len(shown)))
             group = column
-        lines.append([_label(name, values), values["n"], *_values(values, shown)])
+        if name == "language_macro":
+            label = "mean over languages"
+        elif name == "language_worst":
+            label = f"worst language: {values['language']}"
+        else:
+            label = f"{_TITLES[column]}: {value}"
+        lines.append([label, values["n"], *_values(values, shown)])
     return tabulate(
         lines, headers=["", "n", *shown], disable_numparse=True, colalign=["left"] + ["right"] * (1 + len(shown))
     )
 
 
-def _label(name: str, values: Mapping[str, Any]) -> str:
-    column, _, value = name.partition("=")
-    if name == "language_macro":
-        return "mean over languages"
-    if name == "language_worst":
-        return f"worst language: {values['language']}"
-    return f"{_TITLES[column]}: {value}"
-
-
 def _values(values: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    intervals = values.get("intervals", {})
-    return [_value(values[metric], intervals.get(metric)) if metric in values else "" for metric in metrics]
-
-
-def _value(value: float, interval: Sequence[float] | None) -> str:
-    return f"{value:.4f}" + (f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else "")
+    """Return the cells of a line: each metric, with its interval if it has one."""
+    cells = []
+    for metric in metrics:
+        cell = f"{values[metric]:.4f}" if metric in values else ""
+        if interval := values.get("intervals", {}).get(metric):
+            cell += f" ({interval[0]:.4f} to {interval[1]:.4f})"
+        cells.append(cell)
+    return cells

@@ -1,4 +1,4 @@
-"""What each part of a split holds: users, items and interactions per language."""
+"""The contents of a split for ``result.json`` and the log: users, items and interactions, in all and per language."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Pairs = tuple[IntArray, IntArray]
 
 
 def target_pairs(dataset: Any) -> Pairs:
-    """Return what a dataset of validation or test predicts."""
+    """Return the users and items of the interactions that a dataset of validation or test predicts."""
     users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
     return users, items
 
 
 def training_pairs(dataset: Any) -> Pairs:
-    """Return what a training dataset holds: its targets, and for sequential models each user's first interaction."""
+    """Return a training dataset's interactions: its targets, and for sequential models also the users' first ones."""
     users, items = target_pairs(dataset)
     if isinstance(dataset, XLingDataset):
-        held = dataset.train_mask
-        return tuple(dataset.sequence[field].numpy()[held] for field in (dataset.uid_field, dataset.iid_field))
+        mask = dataset.train_mask
+        return tuple(dataset.sequence[field].numpy()[mask] for field in (dataset.uid_field, dataset.iid_field))
     history = dataset.config["ITEM_ID_FIELD"] + dataset.config["LIST_SUFFIX"]
     if history not in dataset.inter_feat:
         return users, items
@@ -36,30 +36,30 @@ def training_pairs(dataset: Any) -> Pairs:
     return np.append(users, users[first_row]), np.append(items, first)
 
 
-def split_summary(split: Mapping[str, Any], parts: Mapping[str, Pairs], population: EvalContext) -> dict[str, Any]:
-    """Return the kind of split and what its parts hold, for ``result.json``.
+def split_summary(split: Mapping[str, Any], parts: Mapping[str, Pairs], context: EvalContext) -> dict[str, Any]:
+    """Return the kind of split and the contents of its parts, for ``result.json``.
 
     Args:
         split: ``eval_args.split``.
         parts: the pairs of ``train``, ``valid`` and ``test``.
-        population: languages, and how often items occur in training.
+        context: languages, and how often items occur in training.
     """
-    item_language, user_language = np.array(population.item_languages), np.array(main_languages(population))
+    item_language, user_language = np.array(context.item_languages), np.array(main_languages(context))
     summary: dict[str, Any] = {"split": dict(split)}
     for name, (users, items) in parts.items():
         counted = "interactions" if name == "train" else "targets"
-        held: dict[str, Any] = _sizes(users, items, counted)
+        sizes: dict[str, Any] = _sizes(users, items, counted)
         if name != "train":
-            held["cold_targets"] = int((population.train_counts[items] == 0).sum())
+            sizes["cold_targets"] = int((context.train_counts[items] == 0).sum())
         of_items, of_users = item_language[items], user_language[np.unique(users)]
-        held["languages"] = {
+        sizes["languages"] = {
             language: {
                 **_sizes(users[of_items == language], items[of_items == language], counted),
                 "users": int((of_users == language).sum()),
             }
             for language in sorted({*of_items.tolist(), *of_users.tolist()})
         }
-        summary[name] = held
+        summary[name] = sizes
     return summary
 
 
@@ -70,11 +70,10 @@ def _sizes(users: IntArray, items: IntArray, counted: str) -> dict[str, int]:
 def summary_text(summary: Mapping[str, Any]) -> str:
     """Return the summary as lines for the log."""
     lines = [f"Split {summary['split']}"]
-    for name, held in summary.items():
-        if name == "split":
-            continue
-        lines.append(f"  {name:<8}{_line(held)}")
-        lines += [f"    {language:<6}{_line(sizes)}" for language, sizes in held["languages"].items()]
+    for name, sizes in summary.items():
+        if name != "split":
+            lines.append(f"  {name:<8}{_line(sizes)}")
+            lines += [f"    {language:<6}{_line(part)}" for language, part in sizes["languages"].items()]
     return "\n".join(lines)
 
 

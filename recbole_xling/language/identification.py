@@ -1,4 +1,4 @@
-"""Languages of item texts: the stated ones normalized, missing ones identified, both compared."""
+"""Identifying the language of a text among given ones, by script and py3langid, and comparing it with a stated one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 from recbole_xling.errors import ConfigError, MissingExtraError
 from recbole_xling.language.tags import NOT_ONE_LANGUAGE, UNDETERMINED, normalize_language
+
+logger = logging.getLogger(__name__)
+
+# ---- scripts --------------------------------------------------------------------------------------------------
 
 LATIN = "Latn"
 HAN = "Hani"
@@ -25,7 +29,7 @@ _SCRIPT_OF_NAME = {
     "TIBETAN": "Tibt", "TIFINAGH": "Tfng", "VAI": "Vaii", "YI": "Yiii",
 }  # fmt: skip
 _WIDTHS = ("FULLWIDTH", "HALFWIDTH")
-# scripts that are several in Unicode; Korean texts of Han characters alone are not met
+# scripts that are several in Unicode; Korean texts of Han characters alone are not expected
 _PARTS = {"Jpan": ("Hira", "Kana", HAN), "Kore": ("Hang",), "Hans": (HAN,), "Hant": (HAN,)}
 # languages much written in a second script (Unicode CLDR, territory-language information)
 _SECOND = {
@@ -35,10 +39,10 @@ _SECOND = {
 
 
 def script_sizes(text: str) -> Counter[str]:
-    """Return how much of a text is in which script: UTF-8 bytes of its letters, by script.
+    """Return how much of a text is in which script: the number of UTF-8 bytes of its letters, by script.
 
-    Bytes, as a Chinese character says about as much as three Latin letters. Digits, marks and letters of scripts not
-    known here do not count.
+    Bytes, because a Chinese character says about as much as three Latin letters. Digits, marks and letters of scripts
+    that are not listed here do not count.
     """
     if text.isascii():
         return +Counter({LATIN: sum(map(str.isalpha, text))})
@@ -65,9 +69,9 @@ def main_script(language: str) -> str:
 
 
 def scripts_of_language(language: str) -> frozenset[str]:
-    """Return the scripts in which letters of a language are found, as :func:`script_sizes` names them.
+    """Return the scripts that a language is written in, as :func:`script_sizes` names them.
 
-    A tag that names its script (``sr-Latn``) has that one only.
+    A tag that names its script (``sr-Latn``) has only that one.
     """
     script = main_script(language)
     parts = _PARTS.get(script, (script,))
@@ -78,23 +82,21 @@ def scripts_of_language(language: str) -> frozenset[str]:
 def han_variant(text: str) -> str:
     """Tell traditional (``Hant``) from simplified Chinese characters (``Hans``).
 
-    By the character sets of the two: Big5 or GB 2312, whichever has more of the text's characters; ``Hans`` if alike.
+    The character set that has more of the text's characters decides, Big5 or GB 2312; ``Hans`` if both have as many.
     """
     simplified, traditional = (len(text.encode(charset, "ignore")) for charset in ("gb2312", "big5"))
     return "Hant" if traditional > simplified else "Hans"
 
 
-__all__ = ["Identified", "LanguageAgreement", "LanguageIdentifier", "normalize_language"]
+# ---- identification -------------------------------------------------------------------------------------------
 
-_logger = logging.getLogger(__name__)
-# Of fewer bytes than these ("Up", "Ran", one Chinese character) the model knows nothing; the script may.
+# The model knows nothing about texts of fewer bytes ("Up", "Ran", one Chinese character); their script may decide.
 _MIN_BYTES = 4
-_EXAMPLE_LENGTH = 80
-_Groups: TypeAlias = dict[str, list[str]]
+_Groups: TypeAlias = dict[str, list[str]]  # languages by the model's label, which zh and zh-Hant share
 
 
 class Identified(NamedTuple):
-    """The language of a text and how sure that is, from 0 to 1, given that it is one of the languages asked for."""
+    """The language of a text, and the confidence in it from 0 to 1, given that it is one of the languages asked for."""
 
     language: str
     confidence: float
@@ -108,15 +110,14 @@ class LanguageIdentifier:
 
     py3langid decides (naive Bayes over byte n-grams: Lui and Baldwin, "langid.py: An Off-the-shelf Language
     Identification Tool", ACL 2012) among the languages that are written in a script of the text, its probabilities
-    normalized over these. Where the script leaves one language, that is the answer, however short the text, with the
+    normalized over these. If the script leaves only one language, that is the answer, however short the text, with the
     share of the text that is in its script as confidence: kana is Japanese, and Cyrillic is Russian if no other
     language of the dataset uses it. Otherwise texts of under 4 bytes of letters are ``und`` with confidence 0, like
-    texts without letters. Simplified and traditional Chinese are told apart by their characters where both are asked
-    for.
+    texts without letters. Simplified and traditional Chinese are told apart by their characters if both are asked for.
 
     Args:
-        languages: the candidates; ``und``, ``mul`` and the like are passed over. A language that py3langid does not
-            know is found by script alone, which is logged as a warning.
+        languages: the candidates; ``und``, ``mul`` and the like are ignored. A language that py3langid does not know
+            is found by script alone, which is logged as a warning.
 
     Attributes:
         languages: the candidates as BCP 47 tags.
@@ -135,26 +136,39 @@ class LanguageIdentifier:
         self._scripts = {tag: scripts_of_language(tag) for tag in self.languages}
         self._main_script = {tag: main_script(tag) for tag in self.languages}
         self._groups: dict[frozenset[str], _Groups] = {}
-        self._model = _load_model()
+        try:
+            from py3langid.langid import MODEL_FILE
+            from py3langid.langid import LanguageIdentifier as Py3LangId
+        except ImportError:
+            raise MissingExtraError("py3langid", "text") from None
+        # a model of our own: set_languages would change the library's global one for all its users
+        self._model: Any = Py3LangId.from_model_file(MODEL_FILE, norm_probs=True)
         known = {normalize_language(label): label for label in reversed(self._model.labels)}
         self._label = {tag: known[tag.split("-")[0]] for tag in self.languages if tag.split("-")[0] in known}
         self._known = frozenset(self._label.values())
         unknown = [tag for tag in self.languages if tag not in self._label]
         if unknown:
-            _logger.warning("py3langid does not know %s: identified by script alone", ", ".join(unknown))
+            logger.warning("py3langid does not know %s: identified by script alone", ", ".join(unknown))
         self._model.set_languages(self._known)
 
     def identify(self, text: str) -> Identified:
-        """Return the language of a text and the confidence, ``und`` and 0 where nothing can be told."""
+        """Return the language of a text and the confidence, ``und`` and 0 if nothing can be told."""
         sizes = script_sizes(text)
         candidates = self._written_in(frozenset(sizes))
         if candidates.keys() - self._known:
-            candidates = self._without_unknown(candidates, sizes)
+            # keep those that the model knows, or those it does not if these alone cover most of the text
+            own = {label: max(self._own(tag, sizes) for tag in group) for label, group in candidates.items()}
+            leaders = {label for label, size in own.items() if size == max(own.values())}
+            kept = self._known & candidates.keys() if leaders & self._known else leaders
+            candidates = {label: group for label, group in candidates.items() if label in kept}
         if len(candidates) == 1:
-            return self._by_script(next(iter(candidates.values())), sizes, text)
+            tag = self._variant(next(iter(candidates.values())), sizes, text)
+            return Identified(tag, self._own(tag, sizes) / sizes.total())
         if sizes.total() < _MIN_BYTES or self._known.isdisjoint(candidates):
             return NOTHING
-        return self._by_model(candidates, sizes, text)
+        scores = [(score, label) for label, score in self._model.rank(text) if label in candidates]
+        best, label = max(scores)
+        return Identified(self._variant(candidates[label], sizes, text), best / sum(score for score, _ in scores))
 
     def identify_batch(self, texts: Iterable[str]) -> list[Identified]:
         """Return what :meth:`identify` gives for each text; equal texts are identified once."""
@@ -163,7 +177,7 @@ class LanguageIdentifier:
         return [found[text] for text in texts]
 
     def _written_in(self, scripts: frozenset[str]) -> _Groups:
-        """Return the languages that use one of the scripts, by the model's label (``zh`` and ``zh-Hant`` share it)."""
+        """Return the languages that use one of the scripts."""
         if scripts not in self._groups:
             groups: _Groups = defaultdict(list)
             for tag in self.languages:
@@ -172,28 +186,12 @@ class LanguageIdentifier:
             self._groups[scripts] = groups
         return self._groups[scripts]
 
-    def _without_unknown(self, candidates: _Groups, sizes: Counter[str]) -> _Groups:
-        """Return the candidates that the model knows, or those it does not where these alone cover most of the text."""
-        own = {label: max(self._own(tag, sizes) for tag in group) for label, group in candidates.items()}
-        leaders = {label for label, size in own.items() if size == max(own.values())}
-        kept = self._known & candidates.keys() if leaders & self._known else leaders
-        return {label: group for label, group in candidates.items() if label in kept}
-
     def _own(self, tag: str, sizes: Counter[str]) -> int:
+        """Return the bytes of a text that are in a script of a language."""
         return sum(sizes[script] for script in self._scripts[tag])
 
-    def _by_script(self, group: list[str], sizes: Counter[str], text: str) -> Identified:
-        tag = self._variant(group, sizes, text)
-        return Identified(tag, self._own(tag, sizes) / sizes.total())
-
-    def _by_model(self, candidates: _Groups, sizes: Counter[str], text: str) -> Identified:
-        scores = [(score, label) for label, score in self._model.rank(text) if label in candidates]
-        best, label = max(scores)
-        confidence = best / sum(score for score, _ in scores)
-        return Identified(self._variant(candidates[label], sizes, text), confidence)
-
     def _variant(self, group: list[str], sizes: Counter[str], text: str) -> str:
-        """Return the tag among those of one language whose main script makes most of the text."""
+        """Return the tag among those of one language whose main script most of the text is in."""
         if len(group) > 1:
             for script, _ in sizes.most_common():
                 wanted = han_variant(text) if script == HAN else script
@@ -203,19 +201,24 @@ class LanguageIdentifier:
         return group[0]
 
 
+# ---- agreement with stated languages --------------------------------------------------------------------------
+
+_EXAMPLE_LENGTH = 80
+
+
 class LanguageAgreement:
-    """Collects how stated languages agree with identified ones; it reports, and changes nothing.
+    """Counts how often stated languages agree with identified ones, for a report.
 
     Two tags agree if their language is the same, whatever the script. Only texts with a stated language that are
     identified with enough confidence are compared.
 
     Args:
-        min_confidence: identified with less than this counts as ``und``.
-        n_examples: texts kept for each pair of languages that disagree, the first ones.
+        min_confidence: a language identified with less confidence counts as ``und``.
+        n_examples: number of texts to keep for each pair of languages that disagree, the first ones.
 
     Attributes:
         counts: number of texts by stated and identified language.
-        examples: texts by stated and identified language, where these disagree.
+        examples: texts by stated and identified language, if these disagree.
     """
 
     def __init__(self, min_confidence: float = 0.8, n_examples: int = 3) -> None:
@@ -234,12 +237,12 @@ class LanguageAgreement:
 
     @property
     def compared(self) -> int:
-        """Number of texts of which both languages are known."""
+        """Number of texts whose stated and identified languages are known."""
         return sum(count for pair, count in self.counts.items() if UNDETERMINED not in pair)
 
     @property
     def disagreement(self) -> float:
-        """Share of the compared texts whose languages differ, 0 where none is compared."""
+        """Share of the compared texts whose languages differ, 0 if none is compared."""
         return sum(count for pair, count in self.counts.items() if _disagree(pair)) / max(self.compared, 1)
 
     def summary(self) -> dict[str, Any]:
@@ -263,13 +266,3 @@ class LanguageAgreement:
 def _disagree(pair: tuple[str, str]) -> bool:
     stated, identified = (tag.split("-")[0] for tag in pair)
     return UNDETERMINED not in pair and stated != identified
-
-
-def _load_model() -> Any:
-    """Return a py3langid identifier of our own; the module's global one belongs to whoever else uses it."""
-    try:
-        from py3langid.langid import MODEL_FILE
-        from py3langid.langid import LanguageIdentifier as Py3LangId
-    except ImportError:
-        raise MissingExtraError("py3langid", "text") from None
-    return Py3LangId.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,4 +1,4 @@
-"""What translation systems call the languages of BCP 47 tags."""
+"""The codes that translation systems use for languages: FLORES-200, M2M100 and ISO 639, by BCP 47 tag."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _WORDS = _FLORES.split()
 FLORES: Mapping[str, str] = dict(zip(_WORDS[::2], _WORDS[1::2], strict=True))
 """FLORES-200 code of BCP 47 tags."""
 
-# where M2M100's code is not the tag's first part
+# if M2M100's code is not the tag's first part
 _M2M100 = {"cmn": "zh", "fil": "tl", "nb": "no", "nn": "no", "nso": "ns"}
 
 
 def lookup(codes: Mapping[str, str], tag: str) -> str | None:
-    """Return what ``codes`` says of a tag or else of its beginning: ``zh-Hant-TW``, ``zh-Hant``, ``zh``.
+    """Return the code of a tag or else of its beginning: ``zh-Hant-TW``, ``zh-Hant``, ``zh``.
 
     Source: RFC 4647, section 3.4.
     """
@@ -56,27 +56,27 @@ def lookup(codes: Mapping[str, str], tag: str) -> str | None:
 
 
 def m2m100_code(tag: str) -> str:
-    """Return M2M100's code of a tag; whether the model has it is for its vocabulary to say."""
+    """Return M2M100's code of a tag; the model's vocabulary tells whether it knows that code."""
     language = tag.split("-")[0].lower()
     return _M2M100.get(language, language)
 
 
 def iso_codes(tag: str) -> frozenset[str]:
-    """Return what a language is called in lists by ISO 639: ``de`` and ``deu``, for Chinese ``zh`` and ``zho``."""
+    """Return the ISO 639 codes of a language: ``de`` and ``deu``, for Chinese ``zh`` and ``zho``."""
     code = lookup(FLORES, tag)
     return frozenset({tag.split("-")[0].lower(), *([] if code is None else [code[:3]])})
 
 
 def is_iso_code(code: str) -> bool:
-    """Tell whether a code is known to be one language, not a group of languages such as ``mul`` or ``ROMANCE``."""
+    """Tell whether a code is known as one language's, not a group's such as ``mul`` or ``ROMANCE``."""
     return code in FLORES or any(code == flores[:3] for flores in FLORES.values())
 
 
 def check_codes(codes: object) -> dict[str, str]:
-    """Return the option ``codes`` of a translator, tag to code, where it is well formed.
+    """Return the option ``codes`` of a translator, tag to code, as a dictionary.
 
     Raises:
-        TranslationError: it is no dictionary of texts.
+        TranslationError: it is not a dictionary of texts.
     """
     if codes is None:
         return {}

@@ -1,4 +1,4 @@
-"""Language tags: one spelling for each language."""
+"""Language tags (BCP 47): what they are called here, predicates, and one spelling for each language."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from functools import lru_cache
 from recbole_xling.errors import ConfigError, DataError
 
 UNDETERMINED = "und"
+"""The tag of texts, items and users whose language is unknown."""
+
+NOT_ONE_LANGUAGE = frozenset((UNDETERMINED, "mul", "mis", "zxx"))
+"""Tags of ISO 639 that do not name one language: undetermined, several, uncoded, no linguistic content."""
+
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
+_CODE = re.compile(r"[a-z]{1,3}([-_].*)?", re.IGNORECASE | re.DOTALL)
+_UNDETERMINED = re.compile(r"(und([-_].*)?)?", re.IGNORECASE | re.DOTALL)
+_NO_COUNTRY = "Unknown Region"
+# As in CLDR since release 39, "no" means Bokmål; langcodes leaves "nb" as it is. Filipino and Tagalog are one language
+# in CLDR under "fil", but "tl" in ISO 639-1, py3langid and most models.
+_SAME_AS = {"nb": "no", "fil": "tl"}
 
 
 def is_language(tag: str) -> bool:
@@ -21,44 +32,39 @@ def covers(language: str, tag: str) -> bool:
     return f"{tag.lower()}-".startswith(f"{language.lower()}-")
 
 
-_CODE = re.compile(r"[a-z]{1,3}([-_].*)?", re.IGNORECASE | re.DOTALL)
-_UNDETERMINED = re.compile(r"(und([-_].*)?)?", re.IGNORECASE | re.DOTALL)
-_NO_COUNTRY = "Unknown Region"
-# Bokmål is what "no" stands for, as in CLDR since release 39; langcodes leaves it. Filipino and Tagalog are one
-# language in CLDR under "fil", but "tl" in ISO 639-1, py3langid and most models.
-_STANDS_FOR = {"nb": "no", "fil": "tl"}
-NOT_ONE_LANGUAGE = frozenset((UNDETERMINED, "mul", "mis", "zxx"))
-"""Tags of ISO 639 that name no language, or not one: undetermined, several, uncoded, no linguistic content."""
+# ---- one spelling for each language ---------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=4096)
 def normalize_language(tag: str) -> str:
     """Return the BCP 47 tag of a language given as a tag, an ISO 639 code or a name.
 
-    One language gets one tag, by the rules of Unicode CLDR: ``EN``, ``eng``, ``en_US`` and ``Englisch`` are ``en``;
-    old codes are replaced (``iw`` by ``he``), and so is a language that stands for its whole macrolanguage (``cmn``
-    by ``zh``, ``nb`` by ``no``). Regions are dropped, as they tell where a text is from rather than what language it
-    is in, save for the script they imply. A script stays where it is not the language's usual one: ``zh-CN`` and
-    ``zh-Hans`` are ``zh``, ``zh-TW`` is ``zh-Hant``, ``sr-Latn`` stays.
+    One language gets one tag, by the rules of Unicode CLDR: ``EN``, ``eng``, ``en_US`` and ``Englisch`` are ``en``.
+    Old codes are replaced (``iw`` by ``he``), and so is the main language of a macrolanguage (``cmn`` by ``zh``, ``nb``
+    by ``no``). Regions are dropped, because they say where a text is from rather than what language it is in; only the
+    script that they imply counts. A script is kept if it is not the language's usual one: ``zh-CN`` and ``zh-Hans`` are
+    ``zh``, ``zh-TW`` is ``zh-Hant``, ``sr-Latn`` stays.
 
     Args:
-        tag: an empty one, or any that begins with ``und``, gives ``und``. Two capitals that also are the code of a
-            country where another language is spoken most (``SE``, ``UK``) may be a market, and are refused: in small
+        tag: an empty one, or any that begins with ``und``, gives ``und``. Two capitals that are also the code of a
+            country where mostly another language is spoken (``SE``, ``UK``) may be a market and are refused; in small
             letters they are a language.
 
     Raises:
-        DataError: it names no language; the message does not say where, the caller knows.
+        DataError: the tag does not name a language; the caller adds where it was found.
     """
     tag = tag.strip()
     if _UNDETERMINED.fullmatch(tag):
         return UNDETERMINED
+    from langcodes import tag_is_valid
+
     _refuse_market(tag)
-    return _shortest(tag if _is_valid(tag) else _find_by_name(tag))
+    return _shortest(tag if _CODE.fullmatch(tag) and tag_is_valid(tag) else _find_by_name(tag))
 
 
 @lru_cache(maxsize=4096)
 def stated_language(value: str) -> str:
-    """Return the BCP 47 tag of a language that data state; ``und`` where the value names none, several or nothing."""
+    """Return the BCP 47 tag of a language that data state; ``und`` if the value does not name exactly one."""
     try:
         tag = normalize_language(value)
     except DataError:
@@ -70,7 +76,7 @@ def asked_language(tag: str) -> str:
     """Return the BCP 47 tag of a language that an option names.
 
     Raises:
-        ConfigError: it names none; the message says what to write.
+        ConfigError: it does not name a language; the message says what to write.
     """
     try:
         return normalize_language(tag)
@@ -78,14 +84,8 @@ def asked_language(tag: str) -> str:
         raise ConfigError(str(error)) from None
 
 
-def _is_valid(tag: str) -> bool:
-    from langcodes import tag_is_valid
-
-    return _CODE.fullmatch(tag) is not None and tag_is_valid(tag)
-
-
 def _refuse_market(tag: str) -> None:
-    """Raise for a country's code that is no language's, or is in capitals and means a language not spoken there."""
+    """Raise for a country's code that is not a language's, or that in capitals means a language not spoken there."""
     from langcodes import Language, tag_is_valid
 
     if len(tag) != 2 or not tag.isascii() or not tag.isalpha() or not tag_is_valid(f"und-{tag}"):
@@ -93,13 +93,14 @@ def _refuse_market(tag: str) -> None:
     spoken = _shortest(f"und-{tag}")
     country = Language.get(f"und-{tag}").territory_name()
     if not tag_is_valid(tag) and not country.startswith(_NO_COUNTRY):
-        raise DataError(f"{tag!r} is a country or market ({country}), no language; did you mean '{spoken}'?")
+        raise DataError(f"{tag!r} is a country or market ({country}), not a language; did you mean '{spoken}'?")
     if tag.isupper() and _shortest(tag) != spoken:
         meant = f"'{_shortest(tag)}' for {Language.get(tag).language_name()}"
         raise DataError(f"{tag!r} may be a market ({country}) or a language; write {meant} or '{spoken}'")
 
 
 def _find_by_name(name: str) -> str:
+    """Return the tag of a language given by its name, in English or another language."""
     import langcodes
 
     try:
@@ -109,17 +110,17 @@ def _find_by_name(name: str) -> str:
         pass
     raise DataError(
         f"{name!r} names no language; write a BCP 47 tag like 'de' or 'zh-Hant', or a name like 'German'; "
-        "where the language is unknown, write 'und'"
+        "if the language is unknown, write 'und'"
     )
 
 
 def _shortest(tag: str) -> str:
-    """Return language and, where it is not the usual one, script."""
+    """Return the language, with its script if that is not the usual one."""
     from langcodes import Language
 
     full = Language.get(tag).maximize().prefer_macrolanguage()
-    language = _STANDS_FOR.get(str(full.language), str(full.language))
+    language = _SAME_AS.get(str(full.language), str(full.language))
     short = language if full.script == Language.get(language).maximize().script else f"{language}-{full.script}"
     if not is_language(short):
-        raise DataError(f"{tag!r} is a private tag, no language; write 'und' where the language is unknown")
+        raise DataError(f"{tag!r} is a private tag, not a language; write 'und' if the language is unknown")
     return short

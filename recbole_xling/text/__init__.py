@@ -1,1 +1,1 @@
-"""Item texts: how they are stored, turned into one string, cleaned and identified."""
+"""Item texts: how they are stored, cleaned, chosen and turned into one string."""

@@ -1,4 +1,4 @@
-"""Cleaning of item texts: product titles, headlines, descriptions."""
+"""Cleaning item texts (product titles, headlines, descriptions) in steps: markup, encoding, placeholders, length."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from html.entities import html5
 
 from recbole_xling.errors import ConfigError, unknown_name
 
-# text goes on across these: "H<sub>2</sub>O" is one word
+# ---- markup ---------------------------------------------------------------------------------------------------
+
+# elements within a word, as in "H<sub>2</sub>O"
 _INLINE = "a abbr b bdi bdo big cite code dfn em font i ins kbd mark q s samp small span strike strong sub sup tt u var"
-# these part words, as in "one<br>two"
+# elements between words, as in "one<br>two"
 _BLOCK = (
     "address article aside audio blockquote body br button caption center dd del details div dl dt embed fieldset "
     "figcaption figure footer form h1 h2 h3 h4 h5 h6 head header hr html iframe img input label li link main meta nav "
@@ -25,7 +27,7 @@ _INLINE_TAGS = frozenset(_INLINE.split())
 _NAMES = "|".join(sorted(_INLINE.split() + _BLOCK.split(), key=len, reverse=True))
 _TAG = re.compile(rf"</?({_NAMES})(\s[^<>]*)?/?>", re.IGNORECASE)
 _CDATA = re.compile(r"<!\[CDATA\[|\]\]>")
-# no branch reads past the next opening, so that time stays linear in what is never closed
+# no branch reads past the next opening, so that time stays linear in markup that is never closed
 _UNSEEN = re.compile(
     r"<!--(?:(?!<!--).)*?-->|<(script|style)(?:\s[^<>]*)?>(?:(?!<(?:script|style)\b).)*?</\1\s*>",
     re.IGNORECASE | re.DOTALL,
@@ -37,7 +39,7 @@ _NBSP = re.compile(r"&\s?nbsp\b;?", re.IGNORECASE)
 _WIKI_LINK = re.compile(r"\[\[(?:VIDEOID:[^\[\]]*|(?:ASIN:\w+\s?|[^\[\]|]*\|)?([^\[\]]*))\]\]")
 _LITERAL_ESCAPE = re.compile(r"(?:\\u[0-9a-fA-F]{4})+")
 _TRUNCATION = re.compile(r"(?:\.\.\.|…)?\s?\[\+[0-9]+ chars\]")
-# four dots and "F**k" are somebody's choice; five alike are a ruler or an outburst
+# four dots and "F**k" are meant; five of one kind are a ruler or an outburst
 _PUNCTUATION_RUN = re.compile(r"([!?.,;:*\-_=~#+|/\\…。、，！？・—–])\1{4,}")
 _RUN_LENGTH = 3
 
@@ -49,10 +51,20 @@ def strip_html(text: str) -> str:
     ``<Untitled>`` and ``a <b and c> d`` stay. An entity ends in a semicolon: ``AT&T`` and ``Q&notes`` stay.
     """
     if "&" in text:
-        text = _ENTITY.sub(_entity, _ESCAPED_AMPERSAND.sub("&", text))
+        text = _ESCAPED_AMPERSAND.sub("&", text)
+        # only whole names: of an unknown one, html.unescape would resolve the beginning ("&notes;" to "¬es;")
+        text = _ENTITY.sub(lambda m: html.unescape(m[0]) if m[0][1] == "#" or m[0][1:] in html5 else m[0], text)
     if "<" in text or "]]>" in text:
         text = _TAG.sub(_tag, _UNSEEN.sub(" ", _CDATA.sub("", text)))
     return text
+
+
+def _tag(match: re.Match[str]) -> str:
+    """Return what replaces a tag: nothing, a space, or itself if it is not a tag after all."""
+    name, attributes = match[1].lower(), (match[2] or "").strip(" /")
+    if attributes and "=" not in attributes:
+        return match[0]
+    return "" if name in _INLINE_TAGS else " "
 
 
 def strip_junk(text: str) -> str:
@@ -66,37 +78,18 @@ def strip_junk(text: str) -> str:
     if "[" in text:
         text = _TRUNCATION.sub("", _WIKI_LINK.sub(lambda match: match[1] or "", text))
     if "\\u" in text:
-        text = _LITERAL_ESCAPE.sub(_unescape, text)
+        # decoded as UTF-16, the two halves of a surrogate pair become one character
+        text = _LITERAL_ESCAPE.sub(
+            lambda match: bytes.fromhex(match[0].replace("\\u", "")).decode("utf-16-be", "ignore"), text
+        )
     return _PUNCTUATION_RUN.sub(lambda match: match[1] * _RUN_LENGTH, text)
 
 
-def _entity(match: re.Match[str]) -> str:
-    entity = match[0]
-    return html.unescape(entity) if entity[1] == "#" or entity[1:] in html5 else entity
+# ---- characters -----------------------------------------------------------------------------------------------
 
-
-def _tag(match: re.Match[str]) -> str:
-    name, attributes = match[1].lower(), (match[2] or "").strip(" /")
-    if attributes and "=" not in attributes:
-        return match[0]
-    return "" if name in _INLINE_TAGS else " "
-
-
-def _unescape(match: re.Match[str]) -> str:
-    r"""Return the characters of ``\uXXXX`` escapes; two halves of a surrogate pair make one."""
-    units = bytes.fromhex(match[0].replace("\\u", ""))
-    return units.decode("utf-16-be", "ignore")
-
-
-DEFAULT_MAX_LENGTH = 1000
-LENGTH = "length"
-# Each pass but the last undoes one more layer of escaping or encoding; real texts need one or two.
-_MAX_PASSES = 50
-_CUT_WITHIN_WORD = 0.5
-
-# what compatibility would turn into another text: 8½ into 81⁄2, Nike™ into NikeTM, 1º into 1o, ① into 1
+# NFKC would turn these into another text: 8½ into 81⁄2, Nike™ into NikeTM, 1º into 1o, ① into 1
 _KEPT_KINDS = frozenset(("<fraction>", "<super>", "<sub>", "<circle>"))
-# the ordinary spelling of their languages: letters which compatibility would split, punctuation of Chinese and Japanese
+# the ordinary spelling of their languages: letters that NFKC would split, punctuation of Chinese and Japanese
 _KEPT_CHARACTERS = frozenset("ևำຳໜໝ！（），：；？～")
 _HANGUL_PART = re.compile("[\u1100-\u11ff]")
 
@@ -109,29 +102,6 @@ _JOINING = "\u0600-\u08ff\u0900-\u0dff\u1000-\u109f\u1780-\u18af\ufb50-\ufdff\uf
 _EMOJI = "\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
 _STRAY_JOINER = re.compile(f"(?<![{_JOINING}])\u200c|(?<![{_JOINING}{_EMOJI}])\u200d")
 
-# Compared in lower case without brackets, quotation marks and full stops around them. What may well be a title
-# ("Unknown", "Untitled", "NA") is not here.
-PLACEHOLDERS = frozenset(
-    """
-    n/a|n.a|#n/a|none|null|nan|undefined|tbd|tba|-|--|---|–|—|_
-    not available|not applicable|not applicable (na|no title|no title available|title not available
-    no overview found|no overview|no overview available|no plot|no plot available|plot unknown|add a plot
-    we don't have an overview translated in english. help us expand our database by adding one
-    no description|no description found|no description available|no description provided|description not available
-    no abstract|no abstract available|abstract not available|no summary|no summary available|no synopsis available
-    k.a|keine angabe|keine angaben|keine beschreibung|keine beschreibung vorhanden|keine beschreibung verfügbar
-    sans description|pas de description|aucune description|aucun résumé|sin descripción|sin sinopsis|sin título
-    nessuna descrizione|nessuna trama|sem descrição|sem sinopse|geen beschrijving|ingen beskrivelse|brak opisu
-    нет описания|описание отсутствует|açıklama yok|لا يوجد وصف|暂无|暂无简介|暂无描述|なし|説明なし|설명 없음
-    """.strip()
-    .replace("\n", "|")
-    .replace("    ", "")
-    .casefold()
-    .split("|")
-)
-_LONGEST_PLACEHOLDER = 4 + max(map(len, PLACEHOLDERS))
-_AROUND = " .\"'“”„«»()[]<>"
-
 
 def repair_encoding(text: str) -> str:
     """Undo UTF-8 that was read in another encoding (``CafÃ©``), by ftfy (R. Speer, https://ftfy.readthedocs.io)."""
@@ -143,7 +113,7 @@ def repair_encoding(text: str) -> str:
 
 
 def normalize_unicode(text: str) -> str:
-    """Return NFKC, save for characters of which the compatibility form says something else.
+    """Return NFKC, except for characters whose compatibility form means something else.
 
     As in NFKC: full-width letters and digits, half-width kana, Arabic presentation forms, ligatures, styled letters,
     Roman numerals, ``…`` as three dots, squared units (``㎏``), all kinds of space. Kept: fractions (``8½``),
@@ -168,19 +138,47 @@ def _compatible(character: str) -> str:
 def strip_controls(text: str) -> str:
     """Remove NUL, control characters, half surrogates, zero-width characters, bidi marks and tag characters.
 
-    White space stays, and so do zero-width (non-)joiners behind a letter of a script that spells with them (Persian,
+    White space stays, and so do zero-width (non-)joiners after a letter of a script that spells with them (Persian,
     Hindi, Malayalam, ...) and the joiners of emoji.
     """
     return text if text.isprintable() else _STRAY_JOINER.sub("", _CONTROL.sub("", text))
 
 
 def strip_spaces(text: str) -> str:
-    """Turn every run of white space, line breaks included, into one space; none at either end."""
+    """Turn every run of white space, line breaks included, into one space, and strip both ends."""
     return " ".join(text.split())
 
 
+# ---- texts that say nothing, and long ones --------------------------------------------------------------------
+
+# Compared in lower case without brackets, quotation marks and full stops around them. Words that may well be a title
+# ("Unknown", "Untitled", "NA") are not listed.
+PLACEHOLDERS = frozenset(
+    """
+    n/a|n.a|#n/a|none|null|nan|undefined|tbd|tba|-|--|---|–|—|_
+    not available|not applicable|not applicable (na|no title|no title available|title not available
+    no overview found|no overview|no overview available|no plot|no plot available|plot unknown|add a plot
+    we don't have an overview translated in english. help us expand our database by adding one
+    no description|no description found|no description available|no description provided|description not available
+    no abstract|no abstract available|abstract not available|no summary|no summary available|no synopsis available
+    k.a|keine angabe|keine angaben|keine beschreibung|keine beschreibung vorhanden|keine beschreibung verfügbar
+    sans description|pas de description|aucune description|aucun résumé|sin descripción|sin sinopsis|sin título
+    nessuna descrizione|nessuna trama|sem descrição|sem sinopse|geen beschrijving|ingen beskrivelse|brak opisu
+    нет описания|описание отсутствует|açıklama yok|لا يوجد وصف|暂无|暂无简介|暂无描述|なし|説明なし|설명 없음
+    """.strip()
+    .replace("\n", "|")
+    .replace("    ", "")
+    .casefold()
+    .split("|")
+)
+_LONGEST_PLACEHOLDER = 4 + max(map(len, PLACEHOLDERS))
+_AROUND = " .\"'“”„«»()[]<>"
+
+_CUT_WITHIN_WORD = 0.5
+
+
 def drop_placeholder(text: str) -> str:
-    """Return ``""`` for a text that only says that there is none (:data:`PLACEHOLDERS`)."""
+    """Return ``""`` for a text that only says that the text is missing (:data:`PLACEHOLDERS`)."""
     if len(text) > _LONGEST_PLACEHOLDER:
         return text
     return "" if text.casefold().strip(_AROUND) in PLACEHOLDERS else text
@@ -189,7 +187,7 @@ def drop_placeholder(text: str) -> str:
 def cut(text: str, max_length: int) -> str:
     """Return at most ``max_length`` characters, up to the end of a word.
 
-    Where the last word is so long that more than half would go (or the script has no spaces) the cut is between two
+    If that would lose more than half of the length (one long word, or a script without spaces), the cut is between two
     graphemes as users see them (Unicode Standard Annex 29), never inside one.
     """
     if len(text) <= max_length:
@@ -207,6 +205,8 @@ def cut(text: str, max_length: int) -> str:
     return text[:end].rstrip()
 
 
+# ---- all steps ------------------------------------------------------------------------------------------------
+
 STEPS: dict[str, Callable[[str], str]] = {
     "html": strip_html,
     "mojibake": repair_encoding,
@@ -216,29 +216,34 @@ STEPS: dict[str, Callable[[str], str]] = {
     "whitespace": strip_spaces,
     "placeholder": drop_placeholder,
 }
-"""What a step does, by name, in the order in which the steps are taken: each needs what those before it leave."""
+"""The function of each step by name, in the order in which they run: each expects the result of those before it."""
 
 DEFAULT_STEPS = tuple(STEPS)
 
+DEFAULT_MAX_LENGTH = 1000
+LENGTH = "length"
+# Each pass but the last undoes one more layer of escaping or encoding; real texts need one or two.
+_MAX_PASSES = 50
+
 
 class TextCleaner:
-    """Cleans one text at a time; cleaning what is clean already changes nothing.
+    """Cleans one text at a time; cleaning a clean text changes nothing.
 
-    The chosen steps are taken in the order of :data:`STEPS`, then the length is capped; all of it again until nothing
-    changes, as what one layer of escaping hides comes to light when it is gone. With the step ``control`` the result
-    holds no NUL and no half surrogate, as item texts must not. Quotation marks, dashes, capitals, emoji and accents
-    are left as they are.
+    The chosen steps run in the order of :data:`STEPS`, then the length is capped. All of this is repeated until nothing
+    changes, because removing one layer of escaping can reveal more to clean. With the step ``control`` the result has
+    neither NUL nor half surrogates, which item texts must not contain. Quotation marks, dashes, capitals, emoji and
+    accents stay as they are.
 
     Args:
         steps: names of the steps to take, in any order.
-        max_length: longest text in characters, None for no cap; the default is about what an encoder reads of it
+        max_length: longest text in characters, None for no cap; the default is about as much as an encoder reads
             (1000 characters of English are 200 to 250 tokens).
 
     Attributes:
         changes: number of texts that each step changed, ``length`` for the cap.
 
     Raises:
-        ConfigError: there is no such step, or ``max_length`` is not positive.
+        ConfigError: a step is unknown, or ``max_length`` is not positive.
     """
 
     def __init__(self, steps: Sequence[str] = DEFAULT_STEPS, max_length: int | None = DEFAULT_MAX_LENGTH) -> None:

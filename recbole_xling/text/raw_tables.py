@@ -1,7 +1,7 @@
-"""Reading text files line by line as they are: no quoting rules, no missing-value markers, no guessing.
+"""Reading text files and tables line by line, raw: without quoting rules, missing-value markers or guessing.
 
-``pandas.read_csv`` swallows rows after a leading ``"`` and turns ``NA`` and ``null`` into missing values. Free text
-needs neither, so it is read here; every error names file and line.
+``pandas.read_csv`` swallows rows after a leading ``"`` and turns ``NA`` and ``null`` into missing values, which would
+damage free text. Every error names file and line.
 """
 
 from __future__ import annotations
@@ -17,17 +17,24 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]
 
     Raises:
         ConfigError: the encoding is unknown or not a superset of ASCII.
-        DataError: the file is missing, or a line holds a NUL byte or is not valid in the encoding.
+        DataError: the file is missing, or a line contains a NUL byte or is not valid in the encoding.
     """
-    _check_encoding(encoding)
+    try:
+        ascii_based = b"\t\n".decode(encoding) == "\t\n"
+    except LookupError:
+        raise ConfigError(f"unknown text encoding '{encoding}'; use utf-8") from None
+    except UnicodeDecodeError:
+        ascii_based = False
+    if not ascii_based:
+        raise ConfigError(f"files in '{encoding}' cannot be read line by line; convert them to UTF-8")
     try:
         file = open(path, "rb")  # noqa: SIM115
     except FileNotFoundError:
-        raise DataError(f"there is no file {path}") from None
+        raise DataError(f"file {path} does not exist") from None
     with file:
         for number, raw in enumerate(file, start=1):
             if b"\0" in raw:
-                raise DataError(f"{path}:{number}: the line holds a NUL byte; remove it")
+                raise DataError(f"{path}:{number}: the line contains a NUL byte; remove it")
             try:
                 line = raw.decode(encoding)
             except UnicodeDecodeError as error:
@@ -40,7 +47,7 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]
 
 
 def table_columns(path: Path, *, separator: str = "\t", encoding: str = "utf-8") -> list[str]:
-    """Return the column names in the first line of a table; a RecBole type (``title:token_seq``) is cut off.
+    """Return the column names in the first line of a table, without RecBole's types (``title:token_seq``).
 
     Raises:
         DataError: the file is missing or empty, or a column is named twice.
@@ -67,8 +74,8 @@ def table_rows(
     Args:
         path: a table whose first line names the columns.
         required: columns that must be there.
-        optional: columns whose cells are empty strings where the table lacks them.
-        separator: what stands between two cells.
+        optional: columns whose cells are empty strings if the table lacks them.
+        separator: of the cells.
         encoding: encoding of the file.
 
     Raises:
@@ -86,17 +93,6 @@ def table_rows(
         if len(cells) != len(columns):
             raise DataError(
                 f"{path}:{number}: {len(cells)} cells, but the header has {len(columns)}; "
-                "a text may hold neither the separator nor a line break"
+                "a text may contain neither the separator nor a line break"
             )
         yield number, [cells[place] if place >= 0 else "" for place in places]
-
-
-def _check_encoding(encoding: str) -> None:
-    try:
-        ascii_based = b"\t\n".decode(encoding) == "\t\n"
-    except LookupError:
-        raise ConfigError(f"unknown text encoding '{encoding}'; use utf-8") from None
-    except UnicodeDecodeError:
-        ascii_based = False
-    if not ascii_based:
-        raise ConfigError(f"files in '{encoding}' cannot be read line by line; convert them to UTF-8")

@@ -1,4 +1,4 @@
-"""One text of one item, and the rules it obeys."""
+"""One text of one item: its record, the checks of it, and its line in a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ItemText:
         language: BCP 47 tag of the text, ``und`` where unknown.
         fields: the parts of the text by name (``title``, ``genres``, ...), at least one; a part may be empty.
         source: ``display``, ``parallel`` or ``translation:<system>``.
-        language_confidence: how sure an identified language is, from 0 to 1; None where the source states it.
+        language_confidence: of an identified language, from 0 to 1; None if the source states the language.
     """
 
     item_id: str
@@ -40,7 +40,7 @@ def check_text(text: ItemText) -> None:
     """Check one record.
 
     Raises:
-        DataError: a value has the wrong type or form; the message does not say where, the caller knows.
+        DataError: a value has the wrong type or form; the caller adds file and line to the message.
     """
     for key in ("item_id", "language", "source"):
         value = getattr(text, key)
@@ -48,12 +48,13 @@ def check_text(text: ItemText) -> None:
             raise DataError(f"'{key}' must be a text that is not empty, not {value!r}")
     if not is_language(text.language):
         raise DataError(
-            f"language {text.language!r} is no BCP 47 tag; write it like 'de' or 'zh-Hant', unknown as 'und'"
+            f"language {text.language!r} is not a BCP 47 tag; write it like 'de' or 'zh-Hant', unknown as 'und'"
         )
     if not _SOURCE.fullmatch(text.source):
         raise DataError(f"unknown source {text.source!r}; use 'display', 'parallel' or 'translation:<system>'")
-    if not _is_confidence(text.language_confidence):
-        raise DataError(f"'language_confidence' must be a number from 0 to 1, not {text.language_confidence!r}")
+    sure = text.language_confidence
+    if sure is not None and (isinstance(sure, bool) or not isinstance(sure, int | float) or not 0 <= sure <= 1):
+        raise DataError(f"'language_confidence' must be a number from 0 to 1, not {sure!r}")
     if not isinstance(text.fields, Mapping) or not text.fields:
         raise DataError(f"'fields' must be an object with at least one text, not {text.fields!r}")
     _check_characters(text.item_id)
@@ -97,14 +98,10 @@ def format_text(text: ItemText) -> str:
     return json.dumps(record, ensure_ascii=False)
 
 
-def _is_confidence(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1)
-
-
 def _check_characters(value: str) -> None:
     if "\0" in value:
-        raise DataError(f"{value[:60]!r} holds a NUL character; remove it")
+        raise DataError(f"{value[:60]!r} contains a NUL character; remove it")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise DataError(f"{value[:60]!r} holds half a surrogate pair, which is not valid Unicode; remove it") from None
+        raise DataError(f"{value[:60]!r} contains half a surrogate pair, which is invalid Unicode; remove it") from None

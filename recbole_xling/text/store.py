@@ -1,12 +1,12 @@
-"""The texts of items: one record per item, language and source, in ``<dataset>.itemtext.jsonl``.
+"""The texts of items, in memory and in files: one record per item, language and source.
 
-One JSON object per line::
+``<dataset>.itemtext.jsonl`` has one JSON object per line::
 
     {"item_id": "1", "language": "de", "fields": {"title": "Toy Story", "year": "1995"}, "source": "display"}
 
-``source`` tells what the text is: ``display`` is the one a user of the catalog sees (at most one per item),
-``parallel`` the same item's own text in another language, ``translation:<system>`` a translation made by that system.
-``language_confidence`` is there where the language was identified: how sure that is, from 0 to 1.
+``source`` is ``display`` for the text that users of the catalog see (at most one per item), ``parallel`` for the item's
+own text in another language, ``translation:<system>`` for a translation made by that system. If the language was
+identified rather than stated, ``language_confidence`` says with what confidence, from 0 to 1.
 """
 
 from __future__ import annotations
@@ -24,86 +24,9 @@ from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.raw_tables import table_columns, table_rows, text_lines
 from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, check_text, format_text, parse_text
 
-Name = TypeVar("Name", bound=Hashable)
-_END = -1
-
-
-class Names(Generic[Name]):
-    """Few distinct values, numbered in the order in which they were first seen."""
-
-    def __init__(self) -> None:
-        self.values: list[Name] = []
-        self._numbers: dict[Name, int] = {}
-
-    def number(self, value: Name) -> int:
-        """Return the number of a value, a new one for a new value."""
-        number = self._numbers.setdefault(value, len(self.values))
-        if number == len(self.values):
-            self.values.append(value)
-        return number
-
-
-class RowIndex:
-    """Rows chained per item in arrays of numbers, so that millions of them stay small; enforces uniqueness."""
-
-    def __init__(self) -> None:
-        self.items: dict[str, int] = {}
-        self.languages: Names[str] = Names()
-        self.sources: Names[str] = Names()
-        self._first = array("q")  # per item: its first row
-        self._next = array("q")  # per row: the item's next row
-        self._language = array("i")
-        self._source = array("i")
-
-    def add(self, text: ItemText) -> int:
-        """Append a row and return its number.
-
-        Raises:
-            DataError: the item has this text already, or a second display text.
-        """
-        language, source = self.languages.number(text.language), self.sources.number(text.source)
-        last = _END
-        for last in self.rows(text.item_id):
-            if self._source[last] == source and self._language[last] == language:
-                raise DataError(f"item '{text.item_id}' has its {text.language} text ({text.source}) twice; keep one")
-            if self._source[last] == source and text.source == DISPLAY:
-                raise DataError(
-                    f"item '{text.item_id}' has two display texts ({self.language(last)} and {text.language}); "
-                    "keep one and make the other 'parallel'"
-                )
-        row = len(self._next)
-        if last == _END:
-            self.items[text.item_id] = len(self._first)
-            self._first.append(row)
-        else:
-            self._next[last] = row
-        self._next.append(_END)
-        self._language.append(language)
-        self._source.append(source)
-        return row
-
-    def rows(self, item_id: str) -> Iterator[int]:
-        """Yield the rows of an item in the order in which they were added; none for an unknown item."""
-        item = self.items.get(item_id)
-        row = _END if item is None else self._first[item]
-        while row != _END:
-            yield row
-            row = self._next[row]
-
-    def language(self, row: int) -> str:
-        """Return the language of a row."""
-        return self.languages.values[self._language[row]]
-
-    def source(self, row: int) -> str:
-        """Return the source of a row."""
-        return self.sources.values[self._source[row]]
-
-
-__all__ = ["ItemText", "ItemTextStore", "find_item_text", "itemtext_path", "write_itemtext"]
-
 
 class ItemTextStore:
-    """All texts of a catalog, kept as one block of bytes: some 40 bytes a text on top of its own and its item id.
+    """All texts of a catalog, kept as one block of bytes: about 40 bytes per text on top of the text and its item id.
 
     ``len(store)`` counts items and iterating yields their ids in the order of the file; :meth:`texts` yields the texts.
 
@@ -111,7 +34,7 @@ class ItemTextStore:
         texts: the texts, in any order.
 
     Raises:
-        DataError: a text is malformed, or contradicts another one (two display texts, the same text twice).
+        DataError: a text is malformed or contradicts another one (two display texts, the same text twice).
     """
 
     def __init__(self, texts: Iterable[ItemText] = ()) -> None:
@@ -119,7 +42,7 @@ class ItemTextStore:
         self._schemas: Names[tuple[str, ...]] = Names()
         self._schema = array("i")  # per row: the names of its fields
         self._end = array("q")  # per row: where its values end in the block
-        self._confidence = array("d")  # per row: of its language, NaN where that is stated
+        self._confidence = array("d")  # per row: of its language, NaN if that is stated
         self._block = bytearray()  # the values, UTF-8, NUL between two values of a row
         for text in texts:
             self._add(text)
@@ -171,7 +94,7 @@ class ItemTextStore:
         return tuple(sorted(self._index.languages.values))
 
     def display(self, item_id: str) -> ItemText | None:
-        """Return the text that is shown for the item, None where there is none."""
+        """Return the text that is shown for the item, None if it has none."""
         return next((text for text in self._texts_of(item_id) if text.source == DISPLAY), None)
 
     def parallel(self, item_id: str) -> tuple[ItemText, ...]:
@@ -179,7 +102,7 @@ class ItemTextStore:
         return tuple(text for text in self._texts_of(item_id) if text.source != DISPLAY)
 
     def text(self, item_id: str, language: str) -> ItemText | None:
-        """Return the item's text in a language: display before parallel before translation, None where none."""
+        """Return the item's text in a language: display before parallel before translation, None if it has none."""
         found = [text for text in self._texts_of(item_id) if text.language == language]
         return min(found, key=lambda text: (text.source != DISPLAY, text.source != PARALLEL), default=None)
 
@@ -216,7 +139,7 @@ class ItemTextStore:
 
 
 def itemtext_path(dataset_folder: str | Path, dataset: str) -> Path:
-    """Return where the item texts of a dataset lie."""
+    """Return the path of a dataset's itemtext file."""
     return Path(dataset_folder) / f"{dataset}.itemtext.jsonl"
 
 
@@ -233,7 +156,7 @@ def find_item_text(
     """Read the item texts of a dataset: its itemtext file, or else the text columns of its ``.item`` file.
 
     Raises:
-        DataError: there is neither; the message says what to add.
+        DataError: the dataset has neither; the message says what to add.
     """
     path = itemtext_path(dataset_folder, dataset)
     if path.is_file():
@@ -292,3 +215,83 @@ def _located(place: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{place}: {error}") from None
+
+
+# ---- the index ------------------------------------------------------------------------------------------------
+
+Name = TypeVar("Name", bound=Hashable)
+_END = -1
+
+
+class Names(Generic[Name]):
+    """A few distinct values, numbered in the order in which they were first seen."""
+
+    def __init__(self) -> None:
+        self.values: list[Name] = []
+        self._numbers: dict[Name, int] = {}
+
+    def number(self, value: Name) -> int:
+        """Return the number of a value, a new one for a new value."""
+        number = self._numbers.setdefault(value, len(self.values))
+        if number == len(self.values):
+            self.values.append(value)
+        return number
+
+
+class RowIndex:
+    """Which rows belong to which item, and their languages and sources; refuses contradicting rows.
+
+    Rows are chained per item in arrays of numbers, so that millions of them need little memory.
+    """
+
+    def __init__(self) -> None:
+        self.items: dict[str, int] = {}
+        self.languages: Names[str] = Names()
+        self.sources: Names[str] = Names()
+        self._first = array("q")  # per item: its first row
+        self._next = array("q")  # per row: the item's next row
+        self._language = array("i")
+        self._source = array("i")
+
+    def add(self, text: ItemText) -> int:
+        """Append a row and return its number.
+
+        Raises:
+            DataError: the item has this text already, or already has a display text.
+        """
+        language, source = self.languages.number(text.language), self.sources.number(text.source)
+        last = _END
+        for last in self.rows(text.item_id):
+            if self._source[last] == source and self._language[last] == language:
+                raise DataError(f"item '{text.item_id}' has its {text.language} text ({text.source}) twice; keep one")
+            if self._source[last] == source and text.source == DISPLAY:
+                raise DataError(
+                    f"item '{text.item_id}' has two display texts ({self.language(last)} and {text.language}); "
+                    "keep one and make the other 'parallel'"
+                )
+        row = len(self._next)
+        if last == _END:
+            self.items[text.item_id] = len(self._first)
+            self._first.append(row)
+        else:
+            self._next[last] = row
+        self._next.append(_END)
+        self._language.append(language)
+        self._source.append(source)
+        return row
+
+    def rows(self, item_id: str) -> Iterator[int]:
+        """Yield the rows of an item in the order in which they were added; none for an unknown item."""
+        item = self.items.get(item_id)
+        row = _END if item is None else self._first[item]
+        while row != _END:
+            yield row
+            row = self._next[row]
+
+    def language(self, row: int) -> str:
+        """Return the language of a row."""
+        return self.languages.values[self._language[row]]
+
+    def source(self, row: int) -> str:
+        """Return the source of a row."""
+        return self.sources.values[self._source[row]]

@@ -1,7 +1,7 @@
-"""Turning the fields of an item text into one string.
+"""Templates that turn the fields of an item text into one string.
 
 ``"{title} ({year}). {genres}"`` gives ``Toy Story (1995). Animation``, and without a year ``Toy Story. Animation``:
-what a missing field would leave behind (brackets, punctuation, spaces, the words next to it) goes with it.
+the brackets, punctuation, spaces and words that belong to a missing field are left out with it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _CLOSING = {
 }  # fmt: skip
 _CLOSERS = frozenset(_CLOSING.values())
 _ENDING = ".,;:!?…。、，；：！？"
-# what stands between two fields: punctuation (a hyphen only beside a space) and the spaces around it
+# punctuation between two fields (a hyphen only next to a space) and the spaces around it
 _SEPARATOR = re.compile(rf"\s*(?:[{_ENDING}|/·•・–—]|(?<!\w)-|-(?!\w))(?:[{_ENDING}|/·•・–—\s]|(?<!\w)-|-(?!\w))*")
 
 
@@ -61,18 +61,18 @@ _Node: TypeAlias = _Text | _Field | _Group
 
 
 class TextTemplate:
-    """A text with fields in braces; ``{{`` and ``}}`` stand for braces.
+    """A text with fields in braces; ``{{`` and ``}}`` are literal braces.
 
-    Rendering leaves no debris of missing or empty fields: a bracket or quotation with nothing in it goes, of the
-    separators between two fields that remain one is kept, and words next to a field go with it (words before it as
-    far as the punctuation before them, words behind it as far as the punctuation behind them). Punctuation of
-    the template is not added behind a value that ends in punctuation already. Values themselves are never altered.
+    Rendering leaves no debris of missing or empty fields. Brackets and quotation marks without content are left out;
+    of the separators between two remaining fields one is kept; words next to a missing field are left out with it,
+    those before it back to the punctuation before them, those after it up to the next punctuation. Punctuation of the
+    template is not added to a value that already ends in punctuation. Values themselves are never altered.
 
     Args:
         template: for example ``"{title} ({year}). {genres}"``.
 
     Raises:
-        ConfigError: braces or brackets do not match, a field name is not a plain name, or there is no field.
+        ConfigError: braces or brackets do not match, a field name is not a plain name, or the template has no field.
     """
 
     __slots__ = ("_sequence", "fields", "template")
@@ -88,7 +88,7 @@ class TextTemplate:
         self.fields = tuple(names)
 
     def render(self, fields: Mapping[str, str]) -> str:
-        """Return the text for the given fields; names that the template lacks are ignored, no field gives ``""``."""
+        """Return the text for the given fields, ``""`` if all are missing; names not in the template are ignored."""
         return _render(self._sequence, fields)
 
     def __repr__(self) -> str:
@@ -96,27 +96,26 @@ class TextTemplate:
 
 
 def _render(sequence: _Sequence, fields: Mapping[str, str]) -> str:
-    text = waiting = ""
+    text = waiting = ""  # waiting: the separator to put before the next field that has a value
     for unit in sequence.units:
         if unit.separator.strip() or (unit.separator and not waiting.strip()):
             waiting = unit.separator
-        content = _render_content(unit.content, fields)
+        if isinstance(unit.content, _Field):
+            content = fields.get(unit.content.name) or ""
+            if content.isspace():
+                content = ""
+        else:
+            content = _render(unit.content.parts, fields)
+            if content:
+                content = unit.content.opening + content + unit.content.closing
         if content:
             text = (_join(text, waiting) if text else "") + unit.prefix + content + unit.suffix
             waiting = ""
     return _join(text, sequence.tail) if text else ""
 
 
-def _render_content(content: _Field | _Group, fields: Mapping[str, str]) -> str:
-    if isinstance(content, _Field):
-        value = fields.get(content.name)
-        return value if value and not value.isspace() else ""
-    inner = _render(content.parts, fields)
-    return content.opening + inner + content.closing if inner else ""
-
-
 def _join(text: str, separator: str) -> str:
-    """Append a separator, without the punctuation it starts with if the text ends in punctuation already."""
+    """Append a separator, without its leading punctuation if the text already ends in punctuation."""
     return text + (separator.lstrip(_ENDING) if text[-1] in _ENDING else separator)
 
 
@@ -129,7 +128,7 @@ def _parse(template: str, names: dict[str, None]) -> list[_Node]:
             raise ConfigError(f"text_template {template!r}: single '{token}'; write '{token * 2}' for the character")
         if name is not None:
             if not name.isidentifier():
-                raise ConfigError(f"text_template {template!r}: {token!r} is no field; write a plain name in braces")
+                raise ConfigError(f"text_template {template!r}: {token!r} is not a field; write a plain name in braces")
             names[name] = None
             levels[-1][1].append(_Field(name))
         elif token in ("{{", "}}"):
@@ -161,7 +160,7 @@ def _bracket(levels: list[tuple[str, list[_Node]]], character: str, template: st
 
 
 def _compile(nodes: list[_Node]) -> _Sequence:
-    """Give the text between fields to its neighbors: words behind a field, a separator, words before the next."""
+    """Divide the text between two fields: words after the first, a separator, words before the second."""
     literals, contents = [""], []
     for node in nodes:
         if isinstance(node, _Text):
@@ -171,18 +170,16 @@ def _compile(nodes: list[_Node]) -> _Sequence:
             literals.append("")
     if not contents:
         return _Sequence((), literals[0])
+    splits = [("", "", literals[0])]  # words after, separator, words before
+    for literal in literals[1:-1]:
+        found = _SEPARATOR.search(literal)
+        start, end = found.span() if found else (0, len(literal) - len(literal.lstrip()))
+        splits.append((literal[:start], literal[start:end], literal[end:]))
     last = _SEPARATOR.search(literals[-1])
     end = last.start() if last else len(literals[-1])
-    splits = [("", "", literals[0]), *map(_split, literals[1:-1]), (literals[-1][:end], "", "")]
+    splits.append((literals[-1][:end], "", ""))
     units = (
         _Unit(separator, prefix, content, suffix)
         for (_, separator, prefix), content, (suffix, _, _) in zip(splits[:-1], contents, splits[1:], strict=True)
     )
     return _Sequence(tuple(units), literals[-1][end:])
-
-
-def _split(literal: str) -> tuple[str, str, str]:
-    """Split the text between two fields into words behind the first, separator, words before the second."""
-    found = _SEPARATOR.search(literal)
-    start, end = found.span() if found else (0, len(literal) - len(literal.lstrip()))
-    return literal[:start], literal[start:end], literal[end:]

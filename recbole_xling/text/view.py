@@ -1,4 +1,4 @@
-"""Which of an item's texts a model gets to see: the setting ``text_view``."""
+"""Choosing which of an item's texts a model sees: the setting ``text_view``."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ PIVOT = "pivot"
 class TextView:
     """A choice among the texts of an item.
 
-    ``display``: the display text. ``language:<x>``: the item's own text in language x (``display`` or ``parallel``,
-    never a translation), else its display text. ``pivot:<x>``: the item's own text in x, else a translation into x,
-    the first in the file. Language x is a BCP 47 tag that covers its variants: ``en`` takes ``en-GB`` as well, but
-    prefers ``en``.
+    - ``display``: the display text.
+    - ``language:<x>``: the item's own text in language x (``display`` or ``parallel``, never a translation), else its
+      display text.
+    - ``pivot:<x>``: the item's own text in x, else a translation into x, the first in the file.
+
+    Language x is a BCP 47 tag that covers its variants: ``en`` takes ``en-GB`` as well, but prefers ``en``.
 
     Args:
         setting: the value of ``text_view``.
 
     Raises:
-        ConfigError: it has none of these forms.
+        ConfigError: the setting has none of these forms.
     """
 
     def __init__(self, setting: str) -> None:
@@ -41,8 +43,8 @@ class TextView:
     def render(self, store: ItemTextStore, item_id: str, template: TextTemplate) -> tuple[str, str] | None:
         """Return the text of an item and its language.
 
-        An item that has no text at all gives ``""`` and ``und``; one that is shown in some language but has nothing
-        in the pivot language gives None.
+        An item without any text gives ``""`` and ``und``. An item that is shown in some language but has no text in
+        the pivot language gives None.
         """
         for text in self._candidates(store, item_id):
             rendered = template.render(text.fields)
@@ -55,7 +57,12 @@ class TextView:
         return "", UNDETERMINED
 
     def _candidates(self, store: ItemTextStore, item_id: str) -> Iterator[ItemText]:
-        """Yield the texts that may be taken, the preferred one first."""
+        """Yield the texts that may be taken, in order of preference."""
+
+        def rank(text: ItemText) -> tuple[bool, bool, bool]:
+            variant = text.language.lower() != self.language.lower()
+            return text.source not in (DISPLAY, PARALLEL), text.source != DISPLAY, variant
+
         shown = store.display(item_id)
         if self.kind != DISPLAY:
             texts = [] if shown is None else [shown]
@@ -63,10 +70,6 @@ class TextView:
             fitting = [text for text in texts if covers(self.language, text.language)]
             if self.kind == LANGUAGE:
                 fitting = [text for text in fitting if text.source in (DISPLAY, PARALLEL)]
-            yield from sorted(fitting, key=self._rank)
+            yield from sorted(fitting, key=rank)
         if self.kind != PIVOT and shown is not None:
             yield shown
-
-    def _rank(self, text: ItemText) -> tuple[bool, bool, bool]:
-        other = text.language.lower() != self.language.lower()
-        return text.source not in (DISPLAY, PARALLEL), text.source != DISPLAY, other

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recbole_xling.data import impressions as module
-from recbole_xling.data.impressions import Histories, Interactions, first_times, read_impressions
+from recbole_xling.data.impressions import Interactions, UserHistories, first_times, read_impressions
 from recbole_xling.errors import DataError
 
 HEADER = "impression_id:token\tuser_id:token\ttimestamp:float\titem_id:token_seq\tlabel:float_seq\n"
@@ -70,7 +70,7 @@ INTERACTIONS = Interactions(
 
 
 def test_a_history_is_what_lies_strictly_before():
-    histories = Histories(INTERACTIONS, 4)
+    histories = UserHistories(INTERACTIONS, 4)
     users, times = np.array([1, 1, 1, 1, 2, 2, 3]), np.array([1.0, 1.5, 1e9 + 1, 1e9 + 2, 3.0, 3.5, 9.0])
     items, length = histories.padded(*histories.before(users, times), 2)
     assert length.tolist() == [0, 2, 2, 2, 1, 2, 0]

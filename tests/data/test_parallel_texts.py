@@ -8,7 +8,8 @@ import pytest
 from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.data.parallel_texts import ParallelTexts, read_parallel_file
 from recbole_xling.errors import DataError
-from recbole_xling.text.store import ItemText, itemtext_path, write_itemtext
+from recbole_xling.text.record import ItemText
+from recbole_xling.text.store import itemtext_path, write_itemtext
 
 
 def catalog(folder, rows):

@@ -10,7 +10,8 @@ import pytest
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.text.store import ItemText, write_itemtext
+from recbole_xling.text.record import ItemText
+from recbole_xling.text.store import write_itemtext
 
 TEXTS = [
     ItemText("shown in en", "en", {"title": "Heat"}, "display"),

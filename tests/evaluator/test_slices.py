@@ -25,7 +25,7 @@ def rows(users, targets):
     )
 
 
-def population(**changed):
+def context(**changed):
     known = {"known_users": np.array([1, 1, 1, 2, 2, 3]), "known_items": np.array([1, 2, 3, 3, 4, 5])}
     values = {
         "user_tokens": ["[PAD]", "a", "b", "c"],
@@ -39,7 +39,7 @@ def population(**changed):
 
 
 def test_main_language_is_the_most_frequent_one():
-    assert main_languages(population()) == ["und", "de", "fr", "und"]
+    assert main_languages(context()) == ["und", "de", "fr", "und"]
 
 
 def test_popularity_bands():
@@ -67,7 +67,7 @@ def test_remaining_pairs_takes_each_held_out_occurrence_away_once():
 
 
 def test_user_table_says_who_what_and_how_well():
-    table = user_table(rows([1, 2, 3], [[3], [4], [1]]), {"ndcg@10": np.array([1.0, 0.5, 0.0])}, population())
+    table = user_table(rows([1, 2, 3], [[3], [4], [1]]), {"ndcg@10": np.array([1.0, 0.5, 0.0])}, context())
     assert table.rows() == [
         ("a", "x", 1, "fr", "de", "yes", "medium", 1.0),
         ("b", "y", 1, "fr", "fr", "no", "cold", 0.5),
@@ -76,7 +76,7 @@ def test_user_table_says_who_what_and_how_well():
 
 
 def test_rows_with_several_targets_are_mixed_where_these_differ():
-    table = user_table(rows([1, 2], [[1, 3], [3, 4]]), {"ndcg@10": np.array([1.0, 0.5])}, population())
+    table = user_table(rows([1, 2], [[1, 3], [3, 4]]), {"ndcg@10": np.array([1.0, 0.5])}, context())
     assert table["target_language"].to_list() == ["mixed", "fr"]
     assert table["target_item"].to_list() == ["v x", "x y"]
     assert table["cross_language"].to_list() == [None, "no"]

@@ -15,7 +15,7 @@ from recbole_xling.evaluator.split_summary import split_summary, summary_text
 from recbole_xling.quick_start.build import build
 from recbole_xling.quick_start.train import run
 
-POPULATION = EvalContext(
+CONTEXT = EvalContext(
     user_tokens=["[PAD]", "a", "b"],
     item_tokens=["[PAD]", "v", "w", "x"],
     item_languages=["und", "de", "de", "fr"],
@@ -31,7 +31,7 @@ PARTS = {
 
 
 def test_counts_per_part_and_language():
-    assert split_summary({"CI": [8, 0, 2]}, PARTS, POPULATION) == {
+    assert split_summary({"CI": [8, 0, 2]}, PARTS, CONTEXT) == {
         "split": {"CI": [8, 0, 2]},
         "train": {
             "users": 2,
@@ -54,7 +54,7 @@ def test_counts_per_part_and_language():
 
 
 def test_log_lines():
-    text = summary_text(split_summary({"LS": "test_only"}, PARTS, POPULATION))
+    text = summary_text(split_summary({"LS": "test_only"}, PARTS, CONTEXT))
     assert text.splitlines()[:3] == [
         "Split {'LS': 'test_only'}",
         "  train   2 users, 2 items, 3 interactions",

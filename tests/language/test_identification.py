@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_xling.errors import ConfigError, DataError, MissingExtraError
-from recbole_xling.language.identification import Identified, LanguageAgreement, LanguageIdentifier, normalize_language
-from recbole_xling.language.tags import asked_language, is_language, stated_language
+from recbole_xling.language.identification import Identified, LanguageAgreement, LanguageIdentifier
+from recbole_xling.language.tags import asked_language, is_language, normalize_language, stated_language
 
 SENTENCES = {
     "ar": "كان سامي يريد المال فقط منذ البداية",

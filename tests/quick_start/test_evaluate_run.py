@@ -126,8 +126,8 @@ def test_popularity_stays_that_of_training_whatever_the_split(trained, caplog):
     with caplog.at_level("WARNING"):
         table = users_of(recbole_xling.evaluate_run(run, "nord", config_dict=split))
     assert "may be what it has seen" in caplog.text
-    population = load_run(run).context
-    band = dict(zip(population.item_tokens, popularity_bands(population.train_counts), strict=True))
+    context = load_run(run).context
+    band = dict(zip(context.item_tokens, popularity_bands(context.train_counts), strict=True))
     assert len(table) > 60
     assert table["popularity"].to_list() == [band[item] for item in table["target_item"]]
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.text.store import ItemText, ItemTextStore, find_item_text, write_itemtext
+from recbole_xling.text.record import ItemText
+from recbole_xling.text.store import ItemTextStore, find_item_text, write_itemtext
 
 TEXTS = [
     ItemText("1", "de", {"title": "Der Pate", "year": "1972"}, "display"),
@@ -68,8 +69,8 @@ def test_own_texts_come_before_translations_whatever_the_order() -> None:
         (row(item_id=2), "'item_id' must be a text"),
         (row(item_id=""), "'item_id' must be a text"),
         (row(item_id="2", language=None), "'language' must be a text"),
-        (row(item_id="2", language="german"), "no BCP 47 tag"),
-        (row(item_id="2", language="pt_BR"), "no BCP 47 tag"),
+        (row(item_id="2", language="german"), "not a BCP 47 tag"),
+        (row(item_id="2", language="pt_BR"), "not a BCP 47 tag"),
         (row(item_id="2", language_confidence=1.5), "number from 0 to 1, not 1.5"),
         (row(item_id="2", language_confidence="sure"), "number from 0 to 1, not 'sure'"),
         (row(item_id="2", source="Display"), "unknown source"),

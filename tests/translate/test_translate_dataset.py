@@ -11,7 +11,8 @@ import pytest
 
 from recbole_xling.cli import translate as command_line
 from recbole_xling.errors import ConfigError, DataError, TranslationError
-from recbole_xling.text.store import ItemText, ItemTextStore, write_itemtext
+from recbole_xling.text.record import ItemText
+from recbole_xling.text.store import ItemTextStore, write_itemtext
 from recbole_xling.translate import translate_dataset
 from recbole_xling.utils.files import staged
 

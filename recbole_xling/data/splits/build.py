@@ -1,9 +1,8 @@
-"""Splitting RecBole's datasets, and ours, by global time, by cold items and by language."""
+"""Splitting datasets, RecBole's and ours, by global time, by cold items and by language."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,8 @@ from recbole_xling.data.sequences import IntArray, next_item_rows
 from recbole_xling.data.splits.rules import (
     BoolArray,
     FloatArray,
-    Part,
-    Parts,
+    SplitPart,
+    SplitParts,
     choose_few,
     cold_item_parts,
     global_time_parts,
@@ -39,18 +38,18 @@ logger = logging.getLogger(__name__)
 
 
 def build_parts(dataset: Any) -> list[Any]:
-    """Split a dataset of one of RecBole's own models as the configuration asks, by our kinds of splits or RecBole's.
+    """Split the dataset of one of RecBole's own models as the config asks, by our kinds of splits or RecBole's.
 
     Args:
-        dataset: loaded; :class:`~recbole_xling.data.dataset.XLingDataset` knows all kinds of splits itself.
+        dataset: loaded; :class:`~recbole_xling.data.dataset.XLingDataset` splits itself.
 
     Returns:
         The datasets of training, validation and test.
 
     Raises:
-        ConfigError: the split is not understood or does not suit the dataset, or the model makes its rows in a way of
-            its own, which cannot be applied to a part of the data.
-        DataError: there are no time stamps, or the split leaves nothing to train on or nothing to test on.
+        ConfigError: the split is not understood or does not suit the dataset, or the model makes its rows in its own
+            way, which cannot be applied to a part of the data.
+        DataError: time stamps are not loaded, or the split leaves nothing to train on or nothing to test on.
     """
     setting = read_split(dataset.config["eval_args"]["split"])
     if setting is None:
@@ -61,7 +60,7 @@ def build_parts(dataset: Any) -> list[Any]:
     own = type(dataset).data_augmentation
     if own is not SequentialDataset.data_augmentation:
         model = dataset.config["model"]
-        raise ConfigError(f"{model} makes rows in a way of its own ({own.__qualname__}): split by LS, RS or TS")
+        raise ConfigError(f"{model} makes rows in its own way ({own.__qualname__}): split by LS, RS or TS")
     parts = split_dataset(dataset, setting)
     # RecBole's build leaves all rows in the dataset, and counts FLOPs with them
     dataset.inter_feat = cat_interactions([part.inter_feat for part in parts])
@@ -69,7 +68,7 @@ def build_parts(dataset: Any) -> list[Any]:
 
 
 def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
-    """Split a loaded dataset; what RecBole's ``build`` does for its own kinds of splits.
+    """Split a loaded dataset, as RecBole's ``build`` does for its own kinds of splits.
 
     Sequential datasets get one row per target, others one interaction per target. Rows are sorted by user, then
     time.
@@ -78,23 +77,28 @@ def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
         The datasets of training, validation and test.
 
     Raises:
-        ConfigError: the setting asks for languages, users or columns that are not there.
-        DataError: there are no time stamps, or the split leaves nothing to train on or nothing to test on.
+        ConfigError: the setting asks for languages, users or columns that the dataset lacks.
+        DataError: time stamps are not loaded, or the split leaves nothing to train on or nothing to test on.
     """
     if dataset.config["benchmark_filename"]:
-        raise ConfigError("benchmark_filename names files that are split already: leave it or eval_args: split out")
+        raise ConfigError("benchmark_filename names files that are split already: set either it or eval_args: split")
     check_times(dataset)
-    times = _sort(dataset)
+    order = np.lexsort(tuple(dataset.inter_feat[field].to_numpy() for field in (dataset.time_field, dataset.uid_field)))
+    dataset.inter_feat = dataset.inter_feat.iloc[order].reset_index(drop=True)
+    times = dataset.inter_feat[dataset.time_field].to_numpy(dtype=np.float64)  # RecBole's tensors have single precision
     Dataset._change_feat_format(dataset)
-    parts = _parts(dataset, times, setting)
-    built = [_build_part(dataset, part) for part in parts]
+    built = [_build_part(dataset, part) for part in _split_parts(dataset, times, setting)]
     for name, part in (("train on", built[0]), ("test on", built[2])):
         if not len(part.inter_feat):
             raise DataError(
                 f"split {dataset.config['eval_args']['split']} of '{dataset.dataset_name}' leaves nothing to {name}: "
                 f"it has {len(times)} interactions at times from {times.min():.0f} to {times.max():.0f}"
             )
-    _drop_unused_columns(built)
+    built[0]._drop_unused_col()
+    for part in built[1:]:  # only of interactions: the parts share the tables of users and items
+        for field in (dataset.config["unused_col"] or {}).get("inter", ()):
+            if field in part.inter_feat:
+                part._del_col(part.inter_feat, field)
     return built
 
 
@@ -107,21 +111,14 @@ def check_times(dataset: Any) -> None:
         )
 
 
-def _sort(dataset: Any) -> FloatArray:
-    """Sort the table by user, then time, and return the times; RecBole keeps them in single precision later."""
-    table = dataset.inter_feat
-    order = np.lexsort((table[dataset.time_field].to_numpy(), table[dataset.uid_field].to_numpy()))
-    dataset.inter_feat = table.iloc[order].reset_index(drop=True)
-    times: FloatArray = dataset.inter_feat[dataset.time_field].to_numpy(dtype=np.float64)
-    return times
-
-
 def _take(table: Interaction, index: NDArray[np.int64]) -> Interaction:
+    """Return rows of a table by their numbers."""
     rows = torch.from_numpy(index)
     return Interaction({field: values[rows] for field, values in table.interaction.items()})
 
 
-def _build_part(dataset: Any, part: Part) -> Any:
+def _build_part(dataset: Any, part: SplitPart) -> Any:
+    """Return the dataset of one part of a split; it contains nothing that the part may not see."""
     if not isinstance(dataset, SequentialDataset):
         return dataset.copy(_take(dataset.inter_feat, np.flatnonzero(part.targets)))
     visible = np.flatnonzero(part.visible)
@@ -132,19 +129,10 @@ def _build_part(dataset: Any, part: Part) -> Any:
     return built
 
 
-def _drop_unused_columns(built: Sequence[Any]) -> None:
-    built[0]._drop_unused_col()
-    unused = (built[0].config["unused_col"] or {}).get("inter", ())
-    for part in built[1:]:
-        for field in unused:
-            if field in part.inter_feat:
-                part._del_col(part.inter_feat, field)
-
-
 # ---- kinds ----------------------------------------------------------------------------------------------------
 
 
-def _parts(dataset: Any, times: FloatArray, setting: SplitSetting) -> Parts:
+def _split_parts(dataset: Any, times: FloatArray, setting: SplitSetting) -> SplitParts:
     users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
     if isinstance(setting, GlobalTime):
         points = setting.points or time_points(times, setting.shares or ())
@@ -159,7 +147,18 @@ def _parts(dataset: Any, times: FloatArray, setting: SplitSetting) -> Parts:
     if setting.users is None and setting.interactions is None:
         return transfer_parts(users, source, target, no_few_shot)
     rank = np.argsort(np.argsort(_uniform(dataset, dataset.uid_field)))
-    return transfer_parts(users, source, target, lambda pool: _few_shot(setting, users, pool, rank))
+
+    def few_shot(pool: BoolArray) -> BoolArray:
+        available = {"users": len(np.unique(users[pool])), "interactions": int(pool.sum())}
+        for kind, wanted in (("users", setting.users), ("interactions", setting.interactions)):
+            if wanted is not None and wanted > available[kind]:
+                raise ConfigError(
+                    f"split LT asks for {wanted} {kind} of {', '.join(setting.target)}, but training may have "
+                    f"{available[kind]}"
+                )
+        return choose_few(users, pool, rank, n_users=setting.users, n_interactions=setting.interactions)
+
+    return transfer_parts(users, source, target, few_shot)
 
 
 def _uniform(dataset: Any, field: str) -> FloatArray:
@@ -180,31 +179,28 @@ def _language_masks(
     dataset: Any, setting: LanguageTransfer, users: IntArray, items: IntArray
 ) -> tuple[BoolArray, BoolArray]:
     """Return which interactions are of the source and of the target languages."""
+    kind, ids = "user", users
     if setting.by == "item":
-        languages, ids = catalog_of(dataset).languages, items
-    else:
-        languages, ids = _user_languages(dataset, setting.by, users, items), users
-    known = set(languages) - {UNDETERMINED}
+        kind, ids = "item", items
+        languages = catalog_of(dataset).languages
+    elif setting.by == "user":  # from all but the users' last interactions, which may be targets
+        known = ~last_of_user(users, np.ones(len(users), dtype=bool))
+        languages = user_languages(catalog_of(dataset).languages, users[known], items[known], dataset.user_num)
+    else:  # from a column of the .user file
+        table = dataset.user_feat
+        columns = [] if table is None else [f for f in table.columns if dataset.field2type[f] == FeatureType.TOKEN]
+        if setting.by not in columns:
+            options = ["user", "item", *(column for column in columns if column != dataset.uid_field)]
+            message = unknown_name("value of by in split LT", setting.by, options)
+            raise ConfigError(f"{message}; load_col: user loads more columns")
+        names = [str(token) for token in dataset.field2id_token[setting.by]]
+        languages = [names[index] if index else UNDETERMINED for index in table[setting.by].tolist()]
+    found = set(languages) - {UNDETERMINED}
     for name in (*setting.source, *setting.target):
-        if name not in known:
-            kind = "item" if setting.by == "item" else "user"
+        if name not in found:
             raise ConfigError(
                 f"split LT: no {kind} of '{dataset.dataset_name}' is of language '{name}'; "
-                f"languages there: {', '.join(sorted(known)) or 'none'}"
+                f"languages there: {', '.join(sorted(found)) or 'none'}"
             )
     source, target = (np.isin(np.array(languages), names)[ids] for names in (setting.source, setting.target))
     return source, target
-
-
-def _user_languages(dataset: Any, by: str, users: IntArray, items: IntArray) -> list[str]:
-    """Return the users' languages: from all but their last interactions, or from a column of the ``.user`` file."""
-    if by == "user":
-        known = ~last_of_user(users, np.ones(len(users), dtype=bool))
-        return user_languages(catalog_of(dataset).languages, users[known], items[known], dataset.user_num)
-    table = dataset.user_feat
-    columns = [] if table is None else [f for f in table.columns if dataset.field2type[f] == FeatureType.TOKEN]
-    if by not in columns:
-        known_names = ["user", "item", *(column for column in columns if column != dataset.uid_field)]
-        raise ConfigError(f"{unknown_name('value of by in split LT', by, known_names)}; more with load_col: user")
-    names = [str(token) for token in dataset.field2id_token[by]]
-    return [names[index] if index else UNDETERMINED for index in table[by].tolist()]

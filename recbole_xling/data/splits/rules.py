@@ -1,6 +1,6 @@
-"""Which interactions the parts of a split consist of: masks over interactions sorted by user, then time.
+"""The rules of our splits: which interactions each part consists of, as masks over sorted interactions.
 
-All functions are pure. ``users`` is sorted; two interactions of a user at the same time keep their order.
+All functions are pure. Interactions are sorted by user, then time; two of a user at the same time keep their order.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Part:
+class SplitPart:
     """One part of a split, masks ``(n_interactions,)``.
 
     Attributes:
-        visible: what its rows may hold, as history or target; the rest does not exist for this part.
+        visible: what its rows may contain, as history or target; this part never sees anything else.
         targets: what is to be predicted; in validation and test each has a visible interaction before it.
     """
 
@@ -31,7 +31,7 @@ class Part:
     targets: BoolArray
 
 
-Parts = tuple[Part, Part, Part]
+SplitParts = tuple[SplitPart, SplitPart, SplitPart]
 """Training, validation, test."""
 
 
@@ -54,7 +54,7 @@ def last_of_user(users: IntArray, mask: BoolArray) -> BoolArray:
 
 
 def all_before(users: IntArray, mask: BoolArray) -> BoolArray:
-    """Return the mask of what comes before its user's first interaction in ``mask``, or has none."""
+    """Return what comes before the user's first interaction in ``mask``; all interactions of users without one."""
     return count_before(users, mask) + mask == 0
 
 
@@ -68,20 +68,20 @@ def seeded_uniform(tokens: Sequence[str], seed: int) -> FloatArray:
 
 
 def time_points(times: FloatArray, shares: Sequence[float]) -> tuple[float, float]:
-    """Return two points in time; at most the first share of interactions, and the first two, lie before them."""
+    """Return two points in time, before which at most the first share and the first two shares of interactions are."""
     ordered = np.append(np.sort(times), np.inf)
     places = [int(len(times) * share + 1e-9) for share in np.cumsum(shares)[:2]]
     return float(ordered[places[0]]), float(ordered[places[1]])
 
 
-def global_time_parts(users: IntArray, times: FloatArray, points: tuple[float, float]) -> Parts:
+def global_time_parts(users: IntArray, times: FloatArray, points: tuple[float, float]) -> SplitParts:
     """Train before the first point, validate from there to the second, test from there on."""
     first, second = points
     everything = np.ones(len(users), dtype=bool)
     has_history = count_before(users, everything) > 0
     train, before_test = times < first, times < second
     valid = before_test & ~train & has_history
-    return Part(train, train), Part(before_test, valid), Part(everything, ~before_test & has_history)
+    return SplitPart(train, train), SplitPart(before_test, valid), SplitPart(everything, ~before_test & has_history)
 
 
 # ---- cold items -----------------------------------------------------------------------------------------------
@@ -92,10 +92,10 @@ def item_parts(uniform: FloatArray, shares: Sequence[float]) -> IntArray:
     return np.searchsorted(np.cumsum(shares)[:2], uniform, side="right").astype(np.int64)
 
 
-def cold_item_parts(users: IntArray, part_of_interaction: IntArray) -> Parts:
-    """Predict each user's last interaction with a held-out item from earlier ones with items that are not.
+def cold_item_parts(users: IntArray, part_of_interaction: IntArray) -> SplitParts:
+    """Predict each user's last interaction with a held-out item from earlier ones with other items.
 
-    What comes after that target is not trained on, nor is any interaction with a held-out item.
+    Training contains neither what comes after that target nor any interaction with a held-out item.
 
     Args:
         users: ``(n,)``.
@@ -105,7 +105,7 @@ def cold_item_parts(users: IntArray, part_of_interaction: IntArray) -> Parts:
     target = last_of_user(users, ~warm) & (count_before(users, warm) > 0)
     train = warm & all_before(users, target)
     valid, test = target & (part_of_interaction == 1), target & (part_of_interaction == 2)
-    return Part(train, train), Part(warm | valid, valid), Part(warm | test, test)
+    return SplitPart(train, train), SplitPart(warm | valid, valid), SplitPart(warm | test, test)
 
 
 # ---- language transfer ----------------------------------------------------------------------------------------
@@ -121,11 +121,11 @@ def transfer_parts(
     source: BoolArray,
     target: BoolArray,
     few_shot: Callable[[BoolArray], BoolArray] = no_few_shot,
-) -> Parts:
+) -> SplitParts:
     """Train and validate on source languages, test on each user's last interaction in a target language.
 
-    Per user, training lies before the validation target (the last of the source languages), and both lie before the
-    test target. Test rows see everything the user did before, whatever its language.
+    Per user, training ends before the validation target (the last of the source languages), and both come before the
+    test target. Test rows see everything that the user did before, in any language.
 
     Args:
         users: ``(n,)``.
@@ -141,22 +141,23 @@ def transfer_parts(
     open_to_training &= all_before(users, valid)
     pool = target & open_to_training & np.isin(users, users[test])
     train = (source & open_to_training) | few_shot(pool)
-    return Part(train, train), Part(train | valid, valid), Part(everything, test)
+    return SplitPart(train, train), SplitPart(train | valid, valid), SplitPart(everything, test)
 
 
 def choose_few(
     users: IntArray, pool: BoolArray, user_rank: IntArray, *, n_users: int | None, n_interactions: int | None
 ) -> BoolArray:
-    """Choose the first users by rank with all they have in the pool, or the first interactions in that order.
+    """Choose the first users by rank with all their interactions in the pool, or the first interactions in that order.
 
-    A smaller choice is part of every larger one. Users come one after another, each in the order of time.
+    Users come one after another, each user's interactions in order of time, so a smaller choice is part of every
+    larger one.
 
     Args:
         users: ``(n,)``.
         pool: what may be chosen, ``(n,)``.
         user_rank: a permutation over all users, indexed by user.
         n_users: how many users; None to count interactions.
-        n_interactions: how many interactions, where ``n_users`` is None.
+        n_interactions: how many interactions; used if ``n_users`` is None.
     """
     candidates = np.flatnonzero(pool)
     rank = user_rank[users[candidates]]

@@ -1,4 +1,4 @@
-"""What may stand in ``eval_args.split``: RecBole's kinds of splits and those of recbole-xling, checked."""
+"""Reading and checking ``eval_args.split``: RecBole's kinds of splits and those of recbole-xling."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Shares = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class GlobalTime:
-    """``GT``: two points in time for everybody, given as such (seconds or the data's own unit) or as shares."""
+    """``GT``: two points in time for everybody, given as times (seconds or the data's own unit) or as shares."""
 
     shares: Shares | None = None
     points: tuple[float, float] | None = None
@@ -44,7 +44,7 @@ class LanguageTransfer:
     Attributes:
         source, target: BCP 47 tags.
         by: ``item``, ``user`` (main language), or the column of the ``.user`` file with the user's language.
-        users, interactions: how many of the target languages are added to training; at most one is given.
+        users, interactions: how many of the target languages are added to training; at most one of them is set.
     """
 
     source: tuple[str, ...]
@@ -126,26 +126,19 @@ def _transfer(value: Any) -> LanguageTransfer:
     for key in value:
         if key not in keys:
             raise ConfigError(unknown_name("key of split LT", str(key), keys))
-    source, target = (_languages(value, key) for key in ("source", "target"))
+    for key in ("source", "target"):
+        languages = value.get(key)
+        if not isinstance(languages, list) or not languages or not all(isinstance(name, str) for name in languages):
+            raise _wrong("LT", value, f"needs {key}: a list of languages")
+    source, target = tuple(value["source"]), tuple(value["target"])
     if set(source) & set(target):
         raise _wrong("LT", value, "needs source and target languages that differ")
     if not isinstance(value.get("by"), str):
         raise _wrong("LT", value, "needs by: user, item or a column of the .user file")
-    users, interactions = (_count(value, key) for key in ("users", "interactions"))
+    users, interactions = value.get("users"), value.get("interactions")
+    for key, count in (("users", users), ("interactions", interactions)):
+        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+            raise _wrong("LT", value, f"needs {key}: a whole number of at least 1 or nothing")
     if users is not None and interactions is not None:
         raise _wrong("LT", value, "adds either users or interactions of the target languages")
     return LanguageTransfer(source, target, value["by"], users, interactions)
-
-
-def _languages(value: dict[str, Any], key: str) -> tuple[str, ...]:
-    languages = value.get(key)
-    if not isinstance(languages, list) or not languages or not all(isinstance(name, str) for name in languages):
-        raise _wrong("LT", value, f"needs {key}: a list of languages")
-    return tuple(languages)
-
-
-def _count(value: dict[str, Any], key: str) -> int | None:
-    count = value.get(key)
-    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
-        raise _wrong("LT", value, f"needs {key}: a whole number of at least 1 or nothing")
-    return count

@@ -174,7 +174,7 @@ def test_wrong_tables(made: MovieLens100K, rejects: Rejects, table: str, rows: l
 
 
 def test_missing_files_and_wrong_numbers(made: MovieLens100K, rejects: Rejects, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no file .*titles\.tsv"):
+    with pytest.raises(DataError, match=r"file .*titles\.tsv does not exist"):
         list(MovieLens100K(input=made.folder, tables=tmp_path).items(rejects))
     write_table(made.folder / "ml-100k.inter", "user_id:token|item_id:token|rating:float|timestamp:float", "1|1|good|1")
     assert list(made.interactions(rejects)) == []
