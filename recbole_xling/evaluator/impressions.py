@@ -138,12 +138,15 @@ class ImpressionRanker:
         self.left_out.no_history += int((no_history & ~only_clicks & ~no_click).sum())
         usable = ~(no_click | only_clicks | no_history)
         block, start, end = block.where(usable), start[usable], end[usable]
+        names, number = np.unique(np.array(self.item_languages), return_inverse=True)
+        begin = np.cumsum(block.sizes) - block.sizes
+        lowest, highest = (f.reduceat(number[block.items], begin) for f in (np.minimum, np.maximum))
         return pl.DataFrame(
             {
                 "impression_id": block.impression_ids,
                 "user_id": block.user_tokens,
                 "user_language": [self.user_languages[user] for user in block.users],
-                "candidate_language": self._candidate_languages(block),
+                "candidate_language": np.where(lowest == highest, names[lowest], MIXED),
                 **candidate_metrics(self._scores(block, start, end), block.clicked, block.sizes),
             }
         )
@@ -173,15 +176,6 @@ class ImpressionRanker:
             batch[self.dataset.item_list_length_field] = torch.from_numpy(length)
         scores = self.model.full_sort_predict(Interaction(batch).to(self.model.device))
         return scores.view(len(users), -1).float().cpu().numpy()  # type: ignore[no-any-return]
-
-    def _candidate_languages(self, block: Impressions) -> list[str]:
-        """Return the language that all candidates of an impression share, ``mixed`` if they differ."""
-        if not len(block):
-            return []
-        names, number = np.unique(np.array(self.item_languages), return_inverse=True)
-        begin = np.cumsum(block.sizes) - block.sizes
-        lowest, highest = (f.reduceat(number[block.items], begin) for f in (np.minimum, np.maximum))
-        return np.where(lowest == highest, names[lowest], MIXED).tolist()  # type: ignore[no-any-return]
 
 
 # ---- results --------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""Language tags (BCP 47): what they are called here, predicates, and one spelling for each language."""
+"""Language tags (BCP 47): the tag of unknown languages, predicates, and one spelling for each language."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from functools import lru_cache
 
 from recbole_xling.errors import ConfigError, DataError
@@ -56,10 +57,19 @@ def normalize_language(tag: str) -> str:
     tag = tag.strip()
     if _UNDETERMINED.fullmatch(tag):
         return UNDETERMINED
-    from langcodes import tag_is_valid
+    import langcodes
 
     _refuse_market(tag)
-    return _shortest(tag if _CODE.fullmatch(tag) and tag_is_valid(tag) else _find_by_name(tag))
+    if _CODE.fullmatch(tag):
+        if langcodes.tag_is_valid(tag):
+            return _shortest(tag)
+    elif tag.isprintable():  # langcodes' table of names breaks on NUL
+        with suppress(LookupError):
+            return _shortest(langcodes.find(tag).to_tag())
+    raise DataError(
+        f"{tag!r} names no language; write a BCP 47 tag like 'de' or 'zh-Hant', or a name like 'German'; "
+        "if the language is unknown, write 'und'"
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -97,21 +107,6 @@ def _refuse_market(tag: str) -> None:
     if tag.isupper() and _shortest(tag) != spoken:
         meant = f"'{_shortest(tag)}' for {Language.get(tag).language_name()}"
         raise DataError(f"{tag!r} may be a market ({country}) or a language; write {meant} or '{spoken}'")
-
-
-def _find_by_name(name: str) -> str:
-    """Return the tag of a language given by its name, in English or another language."""
-    import langcodes
-
-    try:
-        if name.isprintable() and not _CODE.fullmatch(name):  # the table of names breaks on NUL
-            return langcodes.find(name).to_tag()
-    except LookupError:
-        pass
-    raise DataError(
-        f"{name!r} names no language; write a BCP 47 tag like 'de' or 'zh-Hant', or a name like 'German'; "
-        "if the language is unknown, write 'und'"
-    )
 
 
 def _shortest(tag: str) -> str:

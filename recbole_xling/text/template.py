@@ -121,7 +121,7 @@ def _join(text: str, separator: str) -> str:
 
 def _parse(template: str, names: dict[str, None]) -> list[_Node]:
     """Split a template into texts, fields and groups in brackets; collect the names of the fields."""
-    levels: list[tuple[str, list[_Node]]] = [("", [])]
+    levels: list[tuple[str, list[_Node]]] = [("", [])]  # the open groups: opening bracket, what it contains so far
     for match in _TOKEN.finditer(template):
         token, name = match[0], match["field"]
         if match["stray"]:
@@ -131,32 +131,27 @@ def _parse(template: str, names: dict[str, None]) -> list[_Node]:
                 raise ConfigError(f"text_template {template!r}: {token!r} is not a field; write a plain name in braces")
             names[name] = None
             levels[-1][1].append(_Field(name))
-        elif token in ("{{", "}}"):
+            continue
+        if token in ("{{", "}}"):
             levels[-1][1].append(_Text(token[0]))
-        else:
-            for character in token:
-                _bracket(levels, character, template)
+            continue
+        for character in token:
+            opening, nodes = levels[-1]
+            if opening and character == _CLOSING[opening]:
+                levels.pop()
+                sequence = _compile(nodes)
+                # brackets without a field are text
+                constant = _Text(opening + sequence.tail + character)
+                levels[-1][1].append(_Group(opening, sequence, character) if sequence.units else constant)
+            elif character in _CLOSING:
+                levels.append((character, []))
+            elif character in _CLOSERS:
+                raise ConfigError(f"text_template {template!r}: '{character}' closes nothing")
+            else:
+                nodes.append(_Text(character))
     if len(levels) > 1:
         raise ConfigError(f"text_template {template!r}: '{levels[-1][0]}' is never closed")
     return levels[0][1]
-
-
-def _bracket(levels: list[tuple[str, list[_Node]]], character: str, template: str) -> None:
-    """Take one literal character: open or close a group, or add text."""
-    opening, nodes = levels[-1]
-    if opening and character == _CLOSING[opening]:
-        levels.pop()
-        sequence = _compile(nodes)
-        if sequence.units:
-            levels[-1][1].append(_Group(opening, sequence, character))
-        else:  # a constant bracket is text
-            levels[-1][1].append(_Text(opening + sequence.tail + character))
-    elif character in _CLOSING:
-        levels.append((character, []))
-    elif character in _CLOSERS:
-        raise ConfigError(f"text_template {template!r}: '{character}' closes nothing")
-    else:
-        nodes.append(_Text(character))
 
 
 def _compile(nodes: list[_Node]) -> _Sequence:

@@ -1,4 +1,4 @@
-"""Impressions: read in blocks, checked, and the histories that lie before them."""
+"""Impressions: reading in blocks, checks, and the histories before them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs of texts of the same item in two languages."""
+"""Parallel texts: pairs of texts of the same item in two languages."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_an_epoch_has_as_many_steps_as_recbole_would_make(loader):
     data = loader(train_batch_size=100)
     assert len(data) == -(-len(data._dataset) // 100)
     sizes = [int((batch[TARGET_WEIGHT] > 0).sum()) for batch in data]
-    assert len(sizes) == len(data) and max(sizes) <= 108  # a window of at most 8 targets may stand over
+    assert len(sizes) == len(data) and max(sizes) <= 108  # a window of at most 8 targets may exceed the batch size
 
 
 def test_batches_group_windows_of_like_length(loader):

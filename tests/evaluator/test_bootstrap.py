@@ -1,4 +1,4 @@
-"""Intervals: they cover what they promise to cover, go by users, and pair what belongs together."""
+"""Intervals: they cover the true mean as often as they say, resample users, and compare models in pairs."""
 
 from __future__ import annotations
 

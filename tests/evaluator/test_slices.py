@@ -1,4 +1,4 @@
-"""Slices: group-bys over per-user values, with the populations they claim."""
+"""Slices: group-bys over per-user values, with the rows that their names promise."""
 
 from __future__ import annotations
 

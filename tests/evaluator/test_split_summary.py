@@ -1,4 +1,4 @@
-"""What the parts of a split hold, in result.json and in the log, for every kind of split."""
+"""The contents of the parts of a split, in result.json and in the log, for every kind of split."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cleaning: what goes, what must stay, and that it is done once it is done."""
+"""Cleaning: what is removed, what must stay, and that cleaning a clean text changes nothing."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Item texts: what is written is read back, and wrong records are named."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Templates: missing fields leave no debris, values are never altered."""
+
 from __future__ import annotations
 
 import re

@@ -1,4 +1,4 @@
-"""Split datasets: what training batches and evaluation rows hold, down to the single interaction."""
+"""Split datasets: what training batches and evaluation rows contain, down to the single interaction."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def rows_of(dataset):
 
 
 def window_numbers(dataset, max_length=4):
-    """Return the numbers of all interactions that training windows hold as input or target."""
+    """Return the numbers of all interactions that are input or target of a training window."""
     numbers = np.array(numbers_of(dataset, dataset.sequence))
     windows = cut_windows(dataset.segments, max_length, max_length // 2, np.random.default_rng(0))
     found = [numbers[s : s + n + 1] for s, n in zip(windows.start, windows.length, strict=True)]

@@ -1,4 +1,4 @@
-"""Kinds of splits: what is understood, and what is refused with the options there are."""
+"""Kinds of splits: what is accepted, and what is refused with a list of the options."""
 
 from __future__ import annotations
 
