@@ -63,7 +63,24 @@ class WindowLoader:
     def __iter__(self) -> Iterator[Interaction]:
         windows, batches = self._batches()
         for batch in batches:
-            yield self._collate(windows, batch)
+            n_targets = int((windows.length[batch] - windows.loss_from[batch]).sum())  # of all processes
+            mine = batch[self._rank :: self._world_size]
+            start, length, loss_from = (
+                torch.from_numpy(column[mine]) for column in (windows.start, windows.length, windows.loss_from)
+            )  # (B,) each
+            steps = torch.arange(int(length.max()) if len(mine) else 1)  # (L,)
+            inside = steps < length[:, None]  # (B, L)
+            where = torch.where(inside, start[:, None] + steps, 0)
+            trained = inside & (steps >= loss_from[:, None])
+            yield Interaction(
+                {
+                    self.dataset.uid_field: self._users[start],
+                    self._item_list_field: self._items[where] * inside,
+                    self.dataset.item_list_length_field: length,
+                    TARGET_LIST: self._items[where + trained] * trained,
+                    TARGET_WEIGHT: trained * (self._world_size / max(1, n_targets)),
+                }
+            )
         self.epoch += 1
 
     def _batches(self) -> tuple[TrainingWindows, list[NDArray[np.int64]]]:
@@ -85,24 +102,3 @@ class WindowLoader:
             batches = [batches[index] for index in rng.permutation(len(batches))]
         self._plan = self.epoch, windows, batches
         return windows, batches
-
-    def _collate(self, windows: TrainingWindows, batch: NDArray[np.int64]) -> Interaction:
-        """Return this process's share of a batch, padded with 0 on the right to its longest window."""
-        n_targets = int((windows.length[batch] - windows.loss_from[batch]).sum())
-        mine = batch[self._rank :: self._world_size]
-        start, length, loss_from = (
-            torch.from_numpy(column[mine]) for column in (windows.start, windows.length, windows.loss_from)
-        )  # (B,) each
-        steps = torch.arange(int(length.max()) if len(mine) else 1)  # (L,)
-        inside = steps < length[:, None]  # (B, L)
-        where = torch.where(inside, start[:, None] + steps, 0)
-        trained = inside & (steps >= loss_from[:, None])
-        return Interaction(
-            {
-                self.dataset.uid_field: self._users[start],
-                self._item_list_field: self._items[where] * inside,
-                self.dataset.item_list_length_field: length,
-                TARGET_LIST: self._items[where + trained] * trained,
-                TARGET_WEIGHT: trained * (self._world_size / max(1, n_targets)),
-            }
-        )
