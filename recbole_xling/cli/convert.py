@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> str:
 def _converter_parser(source: str, converter: type[Converter]) -> argparse.ArgumentParser:
     """Return the options of all converters, of texts, users and filters, and of this converter."""
     from recbole_xling.convert import Filters, ProfileSetting
-    from recbole_xling.convert.writing.filters import comma_list
     from recbole_xling.text.cleaning import DEFAULT_MAX_LENGTH, DEFAULT_STEPS
+    from recbole_xling.utils.arguments import comma_list
 
     parser = argparse.ArgumentParser(
         prog=f"recbole-xling convert {source}",

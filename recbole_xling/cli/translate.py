@@ -10,6 +10,7 @@ from recbole_xling.config import parse_literal
 from recbole_xling.errors import ConfigError
 from recbole_xling.translate.base import create_translator, translator_names
 from recbole_xling.translate.dataset import translate_dataset
+from recbole_xling.utils.arguments import comma_list
 
 DESCRIPTION = "Translate the item texts of a dataset into the languages they lack."
 
@@ -68,7 +69,7 @@ def _system_options(words: list[str]) -> dict[str, Any]:
 
 
 def _words(text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = list(comma_list(text))
     if not words:
         raise ConfigError(f"{text!r} names nothing; write names separated by commas")
     return words

@@ -1,9 +1,37 @@
-"""Converters: from raw dumps to RecBole's atomic files and item text."""
+"""Converters: from raw dumps to RecBole's atomic files and item text.
+
+What needs polars is imported when it is used, so that the command line can list the converters at once.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from recbole_xling.convert.base import CONVERTERS, Converter, get_converter
-from recbole_xling.convert.writing.dataset import write_dataset
-from recbole_xling.convert.writing.filters import Filters
-from recbole_xling.convert.writing.report import ConvertReport
-from recbole_xling.convert.writing.user_profiles import ProfileSetting
+
+if TYPE_CHECKING:
+    from recbole_xling.convert.writing.dataset import write_dataset
+    from recbole_xling.convert.writing.filters import Filters
+    from recbole_xling.convert.writing.report import ConvertReport
+    from recbole_xling.convert.writing.user_profiles import ProfileSetting
 
 __all__ = ["CONVERTERS", "ConvertReport", "Converter", "Filters", "ProfileSetting", "get_converter", "write_dataset"]
+
+_MODULES = {
+    "ConvertReport": "recbole_xling.convert.writing.report",
+    "Filters": "recbole_xling.convert.writing.filters",
+    "ProfileSetting": "recbole_xling.convert.writing.user_profiles",
+    "write_dataset": "recbole_xling.convert.writing.dataset",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,7 @@
-"""What a converter yields, and the table of converters."""
+"""What a converter is and yields, and the table of converters.
+
+Importing this file is cheap, so that the command line can list the converters at once.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import polars as pl
-
-from recbole_xling.convert.reading.open_table import Batches
-from recbole_xling.convert.reading.rejects import Rejects
+from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.text.record import ItemText
 
-FILE = "file"
-"""Column of interactions: the file a row comes from; its line is in the column ``line``."""
+if TYPE_CHECKING:
+    import polars as pl
+
+    from recbole_xling.convert.reading.open_table import Batches
+
+Features = Mapping[str, str | tuple[str, ...]]
+"""Features of an item or user by column; a tuple for columns of type ``token_seq``. A missing column is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,42 +40,45 @@ class Item:
 
     Attributes:
         item_id: external id of the item.
-        language: of its display text as the source states it, in any spelling; empty or ``und`` where it says nothing.
-        features: values by column; a sequence for columns of type ``token_seq``. A column left out is empty.
-        place: where it comes from.
+        language: of its display text as the source states it, in any spelling; empty or ``und`` if not stated.
+        features: values by column.
+        location: where it comes from.
     """
 
     item_id: str
     language: str
-    features: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-    place: SourceLocation | None = field(default=None, compare=False)
+    features: Features = field(default_factory=dict)
+    location: SourceLocation | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """One user; ``features`` and ``place`` as those of an item.
+    """One user.
 
-    The feature ``user_language`` is a language as the source states it.
+    Attributes:
+        user_id: external id of the user.
+        features: values by column; ``user_language`` is a language as the source states it.
+        location: where the user comes from.
     """
 
     user_id: str
-    features: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict)
-    place: SourceLocation | None = field(default=None, compare=False)
+    features: Features = field(default_factory=dict)
+    location: SourceLocation | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceText(ItemText):
-    """A text with the place it comes from; its language is as the source states it."""
+    """A text and where it comes from; its language is as the source states it."""
 
-    place: SourceLocation | None = field(default=None, compare=False)
+    location: SourceLocation | None = field(default=None, compare=False)
 
 
 class Converter(ABC):
     """Reads one raw format and yields what is in it, row by row; it writes nothing.
 
     Every method may be called more than once and yields the same each time. Rows that cannot be read go to
-    ``rejects``; what the rows say of each other (a second row of an item, an interaction with an item that is not
-    there) is checked by the writer.
+    ``rejects``; the writer checks the rows against each other (a second row of an item, an interaction with an unknown
+    item).
 
     Class attributes:
         name: the name under which ``get_converter`` finds it.
@@ -79,10 +87,10 @@ class Converter(ABC):
 
     Attributes:
         item_fields: type by column of :attr:`Item.features`: ``token``, ``token_seq`` or ``float``.
-        user_fields: the same for :attr:`User.features`; no name may be in both.
+        user_fields: the same for :attr:`User.features`, with other names.
 
     Args:
-        input: where the raw files lie, None for the converter's own default.
+        input: file or folder of the raw data, None for the converter's own default.
     """
 
     name: ClassVar[str]
@@ -95,7 +103,10 @@ class Converter(ABC):
         self.input = None if input is None else Path(input)
 
     def needed_input(self, what: str) -> Path:
-        """Return :attr:`input`; ``what`` tells what it should be.
+        """Return :attr:`input`.
+
+        Args:
+            what: what it should be, for the message.
 
         Raises:
             ConfigError: it is not given.
@@ -117,9 +128,9 @@ class Converter(ABC):
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield all interactions in frames of any length, in the order of the source.
 
-        Columns: ``user_id`` and ``item_id`` (String); ``rating`` and ``timestamp`` (Float64) where the source has
-        them, a time in Unix seconds where it tells the date, otherwise any number that grows; ``file`` (String) and
-        ``line`` (Int64).
+        Columns: ``user_id`` and ``item_id`` (String); ``rating`` and ``timestamp`` (Float64) if the source has them, a
+        time in Unix seconds if it tells the date, otherwise any number that grows; ``file`` (String) and ``line``
+        (Int64).
         """
 
     @abstractmethod
@@ -127,7 +138,7 @@ class Converter(ABC):
         """Yield each item once."""
 
     def users(self, rejects: Rejects) -> Iterator[User]:
-        """Yield each user once, or nothing where the source tells nothing about users."""
+        """Yield each user once, or nothing if the source tells nothing about users."""
         return iter(())
 
     @abstractmethod
@@ -135,7 +146,7 @@ class Converter(ABC):
         """Yield all texts of all items; a display text is in the language of its item."""
 
     def impressions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
-        """Yield what was shown together, in frames of any length, or nothing where the source does not tell.
+        """Yield what was shown together, in frames of any length, or nothing if the source does not tell.
 
         Columns: ``impression_id`` and ``user_id`` (String), ``timestamp`` (Int64) as in the interactions, ``item_id``
         and ``label`` (lists of the same length: the candidates, and 1 for clicked or 0). The bad rows are those of the
@@ -149,9 +160,18 @@ class Converter(ABC):
 
 
 def located(table: Batches) -> Iterator[pl.DataFrame]:
-    """Yield the batches of a table with the column :data:`FILE`."""
+    """Yield the batches of a table with the column ``file``."""
+    import polars as pl
+
     for frame in table:
         yield frame.with_columns(pl.lit(str(table.path)).alias(FILE))
+
+
+def located_rows(table: Batches) -> Iterator[tuple[dict[str, Any], SourceLocation]]:
+    """Yield the rows of a table one by one: cells by column, and where the row comes from."""
+    for frame in table:
+        for row in frame.iter_rows(named=True):
+            yield row, SourceLocation(str(table.path), row[LINE])
 
 
 CONVERTERS: dict[str, str] = {
@@ -165,14 +185,14 @@ CONVERTERS: dict[str, str] = {
     "table": "recbole_xling.convert.sources.table:TableConverter",
     "xmarket": "recbole_xling.convert.sources.xmarket:XMarket",
 }
-"""Module and class by name; a module is imported when its converter is asked for."""
+"""Module and class by name; :func:`get_converter` imports the module."""
 
 
 def get_converter(name: str) -> type[Converter]:
     """Return the converter class of a name.
 
     Raises:
-        ConfigError: there is no such converter; the message lists those there are.
+        ConfigError: the name is unknown; the message lists the known ones.
     """
     if name not in CONVERTERS:
         raise ConfigError(unknown_name("converter", name, CONVERTERS))

@@ -11,6 +11,12 @@ from pathlib import Path
 
 from recbole_xling.errors import ConfigError, DataError
 
+MISSING_WORDS = (
+    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+    "NULL", "NaN", "None", "n/a", "nan", "null",
+)  # fmt: skip
+"""Cells that RecBole's reader (pandas) takes for a missing value."""
+
 
 def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]:
     r"""Yield line number (from 1) and content of every line that is not empty; only ``\n`` and ``\r\n`` end a line.

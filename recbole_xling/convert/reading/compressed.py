@@ -9,27 +9,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from tqdm import tqdm
 
 from recbole_xling.errors import DataError
 
 BLOCK_BYTES = 1 << 24
-"""Bytes read at a time; a block holds all whole lines of them."""
+"""Bytes read at a time; a block is all whole lines of them."""
 
-_COMPRESSED = ("", ".gz", ".zst", ".zip")
+SUFFIXES = (".gz", ".zst", ".zip")
+"""Ends of the names of compressed files."""
+
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
 
 
 def expected_file(folder: Path, name: str) -> Path:
-    """Return what :func:`find_file` finds, else the plain name, for the error of who opens it."""
+    """Return what :func:`find_file` finds, else the path of the plain name, which the error of opening it tells."""
     return find_file(folder, name) or folder / name
 
 
 def find_file(folder: Path, name: str) -> Path | None:
     """Return the file of this name in a folder, or else a compressed one (``.gz``, ``.zst``, ``.zip``), or None."""
-    paths = [folder / f"{name}{suffix}" for suffix in _COMPRESSED]
+    paths = [folder / f"{name}{suffix}" for suffix in ("", *SUFFIXES)]
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -69,6 +71,15 @@ def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:
         raise DataError(f"{path} cannot be read ({error}); is it complete? Fetch it again") from error
 
 
+def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield the number, from 1, and the content of each line of a file, read like :func:`blocks`."""
+    number = 0
+    for block in blocks(path):
+        for line in block.removesuffix(b"\n").split(b"\n"):
+            number += 1
+            yield number, line
+
+
 @contextmanager
 def _decompressed(raw: BinaryIO, path: Path) -> Iterator[BinaryIO]:
     start = raw.read(4)
@@ -77,21 +88,16 @@ def _decompressed(raw: BinaryIO, path: Path) -> Iterator[BinaryIO]:
         with gzip.open(raw) as file:
             yield cast("BinaryIO", file)
     elif start == _ZSTD:
-        with _zstd().open(raw) as file:
+        # the standard library has Zstandard from Python 3.14 on; the backport is its copy for older ones
+        module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
+        with import_module(module).open(raw) as file:
             yield file
     elif start == _ZIP:
         with zipfile.ZipFile(raw) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
             if len(names) != 1:
-                raise DataError(f"{path} holds {len(names)} files, not one: unpack it and name the folder")
+                raise DataError(f"{path} holds {len(names)} files, not one: unpack it and give the folder")
             with archive.open(names[0]) as file:
                 yield cast("BinaryIO", file)
     else:
         yield raw
-
-
-def _zstd() -> Any:
-    """Return the standard library's module of Python 3.14, or its copy for older ones."""
-    if sys.version_info >= (3, 14):
-        return import_module("compression.zstd")
-    return import_module("backports.zstd")

@@ -1,32 +1,29 @@
-"""JSON lines and Parquet files, read as :class:`~recbole_xling.convert.reading.text_table.Table` reads text tables."""
+"""Tables by the end of their file's name: JSON lines, Parquet, or the text tables of ``text_table``."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 
-from recbole_xling.convert.reading.compressed import blocks
-from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.reading.text_table import LINE, Column, Layout, Table
+from recbole_xling.convert.reading.compressed import SUFFIXES, blocks
+from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
+from recbole_xling.convert.reading.text_table import Column, Layout, TextTable, batch_schema
 from recbole_xling.errors import DataError, unknown_name
+from recbole_xling.utils.arguments import finite_number
 
-_ROWS_AT_A_TIME = 500_000
-_REASON = "reason of rejection"
 _TABLES = {".csv": Layout(), ".tsv": Layout(separator="\t", quote=None), ".txt": Layout(separator="\t", quote=None)}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
-_COMPRESSED = (".gz", ".zst", ".zip")
-PARQUET_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
-"""What polars raises on damaged Parquet files; a panic is no ``Exception``."""
+_PARQUET_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # a panic is not an ``Exception``
 
 
 class Batches(Protocol):
-    """Frames with the wanted columns and :data:`LINE`; iterating anew reads the file anew."""
+    """Frames with the wanted columns and :data:`LINE`; each iteration reads the file from its start."""
 
     path: Path
 
@@ -52,9 +49,9 @@ def open_table(
         encoding: of a text table.
 
     Raises:
-        DataError: the name says nothing of the format.
+        DataError: the name does not tell the format.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSED]
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in SUFFIXES]
     suffix = suffixes[-1] if suffixes else ""
     if suffix in _JSON_LINES:
         return JsonLines(path, columns, rejects)
@@ -62,11 +59,10 @@ def open_table(
         return ParquetTable(path, columns, rejects)
     if suffix in _TABLES:
         layout = _TABLES[suffix]
-        return Table(
-            path, columns, rejects, layout=Layout(separator or layout.separator, layout.quote, encoding=encoding)
-        )
+        layout = Layout(separator or layout.separator, layout.quote, encoding=encoding)
+        return TextTable(path, columns, rejects, layout=layout)
     known = ", ".join((*_TABLES, *_JSON_LINES, *_PARQUET))
-    raise DataError(f"{path}: no known format; the name of the file ends in one of {known}")
+    raise DataError(f"{path}: no known format; the name of the file must end in one of {known}")
 
 
 class JsonLines:
@@ -75,7 +71,7 @@ class JsonLines:
     Args:
         path: the file, compressed or not.
         columns: the wanted column by its key in the objects.
-        rejects: takes lines that are no objects, and rows with a value of the wrong type or nothing in a required
+        rejects: takes lines that are not objects, and rows with a value of the wrong type or nothing in a required
             column.
 
     Raises:
@@ -89,36 +85,61 @@ class JsonLines:
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         self.rejects.begin(self.path)
-        number, keys = 0, set[str]()
+        first, keys = 1, set[str]()
         for block in blocks(self.path):
             rows = []
-            for line in block.removesuffix(b"\n").split(b"\n"):
-                number += 1
-                if line.strip():
-                    self.rejects.saw(self.path, 1)
-                    row = self._row(line, number, keys)
-                    if row is not None:
-                        rows.append((*row, number))
+            lines = block.removesuffix(b"\n").split(b"\n")
+            for number, line in enumerate(lines, first):
+                if not line.strip():
+                    continue
+                self.rejects.saw(self.path, 1)
+                record = parse_object(line)
+                try:
+                    if record is None:
+                        raise BadRowError("not a JSON object in UTF-8")
+                    keys.update(record)
+                    cells = (_json_cell(record.get(key), key, column) for key, column in self.columns.items())
+                    rows.append((number, *cells))
+                except BadRowError as error:
+                    self.rejects.add(self.path, number, str(error), line.decode(errors="replace"))
+            first += len(lines)
             if rows:
-                yield pl.DataFrame(rows, schema=_schema(self.columns), orient="row")
+                yield pl.DataFrame(rows, schema=batch_schema(self.columns), orient="row")
         absent = next((key for key in self.columns if key not in keys), None)
-        if number and absent is not None:
+        if first > 1 and absent is not None:
             raise DataError(f"{self.path}: {unknown_name('key', absent, keys)}")
 
-    def _row(self, line: bytes, number: int, keys: set[str]) -> list[str | float | None] | None:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        reason = "not a JSON object in UTF-8"
-        if isinstance(record, dict):
-            keys.update(record)
-            try:
-                return [_value(record.get(key), key, column) for key, column in self.columns.items()]
-            except ValueError as error:
-                reason = str(error)
-        self.rejects.add(self.path, number, reason, line.decode(errors="replace"))
+
+def parse_object(line: bytes) -> dict[str, Any] | None:
+    """Return the JSON object in a line, None if it is not one."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
         return None
+    return record if isinstance(record, dict) else None
+
+
+def _json_cell(value: object, key: str, column: Column) -> str | float | None:
+    """Return a value of a JSON object as the column wants it.
+
+    Raises:
+        BadRowError: it cannot be that; the message says why.
+    """
+    if value is None or value == "":
+        if column.required:
+            raise BadRowError(f"nothing in column '{key}'")
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise BadRowError(f"neither text nor number in column '{key}'")
+    if column.kind == "text":
+        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise BadRowError(f"a NUL or half a surrogate pair in column '{key}'")
+        return text
+    number = finite_number(value)
+    if number is None:
+        raise BadRowError(f"no number in column '{key}'")
+    return number
 
 
 class ParquetTable:
@@ -139,86 +160,72 @@ class ParquetTable:
         self.rejects = rejects
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
-        self.rejects.begin(self.path)
-        try:
-            file = pl.scan_parquet(self.path)
-            schema, height = file.collect_schema(), file.select(pl.len()).collect().item()
-        except PARQUET_ERRORS as error:
-            raise DataError(f"{self.path} cannot be read ({error}); is it a complete Parquet file?") from error
-        absent = next((name for name in self.columns if name not in schema), None)
-        if absent is not None:
-            raise DataError(f"{self.path}: {unknown_name('column', absent, schema)}")
-        nested = next((name for name in self.columns if schema[name].is_nested()), None)
-        if nested is not None:
-            raise DataError(f"{self.path}: column '{nested}' holds {schema[nested]}; it must be texts or numbers")
-        wanted = [_converted(name, schema[name], column) for name, column in self.columns.items()]
-        for start in range(0, height, _ROWS_AT_A_TIME):
-            try:
-                frame = file.slice(start, _ROWS_AT_A_TIME).select(*wanted).collect()
-            except PARQUET_ERRORS as error:
-                raise DataError(f"{self.path} cannot be read ({error}); is it a complete Parquet file?") from error
-            frame = frame.with_columns(pl.int_range(start + 1, start + 1 + frame.height, eager=True).alias(LINE))
-            self.rejects.saw(self.path, frame.height)
-            yield self._good(frame)
-
-    def _good(self, frame: pl.DataFrame) -> pl.DataFrame:
         reasons = [pl.lit(None, pl.String)]
         for name, column in self.columns.items():
             if column.required:
-                reasons.append(_where(pl.col(column.name).is_null(), f"nothing in column '{name}'"))
+                nothing = pl.lit(f"nothing in column '{name}'")
+                reasons.append(pl.when(pl.col(column.name).is_null()).then(nothing))
             if column.kind == "number":
-                reasons.append(_where(~pl.col(column.name).is_finite(), f"no number in column '{name}'"))
-        checked = frame.with_columns(pl.coalesce(reasons).alias(_REASON))
-        for row in checked.filter(pl.col(_REASON).is_not_null()).iter_rows(named=True):
-            cells = {name: row[column.name] for name, column in self.columns.items()}
-            self.rejects.add(self.path, row[LINE], row[_REASON], str(cells))
-        return checked.filter(pl.col(_REASON).is_null()).drop(_REASON)
+                no_number = pl.lit(f"no number in column '{name}'")
+                reasons.append(pl.when(~pl.col(column.name).is_finite()).then(no_number))
+        for frame in parquet_batches(self.path, list(self.columns), self.rejects, self._wanted_cells):
+            yield self.rejects.sift(
+                frame,
+                reasons,
+                lambda row: str({name: row[column.name] for name, column in self.columns.items()}),
+                self.path,
+            )
+
+    def _wanted_cells(self, schema: pl.Schema) -> Iterator[pl.Expr]:
+        """Yield the wanted columns of a file with this schema; what should be a number and is not becomes NaN."""
+        nested = next((name for name in self.columns if schema[name].is_nested()), None)
+        if nested is not None:
+            raise DataError(f"{self.path}: column '{nested}' has {schema[nested]}; it must have texts or numbers")
+        for name, column in self.columns.items():
+            cells, kind = pl.col(name), schema[name]
+            if column.kind == "number":
+                numbers = cells.cast(pl.Float64, strict=False)
+                wanted = pl.when(cells.is_null() | numbers.is_not_null()).then(numbers).otherwise(math.nan)
+            else:
+                texts = (cells.cast(pl.Datetime("us")) if kind.is_temporal() else cells).cast(pl.String)
+                if kind.is_float():  # whole numbers become floats in a column in which something is missing
+                    whole = cells.cast(pl.Int64, strict=False).cast(pl.String)
+                    texts = pl.when(cells == cells.floor()).then(whole).otherwise(texts)
+                wanted = pl.when(texts != "").then(texts)
+            yield wanted.alias(column.name)
 
 
-def _where(bad: pl.Expr, reason: str) -> pl.Expr:
-    return pl.when(bad).then(pl.lit(reason)).otherwise(None)
+def parquet_batches(
+    path: Path,
+    names: Sequence[str],
+    rejects: Rejects,
+    cells: Callable[[pl.Schema], Iterable[pl.Expr]],
+    *,
+    rows_at_a_time: int = 500_000,
+) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a Parquet file in batches, with their number from 1 as :data:`LINE`.
 
+    Args:
+        path: the file.
+        names: columns that the file must have.
+        rejects: counts the rows.
+        cells: returns the columns of the batches, given the file's schema.
+        rows_at_a_time: rows of a batch.
 
-def _schema(columns: Mapping[str, Column]) -> dict[str, type[pl.DataType]]:
-    schema: dict[str, type[pl.DataType]] = {
-        column.name: pl.Float64 if column.kind == "number" else pl.String for column in columns.values()
-    }
-    return schema | {LINE: pl.Int64}
-
-
-def _value(value: object, key: str, column: Column) -> str | float | None:
-    """Return a value of a JSON object as the column wants it; a ValueError tells why it cannot."""
-    if value is None or value == "":
-        if column.required:
-            raise ValueError(f"nothing in column '{key}'")
-        return None
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ValueError(f"neither text nor number in column '{key}'")
-    if column.kind == "text":
-        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-        if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-            raise ValueError(f"a NUL or half a surrogate pair in column '{key}'")
-        return text
+    Raises:
+        DataError: the file cannot be read or lacks a column.
+    """
+    rejects.begin(path)
     try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"no number in column '{key}'")
-    return number
-
-
-def _converted(name: str, kind: pl.DataType, column: Column) -> pl.Expr:
-    """Return the cells of a Parquet column as wanted; what is no number becomes NaN."""
-    cells = pl.col(name)
-    if column.kind == "number":
-        numbers = cells.cast(pl.Float64, strict=False)
-        return pl.when(cells.is_null() | numbers.is_not_null()).then(numbers).otherwise(math.nan).alias(column.name)
-    if kind.is_temporal():
-        cells = cells.cast(pl.Datetime("us"))
-    texts = cells.cast(pl.String)
-    if kind.is_float():  # a whole number is what it was before something was missing in the column
-        texts = (
-            pl.when(cells == cells.floor()).then(cells.cast(pl.Int64, strict=False).cast(pl.String)).otherwise(texts)
-        )
-    return pl.when(texts != "").then(texts).alias(column.name)
+        file = pl.scan_parquet(path)
+        schema, height = file.collect_schema(), file.select(pl.len()).collect().item()
+        absent = next((name for name in names if name not in schema), None)
+        if absent is not None:
+            raise DataError(f"{path}: {unknown_name('column', absent, schema)}")
+        wanted = list(cells(schema))
+        for start in range(0, height, rows_at_a_time):
+            frame = file.slice(start, rows_at_a_time).select(wanted).collect()
+            rejects.saw(path, frame.height)
+            yield frame.with_columns(pl.int_range(start + 1, start + 1 + frame.height, eager=True).alias(LINE))
+    except _PARQUET_ERRORS as error:
+        raise DataError(f"{path} cannot be read ({error}); is it a complete Parquet file?") from error

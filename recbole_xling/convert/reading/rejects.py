@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from recbole_xling.errors import ConfigError, DataError
 
+if TYPE_CHECKING:
+    import polars as pl
+
+FILE = "file"
+"""Column of interactions: the file a row comes from."""
+
+LINE = "line"
+"""Column of every batch: the number of the row's first line in its file, from 1."""
+
+_REASON = "reason of rejection"
 _LONGEST_ROW = 2000  # characters of a bad row that are kept
+
+
+class BadRowError(ValueError):
+    """A row of the source cannot be used; the message is the reason given in the rejects."""
 
 
 class Rejects:
     """Takes the bad rows of a conversion; a context manager that owns the file it writes.
 
-    One JSON object per line: ``{"file", "line", "reason", "row"}``. Without a bad row there is no file. A file may be
-    read more than once: its rows count once, and a line is bad once, for the first reason found.
+    The file has one JSON object per line: ``{"file", "line", "reason", "row"}``. It is written only if a row is bad. A
+    source file may be read more than once: its rows count once, and a line is bad once, for the first reason found.
 
     Args:
         path: where bad rows are written.
@@ -36,11 +51,11 @@ class Rejects:
         self.max_bad = max_bad
         self.reasons: Counter[str] = Counter()
         self._rows: dict[str, int] = {}  # by file
-        self._bad: dict[str, bytearray] = {}  # by file: a bit per line
+        self._bad: dict[str, bytearray] = {}  # by file, a bit per line: little memory even if millions are bad
         self._file: TextIO | None = None
 
     def begin(self, file: Path | str) -> None:
-        """Tell that a file is read from its start: what :meth:`saw` counted for it before is forgotten."""
+        """Tell that a file is read from its start, and forget what :meth:`saw` counted for it before."""
         self._rows[str(file)] = 0
 
     def saw(self, file: Path | str, rows: int) -> None:
@@ -56,23 +71,52 @@ class Rejects:
         """Take one bad row.
 
         Args:
-            file: the file it stands in.
-            line: number of its first line, from 1; 0 where that is not known.
+            file: the file it is in.
+            line: number of its first line, from 1; 0 if unknown.
             reason: what is wrong, in words that are the same for all rows with this fault.
-            row: the row as it stands there.
+            row: the row as it is in the file.
 
         Raises:
             DataError: ``strict`` is set.
         """
-        if line and not self._is_new(str(file), line):
-            return
+        if line:
+            bits, byte, bit = self._bad.setdefault(str(file), bytearray()), line >> 3, 1 << (line & 7)
+            bits.extend(bytes(max(byte + 1 - len(bits), 0)))
+            if bits[byte] & bit:
+                return
+            bits[byte] |= bit
         if self.strict:
-            raise DataError(f"{file}:{line}: {reason}: {row[:200]!r}; mend the file, or convert without --strict")
+            raise DataError(f"{file}:{line}: {reason}: {row[:200]!r}; fix the file, or convert without --strict")
         if self._file is None:
             self._file = open(self.path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
         self.reasons[reason] += 1
         record = {"file": str(file), "line": line, "reason": reason, "row": row[:_LONGEST_ROW]}
-        self._file.write(json.dumps(record) + "\n")  # ASCII: a bad row may hold anything
+        self._file.write(json.dumps(record) + "\n")  # ASCII, because a bad row may contain any bytes
+
+    def sift(
+        self,
+        frame: pl.DataFrame,
+        reasons: Iterable[pl.Expr],
+        row: Callable[[dict[str, Any]], str],
+        file: Path | str | None = None,
+    ) -> pl.DataFrame:
+        """Take the bad rows of a batch; return the others, in order.
+
+        Args:
+            frame: the batch, with the column :data:`LINE`.
+            reasons: each is null where a row is good, otherwise why it is bad; the first one counts.
+            row: turns the cells of a bad row, by column, into the row as it is listed.
+            file: the file of the rows; None if the column :data:`FILE` names it.
+
+        Raises:
+            DataError: ``strict`` is set, and a row is bad.
+        """
+        import polars as pl
+
+        checked = frame.with_columns(pl.coalesce(reasons).alias(_REASON))
+        for cells in checked.filter(pl.col(_REASON).is_not_null()).iter_rows(named=True):
+            self.add(file or cells[FILE], cells[LINE], cells.pop(_REASON), row(cells))
+        return checked.filter(pl.col(_REASON).is_null()).drop(_REASON)
 
     @property
     def count(self) -> int:
@@ -80,7 +124,7 @@ class Rejects:
         return self.reasons.total()
 
     def check(self) -> None:
-        """Fail where too many rows were bad.
+        """Fail if too many rows were bad.
 
         Raises:
             DataError: their share is larger than ``max_bad``; the message counts the reasons.
@@ -91,14 +135,6 @@ class Rejects:
                 f"{self.count} of {self.seen} rows are bad, more than --max-bad {self.max_bad:g} allows ({reasons}); "
                 f"they are listed in {self.path}"
             )
-
-    def _is_new(self, file: str, line: int) -> bool:
-        """Mark a line as bad; tell whether it was not before."""
-        bits, place, bit = self._bad.setdefault(file, bytearray()), line >> 3, 1 << (line & 7)
-        bits.extend(bytes(max(place + 1 - len(bits), 0)))
-        known = bool(bits[place] & bit)
-        bits[place] |= bit
-        return not known
 
     def __enter__(self) -> Rejects:
         return self

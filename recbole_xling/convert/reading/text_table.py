@@ -1,25 +1,27 @@
-"""Tables in text files: clean blocks parsed at once, blocks with anything odd in them row by row."""
+"""Tables in text files.
+
+A block in which nothing is odd is parsed at once; one with quotes, carriage returns or a bad row in it row by row.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
 from recbole_xling.convert.reading.compressed import blocks
-from recbole_xling.convert.reading.rejects import Rejects
+from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
 from recbole_xling.errors import DataError, unknown_name
+from recbole_xling.utils.arguments import finite_number
 
 Kind = Literal["text", "number"]
-LINE = "line"
-"""Column of every batch: the number of the row's first line in its file, from 1."""
+Cells = list[str | float | None]
 
 _LONGEST_RECORD = 200  # lines; a quote left open would otherwise swallow the rest of the file
 
@@ -39,16 +41,22 @@ class Column:
     required: bool = True
 
 
+def batch_schema(columns: Mapping[str, Column]) -> dict[str, type[pl.DataType]]:
+    """Return the types of a batch with these columns: :data:`LINE`, then the columns in their order."""
+    kinds = {c.name: pl.Float64 if c.kind == "number" else pl.String for c in columns.values()}
+    return {LINE: pl.Int64, **kinds}
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a table is written.
 
     Attributes:
-        separator: between two cells; more than one character only where nothing is quoted.
-        quote: around cells that hold separators or line breaks, doubled inside; None where quotes are plain text.
-        escape: character that takes a quote's meaning away, None where there is none.
+        separator: between two cells; more than one character only if nothing is quoted.
+        quote: around cells with separators or line breaks in them, doubled inside; None if quotes are plain text.
+        escape: character that takes a quote's meaning away, None for none.
         encoding: of the text.
-        names: the columns, where the first line does not name them.
+        names: the columns, if the first line does not name them.
     """
 
     separator: str = ","
@@ -58,7 +66,7 @@ class Layout:
     names: Sequence[str] | None = None
 
 
-class Table:
+class TextTable:
     """The rows of a table, in batches.
 
     Iterating yields frames with the wanted columns and :data:`LINE`, in the order of the file; bad rows go to
@@ -118,35 +126,28 @@ class Table:
         if self._names is None:
             raise DataError(f"{self.path} is empty; its first line must name the columns")
 
-    # ---- header -----------------------------------------------------------------------------------------------
-
     def _read_header(self, data: bytes) -> bytes:
+        """Take the names of the columns from the first line; return the other lines."""
         line, _, rest = data.partition(b"\n")
         try:
-            cells = self._cells(line.decode(self.layout.encoding, "replace").rstrip("\r"))
+            names = [name.strip() for name in self._cells(line.decode(self.layout.encoding, "replace").rstrip("\r"))]
         except csv.Error:
             raise DataError(f"{self.path}:1: broken quotes in the line that names the columns") from None
-        self._names = [name.strip() for name in cells]
+        for name in self.columns:
+            if name not in names:
+                raise DataError(f"{self.path}: {unknown_name('column', name, names)}")
+            if names.count(name) > 1:
+                raise DataError(f"{self.path}: column '{name}': appears twice")
+        self._names = names
         self._line += 1
-        self._check_names()
         return rest
 
-    def _check_names(self) -> None:
-        assert self._names is not None
-        for name in self.columns:
-            if self._names.count(name) != 1:
-                what = "appears twice" if name in self._names else unknown_name("column", name, self._names)
-                raise DataError(
-                    f"{self.path}: column '{name}': {what}" if name in self._names else f"{self.path}: {what}"
-                )
-
-    # ---- a clean block at once --------------------------------------------------------------------------------
-
     def _parse_whole(self, data: bytes) -> pl.DataFrame | None:
-        """Parse a block in which nothing is odd; None where something is."""
+        """Parse a block in which nothing is odd; return None if anything is."""
         layout, names = self.layout, self._names
         assert names is not None
-        if b"\0" in data or b"\r" in data or self._may_be_quoted(data):
+        marks = [b"\0", b"\r", *(mark.encode() for mark in (layout.quote, layout.escape) if mark is not None)]
+        if any(mark in data for mark in marks):
             return None
         try:
             lines = pl.Series(data.decode(layout.encoding).removesuffix("\n").split("\n"))
@@ -155,39 +156,27 @@ class Table:
         cells = lines.str.splitn(layout.separator, len(names) + 1).struct  # one more, for cells too many
         if cells.field(f"field_{len(names) - 1}").null_count() or cells.field(f"field_{len(names)}").count():
             return None
-        wanted = {c.name: cells.field(f"field_{names.index(name)}") for name, c in self.columns.items()}
-        result = self._typed(pl.DataFrame(wanted))
-        if result is not None:
-            self.rejects.saw(self.path, len(lines))
-            self._line += len(lines)
-        return result
-
-    def _typed(self, frame: pl.DataFrame) -> pl.DataFrame | None:
-        series = [pl.int_range(self._line, self._line + frame.height, eager=True).alias(LINE)]
-        for column in self.columns.values():
-            cells = frame[column.name]
-            empty = cells == ""
+        series = [pl.int_range(self._line, self._line + len(lines), eager=True).alias(LINE)]
+        for name, column in self.columns.items():
+            values = cells.field(f"field_{names.index(name)}").alias(column.name)
+            empty = values == ""
             if empty.any():
                 if column.required:
                     return None
-                cells = cells.set(empty, None)
+                values = values.set(empty, None)
             if column.kind == "number":
-                nulls = cells.null_count()
-                cells = cells.cast(pl.Float64, strict=False)
-                if cells.null_count() != nulls or not cells.is_finite().all():
+                nulls = values.null_count()
+                values = values.cast(pl.Float64, strict=False)
+                if values.null_count() != nulls or not values.is_finite().all():
                     return None
-            series.append(cells)
+            series.append(values)
+        self.rejects.saw(self.path, len(lines))
+        self._line += len(lines)
         return pl.DataFrame(series)
 
-    def _may_be_quoted(self, data: bytes) -> bool:
-        marks = (self.layout.quote, self.layout.escape)
-        return any(mark is not None and mark.encode() in data for mark in marks)
-
-    # ---- row by row -------------------------------------------------------------------------------------------
-
     def _parse_rows(self, data: bytes, *, last: bool) -> tuple[pl.DataFrame, bytes]:
-        """Parse record by record; returns the good rows, and what is left of a record that is not complete."""
-        rows: list[tuple[int, list[str | float | None]]] = []
+        """Parse record by record; return the good rows, and what is left of a record that is not complete."""
+        rows: list[tuple[Any, ...]] = []
         lines = data.split(b"\n")
         if lines and not lines[-1]:
             lines.pop()
@@ -201,17 +190,17 @@ class Table:
             begin = end or begin + 1
             if record.strip():
                 self.rejects.saw(self.path, 1)
-                cells = self._good_cells(record, number, closed=end is not None)
-                if cells is not None:
-                    rows.append((number, cells))
+                text = record.removesuffix(b"\r").decode(self.layout.encoding, "replace")
+                try:
+                    rows.append((number, *self._wanted_cells(record, text, closed=end is not None)))
+                except BadRowError as error:
+                    self.rejects.add(self.path, number, str(error), text)
         self._line += begin
-        schema: dict[str, type[pl.DataType]] = {LINE: pl.Int64}
-        schema |= {c.name: pl.Float64 if c.kind == "number" else pl.String for c in self.columns.values()}
-        frame = pl.DataFrame([(number, *cells) for number, cells in rows], schema=schema, orient="row")
+        frame = pl.DataFrame(rows, schema=batch_schema(self.columns), orient="row")
         return frame, b"\n".join(lines[begin:]) + b"\n" if begin < len(lines) else b""
 
     def _end_of_record(self, lines: list[bytes], begin: int) -> int | None:
-        """Return the index after a record's last line; None where its quotes are not closed."""
+        """Return the index after a record's last line, None if its quotes are not closed."""
         if self.layout.quote is None:
             return begin + 1
         quote, quotes = self.layout.quote.encode(), 0
@@ -224,48 +213,41 @@ class Table:
                 return end + 1
         return None
 
-    def _good_cells(self, record: bytes, number: int, *, closed: bool) -> list[str | float | None] | None:
-        """Return the wanted cells of a record, or hand it to the rejects."""
-        text = record.removesuffix(b"\r").decode(self.layout.encoding, "replace")
-        reason = "a quote is not closed" if not closed else None
-        if b"\0" in record:
-            reason = "NUL byte"
-        elif not _decodes(record, self.layout.encoding):
-            reason = f"not valid {self.layout.encoding}"
-        result = None
-        if reason is None:
-            result, reason = self._checked(text)
-        if reason is not None:
-            self.rejects.add(self.path, number, reason, text)
-            return None
-        return result
+    def _wanted_cells(self, record: bytes, text: str, *, closed: bool) -> Cells:
+        """Return the wanted cells of a record, given as bytes and decoded.
 
-    def _checked(self, text: str) -> tuple[list[str | float | None] | None, str | None]:
-        """Return the wanted cells, or why there are none."""
+        Raises:
+            BadRowError: the row is bad; the message says why.
+        """
         assert self._names is not None
+        if b"\0" in record:
+            raise BadRowError("NUL byte")
+        try:
+            record.decode(self.layout.encoding)
+        except UnicodeDecodeError:
+            raise BadRowError(f"not valid {self.layout.encoding}") from None
+        if not closed:
+            raise BadRowError("a quote is not closed")
         try:
             cells = self._cells(text)
         except csv.Error:
-            return None, "broken quotes"
-        if len(cells) != len(self._names):
-            return None, f"{len(self._names)} cells expected" + (
-                ", more found" if len(cells) > len(self._names) else ""
-            )
-        result: list[str | float | None] = []
+            raise BadRowError("broken quotes") from None
+        expected = len(self._names)
+        if len(cells) != expected:
+            raise BadRowError(f"{expected} cells expected" + (", more found" if len(cells) > expected else ""))
+        wanted: Cells = []
         for name, column in self.columns.items():
             cell = cells[self._names.index(name)]
-            if not cell:
-                if column.required:
-                    return None, f"nothing in column '{name}'"
-                result.append(None)
-            elif column.kind == "number":
-                number = _number(cell)
-                if number is None:
-                    return None, f"no number in column '{name}'"
-                result.append(number)
-            else:
-                result.append(cell)
-        return result, None
+            if not cell and column.required:
+                raise BadRowError(f"nothing in column '{name}'")
+            if not cell or column.kind == "text":
+                wanted.append(cell or None)
+                continue
+            number = None if "_" in cell else finite_number(cell)  # Python reads 1_0 as 10
+            if number is None:
+                raise BadRowError(f"no number in column '{name}'")
+            wanted.append(number)
+        return wanted
 
     def _cells(self, text: str) -> list[str]:
         layout = self.layout
@@ -279,19 +261,3 @@ class Table:
             strict=True,
         )
         return next(reader, [])
-
-
-def _decodes(data: bytes, encoding: str) -> bool:
-    try:
-        data.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _number(cell: str) -> float | None:
-    try:
-        number = float(cell) if "_" not in cell else math.nan
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None

@@ -16,17 +16,16 @@ from typing import NamedTuple
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceText, located
-from recbole_xling.convert.reading.compressed import blocks
-from recbole_xling.convert.reading.open_table import JsonLines
+from recbole_xling.convert.reading.compressed import SUFFIXES, numbered_lines
+from recbole_xling.convert.reading.open_table import JsonLines, parse_object
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import Column
-from recbole_xling.convert.sources.products import Product, parse_object, read_products
+from recbole_xling.convert.sources.products import Product, read_products
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import asked_language
 from recbole_xling.text.record import DISPLAY
 
 _JSON_LINES = (".json", ".jsonl")
-_COMPRESSED = ("", ".gz", ".zst", ".zip")
 _LINES_LOOKED_AT = 100
 _ITEM_KEYS = ("parent_asin", "asin")
 
@@ -101,12 +100,12 @@ class AmazonReviews(Converter):
     def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield the products of the metadata."""
         for product in self._products(rejects):
-            yield Item(product.item_id, self.language, {"brand": product.brand}, product.place)
+            yield Item(product.item_id, self.language, {"brand": product.brand}, product.location)
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield the text of each product."""
         for product in self._products(rejects):
-            yield SourceText(product.item_id, self.language, product.fields, DISPLAY, product.place)
+            yield SourceText(product.item_id, self.language, product.fields, DISPLAY, product.location)
 
     def notes(self) -> Iterator[str]:
         """Yield which files were left out, and how many rows of the metadata repeat a product."""
@@ -119,12 +118,16 @@ class AmazonReviews(Converter):
 
     @cached_property
     def _files(self) -> dict[Path, frozenset[str]]:
-        """The keys of the objects in each file."""
-        endings = tuple(kind + packed for kind in _JSON_LINES for packed in _COMPRESSED)
+        """The keys of the first objects in each file."""
         if not self.folder.is_dir():
             raise DataError(f"there is no folder {self.folder}")
-        paths = sorted(path for path in self.folder.rglob("*") if path.name.lower().endswith(endings))
-        return {path: _keys(path) for path in paths if path.is_file()}
+        endings = tuple(kind + packed for kind in _JSON_LINES for packed in ("", *SUFFIXES))
+        keys: dict[Path, frozenset[str]] = {}
+        for path in sorted(self.folder.rglob("*")):
+            if path.name.lower().endswith(endings) and path.is_file():
+                records = (parse_object(line) for _, line in islice(numbered_lines(path), _LINES_LOOKED_AT))
+                keys[path] = frozenset(key for record in records if record is not None for key in record)
+        return keys
 
     @cached_property
     def _reviews(self) -> list[tuple[Path, _Reviews]]:
@@ -161,12 +164,5 @@ class AmazonReviews(Converter):
 
 
 def _release(keys: frozenset[str]) -> _Reviews | None:
-    """Return the release whose reviews have these keys, None for a file of something else."""
+    """Return the release whose reviews have these keys, None if the file has other ones."""
     return next((release for release in _RELEASES if release.keys <= keys), None)
-
-
-def _keys(path: Path) -> frozenset[str]:
-    """Return the keys of the first objects in a file."""
-    lines = (line for block in blocks(path) for line in block.split(b"\n"))
-    records = (parse_object(line) for line in islice(lines, _LINES_LOOKED_AT))
-    return frozenset(key for record in records if record is not None for key in record)

@@ -14,108 +14,13 @@ from typing import Any
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located, located_rows
 from recbole_xling.convert.reading.compressed import blocks, find_file
-from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.reading.text_table import LINE, Column, Layout, Table
+from recbole_xling.convert.reading.rejects import LINE, Rejects
+from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.record import DISPLAY
-
-_ISBN = re.compile(r"(?:97[89][0-9]|[0-9])[0-9]{8}[0-9X]")
-_GROUPS = {
-    "ar": "603 9933 9960",
-    "bg": "619 954",
-    "da": "87",
-    "de": "3",
-    "el": "618 960",
-    "en": "0 1",
-    "es": "84 607 612 628 631 950 956 958 959 968 970 980 987 9930 9942 9945 9968 9972 9974 9977 9978 99905 99922 "
-    "99923 99924 99925 99926",
-    "et": "9916 9949 9985",
-    "fa": "600 622 964",
-    "fi": "951 952",
-    "fr": "2",
-    "hr": "953",
-    "hu": "615 963",
-    "id": "602 623 979",
-    "is": "9935 9979",
-    "it": "88",
-    "ja": "4",
-    "ko": "89 9946",
-    "lt": "609 9955 9986",
-    "lv": "9934 9984",
-    "nl": "90 94",
-    "no": "82",
-    "pl": "83",
-    "pt": "65 85 972 989",
-    "ro": "606 630 973",
-    "ru": "5",
-    "sl": "961",
-    "sv": "91",
-    "th": "611 616 974",
-    "tr": "605 625 975",
-    "vi": "604",
-    "zh": "7",
-    "zh-Hant": "626 957 986",
-}
-_GROUPS_979 = {"en": "8", "es": "13", "fr": "10", "it": "12", "ko": "11"}
-_LANGUAGE = {f"978{group}": language for language, groups in _GROUPS.items() for group in groups.split()}
-_LANGUAGE |= {f"979{group}": language for language, groups in _GROUPS_979.items() for group in groups.split()}
-_LONGEST = max(map(len, _LANGUAGE))
-
-
-def isbn_language(isbn: str) -> str:
-    """Return the language of the group of a number, ``und`` where it is of several or what is given is no ISBN.
-
-    Args:
-        isbn: 10 or 13 characters without hyphens; its check digit is not looked at.
-    """
-    if _ISBN.fullmatch(isbn):
-        number = isbn if len(isbn) == 13 else f"978{isbn}"
-        for end in range(4, _LONGEST + 1):  # no group begins with another one
-            if number[:end] in _LANGUAGE:
-                return _LANGUAGE[number[:end]]
-    return UNDETERMINED
-
-
-_ESCAPED_QUOTE = re.compile(rb'\\"[^",;\r\n]')
-_UTF8_SHARE = 0.9
-
-
-def find_layout(path: Path) -> Layout:
-    r"""Return the layout of a table whose first line names its columns; the whole file is looked at, a block at a time.
-
-    - The separator is ``;`` or ``,``, whichever is in the first line more often.
-    - A backslash escapes if a ``\"`` stands in front of text. Where quotes are doubled that does not happen: a quote
-      after a backslash is followed by another one, or ends its cell.
-    - The encoding is UTF-8 if at least nine of ten lines beyond ASCII are valid in it, so that a damaged line becomes a
-      bad row, and otherwise Latin-1, in which every line is valid.
-
-    Raises:
-        DataError: the file cannot be read.
-    """
-    separator, escaped, valid, invalid = "", False, 0, 0
-    for block in blocks(path):
-        if not separator:
-            header = block.partition(b"\n")[0]
-            separator = ";" if header.count(b";") > header.count(b",") else ","
-        escaped = escaped or _ESCAPED_QUOTE.search(block) is not None
-        if not block.isascii():
-            lines = [line for line in block.split(b"\n") if not line.isascii()]
-            good = sum(_is_utf8(line) for line in lines)
-            valid, invalid = valid + good, invalid + len(lines) - good
-    encoding = "utf-8" if valid >= _UTF8_SHARE * (valid + invalid) else "latin-1"
-    return Layout(separator or ",", escape="\\" if escaped else None, encoding=encoding)
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
 
 _NAMES = {
     "ratings": ("BX-Book-Ratings.csv", "Ratings.csv", "ratings.csv"),
@@ -136,9 +41,9 @@ _UNKNOWN = ("", "n/a", "null")
 class BookCrossing(Converter):
     """Book-Crossing, as published or as CSV with commas; separator, escapes and encoding are found out.
 
-    A book has the language of the registration group of its ISBN, ``und`` where that stands for several. ISBNs are
-    written in capitals without hyphens and spaces. There are no times: an interaction's time stamp is the number of its
-    line. The rating 0 stands for an interaction without a rating.
+    A book has the language of the registration group of its ISBN, ``und`` if that has several. ISBNs are written in
+    capitals without hyphens and spaces. The source has no times: an interaction's time stamp is the number of its line.
+    The rating 0 means an interaction without a rating.
 
     Args:
         input: the folder of the files.
@@ -196,9 +101,9 @@ letters; each may be compressed (.gz, .zst, .zip)"""
     def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield the books, then those that only the ratings have."""
         listed = set()
-        for row, place in self._books(rejects):
+        for row, location in self._books(rejects):
             features = {"publication_year": _year(row["year"]), "author": _token(row["author"])}
-            yield Item(row["item_id"], isbn_language(row["item_id"]), features, place)
+            yield Item(row["item_id"], isbn_language(row["item_id"]), features, location)
             listed.add(row["item_id"])
         if self.keep_unknown:
             ratings = self._table("ratings", {"ISBN": Column("item_id")}, rejects)
@@ -206,7 +111,7 @@ letters; each may be compressed (.gz, .zst, .zip)"""
                 first = frame.with_columns(_isbn()).unique("item_id", keep="first", maintain_order=True)
                 for line, isbn in first.select(LINE, "item_id").iter_rows():
                     if isbn not in listed:
-                        yield Item(isbn, isbn_language(isbn), place=SourceLocation(str(ratings.path), line))
+                        yield Item(isbn, isbn_language(isbn), location=SourceLocation(str(ratings.path), line))
                         listed.add(isbn)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
@@ -217,17 +122,15 @@ letters; each may be compressed (.gz, .zst, .zip)"""
                 "Location": Column("location", required=False),
                 "Age": Column("age", required=False),
             }
-            table = self._table("users", columns, rejects)
-            for frame in table:
-                for row in frame.iter_rows(named=True):
-                    country = (row["location"] or "").rpartition(",")[2]
-                    features = {"country": _token(country).lower(), "age": _token(row["age"]).removesuffix(".0")}
-                    features = {name: value for name, value in features.items() if value.lower() not in _UNKNOWN}
-                    yield User(row["user_id"], features, SourceLocation(str(table.path), row[LINE]))
+            for row, location in located_rows(self._table("users", columns, rejects)):
+                country = (row["location"] or "").rpartition(",")[2]
+                features = {"country": _token(country).lower(), "age": _token(row["age"]).removesuffix(".0")}
+                features = {name: value for name, value in features.items() if value.lower() not in _UNKNOWN}
+                yield User(row["user_id"], features, location)
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield a display text per book."""
-        for row, place in self._books(rejects):
+        for row, location in self._books(rejects):
             fields = {
                 "title": row["title"],
                 "author": row["author"],
@@ -235,7 +138,7 @@ letters; each may be compressed (.gz, .zst, .zip)"""
                 "publisher": row["publisher"],
             }
             fields = {name: value for name, value in fields.items() if value}
-            yield SourceText(row["item_id"], isbn_language(row["item_id"]), fields, DISPLAY, place)
+            yield SourceText(row["item_id"], isbn_language(row["item_id"]), fields, DISPLAY, location)
 
     def notes(self) -> Iterator[str]:
         """Yield what the ratings and their order mean."""
@@ -248,13 +151,13 @@ letters; each may be compressed (.gz, .zst, .zip)"""
         found = {what: [find_file(self.folder, name) for name in names] for what, names in _NAMES.items()}
         return {what: next((path for path in paths if path is not None), None) for what, paths in found.items()}
 
-    def _table(self, what: str, columns: Mapping[str, Column], rejects: Rejects) -> Table:
+    def _table(self, what: str, columns: Mapping[str, Column], rejects: Rejects) -> TextTable:
         path = self._files[what]
         if path is None:
             raise DataError(f"there is neither {' nor '.join(_NAMES[what])} in {self.folder}")
         if path not in self._layouts:
             self._layouts[path] = find_layout(path)
-        return Table(path, columns, rejects, layout=self._layouts[path])
+        return TextTable(path, columns, rejects, layout=self._layouts[path])
 
     def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], SourceLocation]]:
         table = self._table("books", _BOOK, rejects)
@@ -274,3 +177,94 @@ def _year(number: float | None) -> str:
 def _token(cell: str | None) -> str:
     """Return a cell as a value that RecBole reads back: without line breaks, and without quotes around it."""
     return " ".join((cell or "").split()).strip(' "')
+
+
+# ---- language by ISBN -------------------------------------------------------------------------------------------
+
+_ISBN = re.compile(r"(?:97[89][0-9]|[0-9])[0-9]{8}[0-9X]")
+_GROUPS = {
+    "ar": "603 9933 9960",
+    "bg": "619 954",
+    "da": "87",
+    "de": "3",
+    "el": "618 960",
+    "en": "0 1",
+    "es": "84 607 612 628 631 950 956 958 959 968 970 980 987 9930 9942 9945 9968 9972 9974 9977 9978 99905 99922 "
+    "99923 99924 99925 99926",
+    "et": "9916 9949 9985",
+    "fa": "600 622 964",
+    "fi": "951 952",
+    "fr": "2",
+    "hr": "953",
+    "hu": "615 963",
+    "id": "602 623 979",
+    "is": "9935 9979",
+    "it": "88",
+    "ja": "4",
+    "ko": "89 9946",
+    "lt": "609 9955 9986",
+    "lv": "9934 9984",
+    "nl": "90 94",
+    "no": "82",
+    "pl": "83",
+    "pt": "65 85 972 989",
+    "ro": "606 630 973",
+    "ru": "5",
+    "sl": "961",
+    "sv": "91",
+    "th": "611 616 974",
+    "tr": "605 625 975",
+    "vi": "604",
+    "zh": "7",
+    "zh-Hant": "626 957 986",
+}
+_GROUPS_979 = {"en": "8", "es": "13", "fr": "10", "it": "12", "ko": "11"}
+_LANGUAGE = {f"978{group}": language for language, groups in _GROUPS.items() for group in groups.split()}
+_LANGUAGE |= {f"979{group}": language for language, groups in _GROUPS_979.items() for group in groups.split()}
+_LONGEST = max(map(len, _LANGUAGE))
+
+
+def isbn_language(isbn: str) -> str:
+    """Return the language of an ISBN's registration group, ``und`` if that has several or it is not an ISBN.
+
+    Args:
+        isbn: 10 or 13 characters without hyphens; its check digit is not verified.
+    """
+    if _ISBN.fullmatch(isbn):
+        number = isbn if len(isbn) == 13 else f"978{isbn}"
+        for end in range(4, _LONGEST + 1):  # the groups are a prefix code
+            if number[:end] in _LANGUAGE:
+                return _LANGUAGE[number[:end]]
+    return UNDETERMINED
+
+
+# ---- layout of a file -------------------------------------------------------------------------------------------
+
+_ESCAPED_QUOTE = re.compile(rb'\\"[^",;\r\n]')
+_UTF8_SHARE = 0.9
+
+
+def find_layout(path: Path) -> Layout:
+    r"""Return the layout of a table whose first line names its columns; the whole file is read, a block at a time.
+
+    - The separator is ``;`` or ``,``, whichever is in the first line more often.
+    - A backslash escapes if a ``\"`` is followed by text. That does not happen where quotes are doubled: there a quote
+      after a backslash is followed by another one, or ends its cell.
+    - The encoding is UTF-8 if at least nine of ten lines beyond ASCII are valid in it, so that a damaged line becomes a
+      bad row, and otherwise Latin-1, in which every line is valid.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    separator, escaped, valid, invalid = "", False, 0, 0
+    for block in blocks(path):
+        if not separator:
+            header = block.partition(b"\n")[0]
+            separator = ";" if header.count(b";") > header.count(b",") else ","
+        escaped = escaped or _ESCAPED_QUOTE.search(block) is not None
+        if not block.isascii():
+            lines = [line for line in block.split(b"\n") if not line.isascii()]
+            good = sum(line.decode(errors="ignore").encode() == line for line in lines)
+            valid, invalid = valid + good, invalid + len(lines) - good
+    encoding = "utf-8" if valid >= _UTF8_SHARE * (valid + invalid) else "latin-1"
+    return Layout(separator or ",", escape="\\" if escaped else None, encoding=encoding)

@@ -12,10 +12,10 @@ from typing import Any
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, located
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, located, located_rows
 from recbole_xling.convert.reading.compressed import expected_file
-from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.reading.text_table import LINE, Column, Table
+from recbole_xling.convert.reading.rejects import LINE, Rejects
+from recbole_xling.convert.reading.text_table import Column, TextTable
 from recbole_xling.text.record import DISPLAY
 
 _RATINGS, _BOOKS = "ratings.csv", "books.csv"
@@ -64,48 +64,44 @@ in UTF-8; each may be compressed (.gz, .zst, .zip)"""
             "rating": Column("rating", "number"),
         }
         path = expected_file(self.folder, _RATINGS)
-        for frame in located(Table(path, columns, rejects)):
+        for frame in located(TextTable(path, columns, rejects)):
             yield frame.with_columns(pl.col(LINE).cast(pl.Float64).alias("timestamp"))
 
     def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield the books; of several authors the first one, of the years that of the first edition."""
-        for row, place in self._books(rejects):
+        for row, location in self._books(rejects):
             features = {
                 "goodreads_book_id": row["goodreads_book_id"],
                 "publication_year": _year(row["year"]),
                 "author": " ".join((row["authors"] or "").partition(",")[0].split()).strip('"'),
             }
-            yield Item(row["item_id"], row["language"] or "", features, place)
+            yield Item(row["item_id"], row["language"] or "", features, location)
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
-        """Yield a display text per book; the original title is a part of it where it is another one."""
-        for row, place in self._books(rejects):
+        """Yield a display text per book.
+
+        The original title is a part of it, unless it is the title with or without its series in brackets.
+        """
+        for row, location in self._books(rejects):
+            title, original = row["title"].strip(), (row["original_title"] or "").strip()
+            known = {title.casefold(), _SERIES.sub("", title).casefold()}
             fields = {
                 "title": row["title"],
-                "original_title": _other_title(row["title"], row["original_title"]),
+                "original_title": "" if original.casefold() in known else original,
                 "authors": row["authors"],
                 "year": _year(row["year"]),
             }
             fields = {name: value for name, value in fields.items() if value}
-            yield SourceText(row["item_id"], row["language"] or "", fields, DISPLAY, place)
+            yield SourceText(row["item_id"], row["language"] or "", fields, DISPLAY, location)
 
     def notes(self) -> Iterator[str]:
         """Yield what the times are."""
         yield "no times in the source, but its ratings are in order of time: the number of the line is the time stamp"
 
     def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], SourceLocation]]:
-        table = Table(expected_file(self.folder, _BOOKS), _BOOK, rejects)
-        for frame in table:
-            for row in frame.iter_rows(named=True):
-                yield row, SourceLocation(str(table.path), row[LINE])
+        return located_rows(TextTable(expected_file(self.folder, _BOOKS), _BOOK, rejects))
 
 
 def _year(number: float | None) -> str:
     """Return the year of the first edition; one before our era is negative."""
     return "" if number is None else str(int(number))
-
-
-def _other_title(title: str, original: str | None) -> str:
-    """Return the original title if it is neither the title nor the title without its series in brackets."""
-    known = {title.strip().casefold(), _SERIES.sub("", title.strip()).casefold()}
-    return "" if original is None or original.strip().casefold() in known else original.strip()

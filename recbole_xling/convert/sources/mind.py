@@ -17,11 +17,11 @@ from typing import NamedTuple
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located_rows
 from recbole_xling.convert.reading.compressed import expected_file, find_file
-from recbole_xling.convert.reading.open_table import Batches, ParquetTable, open_table
+from recbole_xling.convert.reading.open_table import ParquetTable, open_table
 from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.reading.text_table import LINE, Column, Layout, Table
+from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.convert.sources.mind_behaviors import (
     FILE_NAME,
     Edition,
@@ -60,14 +60,14 @@ class _News(NamedTuple):
     item_id: str
     language: str
     row: dict[str, str | None]
-    place: SourceLocation
+    location: SourceLocation
 
 
 class Mind(Converter):
     """MIND, NeMig, or several editions of such news merged into one dataset.
 
     Each user's history is yielded once, before the clicks of the impressions. The candidates that were not clicked are
-    in the impressions only. Category names are features, not text: they are English whatever the language of the news.
+    in the impressions only. Category names are features, not text, because they are English in every edition.
 
     Args:
         input: folder of one edition: ``news.tsv`` and ``behaviors.tsv``, or sub-folders of them.
@@ -77,7 +77,7 @@ class Mind(Converter):
             texts of the news in ``input``.
 
     Raises:
-        ConfigError: there is neither ``input`` nor ``lang``, or what is given does not fit together.
+        ConfigError: neither ``input`` nor ``lang`` is given, or what is given does not fit together.
         DataError: a file is missing.
     """
 
@@ -126,8 +126,8 @@ Each file may be compressed (.gz, .zst, .zip)"""
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield histories and clicks.
 
-        A click has the time of its impression. The clicks of a history, which have none, lie one second apart, the last
-        one a second before the user's first impression.
+        A click has the time of its impression. The clicks of a history have no times: they get times one second apart,
+        the last one a second before the user's first impression.
         """
         self._counts["other histories"] = 0
         for frame in self._impressions(rejects):
@@ -146,7 +146,7 @@ Each file may be compressed (.gz, .zst, .zip)"""
         """Yield the news with their categories."""
         for news in self._news(rejects):
             features = {name: news.row[name] or "" for name in self.item_fields}
-            yield Item(news.item_id, news.language, features, news.place)
+            yield Item(news.item_id, news.language, features, news.location)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield the users with the language of their edition."""
@@ -157,13 +157,28 @@ Each file may be compressed (.gz, .zst, .zip)"""
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield title and abstract of all news, then their translations by language."""
         for news in self._news(rejects):
-            yield SourceText(news.item_id, news.language, _fields(news.row), DISPLAY, news.place)
+            yield SourceText(news.item_id, news.language, _fields(news.row), DISPLAY, news.location)
         self._counts["unused"] = 0
         for language, path in sorted(self.xmind.items()):
-            yield from self._translations(language, path, rejects)
+            inside = (file for file in path.rglob("*") if _XMIND_FILE.fullmatch(file.name))
+            files = [path] if path.is_file() else sorted(inside)
+            if not files:
+                raise DataError(f"there is no table (.tsv, .csv, .jsonl, .parquet) of nid, title, abstract at {path}")
+            known = set(self._ids_of(self._editions[0], rejects)["item_id"])
+            earlier: set[str] = set()
+            for file in files:
+                is_published = file.name.endswith(".parquet.gzip")  # Parquet with gzip inside
+                here: list[str] = []
+                read = ParquetTable if is_published else open_table
+                for row, location in located_rows(read(file, _XMIND_COLUMNS, rejects)):
+                    if row["id"] in known and row["id"] not in earlier:
+                        here.append(row["id"])
+                        yield SourceText(row["id"], language, _fields(row), PARALLEL, location)
+                    self._counts["unused"] += row["id"] not in known
+                earlier.update(here)  # of two texts in one table the writer keeps the first and rejects the second
 
     def notes(self) -> Iterator[str]:
-        """Yield what the impressions are, and what stands in for missing times."""
+        """Yield what the impressions are, and what replaces missing times."""
         yield f"the source has {self._counts['impressions']} impressions with {self._counts['candidates']} candidates"
         timed = [edition for edition in self._editions if is_timed(self._readers[edition.language])]
         if timed:
@@ -194,31 +209,12 @@ Each file may be compressed (.gz, .zst, .zip)"""
         for edition in self._editions:
             earlier: set[str] = set()
             for folder in edition.folders:
-                table = _news_table(folder, rejects)
                 here: list[str] = []
-                for frame in table:
-                    for row in frame.iter_rows(named=True):
-                        if row["id"] not in earlier:
-                            here.append(row["id"])
-                            place = SourceLocation(str(table.path), row[LINE])
-                            yield _News(edition.prefix + row["id"], edition.language, row, place)
-                earlier.update(here)
-
-    def _translations(self, language: str, path: Path, rejects: Rejects) -> Iterator[SourceText]:
-        known = set(self._ids_of(self._editions[0], rejects)["item_id"])
-        earlier: set[str] = set()
-        for file in _xmind_files(path):
-            table = _xmind_table(file, rejects)
-            here: list[str] = []
-            for frame in table:
-                for row in frame.iter_rows(named=True):
-                    if row["id"] in known and row["id"] not in earlier:
+                for row, location in located_rows(_news_table(folder, rejects)):
+                    if row["id"] not in earlier:
                         here.append(row["id"])
-                        yield SourceText(
-                            row["id"], language, _fields(row), PARALLEL, SourceLocation(str(file), row[LINE])
-                        )
-                    self._counts["unused"] += row["id"] not in known
-            earlier.update(here)
+                        yield _News(edition.prefix + row["id"], edition.language, row, location)
+                earlier.update(here)  # of two rows in one folder the writer keeps the first and rejects the second
 
     def _impressions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         for edition in self._editions:
@@ -249,31 +245,19 @@ def _folders(folder: Path) -> tuple[Path, ...]:
     """Return the folders of the files: this one, or those in it, train before dev before test."""
     if find_file(folder, FILE_NAME) is not None:
         return (folder,)
-    inner = [path.parent for path in folder.glob(f"*/{FILE_NAME}*")]
+    inner = {path.parent for path in folder.glob(f"*/{FILE_NAME}*")}
     if not inner:
         raise DataError(f"there is no {FILE_NAME} in {folder} or in a folder in it")
-    return tuple(sorted(set(inner), key=lambda path: (_part(path.name), path.name)))
+
+    def order(path: Path) -> tuple[int, str]:
+        numbers = (number for number, part in enumerate(_PARTS) if path.name.lower().endswith(part))
+        return next(numbers, len(_PARTS)), path.name
+
+    return tuple(sorted(inner, key=order))
 
 
-def _part(name: str) -> int:
-    return next((number for number, part in enumerate(_PARTS) if name.lower().endswith(part)), len(_PARTS))
-
-
-def _news_table(folder: Path, rejects: Rejects) -> Table:
-    return Table(expected_file(folder, NEWS), _NEWS_COLUMNS, rejects, layout=_LAYOUT)
-
-
-def _xmind_files(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if _XMIND_FILE.fullmatch(file.name))
-    if not files:
-        raise DataError(f"there is no table (.tsv, .csv, .jsonl, .parquet) of nid, title, abstract at {path}")
-    return files
-
-
-def _xmind_table(path: Path, rejects: Rejects) -> Batches:
-    if path.name.endswith(".parquet.gzip"):  # as published: Parquet with gzip inside
-        return ParquetTable(path, _XMIND_COLUMNS, rejects)
-    return open_table(path, _XMIND_COLUMNS, rejects)
+def _news_table(folder: Path, rejects: Rejects) -> TextTable:
+    return TextTable(expected_file(folder, NEWS), _NEWS_COLUMNS, rejects, layout=_LAYOUT)
 
 
 def _fields(row: dict[str, str | None]) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """MIND's ``behaviors.tsv``: what users were shown, what of it they clicked, and what they had clicked before.
 
-A row holds impression id, user, time, history and candidates; ``N1-1`` is a candidate that was clicked, ``N2-0`` one
+A row has impression id, user, time, history and candidates; ``N1-1`` is a candidate that was clicked, ``N2-0`` one
 that was not. The history is the same on all rows of a user.
 """
 
@@ -12,11 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_xling.convert.base import FILE
+from recbole_xling.convert.cells import bad_ids
 from recbole_xling.convert.reading.compressed import expected_file
-from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.reading.text_table import LINE, Column, Layout, Table
-from recbole_xling.convert.writing.cells import bad_ids
+from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
+from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 
 FILE_NAME = "behaviors.tsv"
 _LAYOUT = Layout(separator="\t", quote=None, names=("impression id", "user", "time", "history", "impressions"))
@@ -28,7 +27,6 @@ _COLUMNS = {
     "impressions": Column("candidates"),
 }
 _TIME = "%m/%d/%Y %I:%M:%S %p"
-_REASON = "reason"
 _ROWS_AT_A_TIME = 10_000  # with their candidates they take ten times the memory
 
 
@@ -38,9 +36,9 @@ class Edition:
 
     Attributes:
         language: BCP 47 tag.
-        prefix: put before all ids, empty where there is one edition only.
-        folders: of ``news.tsv`` and ``behaviors.tsv``, earlier ones first; of several, the name goes before the ids of
-            the impressions, which start anew in each.
+        prefix: put before all ids, empty for the only edition.
+        folders: of ``news.tsv`` and ``behaviors.tsv``, earlier ones first; if there are several, their names go before
+            the ids of the impressions, which start from 1 in each.
     """
 
     language: str
@@ -58,7 +56,7 @@ def read_readers(edition: Edition, news: pl.DataFrame, rejects: Rejects) -> pl.D
 
     Returns:
         Columns ``user_id`` and ``start``: the time of the user's first impression in Unix seconds (the times are taken
-        as UTC), null throughout where the edition has no times.
+        as UTC), null for all users if the edition has no times.
     """
     readers = pl.DataFrame(schema={"user_id": pl.String, "start": pl.Int64})
     for frame in _rows(edition, news, rejects, timed=False):
@@ -77,14 +75,14 @@ def read_impressions(
 ) -> Iterator[pl.DataFrame]:
     """Yield the impressions in the order of the file.
 
-    Where the edition has no times, a running number per user stands in: one for each click of the history, then one
-    for each impression.
+    Without times, a running number per user replaces them: one for each click of the history, then one for each
+    impression.
 
     Args:
         edition: the files.
         news: all news, in the column ``item_id``.
         readers: all users, as :func:`read_readers` returns them.
-        rejects: takes the bad rows; where the edition has times, also those without one.
+        rejects: takes the bad rows; if the edition has times, also those without one.
 
     Returns:
         Columns ``impression_id``, ``user_id``, ``timestamp`` (Int64), ``item_id`` and ``label`` (lists of the
@@ -121,7 +119,7 @@ def read_impressions(
 
 
 def interactions_of(impressions: pl.DataFrame) -> pl.DataFrame:
-    """Return each user's history, once and before all else, and the clicked candidates of each impression."""
+    """Return each user's history, once and first, and the clicked candidates of each impression."""
     columns = ["user_id", "item_id", "timestamp", FILE, LINE]
     length, end = pl.col("history").list.len().cast(pl.Int64), pl.col("history_end")
     history = impressions.filter("is_first", pl.col("history").list.len() > 0).select(
@@ -136,26 +134,31 @@ def interactions_of(impressions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _rows(edition: Edition, news: pl.DataFrame, rejects: Rejects, *, timed: bool) -> Iterator[pl.DataFrame]:
+    """Yield the good rows of all folders with their cells taken apart, and the columns ``file`` and ``line``."""
+    raw = [column.name for column in _COLUMNS.values()]
     for folder in edition.folders:
         part = f"{folder.name}:" if len(edition.folders) > 1 else ""
         path = expected_file(folder, FILE_NAME)
-        for frame in _batches(Table(path, _COLUMNS, rejects, layout=_LAYOUT)):
-            checked = _checked(_parsed(frame, edition.prefix, part), news, timed=timed)
-            reasons = checked.filter(pl.col(_REASON).is_not_null()).select(LINE, _REASON)
-            bad = reasons.join(frame, on=LINE, maintain_order="left")
-            for row in bad.iter_rows(named=True):
-                rejects.add(path, row[LINE], row[_REASON], "\t".join(row[c.name] or "" for c in _COLUMNS.values()))
-            good = checked.filter(pl.col(_REASON).is_null()).drop(_REASON)
-            yield good.with_columns(pl.lit(str(path)).alias(FILE))
-
-
-def _batches(table: Table) -> Iterator[pl.DataFrame]:
-    for frame in table:
-        yield from frame.iter_slices(_ROWS_AT_A_TIME)
+        for block in TextTable(path, _COLUMNS, rejects, layout=_LAYOUT):
+            for frame in block.iter_slices(_ROWS_AT_A_TIME):
+                parsed = _parsed(frame, edition.prefix, part)
+                reasons = {
+                    "a candidate that does not end in -0 or -1": pl.col("is_malformed"),
+                    "no candidates": pl.col("item_id").list.len() == 0,
+                    "no time like 11/11/2019 9:05:58 AM": pl.col("is_no_time"),
+                    "no time, though other impressions have one": pl.col("time").is_null() & pl.lit(timed),
+                    "unknown news in the history": pl.col(LINE).is_in(_with_unknown(parsed, "history", news)),
+                    "unknown news among the candidates": pl.col(LINE).is_in(_with_unknown(parsed, "item_id", news)),
+                }
+                found = [pl.when(bad).then(pl.lit(reason)) for reason, bad in reasons.items()]
+                why = parsed.select(pl.coalesce(bad_ids("impression_id"), bad_ids("user_id"), *found)).to_series()
+                rejects.sift(frame, [pl.lit(why)], lambda row: "\t".join(row[name] or "" for name in raw), path)
+                good = parsed.filter(why.is_null()).drop("is_malformed", "is_no_time")
+                yield good.with_columns(pl.lit(str(path)).alias(FILE))
 
 
 def _parsed(frame: pl.DataFrame, prefix: str, part: str) -> pl.DataFrame:
-    """Take the cells apart; ``is_malformed`` and ``is_no_time`` tell where that cannot be done."""
+    """Take the cells apart; ``is_malformed`` and ``is_no_time`` tell where that is impossible."""
     word, before = pl.element(), pl.lit(prefix)
     history = pl.col("history").fill_null("").str.split(" ").list.eval(before + word.filter(word != ""))
     candidates = pl.col("candidates").str.split(" ").list.eval(word.filter(word != ""))
@@ -174,22 +177,7 @@ def _parsed(frame: pl.DataFrame, prefix: str, part: str) -> pl.DataFrame:
     )
 
 
-def _checked(parsed: pl.DataFrame, news: pl.DataFrame, *, timed: bool) -> pl.DataFrame:
-    """Add the column of reasons why a row is bad, null where it is good."""
-    reasons = {
-        "a candidate that does not end in -0 or -1": pl.col("is_malformed"),
-        "no candidates": pl.col("item_id").list.len() == 0,
-        "no time like 11/11/2019 9:05:58 AM": pl.col("is_no_time"),
-        "no time, though other impressions have one": pl.col("time").is_null() & pl.lit(timed),
-        "unknown news in the history": pl.col(LINE).is_in(_with_unknown(parsed, "history", news)),
-        "unknown news among the candidates": pl.col(LINE).is_in(_with_unknown(parsed, "item_id", news)),
-    }
-    found = [pl.when(bad).then(pl.lit(reason)) for reason, bad in reasons.items()]
-    reason = pl.coalesce(bad_ids("impression_id"), bad_ids("user_id"), *found)
-    return parsed.with_columns(reason.alias(_REASON)).drop("is_malformed", "is_no_time")
-
-
 def _with_unknown(parsed: pl.DataFrame, column: str, news: pl.DataFrame) -> list[int]:
-    """Return the lines that name news which are not there."""
+    """Return the lines that name unknown news."""
     ids = parsed.select(LINE, item_id=column).explode("item_id").drop_nulls()
     return ids.join(news, on="item_id", how="anti")[LINE].unique().to_list()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
 from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.reading.text_table import Column, Layout, Table
+from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.convert.sources.film_titles import article_in_front
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import is_language
@@ -46,14 +46,14 @@ def english_title(title: str) -> str:
 def display_language(movie_id: str, titles: Mapping[str, str], original: str | None = None) -> str:
     """Choose the language in which a film is shown.
 
-    A film whose original title is known is shown under that. Of the others 40% are shown in English and the rest
-    spread evenly over the languages they have a title in. The choice depends on this film alone: a title added to it
-    can only move it to the language of that title, and no other film.
+    A film whose original title is known is shown under that. Of the others 40% are shown in English and the rest are
+    spread evenly over the languages they have a title in. The choice depends on this film alone: another title of it
+    can only move it to the language of that title, and moves no other film.
 
     Args:
         movie_id: MovieLens's id of the film.
         titles: known titles by language.
-        original: original language of the film where that is not English.
+        original: original language of the film unless that is English.
     """
     if original is not None and original in titles:
         return original
@@ -70,7 +70,7 @@ class _Film:
     genres: tuple[str, ...]
     titles: Mapping[str, str]
     language: str
-    place: SourceLocation
+    location: SourceLocation
 
 
 class MovieLens100K(Converter):
@@ -92,7 +92,15 @@ class MovieLens100K(Converter):
 
     def __init__(self, *, input: str | Path | None = None, tables: str | Path | None = None) -> None:
         super().__init__(input=input)
-        self.folder = self.input or _recbole_folder()
+        if self.input is not None:
+            self.folder = self.input
+        else:
+            spec = find_spec("recbole")  # importing RecBole would import torch as well
+            if spec is None or not spec.submodule_search_locations:
+                raise DataError(
+                    "RecBole, whose wheel carries MovieLens-100k, is not installed: pip install recbole, or give input"
+                )
+            self.folder = Path(spec.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
         self.tables = package_folder("datasets") / "ml-100k-xling" if tables is None else Path(tables)
 
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
@@ -100,13 +108,13 @@ class MovieLens100K(Converter):
         columns = {"user_id:token": Column("user_id"), "item_id:token": Column("item_id")}
         columns |= {f"{name}:float": Column(name, "number") for name in ("rating", "timestamp")}
         layout = Layout(separator="\t", quote=None)
-        yield from located(Table(self.folder / "ml-100k.inter", columns, rejects, layout=layout))
+        yield from located(TextTable(self.folder / "ml-100k.inter", columns, rejects, layout=layout))
 
     def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield the films; an implausible year is left out, genres are MovieLens's names."""
         for film in self._films:
             features: dict[str, str | tuple[str, ...]] = {"release_year": film.year, "genres": film.genres}
-            yield Item(film.movie_id, film.language, features, film.place)
+            yield Item(film.movie_id, film.language, features, film.location)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield the users with all their features as in the source."""
@@ -118,22 +126,50 @@ class MovieLens100K(Converter):
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield for each film its display text, then the parallel ones by language."""
         for film in self._films:
+            genres = [genre for genre in film.genres if genre != UNKNOWN_GENRE]
+            absent = next((genre for genre in genres if genre not in self._genres), None)
+            if absent is not None:
+                raise DataError(f"{self.tables / 'genres.tsv'}: genre '{absent}' has no row; add one")
             for language in sorted(film.titles, key=lambda language: (language != film.language, language)):
+                names = (self._genres[genre].get(language) for genre in genres)
+                fields = {
+                    "title": film.titles[language],
+                    "year": film.year,
+                    "genres": ", ".join(name for name in names if name is not None),
+                }
+                fields = {name: value for name, value in fields.items() if value}
                 source = DISPLAY if language == film.language else PARALLEL
-                yield SourceText(film.movie_id, language, self._fields(film, language), source, film.place)
+                yield SourceText(film.movie_id, language, fields, source, film.location)
 
     @cached_property
     def _films(self) -> list[_Film]:
-        known, originals = self._titles(), self._originals()
+        known = self._titles()
+        originals: dict[str, str] = {}
+        path = self.tables / "original_languages.tsv"
+        for number, (movie_id, language) in table_rows(path, ("movie_id", "language")):
+            _check_language(language, path, number)
+            if movie_id in originals:
+                raise DataError(f"{path}:{number}: film {movie_id} has two original languages; keep one")
+            if language != "en":
+                originals[movie_id] = language
         films = []
-        columns = ("item_id", "movie_title", "release_year", "class")
         path = self.folder / "ml-100k.item"
-        for line, (movie_id, title, year, genres) in table_rows(path, columns):
+        for line, (movie_id, title, year, genres) in table_rows(
+            path, ("item_id", "movie_title", "release_year", "class")
+        ):
             titles = {"en": english_title(title)} | known.get(movie_id, {})
             language = display_language(movie_id, titles, originals.get(movie_id))
             plausible = re.fullmatch("[0-9]{4}", year) and int(year) in _YEARS
-            place = SourceLocation(str(path), line)
-            films.append(_Film(movie_id, year if plausible else "", tuple(genres.split()), titles, language, place))
+            films.append(
+                _Film(
+                    movie_id,
+                    year if plausible else "",
+                    tuple(genres.split()),
+                    titles,
+                    language,
+                    SourceLocation(str(path), line),
+                )
+            )
         return films
 
     def _titles(self) -> dict[str, dict[str, str]]:
@@ -150,18 +186,6 @@ class MovieLens100K(Converter):
             of_film[language] = title
         return titles
 
-    def _originals(self) -> dict[str, str]:
-        """Original language by film, of films whose original language is not English."""
-        path = self.tables / "original_languages.tsv"
-        originals: dict[str, str] = {}
-        for number, (movie_id, language) in table_rows(path, ("movie_id", "language")):
-            _check_language(language, path, number)
-            if movie_id in originals:
-                raise DataError(f"{path}:{number}: film {movie_id} has two original languages; keep one")
-            if language != "en":
-                originals[movie_id] = language
-        return originals
-
     @cached_property
     def _genres(self) -> dict[str, dict[str, str]]:
         """Genre names by MovieLens's name and language."""
@@ -172,32 +196,10 @@ class MovieLens100K(Converter):
             for _, (genre, *names) in table_rows(path, ("genre", *languages))
         }
 
-    def _fields(self, film: _Film, language: str) -> dict[str, str]:
-        fields = {"title": film.titles[language], "year": film.year, "genres": self._genre_names(film.genres, language)}
-        return {name: value for name, value in fields.items() if value}
-
-    def _genre_names(self, genres: Sequence[str], language: str) -> str:
-        """Names of the genres in a language, comma-separated; empty where the language has none."""
-        wanted = [genre for genre in genres if genre != UNKNOWN_GENRE]
-        absent = next((genre for genre in wanted if genre not in self._genres), None)
-        if absent is not None:
-            raise DataError(f"{self.tables / 'genres.tsv'}: genre '{absent}' has no row; add one")
-        return ", ".join(self._genres[genre][language] for genre in wanted if language in self._genres[genre])
-
-
-def _recbole_folder() -> Path:
-    """Find MovieLens-100k in RecBole's wheel without importing RecBole."""
-    spec = find_spec("recbole")
-    if spec is None or not spec.submodule_search_locations:
-        raise DataError(
-            "RecBole, whose wheel carries MovieLens-100k, is not installed: pip install recbole, or give input"
-        )
-    return Path(spec.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
-
 
 def _check_language(language: str, path: Path, number: int) -> None:
     if not is_language(language):
-        raise DataError(f"{path}:{number}: language {language!r} is no BCP 47 tag; write it like 'de'")
+        raise DataError(f"{path}:{number}: language {language!r} is not a BCP 47 tag; write it like 'de'")
 
 
 def _uniform(key: str) -> float:

@@ -1,4 +1,4 @@
-"""MovieLens [1] with titles and overviews in the films' own languages where files of them are given.
+"""MovieLens [1], with titles and overviews in the films' own languages if files of them are given.
 
 [1] Harper and Konstan: The MovieLens Datasets: History and Context. TiiS 5(4), 2015.
 """
@@ -14,10 +14,10 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located, located_rows
 from recbole_xling.convert.reading.compressed import expected_file, find_file
 from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.reading.text_table import LINE, Column, Layout, Table
+from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.convert.sources.film_titles import FilmTitle, split_title
 from recbole_xling.convert.sources.tmdb import TmdbFilm, read_films
 from recbole_xling.errors import DataError
@@ -41,11 +41,21 @@ class _Film:
     title: FilmTitle
     genres: tuple[str, ...]
     native: TmdbFilm | None
-    place: SourceLocation
+    location: SourceLocation
 
     @property
     def language(self) -> str:
         return ENGLISH if self.native is None else self.native.language
+
+    @property
+    def english(self) -> dict[str, str]:
+        """MovieLens's own text."""
+        return {
+            "title": self.title.title,
+            "alternative_title": "; ".join(self.title.alternatives),
+            "year": self.title.year,
+            "genres": ", ".join(self.genres),
+        }
 
 
 class MovieLens(Converter):
@@ -112,18 +122,15 @@ each may be compressed (.gz, .zst, .zip)"""
         """Yield the films; genres are MovieLens's names."""
         for film in self._films(rejects):
             features: dict[str, str | tuple[str, ...]] = {"release_year": film.title.year, "genres": film.genres}
-            yield Item(film.movie_id, film.language, features, film.place)
+            yield Item(film.movie_id, film.language, features, film.location)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield the users of 1M; the other releases tell nothing about users."""
         if self._is_1m:
             names = tuple(self.user_fields)
             columns = {"userId": Column("user_id")} | {name: Column(name, required=False) for name in names}
-            table = self._table("users", columns, rejects)
-            for frame in table:
-                for row in frame.iter_rows(named=True):
-                    features = {name: row[name] or "" for name in names}
-                    yield User(row["user_id"], features, SourceLocation(str(table.path), row[LINE]))
+            for row, location in located_rows(self._table("users", columns, rejects)):
+                yield User(row["user_id"], {name: row[name] or "" for name in names}, location)
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield for each film its display text, then the parallel ones by language."""
@@ -131,21 +138,24 @@ each may be compressed (.gz, .zst, .zip)"""
         self._counts.clear()
         for film in self._films(rejects):
             more = titles.pop(film.movie_id, {})
-            fields = _native_fields(film) if film.native is not None else _english_fields(film)
-            yield SourceText(film.movie_id, film.language, fields, DISPLAY, film.place)
+            fields = film.english
+            if film.native is not None:  # MovieLens's genres are English names, so only English texts have them
+                genres = fields["genres"] if film.language == ENGLISH else ""
+                fields = {"title": film.native.title, "year": film.title.year, "overview": film.native.overview}
+                fields["genres"] = genres
+            yield SourceText(film.movie_id, film.language, _not_empty(fields), DISPLAY, film.location)
             parallel = {language: {"title": title, "year": film.title.year} for language, (title, _) in more.items()}
             if ENGLISH in more or film.language != ENGLISH:
-                parallel[ENGLISH] = _english_fields(film) | ({"title": more[ENGLISH][0]} if ENGLISH in more else {})
+                parallel[ENGLISH] = film.english | ({"title": more[ENGLISH][0]} if ENGLISH in more else {})
             parallel.pop(film.language, None)
             for language in sorted(parallel):
-                place = more[language][1] if language in more else film.place
-                fields = {name: value for name, value in parallel[language].items() if value}
-                yield SourceText(film.movie_id, language, fields, PARALLEL, place)
+                location = more[language][1] if language in more else film.location
+                yield SourceText(film.movie_id, language, _not_empty(parallel[language]), PARALLEL, location)
             self._counts["native"] += film.native is not None
         self._counts["unused"] = len(titles)
 
     def notes(self) -> Iterator[str]:
-        """Yield how many films were found in the files beside MovieLens."""
+        """Yield how many films the other files have."""
         if self.tmdb_text is not None:
             yield f"{self._counts['native']} films have a native title and overview"
         if self._counts["unused"]:
@@ -159,66 +169,43 @@ each may be compressed (.gz, .zst, .zip)"""
             return True
         raise DataError(f"there is neither ratings.csv nor ratings.dat in {self.folder}")
 
-    def _table(self, what: str, columns: Mapping[str, Column], rejects: Rejects) -> Table:
+    def _table(self, what: str, columns: Mapping[str, Column], rejects: Rejects) -> TextTable:
         name = f"{what}.dat" if self._is_1m else f"{what}.csv"
         layout = Layout(separator="::", quote=None, encoding="latin-1", names=_NAMES_1M[what]) if self._is_1m else _CSV
-        return Table(expected_file(self.folder, name), columns, rejects, layout=layout)
+        return TextTable(expected_file(self.folder, name), columns, rejects, layout=layout)
 
     def _films(self, rejects: Rejects) -> Iterator[_Film]:
         native = {} if self.tmdb_text is None else read_films(self.tmdb_text, rejects)
-        links = self._links(rejects) if native else {}
+        tmdb_ids: dict[str, str] = {}  # by MovieLens's id
+        if native:
+            path = find_file(self.folder, "links.csv")
+            if path is None:
+                raise DataError(f"--tmdb-text needs links.csv in {self.folder}, which tells TMDB's ids of the films")
+            columns = {"movieId": Column("movie_id"), "tmdbId": Column("tmdb_id", required=False)}
+            for frame in TextTable(path, columns, rejects, layout=_CSV):
+                tmdb_ids.update(frame.drop_nulls("tmdb_id").select("movie_id", "tmdb_id").iter_rows())
         columns = {"movieId": Column("movie_id"), "title": Column("title"), "genres": Column("genres", required=False)}
-        table = self._table("movies", columns, rejects)
-        for frame in table:
-            for row in frame.iter_rows(named=True):
-                genres = row["genres"] if row["genres"] not in (None, NO_GENRES) else ""
-                yield _Film(
-                    row["movie_id"],
-                    split_title(row["title"]),
-                    tuple(genre for genre in genres.split("|") if genre),
-                    native.get(links.get(row["movie_id"], "")),
-                    SourceLocation(str(table.path), row[LINE]),
-                )
-
-    def _links(self, rejects: Rejects) -> dict[str, str]:
-        """TMDB's id by MovieLens's."""
-        path = find_file(self.folder, "links.csv")
-        if path is None:
-            raise DataError(f"--tmdb-text needs links.csv in {self.folder}, which tells TMDB's ids of the films")
-        columns = {"movieId": Column("movie_id"), "tmdbId": Column("tmdb_id", required=False)}
-        frames = list(Table(path, columns, rejects, layout=_CSV))
-        return {
-            movie: tmdb for frame in frames for movie, tmdb in frame.select("movie_id", "tmdb_id").iter_rows() if tmdb
-        }
+        for row, location in located_rows(self._table("movies", columns, rejects)):
+            genres = row["genres"] if row["genres"] not in (None, NO_GENRES) else ""
+            yield _Film(
+                row["movie_id"],
+                split_title(row["title"]),
+                tuple(genre for genre in genres.split("|") if genre),
+                native.get(tmdb_ids.get(row["movie_id"], "")),
+                location,
+            )
 
     def _titles(self, rejects: Rejects) -> dict[str, dict[str, tuple[str, SourceLocation]]]:
-        """Further titles by film and language, as a tag where it can be read; of two in a language the first counts."""
+        """Further titles by film and language, as a tag if it can be read; of two in a language the first counts."""
         titles: dict[str, dict[str, tuple[str, SourceLocation]]] = {}
         if self.titles is not None:
             columns = {"movieId": Column("movie_id"), "language": Column("language"), "title": Column("title")}
-            for frame in Table(self.titles, columns, rejects, layout=_TSV):
-                for row in frame.iter_rows(named=True):
-                    found = row["title"].strip(), SourceLocation(str(self.titles), row[LINE])
-                    tag = stated_language(row["language"])
-                    language = row["language"] if tag == UNDETERMINED else tag
-                    titles.setdefault(row["movie_id"], {}).setdefault(language, found)
+            for row, location in located_rows(TextTable(self.titles, columns, rejects, layout=_TSV)):
+                tag = stated_language(row["language"])
+                language = row["language"] if tag == UNDETERMINED else tag
+                titles.setdefault(row["movie_id"], {}).setdefault(language, (row["title"].strip(), location))
         return titles
 
 
-def _english_fields(film: _Film) -> dict[str, str]:
-    fields = {
-        "title": film.title.title,
-        "alternative_title": "; ".join(film.title.alternatives),
-        "year": film.title.year,
-        "genres": ", ".join(film.genres),
-    }
-    return {name: value for name, value in fields.items() if value}
-
-
-def _native_fields(film: _Film) -> dict[str, str]:
-    """Fields of the text of TMDB; MovieLens's genre names only where it is English as well."""
-    assert film.native is not None
-    fields = {"title": film.native.title, "year": film.title.year, "overview": film.native.overview}
-    if film.language == ENGLISH:
-        fields["genres"] = ", ".join(film.genres)
+def _not_empty(fields: dict[str, str]) -> dict[str, str]:
     return {name: value for name, value in fields.items() if value}

@@ -11,143 +11,43 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
+from recbole_xling.convert.cells import FIELD_TYPES
 from recbole_xling.convert.reading.open_table import Batches, open_table
-from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.reading.text_table import LINE, Column
-from recbole_xling.convert.writing.cells import FIELD_TYPES
+from recbole_xling.convert.reading.rejects import LINE, Rejects
+from recbole_xling.convert.reading.text_table import Column
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.record import DISPLAY
-from recbole_xling.utils.times import parse_time
+from recbole_xling.utils.arguments import parse_time
 
 _FILES = ("input", "items", "users")
 
 
-class Feature(NamedTuple):
-    """A feature: the column it is in, and its type (``token``, ``token_seq``, ``float``)."""
-
-    column: str
-    kind: str = "token"
-
-
-@dataclass(frozen=True, slots=True)
-class TableMapping:
-    """The files, and the names of their columns.
-
-    Attributes:
-        input: file of the interactions.
-        user: its column of user ids.
-        item: its column of item ids.
-        rating: its column of ratings.
-        time: its column of times: numbers, or ISO dates and times.
-        in_order: the interactions are in order of time; their number becomes the time stamp.
-        items: file of the items.
-        item_id: its column of ids; None for the name of ``item``.
-        language: its column of language tags.
-        text: its columns of text by the name of the part: ``{"title": "name"}``.
-        item_features: further columns for the ``.item`` file, by their names there.
-        users: file of the users.
-        user_id: its column of ids; None for the name of ``user``.
-        user_features: further columns for the ``.user`` file, by their names there.
-        separator: between cells of text tables.
-        encoding: of text tables.
-    """
-
-    input: Path
-    user: str = "user_id"
-    item: str = "item_id"
-    rating: str | None = None
-    time: str | None = None
-    in_order: bool = False
-    items: Path | None = None
-    item_id: str | None = None
-    language: str | None = None
-    text: Mapping[str, str] = field(default_factory=dict)
-    item_features: Mapping[str, Feature] = field(default_factory=dict)
-    users: Path | None = None
-    user_id: str | None = None
-    user_features: Mapping[str, Feature] = field(default_factory=dict)
-    separator: str | None = None
-    encoding: str = "utf-8"
-
-
-def read_mapping(path: Path | None, settings: Mapping[str, Any]) -> TableMapping:
-    """Return the mapping of a YAML file, None for no file, with ``settings`` in place of what it says.
-
-    The keys of the file are the attributes of :class:`TableMapping`; its paths are relative to it. A feature is
-    written ``column`` or ``column:type``, several names in a flag as ``name=column,name=column``.
-
-    Raises:
-        ConfigError: a key is unknown or a value malformed.
-    """
-    merged = {} if path is None else _read_yaml(path)
-    merged |= {name: value for name, value in settings.items() if value is not None}
-    known = [option.name for option in fields(TableMapping)]
-    unknown = next((name for name in merged if name not in known), None)
-    if unknown is not None:
-        raise ConfigError(unknown_name("setting of a table", unknown, known))
-    if "input" not in merged:
-        raise ConfigError("table needs --input, the file of interactions")
-    for name in ("item_features", "user_features"):
-        if name in merged:
-            merged[name] = {key: _feature(name, value) for key, value in _names(name, merged[name]).items()}
-    if "text" in merged:
-        merged["text"] = _names("text", merged["text"])
-    merged |= {name: Path(merged[name]) for name in _FILES if name in merged}
-    for name, value in merged.items():
-        if not isinstance(value, (str, Path, dict)) and name != "in_order":
-            raise ConfigError(f"{name} of a table must be a name, not {value!r}")
-    mapping = TableMapping(**merged)
-    _check(mapping)
-    return mapping
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold 'name: value' lines, such as 'user: customer_id'")
-    return {key: path.parent / value if key in _FILES else value for key, value in content.items()}
-
-
-def _names(option: str, value: object) -> dict[str, str]:
-    """Return ``title=name,year`` or the same as a dict: name to column, ``year`` for ``year=year``."""
-    if isinstance(value, str):
-        pairs = (pair.partition("=") for pair in value.split(","))
-        value = {name.strip(): (column or name).strip() for name, _, column in pairs}
-    if not isinstance(value, Mapping) or not all(
-        isinstance(cell, str) and cell for pair in value.items() for cell in pair
-    ):
-        raise ConfigError(f"{option} of a table is written like title=name,description=desc, not {value!r}")
-    return dict(value)
-
-
-def _feature(option: str, value: str) -> Feature:
-    column, colon, kind = value.rpartition(":")
-    feature = Feature(column, kind) if colon else Feature(value)
-    if feature.kind not in FIELD_TYPES:
-        raise ConfigError(f"{option}: {value!r} has no known type; it is one of {', '.join(FIELD_TYPES)}")
-    return feature
-
-
-def _check(mapping: TableMapping) -> None:
-    columns = [name for name in (mapping.user, mapping.item, mapping.rating, mapping.time) if name is not None]
-    if len(set(columns)) < len(columns):
-        raise ConfigError(f"user, item, rating and time are columns of their own, not {', '.join(columns)}")
-    if mapping.in_order and mapping.time is not None:
-        raise ConfigError("a table has either a column of times or is in order, not both")
-    if mapping.items is None and (mapping.language or mapping.text or mapping.item_features):
-        raise ConfigError("language, text and item_features are columns of a file of items; name it with --items")
-    if mapping.users is None and mapping.user_features:
-        raise ConfigError("user_features are columns of a file of users; name it with --users")
+_OPTIONS = (
+    ("user", "COLUMN", "column of user ids in the interactions (default: user_id)"),
+    ("item", "COLUMN", "column of item ids in the interactions (default: item_id)"),
+    ("rating", "COLUMN", "column of ratings"),
+    ("time", "COLUMN", "column of times: numbers, or ISO dates and times (UTC where they name no zone)"),
+    ("items", "FILE", "file of the items"),
+    ("item-id", "COLUMN", "column of ids in the items (default: that of --item)"),
+    ("language", "COLUMN", "column of language tags in the items"),
+    ("text", "PARTS", "columns of text in the items: title=name,description=desc"),
+    (
+        "item-features",
+        "PARTS",
+        "further columns for the .item file: brand=maker,price=eur:float; the types are token (default), token_seq "
+        "(elements with spaces between) and float",
+    ),
+    ("users", "FILE", "file of the users"),
+    ("user-id", "COLUMN", "column of ids in the users (default: that of --user)"),
+    ("user-features", "PARTS", "further columns for the .user file, written like --item-features"),
+    ("separator", "CHARACTER", "between cells of .csv, .tsv and .txt"),
+    ("encoding", "NAME", "of .csv, .tsv and .txt (default: utf-8)"),
+)
 
 
 class TableConverter(Converter):
-    """Tables with one row per interaction, item and user; which column means what, the user says.
+    """Tables with one row per interaction, item and user; the user says which column means what.
 
     Without a file of items the catalog is made of the items that occur, without texts.
 
@@ -166,7 +66,7 @@ class TableConverter(Converter):
   .tsv, .txt                 cells separated by tabs, never quoted; the first line names the columns
   .jsonl, .ndjson, .json     one JSON object per line
   .parquet, .pq
-all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping holds the same settings as YAML:
+all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping has the same settings as YAML:
   user: customer
   items: products.csv
   text: {title: name, description: desc}"""
@@ -198,7 +98,18 @@ all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping h
         before = 0
         for frame in located(self._open(mapping.input, columns, rejects)):
             if mapping.time is not None:
-                frame = self._with_times(frame, rejects)
+                texts = frame["timestamp"]
+                times = texts.cast(pl.Float64, strict=False)
+                if times.null_count():
+                    unique = texts.unique().to_list()
+                    times = texts.replace_strict(unique, [parse_time(text) for text in unique], return_dtype=pl.Float64)
+                reason = f"neither a number nor an ISO date in column '{mapping.time}'"
+                frame = rejects.sift(
+                    frame.with_columns(times.alias("number")),
+                    [pl.when(pl.col("number").is_null()).then(pl.lit(reason))],
+                    lambda row: f"{row['user_id']} {row['item_id']} {row['timestamp']}",
+                )
+                frame = frame.drop("timestamp").rename({"number": "timestamp"})
             elif mapping.in_order:
                 order = pl.int_range(before + 1, before + 1 + frame.height, dtype=pl.Int64, eager=True)
                 frame = frame.with_columns(order.cast(pl.Float64).alias("timestamp"))
@@ -214,10 +125,10 @@ all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping h
                 seen.update(dict.fromkeys(frame["item_id"].unique(maintain_order=True)))
             yield from (Item(item_id, UNDETERMINED) for item_id in seen)
             return
-        for row, place in self._rows(mapping.items, self._item_id, self._item_columns, rejects):
+        for row, location in self._rows(mapping.items, self._item_id, self._item_columns, rejects):
             language = row[mapping.language] if mapping.language else None
             features = _features(row, mapping.item_features)
-            yield Item(row[self._item_id] or "", language or UNDETERMINED, features, place)
+            yield Item(row[self._item_id] or "", language or UNDETERMINED, features, location)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield the users of the file, if there is one."""
@@ -225,17 +136,17 @@ all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping h
         if mapping.users is not None:
             user_id = mapping.user_id or mapping.user
             columns = [feature.column for feature in mapping.user_features.values()]
-            for row, place in self._rows(mapping.users, user_id, columns, rejects):
-                yield User(row[user_id] or "", _features(row, mapping.user_features), place)
+            for row, location in self._rows(mapping.users, user_id, columns, rejects):
+                yield User(row[user_id] or "", _features(row, mapping.user_features), location)
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield a display text per item, of the parts that are not empty."""
         mapping = self.mapping
         if mapping.items is not None and mapping.text:
-            for row, place in self._rows(mapping.items, self._item_id, self._item_columns, rejects):
+            for row, location in self._rows(mapping.items, self._item_id, self._item_columns, rejects):
                 language = row[mapping.language] if mapping.language else None
                 fields = {name: row[column] or "" for name, column in mapping.text.items()}
-                yield SourceText(row[self._item_id] or "", language or UNDETERMINED, fields, DISPLAY, place)
+                yield SourceText(row[self._item_id] or "", language or UNDETERMINED, fields, DISPLAY, location)
 
     def notes(self) -> Iterator[str]:
         """Yield what RecBole's models will miss."""
@@ -262,7 +173,7 @@ all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping h
     def _rows(
         self, path: Path, id_column: str, others: list[str], rejects: Rejects
     ) -> Iterator[tuple[dict[str, str | None], SourceLocation]]:
-        """Yield the cells by column, and the place, of each row of a table."""
+        """Yield the rows of a table one by one: cells by column of the file, and where the row comes from."""
         names = list(dict.fromkeys([id_column, *others]))
         columns = {name: Column(f"cell {name}", required=name == id_column) for name in names}
         for frame in self._open(path, columns, rejects):
@@ -271,43 +182,132 @@ all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping h
             for line, row in zip(lines, cells.iter_rows(), strict=True):
                 yield dict(zip(names, row, strict=True)), SourceLocation(str(path), line)
 
-    def _with_times(self, frame: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
-        """Make numbers of the texts in the column of times; rows where that cannot be done are bad."""
-        texts = frame["timestamp"]
-        times = texts.cast(pl.Float64, strict=False)
-        if times.null_count():
-            unique = texts.unique().to_list()
-            times = texts.replace_strict(unique, [parse_time(text) for text in unique], return_dtype=pl.Float64)
-        reason = f"neither a number nor an ISO date in column '{self.mapping.time}'"
-        for row in frame.filter(times.is_null()).iter_rows(named=True):
-            rejects.add(self.mapping.input, row[LINE], reason, f"{row['user_id']} {row['item_id']} {row['timestamp']}")
-        return frame.with_columns(times.alias("timestamp")).filter(times.is_not_null())
-
-
-_OPTIONS = (
-    ("user", "COLUMN", "column of user ids in the interactions (default: user_id)"),
-    ("item", "COLUMN", "column of item ids in the interactions (default: item_id)"),
-    ("rating", "COLUMN", "column of ratings"),
-    ("time", "COLUMN", "column of times: numbers, or ISO dates and times (UTC where they name no zone)"),
-    ("items", "FILE", "file of the items"),
-    ("item-id", "COLUMN", "column of ids in the items (default: that of --item)"),
-    ("language", "COLUMN", "column of language tags in the items"),
-    ("text", "PARTS", "columns of text in the items: title=name,description=desc"),
-    (
-        "item-features",
-        "PARTS",
-        "further columns for the .item file: brand=maker,price=eur:float; the types are token (default), token_seq "
-        "(elements with spaces between) and float",
-    ),
-    ("users", "FILE", "file of the users"),
-    ("user-id", "COLUMN", "column of ids in the users (default: that of --user)"),
-    ("user-features", "PARTS", "further columns for the .user file, written like --item-features"),
-    ("separator", "CHARACTER", "between cells of .csv, .tsv and .txt"),
-    ("encoding", "NAME", "of .csv, .tsv and .txt (default: utf-8)"),
-)
-
 
 def _features(row: Mapping[str, str | None], features: Mapping[str, Feature]) -> dict[str, str | tuple[str, ...]]:
     """Return the features in a row; the elements of a sequence are separated by spaces."""
     cells = {name: (row[feature.column] or "", feature.kind) for name, feature in features.items()}
     return {name: tuple(cell.split()) if kind == "token_seq" else cell for name, (cell, kind) in cells.items()}
+
+
+# ---- the mapping ------------------------------------------------------------------------------------------------
+
+
+class Feature(NamedTuple):
+    """A feature: the column it is in, and its type (``token``, ``token_seq``, ``float``)."""
+
+    column: str
+    kind: str = "token"
+
+
+@dataclass(frozen=True, slots=True)
+class TableMapping:
+    """The files, and the names of their columns.
+
+    Attributes:
+        input: file of the interactions.
+        user: its column of user ids.
+        item: its column of item ids.
+        rating: its column of ratings.
+        time: its column of times: numbers, or ISO dates and times.
+        in_order: the interactions are in order of time; their number becomes the time stamp.
+        items: file of the items.
+        item_id: its column of ids; None for the name of ``item``.
+        language: its column of language tags.
+        text: its columns of text by the name of the part: ``{"title": "name"}``.
+        item_features: further columns for the ``.item`` file, by their names there.
+        users: file of the users.
+        user_id: its column of ids; None for the name of ``user``.
+        user_features: further columns for the ``.user`` file, by their names there.
+        separator: between cells of text tables.
+        encoding: of text tables.
+
+    Raises:
+        ConfigError: two settings contradict each other, or one lacks its file.
+    """
+
+    input: Path
+    user: str = "user_id"
+    item: str = "item_id"
+    rating: str | None = None
+    time: str | None = None
+    in_order: bool = False
+    items: Path | None = None
+    item_id: str | None = None
+    language: str | None = None
+    text: Mapping[str, str] = field(default_factory=dict)
+    item_features: Mapping[str, Feature] = field(default_factory=dict)
+    users: Path | None = None
+    user_id: str | None = None
+    user_features: Mapping[str, Feature] = field(default_factory=dict)
+    separator: str | None = None
+    encoding: str = "utf-8"
+
+    def __post_init__(self) -> None:
+        columns = [name for name in (self.user, self.item, self.rating, self.time) if name is not None]
+        if len(set(columns)) < len(columns):
+            raise ConfigError(f"user, item, rating and time are columns of their own, not {', '.join(columns)}")
+        if self.in_order and self.time is not None:
+            raise ConfigError("a table has either a column of times or is in order, not both")
+        if self.items is None and (self.language or self.text or self.item_features):
+            raise ConfigError("language, text and item_features are columns of a file of items; name it with --items")
+        if self.users is None and self.user_features:
+            raise ConfigError("user_features are columns of a file of users; name it with --users")
+
+
+def read_mapping(path: Path | None, settings: Mapping[str, Any]) -> TableMapping:
+    """Return the mapping of a YAML file, None for no file, with ``settings`` in place of what it says.
+
+    The keys of the file are the attributes of :class:`TableMapping`; its paths are relative to it. A feature is
+    written ``column`` or ``column:type``, several names in a flag as ``name=column,name=column``.
+
+    Raises:
+        ConfigError: a key is unknown or a value malformed.
+    """
+    merged: dict[str, Any] = {} if path is None else _read_yaml(path)
+    merged |= {name: value for name, value in settings.items() if value is not None}
+    known = [option.name for option in fields(TableMapping)]
+    unknown = next((name for name in merged if name not in known), None)
+    if unknown is not None:
+        raise ConfigError(unknown_name("setting of a table", unknown, known))
+    if "input" not in merged:
+        raise ConfigError("table needs --input, the file of interactions")
+    for option in ("item_features", "user_features"):
+        if option in merged:
+            features = {}
+            for name, value in _names(option, merged[option]).items():
+                column, colon, kind = value.rpartition(":")
+                features[name] = Feature(column, kind) if colon else Feature(value)
+                if features[name].kind not in FIELD_TYPES:
+                    raise ConfigError(f"{option}: {value!r} has no known type; it is one of {', '.join(FIELD_TYPES)}")
+            merged[option] = features
+    if "text" in merged:
+        merged["text"] = _names("text", merged["text"])
+    merged |= {name: Path(merged[name]) for name in _FILES if name in merged}
+    for name, value in merged.items():
+        if not isinstance(value, (str, Path, dict)) and name != "in_order":
+            raise ConfigError(f"{name} of a table must be a name, not {value!r}")
+    return TableMapping(**merged)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must have 'name: value' lines, such as 'user: customer_id'")
+    return {key: path.parent / value if key in _FILES else value for key, value in content.items()}
+
+
+def _names(option: str, value: object) -> dict[str, str]:
+    """Return ``title=name,year`` or the same as a dict: name to column, ``year`` for ``year=year``."""
+    if isinstance(value, str):
+        pairs = (pair.partition("=") for pair in value.split(","))
+        value = {name.strip(): (column or name).strip() for name, _, column in pairs}
+    if not isinstance(value, Mapping) or not all(
+        isinstance(cell, str) and cell for pair in value.items() for cell in pair
+    ):
+        raise ConfigError(f"{option} of a table is written like title=name,description=desc, not {value!r}")
+    return dict(value)

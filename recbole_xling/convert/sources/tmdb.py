@@ -8,12 +8,11 @@ vote are taken from the ends, and what is left is title and overview.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from recbole_xling.convert.base import SourceLocation
-from recbole_xling.convert.reading.compressed import blocks
+from recbole_xling.convert.reading.compressed import numbered_lines
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.errors import DataError, unknown_name
 
@@ -36,13 +35,13 @@ _PLACEHOLDER = re.compile(r"no overview\b", re.IGNORECASE)
 
 
 class TmdbFilm(NamedTuple):
-    """A film: TMDB's id, the language of its file, title and overview in that language, and where it stands."""
+    """A film: TMDB's id, the language of its file, title and overview in that language, and where it comes from."""
 
     tmdb_id: str
     language: str
     title: str
     overview: str
-    place: SourceLocation
+    location: SourceLocation
 
 
 def read_films(folder: Path, rejects: Rejects) -> dict[str, TmdbFilm]:
@@ -51,26 +50,16 @@ def read_films(folder: Path, rejects: Rejects) -> dict[str, TmdbFilm]:
     Raises:
         DataError: there is no such file, or its language is unknown.
     """
-    films: dict[str, TmdbFilm] = {}
-    files = [path for path in sorted(folder.glob("top*_films.csv*")) if _FILE_NAME.fullmatch(path.name)]
+    named = ((path, _FILE_NAME.fullmatch(path.name)) for path in sorted(folder.glob("top*_films.csv*")))
+    files = [(path, found["language"]) for path, found in named if found]
     if not files:
         raise DataError(f"there is no file top..._<language>_films.csv in {folder}")
-    for path in files:
-        for film in _read_file(path, rejects):
-            films.setdefault(film.tmdb_id, film)
-    return films
-
-
-def _read_file(path: Path, rejects: Rejects) -> Iterator[TmdbFilm]:
-    found = _FILE_NAME.fullmatch(path.name)
-    name = found["language"] if found else ""
-    if name not in LANGUAGES:
-        raise DataError(f"{path}: {unknown_name('language', name, LANGUAGES)}")
-    rejects.begin(path)
-    number = 0
-    for block in blocks(path):
-        for line in block.removesuffix(b"\n").split(b"\n"):
-            number += 1
+    films: dict[str, TmdbFilm] = {}
+    for path, name in files:
+        if name not in LANGUAGES:
+            raise DataError(f"{path}: {unknown_name('language', name, LANGUAGES)}")
+        rejects.begin(path)
+        for number, line in numbered_lines(path):
             text = line.decode("utf-8-sig" if number == 1 else "utf-8", "replace").rstrip("\r")
             if not text.strip() or (number == 1 and text.startswith(_HEADER)):
                 continue
@@ -80,7 +69,9 @@ def _read_file(path: Path, rejects: Rejects) -> Iterator[TmdbFilm]:
                 rejects.add(path, number, "no row of id;title;overview;release_date;vote_average in UTF-8", text)
                 continue
             title, overview = _title_and_overview(row["texts"])
-            yield TmdbFilm(row["id"], LANGUAGES[name], title, overview, SourceLocation(str(path), number))
+            film = TmdbFilm(row["id"], LANGUAGES[name], title, overview, SourceLocation(str(path), number))
+            films.setdefault(film.tmdb_id, film)
+    return films
 
 
 def _title_and_overview(texts: str) -> tuple[str, str]:

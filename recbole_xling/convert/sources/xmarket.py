@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import polars as pl
 
-from recbole_xling.convert.base import FILE, Converter, Item, SourceLocation, SourceText, User, located
-from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.reading.text_table import LINE, Column, Layout, Table
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
+from recbole_xling.convert.reading.rejects import LINE, Rejects
+from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.convert.sources.products import Product, read_products
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.text.record import DISPLAY, PARALLEL
@@ -51,7 +51,7 @@ class XMarket(Converter):
     A user of several markets belongs to the first.
 
     Args:
-        input: the folder of the files, which may lie in folders of their own.
+        input: the folder of the files, which may be in folders of their own.
         markets: the markets that are read, in the order that decides which is the first, such as ``de,fr,us``; None
             for all by name.
 
@@ -93,14 +93,19 @@ class XMarket(Converter):
             "date": Column("date"),
         }
         for path, _ in self._ratings:
-            for frame in located(Table(path, columns, rejects, layout=_RATINGS)):
-                yield _with_times(frame, rejects)
+            for frame in located(TextTable(path, columns, rejects, layout=_RATINGS)):
+                times = pl.col("date").str.to_datetime("%Y-%m-%d", strict=False).dt.epoch("s").cast(pl.Float64)
+                timed = frame.with_columns(times.alias("timestamp"))
+                no_date = pl.when(pl.col("timestamp").is_null()).then(
+                    pl.lit("no date like 2015-01-31 in column 'date'")
+                )
+                yield rejects.sift(timed, [no_date], lambda row: str(row["date"])).drop("date")
 
     def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield each product in the language of its first market."""
         for product, language, source in self._products(rejects):
             if source == DISPLAY:
-                yield Item(product.item_id, language, {"brand": product.brand}, product.place)
+                yield Item(product.item_id, language, {"brand": product.brand}, product.location)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield each user with the first market and its language."""
@@ -108,7 +113,7 @@ class XMarket(Converter):
         shared: set[str] = set()
         for file in self._ratings:
             features = {"user_language": file.language, "market": file.market}
-            for frame in Table(file.path, {"userId": Column("user_id")}, rejects, layout=_RATINGS):
+            for frame in TextTable(file.path, {"userId": Column("user_id")}, rejects, layout=_RATINGS):
                 first = frame.select("user_id", LINE).unique("user_id", keep="first", maintain_order=True)
                 for user_id, line in first.iter_rows():
                     if user_id not in markets:
@@ -121,7 +126,7 @@ class XMarket(Converter):
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield the first text of each product in each language."""
         for product, language, source in self._products(rejects):
-            yield SourceText(product.item_id, language, product.fields, source, product.place)
+            yield SourceText(product.item_id, language, product.fields, source, product.location)
 
     def notes(self) -> Iterator[str]:
         """Yield what several markets have in common."""
@@ -172,11 +177,3 @@ class XMarket(Converter):
                 else:
                     languages[product.item_id] = (*known, file.language)
                     yield product, file.language, PARALLEL if known else DISPLAY
-
-
-def _with_times(frame: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
-    """Make Unix seconds of the dates; rows where that cannot be done are bad."""
-    times = frame["date"].str.to_datetime("%Y-%m-%d", strict=False).dt.epoch("s").cast(pl.Float64)
-    for row in frame.filter(times.is_null()).iter_rows(named=True):
-        rejects.add(row[FILE], row[LINE], "no date like 2015-01-31 in column 'date'", str(row["date"]))
-    return frame.drop("date").with_columns(times.alias("timestamp")).filter(times.is_not_null())

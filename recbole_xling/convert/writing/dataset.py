@@ -1,10 +1,10 @@
-"""The only writer of datasets: RecBole's atomic files and the item texts beside them."""
+"""The only writer of datasets: RecBole's atomic files and the item texts."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,12 @@ from typing import Any
 import polars as pl
 
 from recbole_xling.convert.base import Converter
+from recbole_xling.convert.cells import FIELD_TYPES
 from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.writing.cells import FIELD_TYPES
 from recbole_xling.convert.writing.filters import Filters
 from recbole_xling.convert.writing.impressions import write_impressions
 from recbole_xling.convert.writing.interactions import InteractionTable, read_interactions
-from recbole_xling.convert.writing.items import Catalog
+from recbole_xling.convert.writing.items import RecordDrafts
 from recbole_xling.convert.writing.languages import LanguageReader
 from recbole_xling.convert.writing.report import ConvertReport
 from recbole_xling.convert.writing.user_profiles import (
@@ -47,10 +47,10 @@ def write_dataset(
 ) -> ConvertReport:
     """Write ``<output_root>/<name>/<name>.inter``, ``.item``, ``.user`` and ``.itemtext.jsonl``.
 
-    All or nothing: the files are written to a hidden folder beside them and replaced together at the end. A failure
+    All or nothing: the files are written to a hidden folder next to them and replaced together at the end. A failure
     leaves the previous dataset whole, and so does a killed run as soon as the next one starts. Other files of the
-    folder are kept. A ``.user``, itemtext or ``.imp`` (impressions) file is not written where the converter yields
-    nothing for it. The report is written as ``<name>.convert.json``.
+    folder are kept. A ``.user``, itemtext or ``.imp`` (impressions) file is not written if the converter yields nothing
+    for it. The report is written as ``<name>.convert.json``.
 
     Bad rows are listed in ``<output_root>/<name>.rejects.jsonl`` while they are found; at the end the file moves into
     the folder. After a failure it stays where it was.
@@ -61,21 +61,21 @@ def write_dataset(
         name: name of the dataset.
         filters: what is taken out.
         clean: applied to each part of each text; None takes texts as they are.
-        identify: languages among which to identify that of a text where the source states none, and to compare the
-            stated one; empty for those that the source states; None to do neither.
+        identify: languages among which to identify that of a text if the source states none, and to compare the stated
+            one; empty for those that the source states; None to do neither.
         user_profile: write users' profiles, derived from these interactions; None for what the source tells of users.
         max_bad: largest share of bad rows, from 0 to 1.
         strict: fail at the first bad row.
         show_progress: show progress bars.
 
     Raises:
-        ConfigError: ``name`` is no plain file name, a filter or ``user_profile`` does not fit the source, or there are
-            no languages to identify.
+        ConfigError: ``name`` is not a plain file name, a filter or ``user_profile`` does not fit the source, or no
+            language to identify is known.
         DataError: too many rows are bad, nothing is left, or the source cannot be read; nothing has been written.
         MissingExtraError: ``identify`` is given, and py3langid is not installed.
     """
     if not name or Path(name).name != name or name.startswith("."):
-        raise ConfigError(f"'{name}' is no name for a dataset; use letters, digits and hyphens")
+        raise ConfigError(f"'{name}' is not a name for a dataset; use letters, digits and hyphens")
     _check_fields(converter, {} if user_profile is None else COLUMNS)
     reader = LanguageReader(identify)
     folder = Path(output_root) / name
@@ -84,29 +84,26 @@ def write_dataset(
     names = [itemtext_path(folder, name).name, *(f"{name}.{suffix}" for suffix in suffixes)]
     with staged(folder, name, names) as staging:
         listed.unlink(missing_ok=True)
+        drafts_folder, interactions_folder = staging.path / "records", staging.path / "interactions"
+        drafts_folder.mkdir()
+        interactions_folder.mkdir()
+        interactions = InteractionTable(interactions_folder)
         with Rejects(listed, strict=strict, max_bad=max_bad) as rejects:
-            catalog = Catalog(
-                converter, _new_folder(staging, "catalog"), rejects,
-                clean=clean, reader=reader, show_progress=show_progress,
-            )  # fmt: skip
-            parts = InteractionTable(_new_folder(staging, "interactions"))
-            catalog.read()
-            read_interactions(converter, parts, catalog.languages, rejects, show_progress=show_progress)
+            drafts = RecordDrafts(
+                converter, drafts_folder, rejects, clean=clean, reader=reader, show_progress=show_progress
+            )
+            drafts.read()
+            read_interactions(converter, interactions, drafts.languages, rejects, show_progress=show_progress)
             rejects.check()
-        report = _write(staging, folder, catalog, parts, filters, user_profile)
+        report = _write(staging, folder, drafts, interactions, filters, user_profile)
         if rejects.count:
             shutil.move(listed, staging.new / listed.name)
         staging.commit()
     return report
 
 
-def _new_folder(staging: Staging, name: str) -> Path:
-    folder = staging.path / name
-    folder.mkdir()
-    return folder
-
-
 def _check_fields(converter: Converter, profile: Mapping[str, str]) -> None:
+    """Check the columns that the converter declares, and those of users' profiles with them."""
     fields = [*converter.item_fields.items(), *converter.user_fields.items()]
     added = [name for name in profile if name != USER_LANGUAGE or name not in converter.user_fields]
     names = ["item_id", "item_language", "user_id", *(name for name, _ in fields), *added]
@@ -125,44 +122,51 @@ def _check_fields(converter: Converter, profile: Mapping[str, str]) -> None:
 def _write(
     staging: Staging,
     folder: Path,
-    catalog: Catalog,
-    parts: InteractionTable,
+    drafts: RecordDrafts,
+    interactions: InteractionTable,
     filters: Filters,
     user_profile: ProfileSetting | None,
 ) -> ConvertReport:
     """Apply the filters and write all files but the rejects; return the report."""
-    converter, rejects = catalog.converter, catalog.rejects
-    if not parts.rows:
+    converter, rejects = drafts.converter, drafts.rejects
+    if not interactions.rows:
         raise DataError(f"{converter.name}: {converter.origin} has no interactions; is it the right one?")
-    removed = filters.apply(parts, catalog.languages)
-    if not parts.rows:
+    removed = filters.apply(interactions, drafts.languages)
+    if not interactions.rows:
         raise DataError(f"{converter.name}: the filters left no interaction ({removed}); set them lower")
-    kept_items = {item for item, language in catalog.languages.items() if filters.keeps(language)}
+    kept_items = {item for item, language in drafts.languages.items() if filters.keeps(language)}
     if filters.item_core:
-        kept_items.intersection_update(_distinct(parts, "item_id"))
-    users = _distinct(parts, "user_id")
-    kept_users = catalog.users.intersection(users) if filters.user_core else catalog.users
+        kept_items.intersection_update(interactions.distinct("item_id"))
+    users = interactions.distinct("user_id")
+    kept_users = drafts.users.intersection(users) if filters.user_core else drafts.users
     suffixes = ("inter", "item", "user", "imp", "convert.json")
     paths = {suffix: staging.new / f"{folder.name}.{suffix}" for suffix in suffixes}
-    parts.write(paths["inter"])
-    catalog.write_items(paths["item"], kept_items)
-    profiles = _write_users(paths["user"], catalog, parts, users, kept_users, user_profile)
-    texts = catalog.write_texts(itemtext_path(staging.new, folder.name), kept_items)
+    interactions.write(paths["inter"])
+    drafts.write_items(paths["item"], kept_items)
+    profiles: dict[str, Any] | None = None
+    if user_profile is None:
+        drafts.write_users(paths["user"], kept_users, users)
+    else:
+        derived = derive_profiles(interactions, drafts.languages, user_profile)
+        described = drafts.described_users(kept_users)
+        counts = write_profiles(paths["user"], described, derived, converter.user_fields)
+        profiles = {"history": str(user_profile), **counts}
+    texts = drafts.write_texts(itemtext_path(staging.new, folder.name), kept_items)
     all_users = pl.concat([users, pl.Series("user_id", list(kept_users), pl.String)]).unique()
     shown = write_impressions(converter, paths["imp"], rejects, items=kept_items, users=all_users, filters=filters)
     defaults = asdict(Filters())
-    languages = Counter(language for item, language in catalog.languages.items() if item in kept_items)
+    languages = Counter(language for item, language in drafts.languages.items() if item in kept_items)
     report = ConvertReport(
         folder=folder,
         source=converter.name,
         users=len(all_users),
         items=len(kept_items),
-        interactions=parts.rows,
+        interactions=interactions.rows,
         impressions=shown or None,
         items_per_language=dict(languages.most_common()),
         texts_per_language=texts,
-        unread_languages=dict(catalog.reader.unread.most_common()) or None,
-        identification=catalog.reader.summary(),
+        unread_languages=dict(drafts.reader.unread.most_common()) or None,
+        identification=drafts.reader.summary(),
         user_profiles=profiles,
         rows_read=rejects.seen,
         rejected=dict(rejects.reasons.most_common()),
@@ -172,25 +176,3 @@ def _write(
     )
     paths["convert.json"].write_text(report.to_json(), encoding="utf-8")
     return report
-
-
-def _write_users(
-    path: Path,
-    catalog: Catalog,
-    parts: InteractionTable,
-    users: pl.Series,
-    kept: Collection[str],
-    setting: ProfileSetting | None,
-) -> dict[str, Any] | None:
-    """Write the ``.user`` file; return the figures of the profiles, if any."""
-    if setting is None:
-        stated = pl.Series(list(kept), dtype=pl.String)
-        catalog.write_users(path, kept, users.filter(~users.is_in(stated)).sort())
-        return None
-    profiles = derive_profiles(parts, catalog.languages, setting)
-    described = catalog.described_users(kept)
-    return {"history": str(setting), **write_profiles(path, described, profiles, catalog.converter.user_fields)}
-
-
-def _distinct(parts: InteractionTable, column: str) -> pl.Series:
-    return parts.scan().select(pl.col(column).unique()).collect(engine="streaming")[column]

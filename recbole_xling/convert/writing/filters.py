@@ -11,7 +11,7 @@ import polars as pl
 from recbole_xling.convert.writing.interactions import ROW, InteractionTable
 from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import asked_language, covers
-from recbole_xling.utils.times import time_argument
+from recbole_xling.utils.arguments import comma_list, time_argument
 
 DUPLICATES = ("all", "first", "last")
 
@@ -23,7 +23,7 @@ class Filters:
     Attributes:
         since: keep interactions at this time or later; Unix seconds, or the unit of the source.
         until: keep interactions before this time.
-        languages: keep items in one of these languages; ``zh`` stands for ``zh-Hant`` as well.
+        languages: keep items in one of these languages; ``zh`` includes ``zh-Hant``.
         duplicates: of several interactions of a user with an item keep ``all``, the ``first``, or the ``last``: by
             time, and of those at the same time (or without one) by the order of the source.
         min_rating: keep interactions with this rating or a better one.
@@ -70,11 +70,11 @@ class Filters:
         """Tell whether items in a language stay."""
         return not self.languages or any(covers(wanted, language) for wanted in self.languages)
 
-    def apply(self, parts: InteractionTable, languages: Mapping[str, str]) -> dict[str, int]:
-        """Take rows out of ``parts``; return the number of rows that each active filter removed.
+    def apply(self, interactions: InteractionTable, languages: Mapping[str, str]) -> dict[str, int]:
+        """Take rows out of a table; return the number of rows that each active filter removed.
 
         Args:
-            parts: the interactions.
+            interactions: the table.
             languages: language by item.
 
         Raises:
@@ -82,56 +82,53 @@ class Filters:
         """
         removed: dict[str, int] = {}
         for name, column in (("since", "timestamp"), ("until", "timestamp"), ("min_rating", "rating")):
-            if getattr(self, name) is not None and column not in parts.columns:
+            if getattr(self, name) is not None and column not in interactions.columns:
                 raise ConfigError(f"{name} is set, but the source has no {column}s")
         if self.since is not None:
-            removed["since"] = parts.keep(lambda part: part.filter(pl.col("timestamp") >= self.since))
+            removed["since"] = interactions.keep(lambda rows: rows.filter(pl.col("timestamp") >= self.since))
         if self.until is not None:
-            removed["until"] = parts.keep(lambda part: part.filter(pl.col("timestamp") < self.until))
+            removed["until"] = interactions.keep(lambda rows: rows.filter(pl.col("timestamp") < self.until))
         if self.languages:
             items = [item for item, language in languages.items() if self.keeps(language)]
-            removed["languages"] = _keep_ids(parts, "item_id", pl.DataFrame({"item_id": items}, {"item_id": pl.String}))
+            removed["languages"] = _keep_ids(
+                interactions, "item_id", pl.DataFrame({"item_id": items}, {"item_id": pl.String})
+            )
         if self.duplicates != "all":
-            removed["duplicates"] = _drop_duplicates(parts, last=self.duplicates == "last")
+            removed["duplicates"] = _drop_duplicates(interactions, last=self.duplicates == "last")
         if self.min_rating is not None:
-            removed["min_rating"] = parts.keep(lambda part: part.filter(pl.col("rating") >= self.min_rating))
+            removed["min_rating"] = interactions.keep(lambda rows: rows.filter(pl.col("rating") >= self.min_rating))
         if self.user_core > 1 or self.item_core > 1:
-            removed["core"] = _keep_core(parts, {"user_id": self.user_core, "item_id": self.item_core})
+            removed["core"] = _keep_core(interactions, {"user_id": self.user_core, "item_id": self.item_core})
         return removed
 
 
-def comma_list(text: str) -> tuple[str, ...]:
-    """Return the words between commas, without the empty ones."""
-    return tuple(word.strip() for word in text.split(",") if word.strip())
+def _keep_ids(interactions: InteractionTable, column: str, ids: pl.DataFrame) -> int:
+    return interactions.keep(lambda rows: rows.join(ids, on=column, how="semi", maintain_order="left"))
 
 
-def _keep_ids(parts: InteractionTable, column: str, ids: pl.DataFrame) -> int:
-    return parts.keep(lambda part: part.join(ids, on=column, how="semi", maintain_order="left"))
-
-
-def _drop_duplicates(parts: InteractionTable, *, last: bool) -> int:
-    """Keep one interaction of each user with each item; the pairs are looked at a share of the users at a time."""
-    keys = ["timestamp", ROW] if "timestamp" in parts.columns else [ROW]
+def _drop_duplicates(interactions: InteractionTable, *, last: bool) -> int:
+    """Keep one interaction of each user with each item; return the number of rows removed."""
+    keys = ["timestamp", ROW] if "timestamp" in interactions.columns else [ROW]
     dropped = [pl.DataFrame(schema={ROW: pl.Int64})]
-    for rows in parts.by_users(["user_id", "item_id", *keys]):
+    for rows in interactions.by_users(["user_id", "item_id", *keys]):
         pairs = rows.sort(keys)
         kept = pairs.unique(["user_id", "item_id"], keep="last" if last else "first").select(ROW)
         dropped.append(pairs.select(ROW).join(kept, on=ROW, how="anti"))
     gone = pl.concat(dropped)
-    return parts.keep(lambda part: part.join(gone, on=ROW, how="anti", maintain_order="left"))
+    return interactions.keep(lambda rows: rows.join(gone, on=ROW, how="anti", maintain_order="left"))
 
 
-def _keep_core(parts: InteractionTable, least: Mapping[str, int]) -> int:
-    """Drop users and items with too few interactions until there are none; return the number of rows removed."""
+def _keep_core(interactions: InteractionTable, least: Mapping[str, int]) -> int:
+    """Drop users and items with too few interactions until all have enough; return the number of rows removed."""
     kept: dict[str, pl.DataFrame] = {}
-    changed = parts.rows > 0
+    changed = interactions.rows > 0
     while changed:
         changed = False
         for column, number in least.items():
-            rows = parts.scan().select(list(least))
+            rows = interactions.scan().select(list(least))
             for other, ids in kept.items():
                 rows = rows.join(ids.lazy(), on=other, how="semi")
             counts = rows.group_by(column).len().collect(engine="streaming")
             kept[column] = counts.filter(pl.col("len") >= number).select(column)
             changed |= kept[column].height < counts.height
-    return sum(_keep_ids(parts, column, ids) for column, ids in kept.items())
+    return sum(_keep_ids(interactions, column, ids) for column, ids in kept.items())

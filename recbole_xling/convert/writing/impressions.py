@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from recbole_xling.convert.base import Converter
+from recbole_xling.convert.cells import header
 from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.writing.cells import header
 from recbole_xling.convert.writing.filters import Filters
 
 _COLUMNS = {
@@ -31,15 +31,15 @@ def write_impressions(
     users: pl.Series,
     filters: Filters,
 ) -> int:
-    """Write the impressions of a source batch by batch, no file where there are none; return their number.
+    """Write the impressions of a source batch by batch; return their number. Without impressions no file is written.
 
-    Kept are those of the time range and of users who stay. Candidates that are no items any more are left out, and
-    with them impressions that have no other ones.
+    Kept are those of the time range and of users who stay. Candidates that have left the dataset are left out, and so
+    are impressions that have no other ones.
 
     Args:
         converter: the source.
         path: of the new file.
-        rejects: has taken the bad rows before.
+        rejects: takes the bad rows, which it has seen with the interactions already.
         items: ids of the items that stay.
         users: ids of the users who stay.
         filters: their range of time is used.
@@ -50,7 +50,11 @@ def write_impressions(
     with open(path, "wb") as file:
         file.write(f"{header(_COLUMNS)}\n".encode())
         for batch in converter.impressions(rejects):
-            kept = _in_range(batch, filters).join(kept_users, on="user_id", how="semi", maintain_order="left")
+            kept = batch.join(kept_users, on="user_id", how="semi", maintain_order="left")
+            if filters.since is not None:
+                kept = kept.filter(pl.col("timestamp") >= filters.since)
+            if filters.until is not None:
+                kept = kept.filter(pl.col("timestamp") < filters.until)
             candidates = kept.with_row_index(_ROW).explode("item_id", "label")
             candidates = candidates.join(kept_items, on="item_id", how="semi", maintain_order="left")
             rows = candidates.group_by(_ROW, "impression_id", "user_id", "timestamp", maintain_order=True).agg(
@@ -61,11 +65,3 @@ def write_impressions(
     if not number:
         path.unlink()
     return number
-
-
-def _in_range(batch: pl.DataFrame, filters: Filters) -> pl.DataFrame:
-    if filters.since is not None:
-        batch = batch.filter(pl.col("timestamp") >= filters.since)
-    if filters.until is not None:
-        batch = batch.filter(pl.col("timestamp") < filters.until)
-    return batch

@@ -1,4 +1,4 @@
-"""Items, users and texts of a dataset: checked as they are read, written once it is known which of them stay."""
+"""Items, users and texts of a dataset: checked while they are read, written when it is known which of them stay."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import polars as pl
 from tqdm import tqdm
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User
-from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.writing.cells import BadCellError, feature_cells, header, id_cell
+from recbole_xling.convert.cells import feature_cells, header, id_cell
+from recbole_xling.convert.reading.rejects import BadRowError, Rejects
 from recbole_xling.convert.writing.languages import LanguageReader
 from recbole_xling.convert.writing.user_profiles import USER_LANGUAGE
 from recbole_xling.errors import DataError
@@ -27,14 +27,14 @@ Record = TypeVar("Record")
 _BROKEN = re.compile("[\0\ud800-\udfff]")
 
 
-class Catalog:
-    """Reads all but the interactions of a source into drafts.
+class RecordDrafts:
+    """Reads and checks the items, users and texts of a source; keeps the good ones in files until they are written.
 
-    Bad records go to the rejects; of two with the same id the first one stays.
+    Bad records go to the rejects; of two with the same id the first one counts.
 
     Args:
         converter: the source.
-        folder: an empty folder for the drafts.
+        folder: an empty folder for the files.
         rejects: takes the bad records.
         clean: applied to each part of each text.
         reader: makes tags of languages.
@@ -107,30 +107,27 @@ class Catalog:
                 yield cells
 
     def _texts(self) -> Iterator[str]:
-        index = RowIndex()
         if self.reader.lacks_candidates:
             texts = self._progress(self.converter.texts(self.rejects), "languages")
             stated = {stated_language(text.language) for text in texts}
             self.reader.choose_among({*self.languages.values(), *stated})
-        for text in self._progress(self.converter.texts(self.rejects), "texts"):
-            prepared = self._prepared(text)
-            reason = self._fault(prepared, index)
+        index = RowIndex()
+        for source_text in self._progress(self.converter.texts(self.rejects), "texts"):
+            fields = dict(source_text.fields)
+            if self.clean is not None:
+                fields = {name: self.clean(value) for name, value in fields.items()}
+            # the language of a display text has been counted with its item's
+            tag = stated_language if source_text.source == DISPLAY else self.reader.tag
+            text = ItemText(source_text.item_id, tag(source_text.language), fields, source_text.source)
+            text = self.reader.identified(text)
+            reason = self._fault(text, index)
             if reason is None:
-                yield format_text(prepared)
+                yield format_text(text)
             else:
-                self._reject(text, format_text(prepared), reason)
-
-    def _prepared(self, text: ItemText) -> ItemText:
-        """The one place where each text is cleaned and its language made a tag, or identified where none is stated."""
-        fields = dict(text.fields)
-        if self.clean is not None:
-            fields = {name: self.clean(value) for name, value in fields.items()}
-        # the language of a display text has been counted with its item's
-        language = (stated_language if text.source == DISPLAY else self.reader.tag)(text.language)
-        return self.reader.identified(ItemText(text.item_id, language, fields, text.source))
+                self._reject(source_text, format_text(text), reason)
 
     def _fault(self, text: ItemText, index: RowIndex) -> str | None:
-        """Return why a text cannot be kept; the first display text tells the language of an item without one."""
+        """Return why a text cannot be kept; an item of unknown language gets that of its first display text."""
         stated = self.languages.get(text.item_id)
         if stated is None:
             return "a text of an unknown item"
@@ -153,15 +150,15 @@ class Catalog:
         """Return id and features as they are written, or hand the record to the rejects."""
         try:
             return "\t".join([id_cell(record_id), *feature_cells(record.features, columns)])
-        except BadCellError as error:
+        except BadRowError as error:
             self._reject(record, f"{record_id} {dict(record.features)}", str(error))
             return None
         except DataError as error:
             raise DataError(f"{self.converter.name}: {record_id!r}: {error}") from None
 
     def _reject(self, record: Item | User | SourceText, row: str, reason: str) -> None:
-        place = record.place or SourceLocation(self.converter.name, 0)
-        self.rejects.add(place.file, place.line, reason, row)
+        location = record.location or SourceLocation(self.converter.name, 0)
+        self.rejects.add(location.file, location.line, reason, row)
 
     def _progress(self, records: Iterable[Record], what: str) -> Iterable[Record]:
         bar: Iterable[Record] = tqdm(records, desc=what, unit=" rows", disable=not self.show_progress)
@@ -178,16 +175,20 @@ class Catalog:
                 if item_id in kept:
                     file.write(f"{item_id}\t{self.languages[item_id]}{tab}{features}\n")
 
-    def write_users(self, path: Path, kept: Collection[str], others: Iterable[str]) -> None:
-        """Write RecBole's ``.user`` file of the users in ``kept``; no file where there are none.
+    def write_users(self, path: Path, kept: Collection[str], interacting: pl.Series) -> None:
+        """Write RecBole's ``.user`` file; without users in ``kept`` no file is written.
 
-        ``others``, the users of whom the source tells nothing but their interactions, follow with empty features:
-        RecBole drops the interactions of users that are not in the file.
+        Args:
+            path: of the new file.
+            kept: the described users who stay.
+            interacting: all users who interact. Those whom the source does not describe follow with empty features,
+                because RecBole drops the interactions of users that are not in the file.
         """
         if kept:
             columns = self.converter.user_fields
             unknown = {USER_LANGUAGE: UNDETERMINED} if USER_LANGUAGE in columns else {}
             empty = "".join("\t" + cell for cell in feature_cells(unknown, columns))
+            others = interacting.filter(~interacting.is_in(pl.Series(list(kept), dtype=pl.String))).sort()
             with open(path, "w", encoding="utf-8", newline="\n") as file:
                 file.write(header({"user_id": "token"} | dict(columns)) + "\n")
                 for line in self._lines("users"):
@@ -206,7 +207,7 @@ class Catalog:
         return users.join(ids, on="user_id", how="semi", maintain_order="left").fill_null("")
 
     def write_texts(self, path: Path, kept: Collection[str]) -> dict[str, int]:
-        """Write the texts of the items in ``kept``, no file where there are none; return their number by language."""
+        """Write the texts of the items in ``kept``, if any; return their number by language."""
         languages: Counter[str] = Counter()
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             for line in self._lines("texts"):

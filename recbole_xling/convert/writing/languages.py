@@ -15,7 +15,7 @@ from recbole_xling.language.tags import NOT_ONE_LANGUAGE, UNDETERMINED, stated_l
 from recbole_xling.text.record import ItemText
 
 _logger = logging.getLogger(__name__)
-_LOOKED_AT = 1000  # characters of a text; more tell nothing new and take their time
+_LOOKED_AT = 1000  # characters of a text; more take longer and tell nothing new
 _LONGEST_NAME = 40
 _REMEMBERED = 1 << 16  # texts of which the language is not identified again
 
@@ -28,7 +28,7 @@ class LanguageReader:
             :meth:`choose_among`; None to identify nothing.
 
     Attributes:
-        unread: how often the source states what names no language, or not one, by what it states.
+        unread: number of times by value, of values that the source states as a language although they name none.
 
     Raises:
         ConfigError: ``candidates`` name no language.
@@ -47,10 +47,10 @@ class LanguageReader:
             self.choose_among(candidates)
 
     def choose_among(self, candidates: Iterable[str]) -> None:
-        """Identify among these languages; one alone is told by script, which is logged as a warning.
+        """Identify among these languages; with a single one the script decides, which is logged as a warning.
 
         Raises:
-            ConfigError: there is none.
+            ConfigError: none of them is a language.
         """
         candidates = sorted(set(candidates) - NOT_ONE_LANGUAGE) if self.lacks_candidates else candidates
         if self.lacks_candidates and not candidates:
@@ -73,7 +73,7 @@ class LanguageReader:
         return tag
 
     def identified(self, text: ItemText) -> ItemText:
-        """Return a text with its language identified if it is ``und``; compare a stated one, and let it stand."""
+        """Return a text with its language identified if it is ``und``; compare a stated one without changing it."""
         content = ". ".join(value for value in text.fields.values() if value)[:_LOOKED_AT]
         if self._identify is None or not content:
             return text
@@ -88,7 +88,7 @@ class LanguageReader:
         return replace(text, language=found.language, language_confidence=round(found.confidence, 3))
 
     def summary(self) -> dict[str, Any] | None:
-        """Return what was identified, as plain values for the report; None where nothing was to be."""
+        """Return what was identified, as plain values for the report; None if that was not asked for."""
         if self._identify is None:
             return None
         return {

@@ -22,16 +22,16 @@ class ConvertReport:
         users: users in the dataset: those of the ``.user`` file and those who interacted.
         items: rows of the ``.item`` file.
         interactions: rows of the ``.inter`` file.
-        impressions: rows of the ``.imp`` file, None where the source has none.
+        impressions: rows of the ``.imp`` file, None if the source has none.
         items_per_language: items by the language of their display text.
         texts_per_language: texts by language, parallel texts and translations included.
-        unread_languages: what the source states as a language and names none, or not one, with how often it does; it
-            became ``und``. None where all could be read.
-        identification: how languages were identified, None where they were not: ``languages`` to choose from; number of
+        unread_languages: what the source states as a language although it names none, or several, with how often it
+            does; it became ``und``. None if all could be read.
+        identification: how languages were identified, None if they were not: ``languages`` to choose from; number of
             texts ``identified`` by language; ``agreement`` of stated with identified languages, as in
             :meth:`~recbole_xling.language.identification.LanguageAgreement.summary`.
         user_profiles: the ``history`` that users' profiles come from; number of users whose language is ``stated``,
-            ``derived`` or ``unknown``, and of ``bilingual`` ones. None where there are no profiles.
+            ``derived`` or ``unknown``, and of ``bilingual`` ones. None without profiles.
         rows_read: rows of the source, bad ones included.
         rejected: number of bad rows by reason; they are listed in ``<name>.rejects.jsonl``.
         filters: the settings of the filters that were on.
@@ -57,7 +57,7 @@ class ConvertReport:
     notes: tuple[str, ...]
 
     def to_json(self) -> str:
-        """Return the figures that there are as JSON, without the folder: the same source gives the same file."""
+        """Return the figures that are not None as JSON, without the folder: the same source gives the same file."""
         figures = {name: value for name, value in asdict(self).items() if name != "folder" and value is not None}
         return json.dumps(figures, ensure_ascii=False, indent=2) + "\n"
 
@@ -68,15 +68,6 @@ class ConvertReport:
         yield f"items by language: {_counts(self.items_per_language)}"
         if dict(self.texts_per_language) != dict(self.items_per_language):
             yield f"texts by language: {_counts(self.texts_per_language)}"
-        yield from self._language_lines()
-        if self.removed:
-            yield f"interactions removed by filters: {_counts(self.removed)}"
-        if self.rejected:
-            rejects = self.folder / f"{self.folder.name}.rejects.jsonl"
-            yield f"bad rows: {_counts(self.rejected)} of {self.rows_read}; they are listed in {rejects}"
-        yield from (f"note: {note}" for note in self.notes)
-
-    def _language_lines(self) -> Iterator[str]:
         if self.unread_languages:
             yield f"no language, so und: {_counts(self.unread_languages, _MOST)}"
         if self.identification is not None:
@@ -84,17 +75,23 @@ class ConvertReport:
             if identified:
                 yield f"texts by identified language: {_counts(identified)}"
             if agreement["compared"]:
-                yield _agreement(agreement)
+                pairs = {
+                    f"{pair['stated']} seems {pair['identified']}": pair["count"] for pair in agreement["examples"]
+                }
+                differ = (
+                    f"stated and identified languages differ in {sum(pairs.values())} of {agreement['compared']} texts"
+                )
+                examples = f": {_counts(pairs, _MOST)} (examples in the .convert.json file)" if pairs else ""
+                yield differ + examples
         if self.user_profiles is not None:
             profiles = dict(self.user_profiles)
             yield f"user profiles, from {profiles.pop('history')}: {_counts(profiles)}"
-
-
-def _agreement(summary: Mapping[str, Any]) -> str:
-    """Say in a line how often stated and identified languages differ, and which ones do most."""
-    pairs = {f"{pair['stated']} seems {pair['identified']}": pair["count"] for pair in summary["examples"]}
-    line = f"stated and identified languages differ in {sum(pairs.values())} of {summary['compared']} texts"
-    return f"{line}: {_counts(pairs, _MOST)} (examples in the .convert.json file)" if pairs else line
+        if self.removed:
+            yield f"interactions removed by filters: {_counts(self.removed)}"
+        if self.rejected:
+            rejects = self.folder / f"{self.folder.name}.rejects.jsonl"
+            yield f"bad rows: {_counts(self.rejected)} of {self.rows_read}; they are listed in {rejects}"
+        yield from (f"note: {note}" for note in self.notes)
 
 
 def _counts(numbers: Mapping[str, int], most: int | None = None) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
-from recbole_xling.convert.writing.cells import header
+from recbole_xling.convert.cells import header
 from recbole_xling.convert.writing.interactions import ROW, InteractionTable
 from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.language.users import BILINGUAL_MIN, BILINGUAL_SHARE
-from recbole_xling.utils.times import time_argument
+from recbole_xling.utils.arguments import time_argument
 
 USER_LANGUAGE = "user_language"
 COLUMNS = {

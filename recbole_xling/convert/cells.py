@@ -1,0 +1,92 @@
+"""Cells of RecBole's atomic files, and the values that RecBole would not read back as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+import polars as pl
+
+from recbole_xling.convert.base import Features
+from recbole_xling.convert.reading.rejects import BadRowError
+from recbole_xling.errors import DataError
+from recbole_xling.text.raw_tables import MISSING_WORDS
+from recbole_xling.utils.arguments import finite_number
+
+FIELD_TYPES = ("token", "token_seq", "float")
+
+MISSING_ID = "an id that RecBole reads as a missing value"
+TOO_LONG = "a value of more than 131,072 characters, at which RecBole's reader stops"
+UNREADABLE = "a tab, a line break, a NUL, or a quote at the start, which RecBole cannot read back"
+
+# RecBole's reader takes a quote at the start, the end of a cell and the end of a row for something else.
+_FORBIDDEN = r'^"|[\t\n\r\x00]'
+_FORBIDDEN_PATTERN = re.compile(_FORBIDDEN + "|[\ud800-\udfff]")
+_LONGEST = 131_072  # the field limit of Python's csv module, which RecBole's reader (pandas' Python engine) has too
+
+
+def header(columns: Mapping[str, str]) -> str:
+    """Return the first line of an atomic file."""
+    return "\t".join(f"{name}:{kind}" for name, kind in columns.items())
+
+
+def id_cell(value: str) -> str:
+    """Return an id as it is written.
+
+    Raises:
+        BadRowError: RecBole would not read it back.
+    """
+    if value in MISSING_WORDS:
+        raise BadRowError(MISSING_ID)
+    return _token(value)
+
+
+def bad_ids(column: str) -> pl.Expr:
+    """Return for a column of ids why each cannot be written, null where it can."""
+    ids = pl.col(column)
+    missing = ids.is_null() | ids.is_in(MISSING_WORDS)
+    unreadable = ids.str.contains(_FORBIDDEN)
+    too_long = ids.str.len_bytes() > _LONGEST
+    reasons = ((missing, MISSING_ID), (unreadable, UNREADABLE), (too_long, TOO_LONG))
+    return pl.coalesce(pl.when(found).then(pl.lit(reason)) for found, reason in reasons)
+
+
+def feature_cells(features: Features, columns: Mapping[str, str]) -> Iterator[str]:
+    """Yield a record's features as they are written, one for each column.
+
+    Raises:
+        DataError: a feature is not declared, or of another type than declared.
+        BadRowError: RecBole would not read a value back.
+    """
+    unknown = next((name for name in features if name not in columns), None)
+    if unknown is not None:
+        raise DataError(f"column '{unknown}' is not declared by the converter")
+    for name, kind in columns.items():
+        value = features.get(name, "")
+        try:
+            if kind == "token_seq":
+                tokens = (value,) if isinstance(value, str) and value else tuple(value)
+                if any(not token or " " in token for token in tokens):
+                    raise BadRowError("an element of a sequence that is empty or has a space in it")
+                yield _token(" ".join(_token(token) for token in tokens))
+            elif not isinstance(value, str):
+                expected = "must be a text; declare the column as token_seq for a sequence"
+                raise DataError(f"column '{name}': {value!r} {expected}")
+            elif kind == "float" and value:
+                number = finite_number(value)
+                if number is None:
+                    raise BadRowError("no finite number")
+                # the shortest text that reads back as the same number
+                yield str(int(number)) if number.is_integer() and abs(number) < 2**63 else repr(number)
+            else:
+                yield _token(value)
+        except BadRowError as error:
+            raise BadRowError(f"column '{name}': {error}") from None
+
+
+def _token(value: str) -> str:
+    if _FORBIDDEN_PATTERN.search(value):
+        raise BadRowError(UNREADABLE)
+    if len(value) > _LONGEST:
+        raise BadRowError(TOO_LONG)
+    return value

@@ -1,0 +1,45 @@
+"""Values as people write them, on the command line and in files: lists, numbers and times."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from datetime import datetime, timezone
+
+
+def comma_list(text: str) -> tuple[str, ...]:
+    """Return the words between commas, without the empty ones."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def finite_number(value: str | float) -> float | None:
+    """Return a number, None if it is not finite or not a number."""
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def parse_time(text: str) -> float | None:
+    """Return a time stamp as it is, an ISO date or time (UTC if it names no zone) in Unix seconds, else None."""
+    number = finite_number(text)
+    if number is not None:
+        return number
+    try:
+        time = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def time_argument(text: str) -> float:
+    """Return the time in an argument of the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not a time.
+    """
+    time = parse_time(text)
+    if time is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2015-01-31, or as a number")
+    return time
