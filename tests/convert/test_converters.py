@@ -13,6 +13,6 @@ def test_every_converter_is_found_under_its_name(name: str) -> None:
     assert converter.name == name
 
 
-def test_unknown_converter() -> None:
+def test_an_unknown_converter_is_named_with_the_known_ones() -> None:
     with pytest.raises(ConfigError, match=r"unknown converter 'ml100k'\. Did you mean 'ml-100k'\?"):
         get_converter("ml100k")

@@ -84,14 +84,14 @@ class Bench:
         return WRITTEN
 
     def _check_message(self, message: str, path: Path) -> None:
-        """The message must name the file or its folder, or a list of bad rows that does."""
+        """Check that the message names the file or its folder, or a list of bad rows that does."""
         listed = self.root / "out" / "d.rejects.jsonl"
         told = listed.read_text() if str(listed) in message else message
         assert str(path.parent) in told, f"the message does not name {path}: {message}"
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_damaged_files(source: str, tmp_path: Path) -> None:
+def test_damaged_files_end_in_a_dataset_or_an_error(source: str, tmp_path: Path) -> None:
     bench = Bench(source, tmp_path)
     outcomes: Counter[str] = Counter()
     failures = []

@@ -8,7 +8,7 @@ from io import BytesIO
 from random import Random
 
 import polars as pl
-from source_inputs import PACKED, pack
+from packing import PACKED, pack
 
 Damage = Callable[[bytes, Random], bytes]
 

@@ -1,7 +1,8 @@
-"""A converter of given records, for the tests of the writer."""
+"""What the tests of conversion share: a converter of given records, and what a conversion wrote."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ def frame(*rows: Sequence[Any], first_line: int = 2) -> pl.DataFrame:
 
 
 def text(item_id: str, language: str, title: str, source: str = "display", line: int = 0) -> SourceText:
-    place = SourceLocation("texts.csv", line) if line else None
-    return SourceText(item_id, language, {"title": title}, source, place)
+    location = SourceLocation("texts.csv", line) if line else None
+    return SourceText(item_id, language, {"title": title}, source, location)
 
 
 class Made(Converter):
@@ -78,3 +79,30 @@ def write(
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the bytes of each file by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def lines(root: Path, suffix: str) -> list[str]:
+    """Return the lines of a file of the dataset ``root/out/d``, where the fixture ``convert`` writes."""
+    return (root / "out" / "d" / f"d.{suffix}").read_text(encoding="utf-8").splitlines()
+
+
+def rejected(path: Path) -> list[tuple[str, int, str]]:
+    """Return file name, line and reason of each bad row in a list."""
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    return [(Path(row["file"]).name, row["line"], row["reason"]) for row in rows]
+
+
+def load_dataset(root: Path, columns: dict[str, list[str]], **settings: Any) -> tuple[Any, Any]:
+    """Load columns of the dataset ``root/out/d`` as a run does; return configuration and dataset."""
+    from recbole_xling.config import XLingConfig
+    from recbole_xling.data.dataset import XLingDataset
+
+    known = {
+        "data_path": str(root / "out"),
+        "checkpoint_dir": str(root),
+        "embedding_cache_dir": str(root / "cache"),
+        "encoder": "hashing",
+        "load_col": columns,
+    }
+    config = XLingConfig("LLMSASRec", "d", config_dict=known | settings)
+    return config, XLingDataset(config)

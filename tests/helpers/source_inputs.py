@@ -1,17 +1,14 @@
-"""A small valid input of each converter and layout, written by the builders of the tests beside this file."""
+"""A small valid input of each converter and layout."""
 
 from __future__ import annotations
 
 import gzip
-import importlib.util
-import sys
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
-from io import BytesIO
 from pathlib import Path
-from types import ModuleType
+
+import polars as pl
+from dumps import amazon_m2, amazon_reviews, book_crossing, goodbooks, mind, ml100k, movielens, table, xmarket
 
 from recbole_xling.convert.base import Converter
 from recbole_xling.convert.reading.compressed import expected_file
@@ -24,10 +21,6 @@ from recbole_xling.convert.sources.ml100k import MovieLens100K
 from recbole_xling.convert.sources.movielens import MovieLens
 from recbole_xling.convert.sources.table import TableConverter
 from recbole_xling.convert.sources.xmarket import XMarket
-
-ZSTD = import_module("compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd")
-_TESTS = Path(__file__).parents[1] / "convert" / "sources"
-PACKED = (".gz", ".zst", ".zip")
 
 
 @dataclass(frozen=True)
@@ -43,21 +36,6 @@ class Source:
     write: Callable[[Path], None]
     converter: Callable[[Path], Converter]
     packed: bool = True
-
-
-def pack(content: bytes, suffix: str, *, names: tuple[str, ...] = ("a",)) -> bytes:
-    """Compress as a suffix says; ``names`` are those in a zip archive."""
-    if suffix == ".gz":
-        return gzip.compress(content, mtime=0)
-    if suffix == ".zst":
-        return ZSTD.compress(content)
-    if suffix == ".zip":
-        file = BytesIO()
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name in names:
-                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
-        return file.getvalue()
-    return content
 
 
 def files_of(source: Source, folder: Path) -> dict[str, bytes]:
@@ -76,19 +54,6 @@ def _unpacked(folder: Path) -> Iterator[tuple[str, bytes]]:
         yield path.relative_to(folder).as_posix(), content
 
 
-def _tests(name: str) -> ModuleType:
-    """Return the module of a test file beside this one."""
-    spec = importlib.util.spec_from_file_location(f"builders_of_{name}", _TESTS / f"test_{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-amazon_m2, amazon_reviews, book_crossing = _tests("amazon_m2"), _tests("amazon_reviews"), _tests("book_crossing")
-goodbooks, mind, ml100k, movielens = _tests("goodbooks"), _tests("mind"), _tests("ml100k"), _tests("movielens")
-table, xmarket = _tests("table"), _tests("xmarket")
-
 # ---- Amazon ---------------------------------------------------------------------------------------------------
 
 
@@ -105,27 +70,6 @@ def _xmarket(folder: Path) -> None:
         xmarket.write_market(folder / market, market, numbers)
 
 
-# ---- books ----------------------------------------------------------------------------------------------------
-
-_BX = {"ratings": book_crossing.ratings(24), "books": book_crossing.BOOKS, "users": book_crossing.USERS}
-
-
-def _published(folder: Path) -> None:
-    for what, rows in _BX.items():
-        (folder / book_crossing.NAMES[what]).write_bytes(book_crossing.semicolons(rows).encode("latin-1"))
-
-
-def _copied(folder: Path) -> None:
-    for what, rows in _BX.items():
-        book_crossing.write_copy(folder / book_crossing.COPY_NAMES[what], rows)
-
-
-def _goodbooks(folder: Path) -> None:
-    rows = "".join(f"{1 + i // 4},{1 + i * 7 % 11},{1 + i % 5}\n" for i in range(24))
-    (folder / "ratings.csv").write_text(f"user_id,book_id,rating\n{rows}")
-    (folder / "books.csv").write_text(goodbooks.BOOKS, encoding="utf-8")
-
-
 # ---- news -----------------------------------------------------------------------------------------------------
 
 
@@ -138,7 +82,7 @@ def _mind(folder: Path) -> None:
     mind.write_table(folder / "mind/dev/behaviors.tsv", later)
     rows = [("nid", "title", "abstract"), *((f"N{i}", f"Titlu {i}", f"Rezumat {i}") for i in range(1, 9))]
     mind.write_table(folder / "ron/train.tsv", rows)
-    frame = mind.pl.DataFrame(rows[1:], schema=list(rows[0]), orient="row")
+    frame = pl.DataFrame(rows[1:], schema=list(rows[0]), orient="row")
     (folder / "fin").mkdir()
     frame.write_parquet(folder / "fin/train.parquet.gzip", compression="gzip")
 
@@ -159,12 +103,8 @@ def _nemig(folder: Path) -> None:
 
 
 def _movielens(folder: Path) -> None:
-    rows = "".join(f"{u},{m},{r},{t}\n" for u, m, r, t in movielens.ratings(24))
-    texts = {"ratings.csv": f"userId,movieId,rating,timestamp\n{rows}", "movies.csv": movielens.MOVIES,
-             "links.csv": movielens.LINKS, "titles.tsv": movielens.TITLES, "top8_french_films.csv": movielens.FRENCH,
-             "top6_german_films.csv": movielens.GERMAN, "top7_italian_films.csv": movielens.ITALIAN}  # fmt: skip
-    for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8", newline="")
+    movielens.write_csv(folder)
+    movielens.write_tmdb(folder)
 
 
 def _movielens_converter(folder: Path) -> Converter:
@@ -195,15 +135,13 @@ def _ml_100k(folder: Path) -> None:
 
 
 def _table(suffix: str) -> Source:
-    names = {"input": f"sales{suffix}", "items": f"products{suffix}", "users": f"customers{suffix}"}
-    rows = {"input": table.SALES, "items": table.PRODUCTS, "users": table.CUSTOMERS}
-
     def write(folder: Path) -> None:
-        for what, name in names.items():
-            table.write_rows(folder / name, rows[what])
+        table.write(folder, suffix)
 
     def converter(folder: Path) -> Converter:
-        return TableConverter(**table.SETTINGS, **{what: expected_file(folder, name) for what, name in names.items()})
+        names = {"input": "sales", "items": "products", "users": "customers"}
+        paths = {what: expected_file(folder, f"{name}{suffix}") for what, name in names.items()}
+        return TableConverter(**table.SETTINGS, **paths)
 
     return Source(write, converter)
 
@@ -213,9 +151,11 @@ SOURCES = {
     "amazon-m2, Parquet": Source(amazon_m2.write_parquet, lambda folder: AmazonM2(input=folder, test_sessions=True)),
     "amazon-reviews, 2018": Source(_reviews("2018"), lambda folder: AmazonReviews(input=folder)),
     "amazon-reviews, 2023": Source(_reviews("2023"), lambda folder: AmazonReviews(input=folder)),
-    "book-crossing, published": Source(_published, lambda folder: BookCrossing(input=folder)),
-    "book-crossing, copied": Source(_copied, lambda folder: BookCrossing(input=folder, keep_unknown=True)),
-    "goodbooks": Source(_goodbooks, lambda folder: Goodbooks(input=folder)),
+    "book-crossing, published": Source(book_crossing.write_published, lambda folder: BookCrossing(input=folder)),
+    "book-crossing, copied": Source(
+        book_crossing.write_copied, lambda folder: BookCrossing(input=folder, keep_unknown=True)
+    ),
+    "goodbooks": Source(goodbooks.write, lambda folder: Goodbooks(input=folder)),
     "mind, with xMIND": Source(_mind, _mind_converter),
     "mind, editions": Source(_nemig, lambda folder: Mind(lang=[("de", folder / "de"), ("en", folder / "en")])),
     "ml-100k": Source(_ml_100k, lambda folder: MovieLens100K(input=folder, tables=folder), packed=False),

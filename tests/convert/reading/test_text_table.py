@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import json
-import zipfile
 
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from packing import PACKED, pack
 
-from recbole_xling.convert.reading import compressed as files
+from recbole_xling.convert.reading import compressed
 from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.reading.text_table import Column, Layout, Table
+from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.errors import ConfigError, DataError
 
 COLUMNS = {
@@ -39,7 +37,7 @@ def read(tmp_path, rejects):
     def read_bytes(data: bytes, layout: Layout = PLAIN, columns=COLUMNS) -> list[tuple]:
         path = tmp_path / "raw.csv"
         path.write_bytes(data)
-        frames = list(Table(path, columns, rejects, layout=layout))
+        frames = list(TextTable(path, columns, rejects, layout=layout))
         return [row for frame in frames for row in frame.iter_rows()]
 
     return read_bytes
@@ -52,7 +50,7 @@ def listed(rejects: Rejects) -> list[dict]:
     return [json.loads(line) for line in rejects.path.read_text().splitlines()]
 
 
-def test_rows_with_line_numbers_and_types(read, rejects):
+def test_rows_have_line_numbers_and_types(read, rejects):
     rows = read((HEADER + "a,3.5,x\nb,4,y\n").encode())
     assert rows == [(2, "a", 3.5, "x"), (3, "b", 4.0, "y")]
     assert (rejects.seen, rejects.count) == (2, 0)
@@ -82,12 +80,12 @@ def test_a_bad_row_is_named_and_the_others_are_read(read, rejects, row, reason):
     assert rejects.seen == 3
 
 
-def test_empty_optional_cells_are_null_and_empty_lines_are_no_rows(read, rejects):
+def test_empty_optional_cells_are_null_and_empty_lines_are_not_rows(read, rejects):
     assert read((HEADER + "a,1,\n\r\n\nb,2,y\r\n").encode()) == [(2, "a", 1.0, None), (5, "b", 2.0, "y")]
     assert rejects.seen == 2
 
 
-def test_quoted_cells_hold_separators_quotes_and_line_breaks(read):
+def test_quoted_cells_may_have_separators_quotes_and_line_breaks(read):
     rows = read((HEADER + 'a,1,"x, ""y"" \nz"\nb,2,w\n').encode())
     assert rows == [(2, "a", 1.0, 'x, "y" \nz'), (4, "b", 2.0, "w")]
 
@@ -99,20 +97,20 @@ def test_an_open_quote_costs_one_row_not_the_rest(read, rejects):
     assert [bad["line"] for bad in listed(rejects)] == [12]
 
 
-def test_escaped_quotes(read):
+def test_escaped_quotes_are_quotes(read):
     layout = Layout(separator=";", escape="\\")
     rows = read(b'userId;rating;note\n"a";"1";"say \\"hi\\"; ok"\n', layout)
     assert rows == [(2, "a", 1.0, 'say "hi"; ok')]
 
 
-def test_long_separators_latin_1_and_files_without_a_header(read):
+def test_a_file_may_have_long_separators_latin_1_and_no_header(read):
     layout = Layout(separator="::", quote=None, encoding="latin-1", names=["userId", "rating", "note"])
     assert read('a::1::caf\xe9 "\n'.encode("latin-1"), layout) == [(1, "a", 1.0, 'caf\xe9 "')]
     layout = Layout(separator="|", quote=None, encoding="latin-1", names=["userId", "rating", "note"])
     assert read('a|1|caf\xe9 "\n'.encode("latin-1"), layout) == [(1, "a", 1.0, 'caf\xe9 "')]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_column(read):
+def test_a_byte_order_mark_is_not_part_of_the_first_column(read):
     assert read(b"\xef\xbb\xbf" + HEADER.encode() + b"a,1,x\n") == [(2, "a", 1.0, "x")]
 
 
@@ -125,48 +123,36 @@ def test_a_byte_order_mark_is_no_part_of_the_first_column(read):
         (b'userId,"rating,note\na,1,x\n', "raw.csv:1: broken quotes"),
     ],
 )
-def test_wrong_headers(read, data, message):
+def test_wrong_headers_are_named(read, data, message):
     with pytest.raises(DataError, match=message):
         read(data)
 
 
-def test_missing_file(tmp_path, rejects):
+def test_a_missing_file_is_named(tmp_path, rejects):
     with pytest.raises(DataError, match=r"no file .*nowhere\.csv"):
-        list(Table(tmp_path / "nowhere.csv", COLUMNS, rejects))
+        list(TextTable(tmp_path / "nowhere.csv", COLUMNS, rejects))
 
 
 # ---- compressed --------------------------------------------------------------------------------------------------
 
 
-def zipped(data: bytes, *names: str) -> bytes:
-    memory = io.BytesIO()
-    with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in names:
-            archive.writestr(name, data)
-    return memory.getvalue()
-
-
-def zstandard(data: bytes) -> bytes:
-    return pytest.importorskip("backports.zstd").compress(data)
-
-
-@pytest.mark.parametrize("pack", [gzip.compress, lambda data: zipped(data, "raw.csv"), zstandard])
-def test_compressed_files_are_read_in_place(read, pack):
+@pytest.mark.parametrize("suffix", PACKED)
+def test_compressed_files_are_read_in_place(read, suffix):
     data = (HEADER + "".join(f"u{n},{n},x\n" for n in range(5000))).encode()
-    assert len(read(pack(data))) == 5000
+    assert len(read(pack(data, suffix))) == 5000
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, lambda data: zipped(data, "raw.csv"), zstandard])
-def test_compressed_files_that_are_cut_off_are_an_error(read, pack):
+@pytest.mark.parametrize("suffix", PACKED)
+def test_compressed_files_that_are_cut_off_are_an_error(read, suffix):
     data = (HEADER + "".join(f"u{hash(str(n)) % 9999},{n},x\n" for n in range(5000))).encode()
-    packed = pack(data)
+    packed = pack(data, suffix)
     with pytest.raises(DataError, match="is it complete"):
         read(packed[: len(packed) // 2])
 
 
 def test_archives_of_several_files_are_refused(read):
     with pytest.raises(DataError, match="holds 2 files"):
-        read(zipped(b"", "a.csv", "b.csv"))
+        read(pack(b"", ".zip", names=("a.csv", "b.csv")))
 
 
 # ---- rejects -----------------------------------------------------------------------------------------------------
@@ -176,7 +162,7 @@ def test_strict_fails_at_the_first_bad_row(tmp_path):
     path = tmp_path / "raw.csv"
     path.write_text(HEADER + "a,1,x\nb,?,y\n")
     with Rejects(tmp_path / "rejects.jsonl", strict=True) as rejects, pytest.raises(DataError, match=r"raw\.csv:3: no"):
-        list(Table(path, COLUMNS, rejects))
+        list(TextTable(path, COLUMNS, rejects))
 
 
 def test_too_many_bad_rows_are_an_error_that_counts_the_reasons(read, rejects):
@@ -218,7 +204,7 @@ def written(rows: list[tuple[str, str, str]], quoted: bool) -> bytes:
     damage=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=2),
     block=st.sampled_from([7, 40, 1 << 24]),
 )
-def test_both_ways_and_all_block_sizes_agree(tmp_path, rows, quoted, damage, block):
+def test_both_ways_of_reading_and_all_block_sizes_agree(tmp_path, rows, quoted, damage, block):
     data = bytearray(written(rows, quoted))
     for place, byte in damage:
         if place < len(data):
@@ -228,10 +214,10 @@ def test_both_ways_and_all_block_sizes_agree(tmp_path, rows, quoted, damage, blo
 
     def everything(block_bytes: int, slow: bool) -> tuple[list, list, int]:
         with pytest.MonkeyPatch.context() as patch, Rejects(tmp_path / "r.jsonl", max_bad=1.0) as rejects:
-            patch.setattr(files, "BLOCK_BYTES", block_bytes)
+            patch.setattr(compressed, "BLOCK_BYTES", block_bytes)
             if slow:
-                patch.setattr(Table, "_parse_whole", lambda self, data: None)
-            frames = list(Table(path, COLUMNS, rejects))
+                patch.setattr(TextTable, "_parse_whole", lambda self, data: None)
+            frames = list(TextTable(path, COLUMNS, rejects))
             kept = pl.concat(frames).rows() if frames else []
             return kept, listed(rejects), rejects.seen
 
@@ -241,7 +227,7 @@ def test_both_ways_and_all_block_sizes_agree(tmp_path, rows, quoted, damage, blo
 
 
 def test_a_clean_block_is_not_read_row_by_row(read, monkeypatch):
-    monkeypatch.delattr(Table, "_parse_rows")
+    monkeypatch.delattr(TextTable, "_parse_rows")
     assert len(read(HEADER.encode() + b"a,1,\nb,2,y\n")) == 2
 
 

@@ -2,70 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dumps.book_crossing import write_copied, write_published
+from made import lines, rejected
 
-from recbole_xling.convert import ConvertReport, write_dataset
+from recbole_xling.convert import ConvertReport
+from recbole_xling.convert.reading import compressed
 from recbole_xling.convert.reading.rejects import Rejects
-from recbole_xling.convert.sources.book_crossing import BookCrossing
+from recbole_xling.convert.reading.text_table import Layout
+from recbole_xling.convert.sources.book_crossing import BookCrossing, find_layout, isbn_language
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import ItemTextStore
-
-NAMES = {"ratings": "BX-Book-Ratings.csv", "books": "BX-Books.csv", "users": "BX-Users.csv"}
-COPY_NAMES = {"ratings": "Ratings.csv", "books": "Books.csv", "users": "Users.csv"}
-Rows = list[list[str]]
-BOOKS: Rows = [
-    ["ISBN", "Book-Title", "Book-Author", "Year-Of-Publication", "Publisher", "Image-URL-S"],
-    ["0195153448", "Classical Mythology", "Mark P. O. Morford", "2002", "Oxford University Press", "http://i/1.jpg"],
-    ["3-257-22704-3", "Das Parfüm; die Geschichte", "Patrick Süskind", "1994", "Diogenes", "http://i/2.jpg"],
-    ["2070360024", "L'Étranger", "Albert Camus", "0", "", "http://i/3.jpg"],
-    ["840149186x", 'El "otro" &amp; yo', "", "2037", "Plaza &amp; Janés", "http://i/4.jpg"],
-    ["8806142100", "Se questo è un uomo", "Primo Levi", "1987", "Einaudi", "http://i/5.jpg"],
-    ["8020412345", "Svejk", "Jaroslav Hasek", "1990", "Praha", "http://i/6.jpg"],
-    ["9788420636511", '"Rayuela"', '"Julio"  Cortázar', "1963", "Alianza", "http://i/7.jpg"],
-    ["B0000633PU", "No number", "Somebody", "2001", "Amazon", "http://i/8.jpg"],
-    ["9022512345", "Het huis", "A. de Vries", "1999", "Boekerij", "http://i/9.jpg"],
-    ["0345451041", "Ten, or more", "B. Ten", "1998", "Ballantine", "http://i/10.jpg"],
-    ["9727112345", "Os Maias", "Eça de Queirós", "1888", "Livros", "http://i/11.jpg"],
-]
-USERS: Rows = [
-    ["User-ID", "Location", "Age"],
-    ["1", "nyc, new york, usa", "NULL"],
-    ["2", "münchen, bayern, Germany", "18"],
-    ["3", "somewhere, n/a, n/a", "18.0"],
-    ["4", 'the "moon", , ', "0"],
-    ["7", 'barcelona, barcelona, "spain"', ""],
-]
-
-
-def ratings(number: int) -> Rows:
-    isbns = [row[0] for row in BOOKS[1:]]
-    rows = [[str(1 + i // 4), isbns[i % len(isbns)], str(i % 11)] for i in range(number)]
-    return [["User-ID", "ISBN", "Book-Rating"], *rows]
-
-
-def semicolons(rows: Rows) -> str:
-    """The published files: cells quoted, quotes escaped, only a missing age bare."""
-    quoted = [[cell if cell == "NULL" else '"' + cell.replace('"', '\\"') + '"' for cell in row] for row in rows]
-    return "".join(";".join(row) + "\r\n" for row in quoted)
-
-
-def write_copy(path: Path, rows: Rows) -> None:
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
     folder = tmp_path / "bx"
     folder.mkdir()
-    for what, rows in (("ratings", ratings(24)), ("books", BOOKS), ("users", USERS)):
-        (folder / NAMES[what]).write_bytes(semicolons(rows).encode("latin-1"))
+    write_published(folder)
     return folder
 
 
@@ -73,23 +31,8 @@ def published(tmp_path: Path) -> Path:
 def copied(tmp_path: Path) -> Path:
     folder = tmp_path / "copy"
     folder.mkdir()
-    for what, rows in (("ratings", ratings(24)), ("books", BOOKS), ("users", USERS)):
-        write_copy(folder / COPY_NAMES[what], rows)
+    write_copied(folder)
     return folder
-
-
-@pytest.fixture
-def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
-    return lambda converter: write_dataset(converter, tmp_path / "out", "bx", max_bad=0.5, show_progress=False)
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "bx" / f"bx.{suffix}").read_text(encoding="utf-8").splitlines()
-
-
-def rejected(tmp_path: Path) -> list[tuple[str, int, str]]:
-    rows = map(json.loads, lines(tmp_path, "rejects.jsonl"))
-    return [(Path(row["file"]).name, row["line"], row["reason"]) for row in rows]
 
 
 @pytest.mark.parametrize("layout", ["published", "copied"])
@@ -127,7 +70,7 @@ def test_both_layouts_give_the_same(
         "5\t\t",
         "6\t\t",
     ]
-    store = ItemTextStore.load(tmp_path / "out" / "bx" / "bx.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     german = {
         "title": "Das Parfüm; die Geschichte",
         "author": "Patrick Süskind",
@@ -141,7 +84,9 @@ def test_both_layouts_give_the_same(
     assert quoted is not None and quoted.fields["title"] == '"Rayuela"'
 
 
-def test_interactions_without_a_rating(published: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
+def test_explicit_only_leaves_out_interactions_without_a_rating(
+    published: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
     report = convert(BookCrossing(input=published, explicit_only=True))
     assert report.interactions == 21
     assert report.notes[1] == "3 interactions without a rating were left out"
@@ -153,12 +98,12 @@ def test_interactions_without_a_rating(published: Path, tmp_path: Path, convert:
     ]
 
 
-def test_books_that_only_the_ratings_have(
+def test_books_that_only_the_ratings_have_are_rejected_or_kept_without_text(
     published: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
 ) -> None:
     with open(published / "BX-Book-Ratings.csv", "a", newline="") as file:
         file.write('"7";"3499-12345 x";"8"\r\n"8";"349912345X";"0"\r\n"8";"O67174142X";"5"\r\n"8";"\\"034";"5"\r\n')
-    report = convert(BookCrossing(input=published))
+    report = convert(BookCrossing(input=published), max_bad=0.5)
     assert (report.items, report.interactions, report.rejected) == (
         11,
         24,
@@ -167,15 +112,17 @@ def test_books_that_only_the_ratings_have(
             "a tab, a line break, a NUL, or a quote at the start, which RecBole cannot read back": 1,
         },
     )
-    assert [place[:2] for place in rejected(tmp_path)] == [("BX-Book-Ratings.csv", line) for line in (26, 27, 28, 29)]
-    report = convert(BookCrossing(input=published, keep_unknown=True))
+    assert [place[:2] for place in rejected(tmp_path / "out/d/d.rejects.jsonl")] == [
+        ("BX-Book-Ratings.csv", line) for line in (26, 27, 28, 29)
+    ]
+    report = convert(BookCrossing(input=published, keep_unknown=True), max_bad=0.5)
     assert (report.items, report.interactions, sum(report.texts_per_language.values())) == (13, 27, 11)
     assert lines(tmp_path, "item")[-2:] == ["349912345X\tde\t\t", "O67174142X\tund\t\t"]
     assert lines(tmp_path, "inter")[-3:] == ["7\t349912345X\t8\t26", "8\t349912345X\t0\t27", "8\tO67174142X\t5\t28"]
-    assert [place[:2] for place in rejected(tmp_path)] == [("BX-Book-Ratings.csv", 29)]
+    assert [place[:2] for place in rejected(tmp_path / "out/d/d.rejects.jsonl")] == [("BX-Book-Ratings.csv", 29)]
 
 
-def test_bad_rows_of_the_published_files(
+def test_bad_rows_of_the_published_files_are_listed(
     published: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
 ) -> None:
     with open(published / "BX-Books.csv", "a", encoding="latin-1", newline="") as file:
@@ -185,9 +132,9 @@ def test_bad_rows_of_the_published_files(
         file.write('"0000000002";"Cut o')
     with open(published / "BX-Book-Ratings.csv", "a", newline="") as file:
         file.write('"9";"0195153448"\r\n"9";"0195153448";"good"\r\n"9";"0000000002";"3"\r\n"9";"01951')
-    report = convert(BookCrossing(input=published))
+    report = convert(BookCrossing(input=published), max_bad=0.5)
     assert (report.items, report.interactions, report.rows_read) == (11, 24, 24 + 4 + 11 + 4 + 5)
-    assert sorted(rejected(tmp_path)) == [
+    assert sorted(rejected(tmp_path / "out/d/d.rejects.jsonl")) == [
         ("BX-Book-Ratings.csv", 26, "3 cells expected"),
         ("BX-Book-Ratings.csv", 27, "no number in column 'Book-Rating'"),
         ("BX-Book-Ratings.csv", 28, "an unknown item"),
@@ -199,7 +146,7 @@ def test_bad_rows_of_the_published_files(
     ]
 
 
-def test_cells_out_of_place_and_a_broken_byte_in_a_copy(
+def test_cells_out_of_place_and_a_broken_byte_in_a_copy_are_listed(
     copied: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
 ) -> None:
     with open(copied / "Books.csv", "ab") as file:
@@ -208,19 +155,82 @@ def test_cells_out_of_place_and_a_broken_byte_in_a_copy(
         file.write("".join(f"300000000{i},Müll,M,2002,Seuil,\n" for i in range(5)).encode())
         file.write(b"3000000009,M\xfcll,M,2002,Seuil,\n")
     (copied / "Users.csv").unlink()
-    report = convert(BookCrossing(input=copied))
+    report = convert(BookCrossing(input=copied), max_bad=0.5)
     assert (report.users, report.items, report.interactions) == (6, 17, 24)
-    assert not (tmp_path / "out" / "bx" / "bx.user").exists()
-    assert rejected(tmp_path) == [
+    assert not (tmp_path / "out" / "d" / "d.user").exists()
+    assert rejected(tmp_path / "out/d/d.rejects.jsonl") == [
         ("Books.csv", 13, "no number in column 'Year-Of-Publication'"),
         ("Books.csv", 20, "not valid utf-8"),
     ]
-    text = ItemTextStore.load(tmp_path / "out" / "bx" / "bx.itemtext.jsonl").display("2000000000")
+    text = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl").display("2000000000")
     assert text is not None and text.fields["title"] == 'Plus \\"réel\\" que'
 
 
-def test_a_folder_of_something_else(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs --input"):
         BookCrossing()
     with pytest.raises(DataError, match=r"neither BX-Books\.csv nor Books\.csv"):
         list(BookCrossing(input=tmp_path).items(Rejects(tmp_path / "r")))
+
+
+@pytest.mark.parametrize(
+    ("isbn", "language"),
+    [
+        ("0195153448", "en"),
+        ("034545104X", "en"),
+        ("2070360024", "fr"),
+        ("3257227043", "de"),
+        ("9788420636", "und"),  # of ten characters: group 978, Nigeria
+        ("9788420636511", "es"),
+        ("6074001234", "es"),
+        ("6171234567", "und"),  # group 617, Ukraine, lies between two that are in the table
+        ("9571234567", "zh-Hant"),
+        ("9990512345", "es"),
+        ("9990112345", "und"),
+        ("8020412345", "und"),  # former Czechoslovakia
+        ("9791012345678", "fr"),
+        ("9798123456789", "en"),
+        ("9799123456789", "und"),
+    ],
+)
+def test_an_isbn_has_the_language_of_its_registration_group(isbn: str, language: str) -> None:
+    assert isbn_language(isbn) == language
+
+
+@pytest.mark.parametrize(
+    "isbn", ["", "B0000633PU", "3", "32572270433", "3-257-22704", "034545104x", "9770195153441", "٣257227043"]
+)
+def test_what_is_not_an_isbn_has_no_language(isbn: str) -> None:
+    assert isbn_language(isbn) == "und"
+
+
+@pytest.mark.parametrize(
+    ("data", "layout"),
+    [
+        (b'"a";"b"\n"1";"x, y, z"\n', Layout(";")),
+        (b'a,b\n1,"x; ""y"""\n', Layout(",")),
+        (b'"a";"b"\n"1";"the \\"real\\" one"\n', Layout(";", escape="\\")),
+        (b'a,b\n1,"the \\"real\\" one"\n', Layout(",", escape="\\")),
+        (b'a,b\n1,"the \\""real\\"" one\\"\n"2\\",x\n', Layout(",")),  # backslashes that are text
+        ('a,b\n1,"Müll"\n'.encode(), Layout(",")),
+        ('a,b\n1,"Müll"\n'.encode("latin-1"), Layout(",", encoding="latin-1")),
+        (b"", Layout(",")),
+    ],
+)
+def test_the_layout_of_a_file_is_found(tmp_path: Path, data: bytes, layout: Layout) -> None:
+    (tmp_path / "t.csv").write_bytes(data)
+    assert find_layout(tmp_path / "t.csv") == layout
+
+
+def test_damaged_lines_do_not_change_the_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compressed, "BLOCK_BYTES", 64)
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"a,b\n" + "1,Müll\n".encode() * 9 + b"2,M\xfcll\n")
+    assert find_layout(path).encoding == "utf-8"
+    path.write_bytes(b"a,b\n" + "1,Müll\n".encode() * 8 + b"2,M\xfcll\n")
+    assert find_layout(path).encoding == "latin-1"
+
+
+def test_the_layout_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no file"):
+        find_layout(tmp_path / "t.csv")

@@ -28,7 +28,7 @@ from recbole_xling.convert.sources.film_titles import article_in_front, split_ti
         ("Untitled () (1999)", "Untitled", (), "1999"),
     ],
 )  # fmt: skip
-def test_split_title(text: str, title: str, alternatives: tuple[str, ...], year: str) -> None:
+def test_a_title_is_taken_apart(text: str, title: str, alternatives: tuple[str, ...], year: str) -> None:
     assert split_title(text) == (title, alternatives, year)
 
 
@@ -47,5 +47,5 @@ def test_split_title(text: str, title: str, alternatives: tuple[str, ...], year:
         ("I Love You, I Love You Not", "I Love You, I Love You Not"),
     ],
 )
-def test_articles(behind: str, front: str) -> None:
+def test_an_article_behind_the_title_goes_in_front(behind: str, front: str) -> None:
     assert article_in_front(behind) == front

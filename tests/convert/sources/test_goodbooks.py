@@ -7,49 +7,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dumps.goodbooks import BOOKS, write
+from made import lines
 
-from recbole_xling.convert import ConvertReport, write_dataset
+from recbole_xling.convert import ConvertReport
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.sources.goodbooks import Goodbooks
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import ItemTextStore
 
-BOOKS = """book_id,goodreads_book_id,best_book_id,work_id,books_count,isbn,isbn13,authors,original_publication_year,original_title,title,language_code,average_rating,image_url
-1,2767052,2767052,2792775,272,439023483,9.78043902348e+12,Suzanne Collins,2008.0,The Hunger Games,"The Hunger Games (The Hunger Games, #1)",eng,4.34,https://i/1.jpg
-2,3,3,4640799,491,439554934,9.78043955493e+12,"J.K. Rowling, Mary GrandPré",1997.0,Harry Potter and the Philosopher's Stone,"Harry Potter and the Sorcerer's Stone (Harry Potter, #1)",en-US,4.44,https://i/2.jpg
-3,1371,1371,3293141,1726,140275363,9.78014027536e+12,"Homer, Robert Fagles",-750.0,Ἰλιάς,The Iliad,en-CA,3.83,https://i/3.jpg
-4,157993,157993,2180358,1000,156012197,9.78015601219e+12,Antoine de Saint-Exupéry,1943.0,Le Petit Prince,Le Petit Prince,fre,4.28,https://i/4.jpg
-5,63033,63033,61069,100,8401242282,9.78840124228e+12,"Isabel Allende",1982.0,,La casa de los espíritus,spa,4.2,https://i/5.jpg
-6,9460487,9460487,1,10,,,"Harry Mulisch",,De Aanslag,De aanslag ,nl,3.7,https://i/6.jpg
-7,862041,2962492,2,76,545044251,9.78054504425e+12,J.K. Rowling,1998.0,Complete Harry Potter Boxed Set,"Harry Potter Boxed Set, Books 1-5 (Harry Potter, #1-5)",mul,4.74,https://i/7.jpg
-8,17851885,16240761,3,30,,,Unknown,2013.0,"I ""Am"" Malala",I Am Malala,,4.1,https://i/8.jpg
-9,700,700,4,1,,,بزرگ علوی,1952.0,چشمهایش,چشمهایش,per,3.9,https://i/9.jpg
-10,800,800,5,1,,,Jo Nesbø,2007.0,Snømannen,Snømannen (Harry Hole 7),nor,4.0,https://i/10.jpg
-11,900,900,6,1,,,Isabel Allende,2000.0,Retrato en sepia,Portrait in Sepia,en-GB,3.9,https://i/11.jpg
-"""  # noqa: E501
-
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     folder = tmp_path / "goodbooks-10k"
     folder.mkdir()
-    rows = [f"{1 + i // 4},{1 + i * 7 % 11},{1 + i % 5}" for i in range(24)]
-    (folder / "ratings.csv").write_text("user_id,book_id,rating\n" + "\n".join(rows) + "\n")
-    (folder / "books.csv").write_text(BOOKS, encoding="utf-8")
+    write(folder)
     return folder
 
 
-@pytest.fixture
-def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
-    return lambda converter: write_dataset(converter, tmp_path / "out", "gb", max_bad=0.5, show_progress=False)
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "gb" / f"gb.{suffix}").read_text(encoding="utf-8").splitlines()
-
-
-def test_layout(source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
+def test_the_second_release_becomes_a_dataset(
+    source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
     report = convert(Goodbooks(input=source))
     assert (report.users, report.items, report.interactions, report.rejected) == (6, 11, 24, {})
     assert report.items_per_language == {"en": 4, "und": 2, "fr": 1, "es": 1, "nl": 1, "fa": 1, "no": 1}
@@ -71,12 +50,14 @@ def test_layout(source: Path, tmp_path: Path, convert: Callable[..., ConvertRepo
         "10\tno\t800\t2007\tJo Nesbø",
         "11\ten\t900\t2000\tIsabel Allende",
     ]
-    assert not (tmp_path / "out" / "gb" / "gb.user").exists()
+    assert not (tmp_path / "out" / "d" / "d.user").exists()
 
 
-def test_texts(source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
+def test_a_text_has_the_original_title_unless_it_is_the_title(
+    source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
     convert(Goodbooks(input=source))
-    store = ItemTextStore.load(tmp_path / "out" / "gb" / "gb.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     games = {"title": "The Hunger Games (The Hunger Games, #1)", "authors": "Suzanne Collins", "year": "2008"}
     assert store.display("1") == ItemText("1", "en", games, "display")
     potter = {
@@ -105,7 +86,7 @@ def test_bad_rows_are_listed(source: Path, tmp_path: Path, convert: Callable[...
         file.write("12,1,1,1,1,,,A,2000.0,T,T,zzz-nothing,4,u\n13,2,2,2,2,,,A,long ago,T,T,eng,4,u\n14,3,3")
     with open(source / "ratings.csv", "a", encoding="utf-8") as file:
         file.write("7,12,3\n7,1,five\n7,1\n")
-    report = convert(Goodbooks(input=source))
+    report = convert(Goodbooks(input=source), max_bad=0.5)
     assert (report.items, report.interactions, report.rows_read) == (12, 25, 27 + 14)
     assert report.unread_languages == {"mul": 1, "zzz-nothing": 1}
     rows = [json.loads(line) for line in lines(tmp_path, "rejects.jsonl")]
@@ -124,7 +105,7 @@ def test_the_first_release_is_refused(source: Path) -> None:
         list(Goodbooks(input=source).items(Rejects(source / "r")))
 
 
-def test_a_folder_of_something_else(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs --input"):
         Goodbooks()
     with pytest.raises(DataError, match=r"there is no file .*books\.csv"):

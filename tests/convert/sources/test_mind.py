@@ -9,36 +9,17 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from dumps.mind import BEHAVIORS, news, write_table
+from made import contents, lines, load_dataset
 
-from recbole_xling.convert import ConvertReport, Filters, write_dataset
+from recbole_xling.convert import ConvertReport, Filters
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.sources.mind import Mind
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import ItemTextStore
 
-BEHAVIORS: list[tuple[str, ...]] = [  # not in order of time, as in MIND
-    ("1", "U1", "11/11/2019 9:05:58 AM", "N1 N2 N3", "N4-0 N5-1 N6-0"),
-    ("2", "U2", "11/11/2019 12:00:00 PM", "", "N1-1 N4-0 N2-1"),
-    ("3", "U1", "11/10/2019 9:05:58 PM", "N1 N2 N3", "N7-1 N6-0"),
-    ("4", "U3", "11/12/2019 12:30:00 AM", "N10 N11", "N1-0 N2-0"),
-    ("5", "U2", "11/13/2019 1:00:00 AM", "", "N12-1"),
-    ("6", "U4", "11/14/2019 1:00:00 AM", "N9", "N8-1 N12-0"),
-]
 FIRST_U1 = 1573419958  # 2019-11-10 21:05:58 UTC
-
-
-def write_table(path: Path, rows: list[tuple[str, ...]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join("\t".join(row) + "\n" for row in rows), encoding="utf-8", newline="")
-
-
-def news(numbers: range, title: str = 'Say "what', identifier: str = "N{}") -> list[tuple[str, ...]]:
-    return [
-        (identifier.format(i), "sports", f"club{i % 3}", f"{title} {i}", "" if i == 3 else f"Abstract {i}",
-         f"https://news.example/{i}", "[]", '[{"Label": "x"}]')
-        for i in numbers
-    ]  # fmt: skip
 
 
 @pytest.fixture
@@ -65,21 +46,9 @@ def nemig(tmp_path: Path) -> Path:
     return tmp_path / "nemig"
 
 
-@pytest.fixture
-def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
-    def run(converter: Mind, filters: Filters | None = None) -> ConvertReport:
-        return write_dataset(
-            converter, tmp_path / "out", "m", filters=filters or Filters(), max_bad=0.5, show_progress=False
-        )
-
-    return run
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "m" / f"m.{suffix}").read_text(encoding="utf-8").splitlines()
-
-
-def test_mind(mind: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
+def test_histories_and_clicks_become_interactions(
+    mind: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
     report = convert(Mind(input=mind))
     assert (report.users, report.items, report.interactions, report.rejected) == (4, 12, 12, {})
     assert report.items_per_language == report.texts_per_language == {"en": 12}
@@ -97,7 +66,7 @@ def test_mind(mind: Path, tmp_path: Path, convert: Callable[..., ConvertReport])
     assert items[0] == "item_id:token\titem_language:token\tcategory:token\tsubcategory:token"
     assert [items[1], items[10], items[-1]] == [f"N{i}\ten\tsports\tclub{i % 3}" for i in (1, 10, 12)]
     assert lines(tmp_path, "user") == ["user_id:token\tuser_language:token", *(f"U{i}\ten" for i in (1, 2, 3, 4))]
-    store = ItemTextStore.load(tmp_path / "out" / "m" / "m.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     fields = {"title": 'Say "what 10', "abstract": "Abstract 10"}
     assert store.display("N10") == ItemText("N10", "en", fields, "display")
     assert store.display("N3") == ItemText("N3", "en", {"title": 'Say "what 3'}, "display")
@@ -116,11 +85,11 @@ def test_impressions_keep_what_was_not_clicked(
         "6\tU4\t1573693200\tN8 N12\t1 0",
     ]
     assert len(kept) == 1 + 6
-    assert convert(Mind(input=mind), Filters(since=1573463158, until=1573606800, user_core=2)).impressions == 2
+    assert convert(Mind(input=mind), filters=Filters(since=1573463158, until=1573606800, user_core=2)).impressions == 2
     assert [line.split("\t")[0] for line in lines(tmp_path, "imp")[1:]] == ["2", "4"]  # U1 has one click in this time
-    convert(Mind(input=mind), Filters(item_core=2))
+    convert(Mind(input=mind), filters=Filters(item_core=2))
     assert lines(tmp_path, "imp")[1:] == ["2\tU2\t1573473600\tN1 N2\t1 1", "4\tU3\t1573518600\tN1 N2\t0 0"]
-    convert(Mind(input=mind), Filters(since=1573693200))
+    convert(Mind(input=mind), filters=Filters(since=1573693200))
     assert len(lines(tmp_path, "imp")) == 2
 
 
@@ -138,12 +107,12 @@ def test_folders_are_read_in_order_of_time(tmp_path: Path, convert: Callable[...
     assert lines(tmp_path, "inter")[-1] == "U1\tN13\t1573779600"
     kept = [line.split("\t")[0] for line in lines(tmp_path, "imp")]
     assert [kept[1], kept[-1]] == ["MINDsmall_train:1", "MINDsmall_dev:1"]
-    store = ItemTextStore.load(tmp_path / "out" / "m" / "m.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     text = store.display("N5")
     assert text is not None and text.fields["title"] == 'Say "what 5'
 
 
-def test_without_times_the_order_of_the_file_stands_in(
+def test_without_times_the_order_of_the_file_replaces_them(
     nemig: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
 ) -> None:
     report = convert(Mind(input=nemig / "de", language="de"))
@@ -159,7 +128,7 @@ def test_without_times_the_order_of_the_file_stands_in(
     assert [line.split("\t")[2] for line in lines(tmp_path, "imp")[1:]] == ["3", "1", "4", "5"]
 
 
-def test_a_user_in_several_blocks(nemig: Path, tmp_path: Path, convert: Callable[..., ConvertReport],
+def test_the_size_of_blocks_changes_nothing(nemig: Path, tmp_path: Path, convert: Callable[..., ConvertReport],
                                   monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     convert(Mind(input=nemig / "de", language="de"))
     whole = lines(tmp_path, "inter"), lines(tmp_path, "imp"), lines(tmp_path, "user")
@@ -169,7 +138,9 @@ def test_a_user_in_several_blocks(nemig: Path, tmp_path: Path, convert: Callable
     assert report.rejected == {}
 
 
-def test_merged_editions(nemig: Path, mind: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
+def test_editions_are_merged_with_the_language_before_their_ids(
+    nemig: Path, mind: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
     report = convert(Mind(lang=[("de", nemig / "de"), ("en", nemig / "en")]))
     assert (report.users, report.items, report.interactions, report.rejected) == (4, 12, 10, {})
     assert report.items_per_language == {"de": 6, "en": 6}
@@ -177,16 +148,18 @@ def test_merged_editions(nemig: Path, mind: Path, tmp_path: Path, convert: Calla
     assert [inter[1], inter[10]] == ["de:U1\tde:news_1\t1", "en:U1\ten:news_6\t5"]
     assert lines(tmp_path, "imp")[-1] == "en:2\ten:U1\t5\ten:news_6\t1"
     assert lines(tmp_path, "user")[1:] == ["de:U1\tde", "de:U2\tde", "en:U1\ten", "en:U2\ten"]
-    store = ItemTextStore.load(tmp_path / "out" / "m" / "m.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     german = ItemText("de:news_3", "de", {"title": "Größe 3"}, "display")
     assert (store.display("de:news_3"), store.parallel("de:news_3")) == (german, ())
     report = convert(Mind(lang=[("de", nemig / "de"), ("en", mind)]))
     assert report.notes[-1] == "only some editions have times: time stamps of different languages cannot be compared"
-    report = convert(Mind(lang=[("de", nemig / "de"), ("en", mind)]), Filters(languages=("de",)))
+    report = convert(Mind(lang=[("de", nemig / "de"), ("en", mind)]), filters=Filters(languages=("de",)))
     assert (report.items, report.interactions, len(lines(tmp_path, "imp"))) == (6, 5, 1 + 4)
 
 
-def test_translations_of_xmind(mind: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
+def test_translations_of_xmind_become_parallel_texts(
+    mind: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
     finnish = pl.DataFrame({"nid": [f"N{i}" for i in range(1, 11)], "title": [f"Otsikko {i}" for i in range(1, 11)],
                             "abstract": [None, *(f"Tiivistelmä {i}" for i in range(2, 11))]})  # fmt: skip
     folder = tmp_path / "xmind" / "fin"
@@ -201,7 +174,7 @@ def test_translations_of_xmind(mind: Path, tmp_path: Path, convert: Callable[...
     assert report.texts_per_language == {"en": 12, "fi": 11, "ro": 1}
     assert report.notes[-1] == "1 translations are of news that are not in this release"
     assert report.rejected == {}
-    store = ItemTextStore.load(tmp_path / "out" / "m" / "m.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     assert store.parallel("N1") == (ItemText("N1", "fi", {"title": "Otsikko 1"}, "parallel"),)
     assert store.parallel("N2")[1] == ItemText("N2", "ro", {"title": "Titlu", "abstract": "Rezumat"}, "parallel")
     text = store.text("N10", "fi")
@@ -222,7 +195,7 @@ def test_bad_rows_are_listed(mind: Path, tmp_path: Path, convert: Callable[..., 
     ]
     write_table(mind / "behaviors.tsv", [*bad[:4], *BEHAVIORS, *bad[4:]])
     write_table(mind / "news.tsv", [*news(range(1, 13)), ("N13", "sports"), *news(range(1, 2))])
-    report = convert(Mind(input=mind))
+    report = convert(Mind(input=mind), max_bad=0.5)
     assert (report.users, report.items, report.interactions) == (4, 12, 12)
     assert len(lines(tmp_path, "imp")) == 1 + 6
     rejects = [json.loads(line) for line in lines(tmp_path, "rejects.jsonl")]
@@ -244,7 +217,7 @@ def test_bad_rows_are_listed(mind: Path, tmp_path: Path, convert: Callable[..., 
     assert [row["row"] for row in rejects if row["line"] == 3] == ["\t".join(bad[2])]
 
 
-def test_what_does_not_fit_together(mind: Path, tmp_path: Path) -> None:
+def test_options_that_do_not_fit_together_and_missing_files_are_named(mind: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="either --input"):
         Mind()
     with pytest.raises(ConfigError, match="either --input"):
@@ -269,27 +242,22 @@ def test_a_failure_leaves_all_files_as_they_were(
     mind: Path, tmp_path: Path, convert: Callable[..., ConvertReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     convert(Mind(input=mind))
-    before = {path.name: path.read_bytes() for path in (tmp_path / "out" / "m").iterdir()}
+    before = contents(tmp_path / "out" / "d")
     write_table(mind / "behaviors.tsv", BEHAVIORS[:3])
     converter = Mind(input=mind)
     monkeypatch.setattr(converter, "notes", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         convert(converter)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out" / "m").iterdir()} == before
+    assert contents(tmp_path / "out" / "d") == before
 
 
-def test_loads_in_recbole(nemig: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
-    convert(Mind(lang=[("de", nemig / "de"), ("en", nemig / "en")]))
-    from recbole_xling.config import XLingConfig
+def test_the_dataset_loads_in_recbole(nemig: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
     from recbole_xling.data.catalog import dataset_catalog
-    from recbole_xling.data.dataset import XLingDataset
 
-    settings = {"data_path": str(tmp_path / "out"), "checkpoint_dir": str(tmp_path), "encoder": "hashing",
-                "embedding_cache_dir": str(tmp_path / "cache"), "text_template": "{title}. {abstract}",
-                "load_col": {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id", "user_language"],
-                             "item": ["item_id", "item_language", "category", "subcategory"]}}  # fmt: skip
-    config = XLingConfig("LLMSASRec", "m", config_dict=settings)
-    dataset = XLingDataset(config)
+    convert(Mind(lang=[("de", nemig / "de"), ("en", nemig / "en")]))
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id", "user_language"],
+               "item": ["item_id", "item_language", "category", "subcategory"]}  # fmt: skip
+    config, dataset = load_dataset(tmp_path, columns, text_template="{title}. {abstract}")
     assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (5, 13, 10)
     catalog = dataset_catalog(config)
     assert sorted(catalog.languages[1:]) == ["de"] * 6 + ["en"] * 6

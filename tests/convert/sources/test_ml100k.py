@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dumps.ml100k import write_table
 
 from recbole_xling.convert.base import Item, SourceText, User
 from recbole_xling.convert.reading.rejects import Rejects
@@ -23,11 +24,6 @@ GENRES = [
     *("Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
     *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
 ]
-
-
-def write_table(path: Path, *rows: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(row.replace("|", "\t") + "\n" for row in rows), encoding="utf-8")
 
 
 @pytest.fixture
@@ -60,7 +56,7 @@ def made(tmp_path: Path) -> MovieLens100K:
     return MovieLens100K(input=source, tables=tables)
 
 
-def test_texts_of_made_films(made: MovieLens100K, rejects: Rejects) -> None:
+def test_films_have_a_text_for_each_title_they_are_known_by(made: MovieLens100K, rejects: Rejects) -> None:
     assert list(made.texts(rejects)) == [
         SourceText("1", "fr", {"title": "Le Grand Bleu", "year": "1988", "genres": "Aventure, Drame"}, "display"),
         SourceText(
@@ -76,7 +72,7 @@ def test_texts_of_made_films(made: MovieLens100K, rejects: Rejects) -> None:
     ]
 
 
-def test_records_of_made_films(made: MovieLens100K, rejects: Rejects) -> None:
+def test_items_interactions_and_users_are_those_of_the_source(made: MovieLens100K, rejects: Rejects) -> None:
     assert list(made.items(rejects)) == [
         Item("1", "fr", {"release_year": "1988", "genres": ("Adventure", "Drama")}),
         Item("2", "en", {"release_year": "", "genres": ("unknown",)}),
@@ -120,7 +116,7 @@ def test_records_of_made_films(made: MovieLens100K, rejects: Rejects) -> None:
         ),
     ],
 )
-def test_english_title(title: str, expected: str) -> None:
+def test_an_english_title_has_its_article_in_front_and_no_brackets(title: str, expected: str) -> None:
     assert english_title(title) == expected
 
 
@@ -167,13 +163,17 @@ def test_a_new_title_moves_a_film_only_to_its_own_language() -> None:
         ("genres.tsv", ["genre|en", "Drama|Drama"], r"genres\.tsv: genre 'Adventure' has no row"),
     ],
 )
-def test_wrong_tables(made: MovieLens100K, rejects: Rejects, table: str, rows: list[str], message: str) -> None:
+def test_wrong_tables_are_named(
+    made: MovieLens100K, rejects: Rejects, table: str, rows: list[str], message: str
+) -> None:
     write_table(made.tables / table, *rows)
     with pytest.raises(DataError, match=message):
         list(made.texts(rejects))
 
 
-def test_missing_files_and_wrong_numbers(made: MovieLens100K, rejects: Rejects, tmp_path: Path) -> None:
+def test_missing_files_are_an_error_and_wrong_numbers_bad_rows(
+    made: MovieLens100K, rejects: Rejects, tmp_path: Path
+) -> None:
     with pytest.raises(DataError, match=r"file .*titles\.tsv does not exist"):
         list(MovieLens100K(input=made.folder, tables=tmp_path).items(rejects))
     write_table(made.folder / "ml-100k.inter", "user_id:token|item_id:token|rating:float|timestamp:float", "1|1|good|1")
@@ -207,7 +207,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("item", 1682, "1|{}|1995|Animation Children's Comedy", "10|{}|1995|Drama War", "1682|en|1991|Drama"),
     ],
 )
-def test_real_records(real: Path, suffix: str, rows: int, first: str, tenth: str, last: str) -> None:
+def test_the_real_source_gives_all_records(
+    real: Path, suffix: str, rows: int, first: str, tenth: str, last: str
+) -> None:
     lines = (real / "ml-100k-xling" / f"ml-100k-xling.{suffix}").read_text(encoding="utf-8").splitlines()
     assert len(lines) == rows + 1
     shown = [display_language(str(i), dict.fromkeys(LANGUAGES, "x")) for i in (1, 10)]
@@ -216,7 +218,7 @@ def test_real_records(real: Path, suffix: str, rows: int, first: str, tenth: str
     assert lines[-1] == last.replace("|", "\t")
 
 
-def test_real_texts(real: Path) -> None:
+def test_the_real_source_gives_texts_in_all_languages(real: Path) -> None:
     store = ItemTextStore.load(real / "ml-100k-xling" / "ml-100k-xling.itemtext.jsonl")
     assert len(store) == 1682
     assert store.text("1", "en") is not None
@@ -256,7 +258,7 @@ def test_the_tables_that_ship_fit_the_films(rejects: Rejects) -> None:
     assert {"en", *LANGUAGES} <= set(store.languages)
 
 
-def test_loads_in_recbole_with_the_settings_that_ship(
+def test_the_dataset_loads_in_recbole_with_the_settings_that_ship(
     real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compat = pytest.importorskip("recbole_xling.compat")

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from dumps.movielens import FRENCH, HEADER, MOVIES, ratings, write_csv, write_tmdb
+from made import lines, load_dataset
 
-from recbole_xling.convert import ConvertReport, write_dataset
+from recbole_xling.convert import ConvertReport
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.sources.movielens import MovieLens
 from recbole_xling.convert.sources.tmdb import read_films
@@ -17,79 +19,18 @@ from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import ItemTextStore
 
-MOVIES = """movieId,title,genres
-1,Toy Story (1995),Adventure|Animation|Children
-2,"Postino, Il (Postman, The) (1994)",Comedy|Drama
-3,"Boot, Das (Boat, The) (1981)",Drama|War
-4,Babylon 5,Sci-Fi
-5,"Say ""Yes"" (2001) ",(no genres listed)
-6,Amélie (2001),Comedy
-7,Léon (1994),Crime
-8,Run (1998),Action
-9,Ran (1985),War
-10,"Misérables, Les (1995)",Drama
-11,Unseen (2000),Drama
-"""
-LINKS = "movieId,imdbId,tmdbId\n1,0114709,862\n2,0110877,11010\n3,0082096,387\n4,0105946,\n6,0211915,194\n10,1,99\n"
-TITLES = "\n".join(
-    [
-        "movieId\tlanguage\ttitle\tis_original_language",
-        "2\tes\tEl cartero\t0",
-        "2\ten\tThe Postman!\t0",
-        "1\tes\tToy story (juguetes)\t0",
-        "3\tde\tDas Boot!\t1",
-        "99\tde\tFremd\t1",
-    ]
-)
-HEADER = "id;title;overview;release_date;vote_average"
-FRENCH = "\r\n".join(
-    [
-        HEADER,
-        "194;Le Fabuleux Destin d'Amélie Poulain;Amélie; une jeune serveuse; rêve.;2001-04-25;7.9",
-        "99;'Les ''Misérables''';\"Il dit ; \"\"non\"\"\";1995-03-22;7",
-    ]
-)
-GERMAN = "\n".join(
-    [
-        HEADER,
-        "387;\"Das \"\"Boot\"\"; Teil 1\";'Ein U-Boot; es ist ''42''';1981-09-17;8.1",
-        "broken",
-        "194;Amelie;Doppelt.;2001-04-25;7",
-    ]
-)
-ITALIAN = f"{HEADER}\n11010;Il postino;No overview found.;1994-09-22;7.6\n"
-
-
-def ratings(number: int) -> list[tuple[int, int, float, int]]:
-    return [(1 + i // 4, 1 + i % 10, 0.5 + i % 10 / 2, 1_000_000_000 - i) for i in range(number)]
-
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     """The CSV layout with 24 ratings."""
     folder = tmp_path / "ml"
-    folder.mkdir()
-    lines = [f"{u},{m},{r},{t}" for u, m, r, t in ratings(24)]
-    (folder / "ratings.csv").write_text("userId,movieId,rating,timestamp\n" + "\n".join(lines) + "\n")
-    (folder / "movies.csv").write_text(MOVIES, encoding="utf-8")
-    (folder / "links.csv").write_text(LINKS)
-    (folder / "titles.tsv").write_text(TITLES)
-    (folder / "tmdb").mkdir()
-    for name, content in (("8000_french", FRENCH), ("6000_german", GERMAN), ("6000_italian", ITALIAN)):
-        (folder / "tmdb" / f"top{name}_films.csv").write_text(content, encoding="utf-8", newline="")
+    (folder / "tmdb").mkdir(parents=True)
+    write_csv(folder)
+    write_tmdb(folder / "tmdb")
     return folder
 
 
-@pytest.fixture
-def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
-    return lambda converter: write_dataset(converter, tmp_path / "out", "ml", max_bad=0.5, show_progress=False)
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "ml" / f"ml.{suffix}").read_text(encoding="utf-8").splitlines()
-
-
-def test_csv_layout(source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
+def test_the_csv_layout_becomes_a_dataset(source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
     report = convert(MovieLens(input=source))
     assert (report.users, report.items, report.interactions, report.rejected) == (6, 11, 24, {})
     assert report.items_per_language == report.texts_per_language == {"en": 11}
@@ -109,14 +50,14 @@ def test_csv_layout(source: Path, tmp_path: Path, convert: Callable[..., Convert
         "10\ten\t1995\tDrama",
         "11\ten\t2000\tDrama",
     ]
-    store = ItemTextStore.load(tmp_path / "out" / "ml" / "ml.itemtext.jsonl")
-    assert not (tmp_path / "out" / "ml" / "ml.user").exists()
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
+    assert not (tmp_path / "out" / "d" / "d.user").exists()
     fields = {"title": "Il Postino", "alternative_title": "The Postman", "year": "1994", "genres": "Comedy, Drama"}
     assert store.display("2") == ItemText("2", "en", fields, "display")
     assert store.display("5") == ItemText("5", "en", {"title": 'Say "Yes"', "year": "2001"}, "display")
 
 
-def test_1m_layout(tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
+def test_the_layout_of_1m_becomes_a_dataset_with_users(tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
     folder = tmp_path / "ml-1m"
     folder.mkdir()
     rows = [f"{u}::{m}::{int(r) + 1}::{t}" for u, m, r, t in ratings(24)]
@@ -136,7 +77,7 @@ def test_1m_layout(tmp_path: Path, convert: Callable[..., ConvertReport]) -> Non
         "user_id:token\tgender:token\tage:token\toccupation:token\tzip_code:token",
         "1\tM\t15\t1\t01067-12",
     ]
-    store = ItemTextStore.load(tmp_path / "out" / "ml" / "ml.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     text = store.display("6")
     assert text is not None and text.fields["title"] == "Amélie"
     (tmp_path / "top9_french_films.csv").write_text(FRENCH, encoding="utf-8", newline="")
@@ -144,8 +85,10 @@ def test_1m_layout(tmp_path: Path, convert: Callable[..., ConvertReport]) -> Non
         convert(MovieLens(input=folder, tmdb_text=tmp_path))
 
 
-def test_native_texts_and_further_titles(source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
-    report = convert(MovieLens(input=source, tmdb_text=source / "tmdb", titles=source / "titles.tsv"))
+def test_native_texts_are_shown_and_other_titles_are_parallel(
+    source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
+    report = convert(MovieLens(input=source, tmdb_text=source / "tmdb", titles=source / "titles.tsv"), max_bad=0.5)
     assert report.items_per_language == {"en": 7, "de": 2, "it": 1, "fr": 1}
     assert report.texts_per_language == {"en": 11, "es": 2, "de": 2, "it": 1, "fr": 1}
     assert list(report.notes) == [
@@ -154,7 +97,7 @@ def test_native_texts_and_further_titles(source: Path, tmp_path: Path, convert: 
     ]
     (bad,) = [json.loads(line) for line in lines(tmp_path, "rejects.jsonl")]
     assert (Path(bad["file"]).name, bad["line"], bad["row"]) == ("top6000_german_films.csv", 3, "broken")
-    store = ItemTextStore.load(tmp_path / "out" / "ml" / "ml.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     assert store.display("10") == ItemText(
         "10", "fr", {"title": "Les 'Misérables'", "year": "1995", "overview": 'Il dit ; "non"'}, "display"
     )
@@ -176,10 +119,10 @@ def test_native_texts_and_further_titles(source: Path, tmp_path: Path, convert: 
     assert lines(tmp_path, "item")[2] == "2\tit\t1994\tComedy Drama"
 
 
-def test_a_film_in_two_files_and_semicolons_in_a_text(source: Path, tmp_path: Path) -> None:
+def test_of_two_files_with_a_film_the_first_counts_and_texts_may_have_semicolons(source: Path, tmp_path: Path) -> None:
     films = read_films(source / "tmdb", Rejects(tmp_path / "rejects.jsonl"))
     assert set(films) == {"194", "99", "387", "11010"}
-    assert (films["194"].language, films["194"].title, films["194"].place.line) == ("de", "Amelie", 4)
+    assert (films["194"].language, films["194"].title, films["194"].location.line) == ("de", "Amelie", 4)
     (source / "tmdb" / "top6000_german_films.csv").unlink()
     films = read_films(source / "tmdb", Rejects(tmp_path / "rejects.jsonl"))
     assert films["194"].title == "Le Fabuleux Destin d'Amélie Poulain"
@@ -191,7 +134,7 @@ def test_bad_rows_are_listed(source: Path, tmp_path: Path, convert: Callable[...
         file.write("1,77,3.0,1\n1,2,good,1\n1,2,3.0\n")
     with open(source / "movies.csv", "a", encoding="utf-8") as file:
         file.write("1,Toy Story again (1995),Drama\n")
-    report = convert(MovieLens(input=source))
+    report = convert(MovieLens(input=source), max_bad=0.5)
     assert (report.items, report.interactions) == (11, 24)
     found = {(Path(bad["file"]).name, bad["line"]) for bad in map(json.loads, lines(tmp_path, "rejects.jsonl"))}
     assert found == {("ratings.csv", 26), ("ratings.csv", 27), ("ratings.csv", 28), ("movies.csv", 13)}
@@ -199,7 +142,7 @@ def test_bad_rows_are_listed(source: Path, tmp_path: Path, convert: Callable[...
     assert report.rows_read == 27 + 12
 
 
-def test_a_folder_of_something_else(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs --input"):
         MovieLens()
     with pytest.raises(DataError, match=r"neither ratings\.csv nor ratings\.dat"):
@@ -211,18 +154,13 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
         read_films(tmp_path, Rejects(tmp_path / "r"))
 
 
-def test_loads_in_recbole(source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
-    convert(MovieLens(input=source, tmdb_text=source / "tmdb"))
-    from recbole_xling.config import XLingConfig
+def test_the_dataset_loads_in_recbole(source: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
     from recbole_xling.data.catalog import dataset_catalog
-    from recbole_xling.data.dataset import XLingDataset
 
-    settings = {"data_path": str(tmp_path / "out"), "checkpoint_dir": str(tmp_path), "encoder": "hashing",
-                "embedding_cache_dir": str(tmp_path / "cache"), "text_template": "{title}. {overview}",
-                "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"],
-                             "item": ["item_id", "item_language", "release_year", "genres"]}}  # fmt: skip
-    config = XLingConfig("LLMSASRec", "ml", config_dict=settings)
-    dataset = XLingDataset(config)
+    convert(MovieLens(input=source, tmdb_text=source / "tmdb"), max_bad=0.5)
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp"],
+               "item": ["item_id", "item_language", "release_year", "genres"]}  # fmt: skip
+    config, dataset = load_dataset(tmp_path, columns, text_template="{title}. {overview}")
     assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (7, 12, 24)
     catalog = dataset_catalog(config)
     assert sorted(catalog.languages[1:]) == ["de"] * 2 + ["en"] * 7 + ["fr", "it"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -11,88 +10,28 @@ from typing import Any
 
 import polars as pl
 import pytest
+from dumps.table import write, write_rows
+from made import lines, load_dataset
 
 from recbole_xling.cli import main as cli
-from recbole_xling.convert import ConvertReport, write_dataset
+from recbole_xling.convert import ConvertReport
 from recbole_xling.convert.sources.table import TableConverter
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import ItemTextStore
 
-SALES = [
-    {
-        "customer": f"c{i % 5}",
-        "sku": str(100 + i % 12),
-        "stars": 1 + i % 5,
-        "when": f"2024-01-{1 + i % 28:02}T10:00:00Z",
-    }
-    for i in range(30)
-]
-PRODUCTS = [
-    {"sku": str(100 + i), "name": f'Ding {i}, "groß"', "desc": "" if i == 3 else f"Beschreibung; {i}", "lang": "de-AT",
-     "maker": "Müller & Co", "eur": f"{i}.50", "tags": "a b"}
-    for i in range(12)
-]  # fmt: skip
-CUSTOMERS = [{"customer": f"c{i}", "city": f"Linz {i}"} for i in range(5)]
-SETTINGS: dict[str, Any] = {
-    "user": "customer",
-    "item": "sku",
-    "rating": "stars",
-    "time": "when",
-    "language": "lang",
-    "text": "title=name,description=desc",
-    "item_features": "brand=maker,price=eur:float,tags=tags:token_seq",
-    "user_features": "city",
-}
-
-
-def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """Write rows in the format of the file's name."""
-    data = pl.DataFrame(rows)
-    if ".csv" in path.name:
-        content = data.write_csv().encode()
-    elif ".tsv" in path.name:
-        content = data.write_csv(separator="\t", quote_style="never").encode()
-    elif ".jsonl" in path.name:
-        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    else:
-        data.write_parquet(path)
-        return path
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-    return path
-
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Callable[[str], dict[str, Any]]:
     """Return a function that writes the three tables in a format and returns the settings."""
-
-    def write(suffix: str) -> dict[str, Any]:
-        return SETTINGS | {
-            "input": write_rows(tmp_path / f"sales{suffix}", SALES),
-            "items": write_rows(tmp_path / f"products{suffix}", PRODUCTS),
-            "users": write_rows(tmp_path / f"customers{suffix}", CUSTOMERS),
-        }
-
-    return write
-
-
-@pytest.fixture
-def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
-    def convert(*, max_bad: float = 0.2, **settings: Any) -> ConvertReport:
-        return write_dataset(TableConverter(**settings), tmp_path / "out", "shop", max_bad=max_bad, show_progress=False)
-
-    return convert
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "shop" / f"shop.{suffix}").read_text(encoding="utf-8").splitlines()
+    return lambda suffix: write(tmp_path, suffix)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".jsonl", ".jsonl.gz", ".parquet"])
-def test_the_same_tables_in_every_format(
+def test_every_format_gives_the_same_dataset(
     suffix: str, shop: Callable[[str], dict[str, Any]], convert: Callable[..., ConvertReport], tmp_path: Path
 ) -> None:
-    report = convert(**shop(suffix))
+    report = convert(TableConverter(**shop(suffix)))
     assert (report.users, report.items, report.interactions, report.rejected) == (5, 12, 30, {})
     assert report.items_per_language == {"de": 12}
     inter = lines(tmp_path, "inter")
@@ -110,7 +49,7 @@ def test_the_same_tables_in_every_format(
         "111\tde\tMüller & Co\t11.5\ta b",
     ]
     assert lines(tmp_path, "user")[:2] == ["user_id:token\tcity:token", "c0\tLinz 0"]
-    store = ItemTextStore.load(tmp_path / "out" / "shop" / "shop.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     fields = {"title": 'Ding 1, "groß"', "description": "Beschreibung; 1"}
     assert store.display("101") == ItemText("101", "de", fields, "display")
     assert store.display("103") is not None
@@ -123,9 +62,9 @@ def test_the_command_line_and_a_mapping_say_the_same(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     settings = shop(".csv")
-    convert(**settings)
+    convert(TableConverter(**settings))
     flags = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-    assert cli.main(["convert", "table", *flags, "--output", str(tmp_path / "flags"), "--name", "shop"]) == 0
+    assert cli.main(["convert", "table", *flags, "--output", str(tmp_path / "flags"), "--name", "d"]) == 0
     assert "5 users, 12 items, 30 interactions" in capsys.readouterr().out
     (tmp_path / "shop.yaml").write_text(
         "input: sales.csv\nitems: products.csv\nusers: customers.csv\nuser: customer\nitem: sku\nrating: stars\n"
@@ -133,20 +72,20 @@ def test_the_command_line_and_a_mapping_say_the_same(
         "item_features: {brand: maker, price: 'eur:float', tags: 'tags:token_seq'}\nuser_features: {city: city}\n"
     )
     words = ["--mapping", str(tmp_path / "shop.yaml"), "--time", "when"]
-    assert cli.main(["convert", "table", *words, "--output", str(tmp_path / "mapping"), "--name", "shop"]) == 0
-    for path in (tmp_path / "out" / "shop").iterdir():
-        assert (tmp_path / "flags" / "shop" / path.name).read_bytes() == path.read_bytes()
-        assert (tmp_path / "mapping" / "shop" / path.name).read_bytes() == path.read_bytes()
+    assert cli.main(["convert", "table", *words, "--output", str(tmp_path / "mapping"), "--name", "d"]) == 0
+    for path in (tmp_path / "out" / "d").iterdir():
+        assert (tmp_path / "flags" / "d" / path.name).read_bytes() == path.read_bytes()
+        assert (tmp_path / "mapping" / "d" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_filters_on_the_command_line(
+def test_filters_are_options_of_the_command_line(
     shop: Callable[[str], dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = shop(".csv")
     words = [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     words += ["--since", "2024-01-02", "--until", "2024-01-20", "--min-rating", "2", "--languages", "de,en"]
     words += ["--duplicates", "last", "--user-core", "2", "--item-core", "1", "--output", str(tmp_path / "out")]
-    assert cli.main(["convert", "table", *words, "--name", "shop"]) == 0
+    assert cli.main(["convert", "table", *words, "--name", "d"]) == 0
     figures = json.loads("\n".join(lines(tmp_path, "convert.json")))
     assert list(figures["removed"]) == ["since", "until", "languages", "duplicates", "min_rating", "core"]
     assert (figures["removed"]["since"], figures["removed"]["until"]) == (2, 9)
@@ -154,19 +93,23 @@ def test_filters_on_the_command_line(
     assert "removed by filters: since 2, until 9" in capsys.readouterr().out
 
 
-def test_interactions_alone(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+def test_interactions_alone_become_a_dataset_without_texts(
+    convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
     path = write_rows(tmp_path / "clicks.csv", [{"user_id": "u", "item_id": i} for i in ("b", "a", "b")])
-    report = convert(input=path)
+    report = convert(TableConverter(input=path))
     assert (report.users, report.items, report.interactions) == (1, 2, 3)
     assert lines(tmp_path, "item") == ["item_id:token\titem_language:token", "b\tund", "a\tund"]
     assert lines(tmp_path, "inter") == ["user_id:token\titem_id:token", "u\tb", "u\ta", "u\tb"]
     assert any("--in-order" in note for note in report.notes)
-    assert convert(input=path, in_order=True).interactions == 3
+    assert convert(TableConverter(input=path, in_order=True)).interactions == 3
     assert lines(tmp_path, "inter")[1:] == ["u\tb\t1", "u\ta\t2", "u\tb\t3"]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_bad_rows(suffix: str, convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+def test_bad_rows_are_listed_in_every_format(
+    suffix: str, convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
     good = [{"user_id": "u", "item_id": "a", "stars": "4", "at": "2024-01-01"}] * 20
     bad = [{"at": "yesterday"}, {"stars": "many"}, {"item_id": ""}, {"item_id": "none such"}]
     path = write_rows(tmp_path / f"clicks{suffix}", [*good, *(good[0] | change for change in bad), *good])
@@ -174,7 +117,7 @@ def test_bad_rows(suffix: str, convert: Callable[..., ConvertReport], tmp_path: 
         tmp_path / f"items{suffix}", [{"item_id": "a", "name": "A"}] * 2 + [{"item_id": "b", "name": ""}]
     )
     settings = {"input": path, "rating": "stars", "time": "at", "items": items, "text": "title=name"}
-    report = convert(**settings)
+    report = convert(TableConverter(**settings), max_bad=0.2)
     assert (report.items, report.interactions, report.rows_read) == (2, 40, 47)
     header = suffix == ".csv"
     found = [json.loads(line) for line in lines(tmp_path, "rejects.jsonl")]
@@ -192,7 +135,7 @@ def test_bad_rows(suffix: str, convert: Callable[..., ConvertReport], tmp_path: 
     ):
         assert part in reasons
     with pytest.raises(DataError, match="6 of 47 rows are bad"):
-        convert(max_bad=0.1, **settings)
+        convert(TableConverter(**settings), max_bad=0.1)
 
 
 def test_broken_json_lines_are_bad_rows(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
@@ -200,12 +143,12 @@ def test_broken_json_lines_are_bad_rows(convert: Callable[..., ConvertReport], t
     bad = [b"{", b"[1]", b'{"user_id": [1], "item_id": 2}', b'{"user_id": "\xff", "item_id": 2}', b'{"item_id": 2}']
     bad += [b'{"user_id": "\\ud83d", "item_id": 2}', b'{"user_id": true, "item_id": 2}']
     (tmp_path / "clicks.jsonl").write_bytes(good * 50 + b"\n".join(bad) + b"\n\n" + good)
-    assert convert(input=tmp_path / "clicks.jsonl").interactions == 51
+    assert convert(TableConverter(input=tmp_path / "clicks.jsonl"), max_bad=0.2).interactions == 51
     assert len(lines(tmp_path, "rejects.jsonl")) == len(bad)
     assert lines(tmp_path, "inter")[1] == "1\t2"
 
 
-def test_parquet_with_dates_numbers_as_ids_and_missing_values(
+def test_parquet_may_have_dates_numbers_as_ids_and_missing_values(
     convert: Callable[..., ConvertReport], tmp_path: Path
 ) -> None:
     times = [
@@ -215,7 +158,7 @@ def test_parquet_with_dates_numbers_as_ids_and_missing_values(
     ]
     table = pl.DataFrame({"user_id": [1.0, 2.0, 3.0], "item_id": [7, 8, 9], "at": times})
     table.write_parquet(tmp_path / "clicks.parquet")
-    assert convert(input=tmp_path / "clicks.parquet", time="at", max_bad=0.5).interactions == 2
+    assert convert(TableConverter(input=tmp_path / "clicks.parquet", time="at"), max_bad=0.5).interactions == 2
     assert lines(tmp_path, "inter")[1:] == ["1\t7\t1704067200.0", "2\t8\t1704067200.5"]
 
 
@@ -236,11 +179,11 @@ def test_parquet_with_dates_numbers_as_ids_and_missing_values(
         ({"input": "x.parquet"}, DataError, "x.parquet cannot be read"),
     ],
 )
-def test_settings_that_make_no_sense(
+def test_settings_that_make_no_sense_are_refused(
     settings: dict[str, Any], kind: type[Exception], message: str, convert: Callable[..., ConvertReport], tmp_path: Path
 ) -> None:
     with pytest.raises(kind, match=message):
-        convert(**settings)
+        convert(TableConverter(**settings))
     assert list(tmp_path.iterdir()) == [] or list((tmp_path / "out").iterdir()) == []
 
 
@@ -250,19 +193,14 @@ def test_a_column_that_is_not_there_is_named(
 ) -> None:
     path = write_rows(tmp_path / f"clicks{suffix}", [{"user_id": "u", "item_id": "a", "stars": 1}])
     with pytest.raises(DataError, match=r"unknown (column|key) 'star'\. Did you mean 'stars'"):
-        convert(input=path, rating="star", max_bad=1.0)
+        convert(TableConverter(input=path, rating="star"), max_bad=1.0)
 
 
-def test_loads_in_recbole(
+def test_the_dataset_loads_in_recbole(
     shop: Callable[[str], dict[str, Any]], convert: Callable[..., ConvertReport], tmp_path: Path
 ) -> None:
-    convert(**shop(".parquet"))
-    from recbole_xling.config import XLingConfig
-    from recbole_xling.data.dataset import XLingDataset
-
+    convert(TableConverter(**shop(".parquet")))
     columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "item_language", "brand", "tags"]}
-    settings = {"data_path": str(tmp_path / "out"), "checkpoint_dir": str(tmp_path), "encoder": "hashing",
-                "embedding_cache_dir": str(tmp_path / "cache"), "load_col": columns}  # fmt: skip
-    dataset = XLingDataset(XLingConfig("LLMSASRec", "shop", config_dict=settings))
+    _, dataset = load_dataset(tmp_path, columns)
     assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (6, 13, 30)
     assert set(dataset.item_feat.columns) == set(columns["item"])

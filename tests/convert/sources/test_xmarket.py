@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from dumps.xmarket import MARKETS, write_market
+from made import lines
 
-from recbole_xling.convert import ConvertReport, write_dataset
+from recbole_xling.convert import ConvertReport
 from recbole_xling.convert.sources.xmarket import LANGUAGES, XMarket
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.language.tags import is_language
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import ItemTextStore
-
-HEADER = "userId itemId rate date\n"
-
-
-def product(number: int, market: str) -> dict[str, Any]:
-    """Return a row of the metadata of a market; the texts of one language differ between its markets."""
-    return {"asin": f"B{number:02}", "title": f"{market} {number}", "brand": f"Brand {market}", "description": "",
-            "categories": ["Home", "Küche"], "features": ["a", "b"], "averageRating": "4.5"}  # fmt: skip
-
-
-MARKETS = {"us": range(8), "uk": range(4, 9), "de": range(6, 11), "jp": range(10, 12)}
-
-
-def write_market(folder: Path, market: str, numbers: range, category: str = "Home_Kitchen") -> None:
-    """Write ratings, six for each product, and metadata; packed for some markets."""
-    rows = [f"{market}{i % 5} B{n:02} {1 + i % 5}.0 2015-01-{1 + i:02}" for n in numbers for i in range(6)]
-    meta = "".join(json.dumps(product(n, market)) + "\n" for n in numbers)
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {f"ratings_{market}_{category}.txt": HEADER + "\n".join(rows) + "\n"}
-    content[f"metadata_{market}_{category}.json"] = meta
-    for name, text in content.items():
-        if market in ("us", "jp"):
-            (folder / f"{name}.gz").write_bytes(gzip.compress(text.encode()))
-        else:
-            (folder / name).write_text(text, encoding="utf-8")
 
 
 @pytest.fixture
@@ -50,21 +25,8 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "xm"
 
 
-@pytest.fixture
-def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
-    def convert(max_bad: float = 0.0, **options: str) -> ConvertReport:
-        converter = XMarket(input=tmp_path / "xm", **options)
-        return write_dataset(converter, tmp_path / "out", "xm", max_bad=max_bad, show_progress=False)
-
-    return convert
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "xm" / f"xm.{suffix}").read_text(encoding="utf-8").splitlines()
-
-
-def test_all_markets(source: Path, convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
-    report = convert()
+def test_all_markets_become_one_dataset(source: Path, convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    report = convert(XMarket(input=source))
     assert (report.users, report.items, report.interactions, report.rejected) == (20, 12, 120, {})
     assert report.items_per_language == {"en": 6, "de": 5, "ja": 1}
     assert report.texts_per_language == {"en": 9, "de": 5, "ja": 2}
@@ -90,18 +52,20 @@ def test_all_markets(source: Path, convert: Callable[..., ConvertReport], tmp_pa
         "B01\ten\tBrand us",
         "B03\ten\tBrand us",
     ]
-    store = ItemTextStore.load(tmp_path / "out" / "xm" / "xm.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     fields = {"title": "de 6", "brand": "Brand de", "categories": "Home, Küche", "features": "a b"}
     assert store.display("B06") == ItemText("B06", "de", fields, "display")
     assert [(text.language, text.fields["title"]) for text in store.parallel("B06")] == [("en", "uk 6")]
 
 
-def test_markets_in_an_order(source: Path, convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+def test_the_order_of_markets_decides_which_shows_a_product(
+    source: Path, convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
     write_market(source, "us", range(7, 9), "Books")
-    report = convert(markets="us, de")
+    report = convert(XMarket(input=source, markets="us, de"))
     assert (report.users, report.items, report.interactions) == (10, 11, 8 * 6 + 2 * 6 + 5 * 6)
     assert report.items_per_language == {"en": 9, "de": 2}
-    store = ItemTextStore.load(tmp_path / "out" / "xm" / "xm.itemtext.jsonl")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
     text = store.display("B06")
     assert text is not None and text.fields["title"] == "us 6"
     assert [text.language for text in store.parallel("B06")] == ["de"]
@@ -112,18 +76,20 @@ def test_a_user_of_two_markets_belongs_to_the_first(
 ) -> None:
     with open(source / "uk" / "ratings_uk_Home_Kitchen.txt", "a") as file:
         file.write("de0 B05 1.0 2014-02-28\n")
-    report = convert()
+    report = convert(XMarket(input=source))
     assert (report.users, report.interactions) == (20, 121)
     assert "1 users rated in several markets; they have the language of the first" in report.notes
     assert lines(tmp_path, "user")[1] == "de0\tde\tde"
 
 
-def test_bad_rows(source: Path, convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+def test_bad_ratings_and_products_are_listed(
+    source: Path, convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
     with open(source / "uk" / "ratings_uk_Home_Kitchen.txt", "a") as file:
         file.write("uk0 B05 1.0 01.02.2014\nuk0 B05 many 2014-02-01\nuk0 B05 1.0\nuk0 B99 1.0 2014-02-01\n")
     with open(source / "uk" / "metadata_uk_Home_Kitchen.json", "a") as file:
         file.write('{"asin": "B50", "title": ""}\n{"title": "no id"}\nnot JSON\n')
-    report = convert(max_bad=0.5)
+    report = convert(XMarket(input=source), max_bad=0.5)
     assert (report.items, report.interactions, report.rows_read) == (13, 120, 120 + 4 + 20 + 3)
     found = [json.loads(line) for line in lines(tmp_path, "rejects.jsonl")]
     first = 2 + 5 * 6
@@ -137,22 +103,22 @@ def test_bad_rows(source: Path, convert: Callable[..., ConvertReport], tmp_path:
         ("ratings", first + 3, "an unknown item"),
     ]
     with pytest.raises(DataError, match="7 of 147 rows are bad"):
-        convert()
+        convert(XMarket(input=source))
 
 
-def test_what_is_missing_is_named(source: Path, convert: Callable[..., ConvertReport]) -> None:
+def test_missing_files_and_unknown_markets_are_named(source: Path, convert: Callable[..., ConvertReport]) -> None:
     with pytest.raises(ConfigError, match="needs --input"):
         XMarket()
     with pytest.raises(ConfigError, match=r"unknown market 'jap'\. Did you mean 'jp'"):
-        convert(markets="us,jap")
+        convert(XMarket(input=source, markets="us,jap"))
     with pytest.raises(DataError, match="no file metadata_fr_<category>"):
-        convert(markets="us,fr")
+        convert(XMarket(input=source, markets="us,fr"))
     (source / "uk" / "metadata_uk_Home_Kitchen.json").unlink()
     with pytest.raises(DataError, match="no file metadata_uk_<category>"):
-        convert()
+        convert(XMarket(input=source))
     write_market(source, "zz", range(2))
     with pytest.raises(DataError, match=r"unknown market 'zz'.*leave it out"):
-        convert()
+        convert(XMarket(input=source))
     with pytest.raises(DataError, match="there is no folder"):
         list(XMarket(input=source / "none").texts(None))  # type: ignore[arg-type]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made import FILES, Made, contents, frame, text, write
+from made import FILES, Made, contents, frame, rejected, text, write
 from readback import load_in_recbole
 
 from recbole_xling.convert.base import Item, SourceLocation, User
@@ -24,13 +24,7 @@ from recbole_xling.text.store import ItemTextStore
 INTERACTION = ("u1", "a", 1.0, 2.0)
 
 
-def listed(path: Path) -> list[tuple[str, int, str]]:
-    """Return file, line and reason of each bad row."""
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [(record["file"], record["line"], record["reason"]) for record in records]
-
-
-def test_files_and_report(tmp_path: Path) -> None:
+def test_all_files_and_the_report_are_written(tmp_path: Path) -> None:
     report = write(tmp_path)
     folder = tmp_path / "d"
     assert report.folder == folder
@@ -75,7 +69,7 @@ def test_users_whom_the_source_does_not_describe_keep_their_interactions(tmp_pat
     load_in_recbole(report, tmp_path)
 
 
-def test_order_of_the_source_over_many_batches(tmp_path: Path) -> None:
+def test_the_order_of_the_source_is_kept_over_many_batches(tmp_path: Path) -> None:
     batches = [frame(*((f"u{i * 7919 % 1000}", "ab"[i % 2], i % 9 / 2, float(i)) for i in range(k, k + 500)))
                for k in range(0, 5000, 500)]  # fmt: skip
     write(tmp_path, users=[], interactions=batches)
@@ -84,7 +78,7 @@ def test_order_of_the_source_over_many_batches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("records", "place", "reason"),
+    ("records", "location", "reason"),
     [
         ({"interactions": [frame(INTERACTION, ("u1", "x", 1.0, 2.0))]}, ("made.csv", 3), "an unknown item"),
         ({"interactions": [frame(("null", "a", 1.0, 2.0), INTERACTION)]}, ("made.csv", 2), "missing value"),
@@ -99,17 +93,17 @@ def test_order_of_the_source_over_many_batches(tmp_path: Path) -> None:
         ({"items": [*Made().records["items"], Item('"a', "de")]}, ("made", 0), "a quote at the start"),
         ({"items": [*Made().records["items"], Item("", "de")]}, ("made", 0), "missing value"),
         (
-            {"items": [*Made().records["items"], Item("NA", "de", place=SourceLocation("i", 7))]},
+            {"items": [*Made().records["items"], Item("NA", "de", location=SourceLocation("i", 7))]},
             ("i", 7),
             "missing value",
         ),
         ({"items": [*Made().records["items"], Item("a", "en")]}, ("made", 0), "second row of the same item"),
         ({"items": [*Made().records["items"], Item("c", "en", {"year": "19\n95"})]}, ("made", 0), "'year': a tab"),
         ({"items": [*Made().records["items"], Item("c", "en", {"year": "\ud800"})]}, ("made", 0), "'year': a tab"),
-        ({"items": [*Made().records["items"], Item("c", "en", {"genres": ("a b",)})]}, ("made", 0), "holds a space"),
+        ({"items": [*Made().records["items"], Item("c", "en", {"genres": ("a b",)})]}, ("made", 0), "has a space"),
         ({"items": [*Made().records["items"], Item("c", "en", {"price": "low"})]}, ("made", 0), "no finite number"),
         ({"items": [*Made().records["items"], Item("c", "en", {"year": "1" * 131_073})]}, ("made", 0), "131,072"),
-        ({"users": [User("u1"), User("u1", place=SourceLocation("u", 3))]}, ("u", 3), "second row of the same user"),
+        ({"users": [User("u1"), User("u1", location=SourceLocation("u", 3))]}, ("u", 3), "second row of the same user"),
         ({"users": [User("u1", {"age": "\r"})]}, ("made", 0), "'age': a tab"),
         ({"texts": [text("x", "de", "x", line=5)]}, ("texts.csv", 5), "a text of an unknown item"),
         ({"texts": [text("a", "de", "", line=5)]}, ("texts.csv", 5), "an empty text"),
@@ -120,16 +114,16 @@ def test_order_of_the_source_over_many_batches(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_row_is_listed_and_the_others_are_written(
-    tmp_path: Path, records: dict[str, list[Any]], place: tuple[str, int], reason: str
+    tmp_path: Path, records: dict[str, list[Any]], location: tuple[str, int], reason: str
 ) -> None:
     report = write(tmp_path, **records)
-    ((file, line, found),) = listed(tmp_path / "d" / "d.rejects.jsonl")
-    assert (file, line) == place
+    ((file, line, found),) = rejected(tmp_path / "d" / "d.rejects.jsonl")
+    assert (file, line) == location
     assert reason in found and report.rejected == {found: 1}
     with pytest.raises(DataError, match=r"1 of 99 rows are bad.*d\.rejects\.jsonl"):
         write(tmp_path / "too many", rows=99, **records)
     assert {path.name for path in (tmp_path / "too many").iterdir()} == {"d.rejects.jsonl"}
-    assert listed(tmp_path / "too many" / "d.rejects.jsonl") == [(*place, found)]
+    assert rejected(tmp_path / "too many" / "d.rejects.jsonl") == [(*location, found)]
     before = contents(tmp_path / "d")
     with pytest.raises(DataError, match="--strict"):
         write(tmp_path, options={"strict": True}, **records)
@@ -196,15 +190,15 @@ def test_columns_must_be_distinct_and_of_a_known_type(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", ".hidden"])
-def test_names_that_are_no_folder_names(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="no name for a dataset"):
+def test_names_that_are_not_folder_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="not a name for a dataset"):
         write_dataset(Made(), tmp_path / "root", name, show_progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["interactions", "items", "users", "texts"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError("gone")])
-def test_an_interrupted_source_leaves_the_previous_data_set(tmp_path: Path, kind: str, error: BaseException) -> None:
+def test_an_interrupted_source_leaves_the_previous_dataset(tmp_path: Path, kind: str, error: BaseException) -> None:
     write(tmp_path, items=[Item("a", "en"), Item("b", "en")], texts=[])
     before = contents(tmp_path / "d")
     with pytest.raises(type(error)):

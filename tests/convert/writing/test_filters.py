@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from made import contents, frame, text, write
 
 from recbole_xling.convert.base import Item, User
-from recbole_xling.convert.writing import interactions as parts_module
+from recbole_xling.convert.writing import interactions as interactions_module
 from recbole_xling.convert.writing.filters import Filters
 from recbole_xling.convert.writing.interactions import InteractionTable
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.utils.times import parse_time
+from recbole_xling.utils.arguments import parse_time
 
 Row = tuple[str, str, float, float]
 LANGUAGES = {"a": "zh", "b": "zh-Hant", "c": "en", "d": "und"}
@@ -65,15 +65,14 @@ def reference(table: list[Row], filters: Filters) -> list[Row]:
 
 
 def filtered(table: list[Row], filters: Filters, folder: Path, batch: int) -> tuple[list[Row], dict[str, int]]:
-    parts = InteractionTable(folder)
+    interactions = InteractionTable(folder)
     for start in range(0, len(table), batch):
-        part = frame(*table[start : start + batch])
-        parts.append(part.drop("file", "line"))
+        interactions.append(frame(*table[start : start + batch]).drop("file", "line"))
     if not table:
-        parts.columns = ["user_id", "item_id", "rating", "timestamp"]
-    removed = filters.apply(parts, LANGUAGES)
-    left = parts.scan().collect().drop("row").rows() if parts.rows else []
-    assert len(left) == parts.rows
+        interactions.columns = ["user_id", "item_id", "rating", "timestamp"]
+    removed = filters.apply(interactions, LANGUAGES)
+    left = interactions.scan().collect().drop("row").rows() if interactions.rows else []
+    assert len(left) == interactions.rows
     return left, removed
 
 
@@ -82,7 +81,7 @@ def filtered(table: list[Row], filters: Filters, folder: Path, batch: int) -> tu
 def test_filters_agree_with_plain_python(table: list[Row], filters: Filters, batch: int, pairs: int) -> None:
     table = [(user, item, rating, float(time)) for user, item, rating, time in table]
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts_module, "_ROWS_AT_A_TIME", pairs)
+        patch.setattr(interactions_module, "_ROWS_AT_A_TIME", pairs)
         left, removed = filtered(table, filters, Path(folder), batch)
     assert left == reference(table, filters)
     assert sum(removed.values()) == len(table) - len(left)
@@ -91,11 +90,11 @@ def test_filters_agree_with_plain_python(table: list[Row], filters: Filters, bat
 def test_without_times_the_order_of_the_source_tells_which_is_the_first(tmp_path: Path) -> None:
     table = frame(("u", "a", 1.0), ("u", "b", 2.0), ("u", "a", 3.0))
     for duplicates, ratings in (("first", [1.0, 2.0]), ("last", [2.0, 3.0])):
-        parts = InteractionTable(tmp_path / duplicates)
-        parts.folder.mkdir()
-        parts.append(table.drop("file", "line"))
-        assert Filters(duplicates=duplicates).apply(parts, LANGUAGES) == {"duplicates": 1}
-        assert parts.scan().collect()["rating"].to_list() == ratings
+        interactions = InteractionTable(tmp_path / duplicates)
+        interactions.folder.mkdir()
+        interactions.append(table.drop("file", "line"))
+        assert Filters(duplicates=duplicates).apply(interactions, LANGUAGES) == {"duplicates": 1}
+        assert interactions.scan().collect()["rating"].to_list() == ratings
 
 
 RECORDS = {
@@ -117,7 +116,7 @@ RECORDS = {
         (Filters(languages=("de",), user_core=1, item_core=1), 4, "ac", "uvw", {"languages": 1}),
     ],
 )
-def test_items_texts_and_users_follow(
+def test_items_texts_and_users_follow_the_interactions(
     tmp_path: Path, filters: Filters, interactions: int, items: str, users: str, removed: dict[str, int]
 ) -> None:
     report = write(tmp_path, options={"filters": filters}, **RECORDS)
@@ -131,7 +130,7 @@ def test_items_texts_and_users_follow(
     assert "".join(line[13] for line in texts) == items
 
 
-def test_filters_that_leave_nothing_or_do_not_fit_the_source(tmp_path: Path) -> None:
+def test_filters_that_leave_nothing_or_do_not_fit_the_source_are_refused(tmp_path: Path) -> None:
     write(tmp_path, **RECORDS)
     before = contents(tmp_path / "d")
     for filters, kind, message in [
@@ -152,12 +151,12 @@ def test_filters_that_leave_nothing_or_do_not_fit_the_source(tmp_path: Path) -> 
         ({"user_core": -1}, "user_core"),
     ],
 )
-def test_settings_that_make_no_sense(settings: dict, message: str) -> None:
+def test_settings_that_make_no_sense_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Filters(**settings)
 
 
-def test_languages_are_those_of_the_data_however_they_are_written() -> None:
+def test_languages_of_a_filter_are_normalized() -> None:
     assert Filters(languages=("DE", "German", "zh-TW")).languages == ("de", "zh-Hant")
 
 
@@ -174,5 +173,5 @@ def test_languages_are_those_of_the_data_however_they_are_written() -> None:
         ("", None),
     ],
 )
-def test_times(written: str, seconds: float | None) -> None:
+def test_a_time_is_a_number_or_an_iso_date(written: str, seconds: float | None) -> None:
     assert parse_time(written) == seconds

@@ -12,8 +12,7 @@ from made import Made, contents, frame, text, write
 
 from recbole_xling.convert import write_dataset
 from recbole_xling.convert.base import Item, User
-from recbole_xling.convert.sources import book_crossing as isbn
-from recbole_xling.convert.sources import tmdb, xmarket
+from recbole_xling.convert.sources import book_crossing, tmdb, xmarket
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.language.tags import normalize_language
 from recbole_xling.text.store import ItemTextStore
@@ -94,9 +93,9 @@ def test_two_texts_in_one_language_stay_one(tmp_path: Path) -> None:
     assert report.rejected == {"a second text of the item in the same language": 1}
 
 
-@pytest.mark.parametrize("table", [tmdb.LANGUAGES, xmarket.LANGUAGES, isbn._GROUPS])
-def test_languages_that_converters_state_are_normal(table: dict[str, str]) -> None:
-    tags = set(table if table is isbn._GROUPS else table.values())
+@pytest.mark.parametrize("table", [tmdb.LANGUAGES, xmarket.LANGUAGES, book_crossing._GROUPS])
+def test_languages_that_converters_state_are_normalized(table: dict[str, str]) -> None:
+    tags = set(table if table is book_crossing._GROUPS else table.values())
     assert {normalize_language(tag) for tag in tags} == tags
 
 
@@ -107,7 +106,7 @@ def test_nothing_is_identified_unless_asked_for(tmp_path: Path) -> None:
     assert "identification" not in json.loads((tmp_path / "d" / "d.convert.json").read_text(encoding="utf-8"))
 
 
-def test_missing_languages_are_identified_and_stated_ones_stand(tmp_path: Path) -> None:
+def test_missing_languages_are_identified_and_stated_ones_stay(tmp_path: Path) -> None:
     report = write(tmp_path, options={"identify": ["de", "en", "fr"]}, **mixed())
     assert languages(tmp_path / "d") == {"a": "de", "b": "en", "c": "en", "d": "fr"}
     store = ItemTextStore.load(tmp_path / "d" / "d.itemtext.jsonl")
@@ -155,7 +154,7 @@ def test_a_text_of_which_nothing_can_be_told_stays_und(tmp_path: Path) -> None:
     assert "confidence" not in (tmp_path / "d" / "d.itemtext.jsonl").read_text(encoding="utf-8")
 
 
-def test_languages_to_choose_from_are_needed(tmp_path: Path) -> None:
+def test_identification_without_languages_to_choose_from_is_refused(tmp_path: Path) -> None:
     write(tmp_path)
     before = contents(tmp_path / "d")
     records = mixed(items=[Item(name, "xx") for name in "abcd"], texts=[text("a", "mul", GERMAN)])
