@@ -96,7 +96,7 @@ def _decompressed(raw: BinaryIO, path: Path) -> Iterator[BinaryIO]:
         with zipfile.ZipFile(raw) as archive:
             names = [name for name in archive.namelist() if not name.endswith("/")]
             if len(names) != 1:
-                raise DataError(f"{path} holds {len(names)} files, not one: unpack it and give the folder")
+                raise DataError(f"{path} has {len(names)} files in it, not one: unpack it and give the folder")
             with archive.open(names[0]) as file:
                 yield cast("BinaryIO", file)
     else:

@@ -84,7 +84,7 @@ letters; each may be compressed (.gz, .zst, .zip)"""
         parser.add_argument("--keep-unknown", action="store_true", help=keep_unknown)
 
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
-        """Yield the ratings, 0 where there is an interaction without one; the time is the number of the line."""
+        """Yield the ratings, 0 for an interaction without one; the time is the number of the line."""
         columns = {
             "User-ID": Column("user_id"),
             "ISBN": Column("item_id"),

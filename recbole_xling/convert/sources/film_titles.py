@@ -23,7 +23,7 @@ class FilmTitle(NamedTuple):
     Attributes:
         title: the first title, article in front.
         alternatives: the titles in brackets, article in front.
-        year: four digits, empty where there is none; the first of a range.
+        year: four digits, the first of a range; empty if the title has none.
     """
 
     title: str

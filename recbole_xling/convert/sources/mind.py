@@ -85,7 +85,7 @@ class Mind(Converter):
     layout = """a folder of
   news.tsv         id, category, subcategory, title, abstract, url, entities of the title, entities of the abstract
   behaviors.tsv    impression id, user, time (11/11/2019 9:05:58 AM, or empty), history (N1 N2), candidates (N3-0 N4-1)
-or of sub-folders of these (MINDsmall_train, MINDsmall_dev); cells are separated by tabs, there is no line of names.
+or of sub-folders of these (MINDsmall_train, MINDsmall_dev); cells are separated by tabs, without a line of names.
 Each file may be compressed (.gz, .zst, .zip)"""
     item_fields = {"category": "token", "subcategory": "token"}
     user_fields = {"user_language": "token"}
@@ -182,10 +182,10 @@ Each file may be compressed (.gz, .zst, .zip)"""
         yield f"the source has {self._counts['impressions']} impressions with {self._counts['candidates']} candidates"
         timed = [edition for edition in self._editions if is_timed(self._readers[edition.language])]
         if timed:
-            yield "no times in the histories: they lie one second apart, right before the user's first impression"
+            yield "no times in the histories: they get times one second apart, right before the user's first impression"
         for edition in self._editions:
             if edition not in timed:
-                yield f"no times ({edition.language}): the order of the file stands in, as a running number per user"
+                yield f"no times ({edition.language}): the order of the file replaces them, as a running number per user"
         if 0 < len(timed) < len(self._editions):
             yield "only some editions have times: time stamps of different languages cannot be compared"
         if self._counts["other histories"]:

@@ -151,7 +151,7 @@ def test_compressed_files_that_are_cut_off_are_an_error(read, suffix):
 
 
 def test_archives_of_several_files_are_refused(read):
-    with pytest.raises(DataError, match="holds 2 files"):
+    with pytest.raises(DataError, match="has 2 files in it"):
         read(pack(b"", ".zip", names=("a.csv", "b.csv")))
 
 

@@ -55,7 +55,7 @@ def test_histories_and_clicks_become_interactions(
     assert report.rows_read == 12 + 6
     assert report.notes == (
         "the source has 6 impressions with 13 candidates",
-        "no times in the histories: they lie one second apart, right before the user's first impression",
+        "no times in the histories: they get times one second apart, right before the user's first impression",
     )
     inter = lines(tmp_path, "inter")
     assert inter[0] == "user_id:token\titem_id:token\ttimestamp:float"
@@ -117,7 +117,7 @@ def test_without_times_the_order_of_the_file_replaces_them(
 ) -> None:
     report = convert(Mind(input=nemig / "de", language="de"))
     assert (report.users, report.items, report.interactions, report.rejected) == (2, 6, 5, {})
-    assert report.notes[1:] == ("no times (de): the order of the file stands in, as a running number per user",)
+    assert report.notes[1:] == ("no times (de): the order of the file replaces them, as a running number per user",)
     assert lines(tmp_path, "inter")[1:] == [
         "U1\tnews_1\t1",
         "U1\tnews_2\t2",
