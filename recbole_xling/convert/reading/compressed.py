@@ -48,7 +48,7 @@ def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:
         DataError: the file is missing, cannot be read, is cut off, or is an archive of several files.
     """
     if not path.is_file():
-        raise DataError(f"there is no file {path}")
+        raise DataError(f"file {path} does not exist")
     size = path.stat().st_size
     try:
         with (

@@ -140,7 +140,7 @@ class AmazonM2(Converter):
         """Return the CSV file of a name, or else the Parquet file."""
         path = find_file(self.folder, f"{name}.csv") or self.folder / f"{name}.parquet"
         if not path.is_file():
-            raise DataError(f"there is neither {name}.csv nor {name}.parquet in {self.folder}")
+            raise DataError(f"{self.folder} has neither {name}.csv nor {name}.parquet")
         return path
 
 

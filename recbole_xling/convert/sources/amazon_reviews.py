@@ -63,7 +63,7 @@ class AmazonReviews(Converter):
 
     Raises:
         ConfigError: ``input`` is not given, or ``language`` names no language.
-        DataError: there are no reviews or no metadata.
+        DataError: the folder has no reviews or no metadata.
     """
 
     name = "amazon-reviews"
@@ -120,7 +120,7 @@ class AmazonReviews(Converter):
     def _files(self) -> dict[Path, frozenset[str]]:
         """The keys of the first objects in each file."""
         if not self.folder.is_dir():
-            raise DataError(f"there is no folder {self.folder}")
+            raise DataError(f"folder {self.folder} does not exist")
         endings = tuple(kind + packed for kind in _JSON_LINES for packed in ("", *SUFFIXES))
         keys: dict[Path, frozenset[str]] = {}
         for path in sorted(self.folder.rglob("*")):
@@ -134,7 +134,7 @@ class AmazonReviews(Converter):
         releases = ((path, _release(keys)) for path, keys in self._files.items())
         found = [(path, release) for path, release in releases if release is not None]
         if not found:
-            raise DataError(f"there are no reviews in {self.folder}: {self.layout}")
+            raise DataError(f"{self.folder} has no reviews; it should be {self.layout}")
         return found
 
     @cached_property
@@ -146,7 +146,7 @@ class AmazonReviews(Converter):
             if _release(keys) is None and "title" in keys and keys.intersection(_ITEM_KEYS)
         ]
         if not found:
-            raise DataError(f"there are no metadata of products in {self.folder}: {self.layout}")
+            raise DataError(f"{self.folder} has no metadata of products; it should be {self.layout}")
         return found
 
     def _products(self, rejects: Rejects) -> Iterator[Product]:

@@ -154,7 +154,7 @@ letters; each may be compressed (.gz, .zst, .zip)"""
     def _table(self, what: str, columns: Mapping[str, Column], rejects: Rejects) -> TextTable:
         path = self._files[what]
         if path is None:
-            raise DataError(f"there is neither {' nor '.join(_NAMES[what])} in {self.folder}")
+            raise DataError(f"{self.folder} has neither {' nor '.join(_NAMES[what])}")
         if path not in self._layouts:
             self._layouts[path] = find_layout(path)
         return TextTable(path, columns, rejects, layout=self._layouts[path])

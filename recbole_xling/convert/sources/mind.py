@@ -163,7 +163,7 @@ Each file may be compressed (.gz, .zst, .zip)"""
             inside = (file for file in path.rglob("*") if _XMIND_FILE.fullmatch(file.name))
             files = [path] if path.is_file() else sorted(inside)
             if not files:
-                raise DataError(f"there is no table (.tsv, .csv, .jsonl, .parquet) of nid, title, abstract at {path}")
+                raise DataError(f"{path} has no table (.tsv, .csv, .jsonl, .parquet) of nid, title, abstract")
             known = set(self._ids_of(self._editions[0], rejects)["item_id"])
             earlier: set[str] = set()
             for file in files:
@@ -185,7 +185,7 @@ Each file may be compressed (.gz, .zst, .zip)"""
             yield "no times in the histories: they get times one second apart, right before the user's first impression"
         for edition in self._editions:
             if edition not in timed:
-                yield f"no times ({edition.language}): the order of the file replaces them, as a running number per user"
+                yield f"no times ({edition.language}): the order of the file replaces them: a running number per user"
         if 0 < len(timed) < len(self._editions):
             yield "only some editions have times: time stamps of different languages cannot be compared"
         if self._counts["other histories"]:
@@ -247,7 +247,7 @@ def _folders(folder: Path) -> tuple[Path, ...]:
         return (folder,)
     inner = {path.parent for path in folder.glob(f"*/{FILE_NAME}*")}
     if not inner:
-        raise DataError(f"there is no {FILE_NAME} in {folder} or in a folder in it")
+        raise DataError(f"neither {folder} nor a folder in it has {FILE_NAME}")
 
     def order(path: Path) -> tuple[int, str]:
         numbers = (number for number, part in enumerate(_PARTS) if path.name.lower().endswith(part))

@@ -167,7 +167,7 @@ each may be compressed (.gz, .zst, .zip)"""
             return False
         if find_file(self.folder, "ratings.dat") is not None:
             return True
-        raise DataError(f"there is neither ratings.csv nor ratings.dat in {self.folder}")
+        raise DataError(f"{self.folder} has neither ratings.csv nor ratings.dat")
 
     def _table(self, what: str, columns: Mapping[str, Column], rejects: Rejects) -> TextTable:
         name = f"{what}.dat" if self._is_1m else f"{what}.csv"

@@ -48,12 +48,12 @@ def read_films(folder: Path, rejects: Rejects) -> dict[str, TmdbFilm]:
     """Return the films of all files of a folder by id; of two rows with an id the first one counts.
 
     Raises:
-        DataError: there is no such file, or its language is unknown.
+        DataError: the folder has no such file, or its language is unknown.
     """
     named = ((path, _FILE_NAME.fullmatch(path.name)) for path in sorted(folder.glob("top*_films.csv*")))
     files = [(path, found["language"]) for path, found in named if found]
     if not files:
-        raise DataError(f"there is no file top..._<language>_films.csv in {folder}")
+        raise DataError(f"{folder} has no file top..._<language>_films.csv")
     films: dict[str, TmdbFilm] = {}
     for path, name in files:
         if name not in LANGUAGES:

@@ -147,7 +147,7 @@ class XMarket(Converter):
     def _files(self) -> list[tuple[str, _MarketFile]]:
         """All files by name: kind and file."""
         if not self.folder.is_dir():
-            raise DataError(f"there is no folder {self.folder}")
+            raise DataError(f"folder {self.folder} does not exist")
         names = ((path, _FILE_NAME.fullmatch(path.name)) for path in sorted(self.folder.rglob("*")))
         return [(name["kind"].lower(), _MarketFile(path, name["market"].lower())) for path, name in names if name]
 
@@ -162,7 +162,7 @@ class XMarket(Converter):
             (market for market in markets or ("<market>",) if not any(market == f.market for f in files)), None
         )
         if absent is not None:
-            raise DataError(f"there is no file {kind}_{absent}_<category> in {self.folder}")
+            raise DataError(f"{self.folder} has no file {kind}_{absent}_<category>")
         return sorted(files, key=lambda file: markets.index(file.market))
 
     def _products(self, rejects: Rejects) -> Iterator[tuple[Product, str, str]]:

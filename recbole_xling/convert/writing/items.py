@@ -68,7 +68,7 @@ class RecordDrafts:
         """Read items, users and texts.
 
         Raises:
-            DataError: the source has no items, the converter contradicts its own declarations, or ``rejects`` is strict.
+            DataError: the source has no items, the converter breaks its declarations, or ``rejects`` is strict.
         """
         for kind, lines in (("items", self._items()), ("users", self._users()), ("texts", self._texts())):
             with open(self._drafts[kind], "w", encoding="utf-8", newline="\n") as draft:

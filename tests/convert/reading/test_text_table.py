@@ -129,7 +129,7 @@ def test_wrong_headers_are_named(read, data, message):
 
 
 def test_a_missing_file_is_named(tmp_path, rejects):
-    with pytest.raises(DataError, match=r"no file .*nowhere\.csv"):
+    with pytest.raises(DataError, match=r"file .*nowhere\.csv does not exist"):
         list(TextTable(tmp_path / "nowhere.csv", COLUMNS, rejects))
 
 

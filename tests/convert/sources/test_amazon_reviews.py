@@ -109,14 +109,14 @@ def test_missing_files_and_options_are_named(folder: Path, convert: Callable[...
         AmazonReviews()
     with pytest.raises(ConfigError, match="'Englsh' names no language"):
         AmazonReviews(input=folder, language="Englsh")
-    with pytest.raises(DataError, match="there is no folder"):
+    with pytest.raises(DataError, match="amazon does not exist"):
         convert(AmazonReviews(input=folder))
     write_lines(folder / "reviews.json", REVIEWS_2018)
-    with pytest.raises(DataError, match="there are no metadata"):
+    with pytest.raises(DataError, match="amazon has no metadata"):
         convert(AmazonReviews(input=folder))
     (folder / "reviews.json").unlink()
     write_lines(folder / "meta.json", META_2018)
-    with pytest.raises(DataError, match="there are no reviews"):
+    with pytest.raises(DataError, match="amazon has no reviews"):
         convert(AmazonReviews(input=folder))
     write_lines(folder / "reviews.json.gz", REVIEWS_2018)
     content = (folder / "reviews.json.gz").read_bytes()

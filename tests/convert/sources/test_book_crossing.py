@@ -232,5 +232,5 @@ def test_damaged_lines_do_not_change_the_encoding(tmp_path: Path, monkeypatch: p
 
 
 def test_the_layout_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="there is no file"):
+    with pytest.raises(DataError, match="does not exist"):
         find_layout(tmp_path / "t.csv")

@@ -108,5 +108,5 @@ def test_the_first_release_is_refused(source: Path) -> None:
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="needs --input"):
         Goodbooks()
-    with pytest.raises(DataError, match=r"there is no file .*books\.csv"):
+    with pytest.raises(DataError, match=r"file .*books\.csv does not exist"):
         list(Goodbooks(input=tmp_path).items(Rejects(tmp_path / "r")))

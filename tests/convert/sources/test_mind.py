@@ -117,7 +117,7 @@ def test_without_times_the_order_of_the_file_replaces_them(
 ) -> None:
     report = convert(Mind(input=nemig / "de", language="de"))
     assert (report.users, report.items, report.interactions, report.rejected) == (2, 6, 5, {})
-    assert report.notes[1:] == ("no times (de): the order of the file replaces them, as a running number per user",)
+    assert report.notes[1:] == ("no times (de): the order of the file replaces them: a running number per user",)
     assert lines(tmp_path, "inter")[1:] == [
         "U1\tnews_1\t1",
         "U1\tnews_2\t2",
@@ -229,12 +229,12 @@ def test_options_that_do_not_fit_together_and_missing_files_are_named(mind: Path
     with pytest.raises(ConfigError, match="'Englsh' names no language"):
         Mind(input=mind, language="Englsh")
     rejects = Rejects(tmp_path / "rejects.jsonl")
-    with pytest.raises(DataError, match=r"there is no behaviors\.tsv in"):
+    with pytest.raises(DataError, match=r"nor a folder in it has behaviors\.tsv"):
         list(Mind(input=tmp_path / "nothing").items(rejects))
-    with pytest.raises(DataError, match="there is no table"):
+    with pytest.raises(DataError, match="nothing has no table"):
         list(Mind(input=mind, xmind=[("fi", tmp_path / "nothing")]).texts(rejects))
     (mind / "news.tsv").unlink()
-    with pytest.raises(DataError, match=r"there is no file .*news\.tsv"):
+    with pytest.raises(DataError, match=r"file .*news\.tsv does not exist"):
         list(Mind(input=mind).items(rejects))
 
 

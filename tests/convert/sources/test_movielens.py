@@ -147,7 +147,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         MovieLens()
     with pytest.raises(DataError, match=r"neither ratings\.csv nor ratings\.dat"):
         list(MovieLens(input=tmp_path).items(Rejects(tmp_path / "r")))
-    with pytest.raises(DataError, match="there is no file top"):
+    with pytest.raises(DataError, match="has no file top"):
         read_films(tmp_path, Rejects(tmp_path / "r"))
     (tmp_path / "top10_klingon_films.csv").write_text(HEADER)
     with pytest.raises(DataError, match="unknown language 'klingon'"):

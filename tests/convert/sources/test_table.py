@@ -175,7 +175,7 @@ def test_parquet_may_have_dates_numbers_as_ids_and_missing_values(
         ({"input": "x.csv", "time": "t", "in_order": True}, ConfigError, "not both"),
         ({"input": "x.csv", "mapping": "none.yaml"}, ConfigError, "none.yaml cannot be read"),
         ({"input": "x.xlsx"}, DataError, "no known format"),
-        ({"input": "x.csv"}, DataError, "there is no file x.csv"),
+        ({"input": "x.csv"}, DataError, "file x.csv does not exist"),
         ({"input": "x.parquet"}, DataError, "x.parquet cannot be read"),
     ],
 )

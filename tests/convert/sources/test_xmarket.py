@@ -119,7 +119,7 @@ def test_missing_files_and_unknown_markets_are_named(source: Path, convert: Call
     write_market(source, "zz", range(2))
     with pytest.raises(DataError, match=r"unknown market 'zz'.*leave it out"):
         convert(XMarket(input=source))
-    with pytest.raises(DataError, match="there is no folder"):
+    with pytest.raises(DataError, match="none does not exist"):
         list(XMarket(input=source / "none").texts(None))  # type: ignore[arg-type]
 
 
