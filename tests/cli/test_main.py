@@ -87,7 +87,7 @@ def test_encode_fills_the_cache_that_a_run_uses(typed, capsys, monkeypatch):
         (["run", "--resume=nowhere"], "nowhere"),
         (["convert", "ml-100"], "Did you mean 'ml-100k'"),
         (["convert", "movielens"], "movielens needs --input"),
-        (["convert", "movielens", "--input", "nowhere"], r"neither ratings\.csv nor ratings\.dat in nowhere"),
+        (["convert", "movielens", "--input", "nowhere"], r"nowhere has neither ratings\.csv nor ratings\.dat"),
         (["convert", "ml-100k", "--max-bad", "2"], "between 0 and 1"),
         (["convert", "ml-100k", "--identify", "en,Klingo"], "'Klingo' names no language"),
         (["convert", "ml-100k", "--languages", "JP"], "did you mean 'ja'"),
