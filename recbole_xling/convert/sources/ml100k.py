@@ -143,7 +143,15 @@ class MovieLens100K(Converter):
 
     @cached_property
     def _films(self) -> list[_Film]:
-        known = self._titles()
+        known: dict[str, dict[str, str]] = {}  # titles by film and language
+        path = self.tables / "titles.tsv"
+        for number, (movie_id, language, title) in table_rows(path, ("movie_id", "language", "title")):
+            _check_language(language, path, number)
+            if not title.strip():
+                raise DataError(f"{path}:{number}: the title is empty; remove the row")
+            if language in known.setdefault(movie_id, {}):
+                raise DataError(f"{path}:{number}: film {movie_id} has two titles in '{language}'; keep one")
+            known[movie_id][language] = title
         originals: dict[str, str] = {}
         path = self.tables / "original_languages.tsv"
         for number, (movie_id, language) in table_rows(path, ("movie_id", "language")):
@@ -154,37 +162,14 @@ class MovieLens100K(Converter):
                 originals[movie_id] = language
         films = []
         path = self.folder / "ml-100k.item"
-        for line, (movie_id, title, year, genres) in table_rows(
-            path, ("item_id", "movie_title", "release_year", "class")
-        ):
+        columns = ("item_id", "movie_title", "release_year", "class")
+        for line, (movie_id, title, year, genres) in table_rows(path, columns):
             titles = {"en": english_title(title)} | known.get(movie_id, {})
             language = display_language(movie_id, titles, originals.get(movie_id))
-            plausible = re.fullmatch("[0-9]{4}", year) and int(year) in _YEARS
-            films.append(
-                _Film(
-                    movie_id,
-                    year if plausible else "",
-                    tuple(genres.split()),
-                    titles,
-                    language,
-                    SourceLocation(str(path), line),
-                )
-            )
+            year = year if re.fullmatch("[0-9]{4}", year) and int(year) in _YEARS else ""
+            location = SourceLocation(str(path), line)
+            films.append(_Film(movie_id, year, tuple(genres.split()), titles, language, location))
         return films
-
-    def _titles(self) -> dict[str, dict[str, str]]:
-        """Titles by film and language."""
-        path = self.tables / "titles.tsv"
-        titles: dict[str, dict[str, str]] = {}
-        for number, (movie_id, language, title) in table_rows(path, ("movie_id", "language", "title")):
-            _check_language(language, path, number)
-            if not title.strip():
-                raise DataError(f"{path}:{number}: the title is empty; remove the row")
-            of_film = titles.setdefault(movie_id, {})
-            if language in of_film:
-                raise DataError(f"{path}:{number}: film {movie_id} has two titles in '{language}'; keep one")
-            of_film[language] = title
-        return titles
 
     @cached_property
     def _genres(self) -> dict[str, dict[str, str]]:

@@ -134,7 +134,14 @@ each may be compressed (.gz, .zst, .zip)"""
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield for each film its display text, then the parallel ones by language."""
-        titles = self._titles(rejects)
+        titles: dict[str, dict[str, tuple[str, SourceLocation]]] = {}  # further ones by film and language
+        if self.titles is not None:
+            columns = {"movieId": Column("movie_id"), "language": Column("language"), "title": Column("title")}
+            for row, location in located_rows(TextTable(self.titles, columns, rejects, layout=_TSV)):
+                tag = stated_language(row["language"])
+                language = row["language"] if tag == UNDETERMINED else tag
+                of_film = titles.setdefault(row["movie_id"], {})
+                of_film.setdefault(language, (row["title"].strip(), location))  # of two in a language the first counts
         self._counts.clear()
         for film in self._films(rejects):
             more = titles.pop(film.movie_id, {})
@@ -194,17 +201,6 @@ each may be compressed (.gz, .zst, .zip)"""
                 native.get(tmdb_ids.get(row["movie_id"], "")),
                 location,
             )
-
-    def _titles(self, rejects: Rejects) -> dict[str, dict[str, tuple[str, SourceLocation]]]:
-        """Further titles by film and language, as a tag if it can be read; of two in a language the first counts."""
-        titles: dict[str, dict[str, tuple[str, SourceLocation]]] = {}
-        if self.titles is not None:
-            columns = {"movieId": Column("movie_id"), "language": Column("language"), "title": Column("title")}
-            for row, location in located_rows(TextTable(self.titles, columns, rejects, layout=_TSV)):
-                tag = stated_language(row["language"])
-                language = row["language"] if tag == UNDETERMINED else tag
-                titles.setdefault(row["movie_id"], {}).setdefault(language, (row["title"].strip(), location))
-        return titles
 
 
 def _not_empty(fields: dict[str, str]) -> dict[str, str]:
