@@ -8,10 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import model_contract as contract
 import numpy as np
 import pytest
-import tiny_encoder
 import torch
 
 from recbole_xling.config import XLingConfig
@@ -19,13 +17,14 @@ from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.quick_start.build import build, build_trainer, load_run
 from recbole_xling.quick_start.evaluate import evaluate_run
 from recbole_xling.quick_start.train import run
+from recbole_xling.testing import ModelContract, make_tiny_encoder
 from recbole_xling.trainer.checkpoint import warm_start
 from recbole_xling.trainer.trainer import XLingTrainer
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    return str(tiny_encoder.make_tiny_encoder(tmp_path_factory.mktemp("encoder")))
+    return str(make_tiny_encoder(tmp_path_factory.mktemp("encoder")))
 
 
 @pytest.fixture
@@ -47,12 +46,13 @@ def topic(item):
     return " ".join([words[item // 4]] * 3 + [words[(item + 2) // 4]] * 3 + ["abcd"[item % 4]])
 
 
-class TestContract(contract.ModelContract):
+class TestContract(ModelContract):
     model = "XLingTwoTower"
     # the user's own items are no negatives, so all of them, in any order, are right
     overfit_data = {"n_users": 30, "n_items": 60, "lengths": [6] * 30, "title": topic}
     overfit = {"peft": "full", "adapter_layers": None, "learning_rate": 0.001, "learning_rates": None, "epochs": 250}
     overfit |= {"temperature": 0.05, "exclude_history": True, "popularity_prior": False, "logq_correction": False}
+    overfit |= {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
     variants = {
         "lora, mean": {},
         "top layers, attention": {"adapter_layers": 2, "user_tower": "attention", "language_embedding": True},
@@ -62,6 +62,10 @@ class TestContract(contract.ModelContract):
         "full, hard negatives": {"peft": "full", "hard_negatives": 3, "popularity_prior": False},
         "sub-batches": {"mini_batch_size": 20, "gradient_checkpointing": True},
     }
+
+    @pytest.fixture
+    def base_settings(self, settings):
+        return settings
 
 
 @pytest.fixture
@@ -144,7 +148,7 @@ def test_checkpoints_hold_adapters_and_heads_and_refuse_another_encoder(make, se
     state = torch.load(Path(result["run_dir"]) / "model.pt", weights_only=True)
     assert not any("word_embeddings" in name for name in state["state_dict"])
     assert any("lora_A" in name for name in state["state_dict"])
-    other = str(tiny_encoder.make_tiny_encoder(tmp_path / "other", seed=1))
+    other = str(make_tiny_encoder(tmp_path / "other", seed=1))
     parts = make(encoder=other)
     with pytest.raises(CheckpointError, match="encoder"):
         build_trainer(parts.config, parts.model)._load_model(Path(result["run_dir"]) / "model.pt")
@@ -296,7 +300,7 @@ def test_parts_that_do_not_fit_are_refused(settings, small_dataset, tmp_path, ch
     small_dataset()
     earlier = run("XLingTwoTower", "small", config_dict={**settings, "user_tower": "attention", "epochs": 1})["run_dir"]
     if "encoder" in changed:
-        changed = {"encoder": str(tiny_encoder.make_tiny_encoder(tmp_path / "other", seed=1))}
+        changed = {"encoder": str(make_tiny_encoder(tmp_path / "other", seed=1))}
     wanted = {"user_tower": "attention", "init_adapter_from": earlier, "init_user_tower_from": earlier, **changed}
     with pytest.raises(CheckpointError, match=named):
         run("XLingTwoTower", "small", config_dict={**settings, **wanted})
@@ -322,7 +326,7 @@ def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, tmp_p
     folder = small_dataset(title=topic)
     for item in range(30):
         add_parallel_text(folder, item, f"ein hai pate {topic(item)}")
-    steady = tiny_encoder.make_tiny_encoder(tmp_path / "steady")
+    steady = make_tiny_encoder(tmp_path / "steady")
     written = json.loads((steady / "config.json").read_text())
     written |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (steady / "config.json").write_text(json.dumps(written))
