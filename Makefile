@@ -1,5 +1,6 @@
 # make demo    the main job: train and test on the bundled dataset, a table of results at the end
 # make test    all tests
+# make test-fast   all but the slow ones, in up to four processes
 # make lint    ruff and mypy
 # make test-matrix   RecBole's own models under oldest and newest libraries (takes long, needs much disk)
 # Each sets up what it needs in .venv first.
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint test-matrix clean
+.PHONY: demo test test-fast lint test-matrix clean
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +28,10 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/test.stamp
 	$(BIN)/pytest
+
+test-fast: export OMP_NUM_THREADS = 1
+test-fast: $(VENV)/test.stamp
+	$(BIN)/pytest -m "not slow" -n auto --maxprocesses 4
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

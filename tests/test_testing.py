@@ -13,7 +13,7 @@ import torch
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.quick_start.build import Run, build
-from recbole_xling.testing import ModelContract, check_dataset, check_loading
+from recbole_xling.testing import ModelContract
 
 
 @pytest.fixture

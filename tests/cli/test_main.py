@@ -190,6 +190,7 @@ def test_a_checkout_that_is_not_installed_says_what_to_type(tmp_path):
     assert "make demo" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_bundled_data_set_is_built_when_it_is_needed(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--epochs=1", "--encoder=hashing", f"--embedding_cache_dir={tmp_path}", "--show_progress=False"]

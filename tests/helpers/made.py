@@ -78,3 +78,9 @@ def write(
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the bytes of each file by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def lines(root: Path, suffix: str) -> list[str]:
+    """Return the lines of the only file ``*.<suffix>`` among the datasets in ``root/out``."""
+    (path,) = (root / "out").glob(f"*/*.{suffix}")
+    return path.read_text(encoding="utf-8").splitlines()

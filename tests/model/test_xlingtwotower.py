@@ -67,6 +67,10 @@ class TestContract(ModelContract):
     def base_settings(self, settings):
         return settings
 
+    @pytest.mark.slow
+    def test_overfits_a_small_set(self, tmp_path, base_settings, variant):
+        super().test_overfits_a_small_set(tmp_path, base_settings, variant)
+
 
 @pytest.fixture
 def make(small_dataset, settings):
@@ -322,6 +326,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, tmp_path):
     folder = small_dataset(title=topic)
     for item in range(30):

@@ -251,6 +251,7 @@ def run_two(settings, tmp_path):
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_two_processes_resume_exactly(small_dataset, settings, tmp_path):
     small_dataset()
     whole = run_two({**settings, "epochs": 4}, tmp_path)
@@ -266,12 +267,14 @@ def test_two_processes_resume_exactly(small_dataset, settings, tmp_path):
         run(config_dict={"resume": folder, "epochs": 6})
 
 
+@pytest.mark.slow
 def test_a_mistake_under_two_processes_is_one_line(small_dataset, settings, tmp_path):
     small_dataset()
     done = run_two({**settings, "topk": [999], "valid_metric": "NDCG@999"}, tmp_path)
     assert "XlingError: topk [999]" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_like_one(small_dataset, settings, tmp_path):
     small_dataset(n_users=41)  # an odd number of rows: RecBole's sampler repeats one
     same = {**settings, "item_representation": "none", "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}

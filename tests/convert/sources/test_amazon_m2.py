@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from made import lines
 
 from recbole_xling.convert import ConvertReport, write_dataset
 from recbole_xling.convert.sources.amazon_m2 import AmazonM2
@@ -66,10 +67,6 @@ def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
 
     (tmp_path / "m2").mkdir()
     return convert
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "m2" / f"m2.{suffix}").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("write", [write_csv, write_parquet])

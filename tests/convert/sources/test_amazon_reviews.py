@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import lines
 
 from recbole_xling.convert import ConvertReport, write_dataset
 from recbole_xling.convert.sources.amazon_reviews import AmazonReviews
@@ -63,10 +64,6 @@ def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
         return write_dataset(converter, tmp_path / "out", "books", max_bad=max_bad, show_progress=False)
 
     return convert
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "books" / f"books.{suffix}").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("suffix", [".json", ".json.gz", ".json.zst"])

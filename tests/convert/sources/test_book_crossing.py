@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from made import lines
 
 from recbole_xling.convert import ConvertReport, write_dataset
 from recbole_xling.convert.reading.rejects import Rejects
@@ -81,10 +82,6 @@ def copied(tmp_path: Path) -> Path:
 @pytest.fixture
 def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
     return lambda converter: write_dataset(converter, tmp_path / "out", "bx", max_bad=0.5, show_progress=False)
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "bx" / f"bx.{suffix}").read_text(encoding="utf-8").splitlines()
 
 
 def rejected(tmp_path: Path) -> list[tuple[str, int, str]]:

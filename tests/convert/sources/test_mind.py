@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from made import lines
 
 from recbole_xling.convert import ConvertReport, Filters, write_dataset
 from recbole_xling.convert.reading.rejects import Rejects
@@ -73,10 +74,6 @@ def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
         )
 
     return run
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "m" / f"m.{suffix}").read_text(encoding="utf-8").splitlines()
 
 
 def test_mind(mind: Path, tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from made import lines
 
 from recbole_xling.cli import main as cli
 from recbole_xling.convert import ConvertReport, write_dataset
@@ -82,10 +83,6 @@ def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
         return write_dataset(TableConverter(**settings), tmp_path / "out", "shop", max_bad=max_bad, show_progress=False)
 
     return convert
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "shop" / f"shop.{suffix}").read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".jsonl", ".jsonl.gz", ".parquet"])

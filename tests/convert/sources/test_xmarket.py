@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made import lines
 
 from recbole_xling.convert import ConvertReport, write_dataset
 from recbole_xling.convert.sources.xmarket import LANGUAGES, XMarket
@@ -57,10 +58,6 @@ def convert(tmp_path: Path) -> Callable[..., ConvertReport]:
         return write_dataset(converter, tmp_path / "out", "xm", max_bad=max_bad, show_progress=False)
 
     return convert
-
-
-def lines(tmp_path: Path, suffix: str) -> list[str]:
-    return (tmp_path / "out" / "xm" / f"xm.{suffix}").read_text(encoding="utf-8").splitlines()
 
 
 def test_all_markets(source: Path, convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
