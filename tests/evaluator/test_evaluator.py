@@ -45,7 +45,7 @@ def test_metrics_equal_recboles_evaluator(small_dataset, settings, model, mode):
         assert np.mean(values) == pytest.approx(ours.evaluator.exact[name])
 
 
-def test_rows_name_users_and_targets_of_each_line(small_dataset, settings):
+def test_evaluated_rows_name_the_user_and_targets_of_each_value(small_dataset, settings):
     small_dataset()
     parts = build(XLingConfig("LLMSASRec", "small", config_dict={**settings, "eval_batch_size": 7}))
     trainer = build_trainer(parts.config, parts.model)
@@ -77,7 +77,7 @@ def test_items_of_the_history_are_left_out_of_the_ranking_on_demand(small_datase
     np.testing.assert_array_equal(trainer.evaluator.per_user["recall@5"], np.isfinite(target[:, 0]) & (rank < 5))
 
 
-def test_repeated_evaluation_starts_anew(small_dataset, settings):
+def test_repeated_evaluation_gives_the_same_result(small_dataset, settings):
     small_dataset()
     parts = build(XLingConfig("LLMSASRec", "small", config_dict=settings))
     trainer = build_trainer(parts.config, parts.model)

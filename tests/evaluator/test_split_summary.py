@@ -30,7 +30,7 @@ PARTS = {
 }
 
 
-def test_counts_per_part_and_language():
+def test_split_summary_counts_per_part_and_language():
     assert split_summary({"CI": [8, 0, 2]}, PARTS, CONTEXT) == {
         "split": {"CI": [8, 0, 2]},
         "train": {
@@ -53,7 +53,7 @@ def test_counts_per_part_and_language():
     }
 
 
-def test_log_lines():
+def test_summary_text_has_a_line_per_part_and_language():
     text = summary_text(split_summary({"LS": "test_only"}, PARTS, CONTEXT))
     assert text.splitlines()[:3] == [
         "Split {'LS': 'test_only'}",

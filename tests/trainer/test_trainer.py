@@ -60,12 +60,12 @@ def test_resuming_a_finished_run_trains_no_further(small_dataset, settings):
     assert again["test"] == first["test"] and again["seconds"]["epochs"] == first["seconds"]["epochs"]
 
 
-def test_resuming_what_is_no_run_says_so(tmp_path):
+def test_resuming_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.yaml"):
         run(config_dict={"resume": str(tmp_path)})
 
 
-def test_model_file_is_not_taken_for_a_resume_state(small_dataset, settings):
+def test_resuming_from_a_model_file_is_refused(small_dataset, settings):
     small_dataset()
     result = run("LLMSASRec", "small", config_dict=settings)
     parts = load_run(result["run_dir"])
@@ -158,7 +158,7 @@ def test_gradients_are_unscaled_before_they_are_clipped(trainer):
     assert norms[0] == pytest.approx(1e-3, rel=1e-2)
 
 
-def test_learning_rates_by_prefix(trainer):
+def test_learning_rates_go_by_the_prefix_of_parameter_names(trainer):
     made, _ = trainer(
         item_representation="add", text_projection="linear", learning_rates={"items": 0.1, "items.text_projection": 0.2}
     )
@@ -171,7 +171,7 @@ def test_learning_rates_by_prefix(trainer):
         parameter_groups(made.model, 0.1, {"items.adapter": 1.0})
 
 
-def test_schedules():
+def test_schedules_follow_their_formulas_and_an_unknown_one_is_refused():
     def rates(schedule, warmup):
         optimizer = build_optimizer("sgd", [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 1.0}], 0.0)
         steps = build_schedule(optimizer, schedule, warmup, 10)
@@ -189,7 +189,7 @@ def test_schedules():
         rates("sine", 0)
 
 
-def test_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+def test_saving_on_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "model.pt"
     checkpoint.save_checkpoint(path, {"state_dict": {"a": torch.ones(2)}})
 
@@ -204,7 +204,7 @@ def test_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "pickle"])
-def test_damaged_checkpoint_is_refused(tmp_path, damage):
+def test_a_damaged_checkpoint_is_refused_and_runs_no_code(tmp_path, damage):
     path = tmp_path / "model.pt"
     checkpoint.save_checkpoint(path, {"state_dict": {"a": torch.ones(1000)}})
     if damage == "truncated":
@@ -223,7 +223,7 @@ def test_damaged_checkpoint_is_refused(tmp_path, damage):
     assert not (tmp_path / "run").exists()
 
 
-def test_checkpoint_of_another_data_set_is_refused(trainer, tmp_path, small_dataset, settings):
+def test_a_checkpoint_of_another_dataset_is_refused(trainer, tmp_path, small_dataset, settings):
     made, _ = trainer()
     made._save_checkpoint(0, verbose=False)
     small_dataset(name="other", n_items=17)
@@ -252,7 +252,7 @@ def run_two(settings, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_resume_exactly(small_dataset, settings, tmp_path):
+def test_two_processes_resumed_end_like_two_uninterrupted_ones(small_dataset, settings, tmp_path):
     small_dataset()
     whole = run_two({**settings, "epochs": 4}, tmp_path)
     assert whole.returncode == 0, whole.stderr[-3000:]
