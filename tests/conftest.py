@@ -7,13 +7,20 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import errno
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import hypothesis
 import pytest
 import torch
 
+from recbole_xling.config import XLingConfig
+from recbole_xling.quick_start.build import Run, build
 from recbole_xling.testing import small_settings, write_small_dataset
 
 torch.set_num_threads(1)
@@ -37,10 +44,61 @@ def small_dataset(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> dict[str, object]:
-    """Settings of a fast run on the small dataset, everything written below ``tmp_path``."""
+def settings(tmp_path: Path) -> dict[str, Any]:
+    """Settings of a fast run of a sequential model on the small dataset, everything written below ``tmp_path``."""
     model = {"hidden_size": 16, "inner_size": 32, "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1}
     return {**small_settings(tmp_path), **model}
+
+
+@pytest.fixture
+def settings_without_layers(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those of layers, which RecBole's general models do not know."""
+    return {key: value for key, value in settings.items() if not key.startswith(("hidden", "inner", "attn"))}
+
+
+@pytest.fixture
+def build_small(settings: dict[str, Any]) -> Callable[..., Run]:
+    """Return a function that builds data and an untrained model with the settings and changed ones."""
+
+    def build_model(model: str = "LLMSASRec", dataset: str = "small", **changed: Any) -> Run:
+        return build(XLingConfig(model, dataset, config_dict={**settings, **changed}))
+
+    return build_model
+
+
+_TWO_PROCESSES = """
+import json, sys
+import recbole_xling
+from recbole_xling.quick_start.train import run_processes
+if __name__ == "__main__":
+    model, settings, port = json.loads(sys.argv[1])
+    kwargs = {"model": model, "dataset": "small", "config_dict": settings}
+    print(json.dumps(run_processes(2, -1, "localhost", port, 0, kwargs)))
+"""
+
+
+@pytest.fixture
+def run_two(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a model on the small dataset in two processes; the result is its last line."""
+
+    def run(model: str, settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+        script = tmp_path / "two.py"
+        script.write_text(_TWO_PROCESSES)
+        arguments = json.dumps([model, settings, str(20000 + os.getpid() % 20000)])
+        command = [sys.executable, "-W", "ignore", str(script), arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def full_disk() -> Callable[..., NoReturn]:
+    """A function that fails as any function does that writes to a full disk."""
+
+    def fail(*args: object, **options: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return fail
 
 
 @pytest.fixture

@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+from made import write
 
-from recbole_xling.config import XLingConfig
-from recbole_xling.quick_start.build import Run, build
-from recbole_xling.testing import ModelContract
+from recbole_xling.quick_start.build import Run
+from recbole_xling.testing import ModelContract, check_dataset, check_loading
 
 
 @pytest.fixture
-def parts(small_dataset: Callable[..., Path], settings: dict[str, Any]) -> Run:
+def parts(small_dataset: Callable[..., Path], build_small: Callable[..., Run]) -> Run:
     """Data and a model that keeps the contract."""
     small_dataset()
-    return build(XLingConfig("LLMSASRec", "small", config_dict=settings))
+    return build_small()
 
 
 def loss_per_row(model: Any) -> None:
@@ -72,3 +72,14 @@ def test_the_module_without_pytest_names_the_extra() -> None:
     code = "import sys; sys.modules['pytest'] = None; import recbole_xling; import recbole_xling.testing"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.strip().splitlines()[-1].endswith("pip install 'recbole-xling[dev]'")
+
+
+def test_check_dataset_refuses_a_file_with_a_row_too_few(tmp_path: Path) -> None:
+    report = write(tmp_path)
+    check_dataset(report)
+    file = report.folder / "d.inter"
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(AssertionError):
+        check_dataset(report)
+    with pytest.raises(AssertionError):
+        check_loading(report, tmp_path)

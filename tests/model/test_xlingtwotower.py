@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -316,18 +313,8 @@ def test_a_folder_that_is_no_run_is_refused(settings, small_dataset):
         run("XLingTwoTower", "small", config_dict={**settings, "init_adapter_from": "nowhere"})
 
 
-TWO_PROCESSES = """
-import json, sys
-from recbole_xling.quick_start.train import run_processes
-if __name__ == "__main__":
-    settings, port = json.loads(sys.argv[1])
-    kwargs = {"model": "XLingTwoTower", "dataset": "small", "config_dict": settings}
-    print(run_processes(2, -1, "localhost", port, 0, kwargs)["run_dir"])
-"""
-
-
 @pytest.mark.slow
-def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, tmp_path):
+def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, run_two, tmp_path):
     folder = small_dataset(title=topic)
     for item in range(30):
         add_parallel_text(folder, item, f"ein hai pate {topic(item)}")
@@ -339,12 +326,9 @@ def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, tmp_p
     changed |= {"alignment_weight": 0.5, "hard_negatives": 2}
     same = {**settings, **changed, "alignment_pairs": 15, "epochs": 3}
     alone = run("XLingTwoTower", "small", config_dict=same)
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    arguments = json.dumps([same, str(20000 + os.getpid() % 20000)])
-    done = subprocess.run([sys.executable, str(script), arguments], capture_output=True, text=True, timeout=300)
+    done = run_two("XLingTwoTower", same)
     assert done.returncode == 0, done.stderr[-3000:]
-    folders = (alone["run_dir"], done.stdout.strip().splitlines()[-1])
+    folders = (alone["run_dir"], json.loads(done.stdout.strip().splitlines()[-1])["run_dir"])
     one, two = (torch.load(Path(folder) / "last.pt", weights_only=True)["losses"] for folder in folders)
     assert len(one) == 3
     for epoch, loss in one.items():

@@ -201,10 +201,10 @@ def test_evaluating_a_folder_that_is_not_a_run_names_what_is_missing(tmp_path):
         recbole_xling.evaluate_run(tmp_path, "sud")
 
 
-def test_evaluation_on_a_full_disk_leaves_nothing_half_written(trained, monkeypatch):
+def test_evaluation_on_a_full_disk_leaves_nothing_half_written(trained, monkeypatch, full_disk):
     run = trained()
     before = sorted(run.iterdir())
-    monkeypatch.setattr(zero_shot, "write_result", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(zero_shot, "write_result", full_disk)
     with pytest.raises(XlingError, match="No space left"):
         recbole_xling.evaluate_run(run, "sud")
     assert sorted(run.iterdir()) == before

@@ -70,12 +70,9 @@ def test_merging_into_a_filled_folder_overwrites_nothing(build_encoder: _Build, 
 
 
 def test_merging_on_a_full_disk_leaves_nothing_behind(
-    build_encoder: _Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    build_encoder: _Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Callable[..., Any]
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(merge, "_write_settings", fail)
+    monkeypatch.setattr(merge, "_write_settings", full_disk)
     with pytest.raises(XlingError, match=r"cannot write the encoder to .*merged.*No space left.*Free space"):
         merge_to_folder(build_encoder(), tmp_path / "merged")
     assert not list(tmp_path.iterdir())
