@@ -41,8 +41,17 @@ def check_dataset(report: ConvertReport) -> None:
         users |= set(tables["user"]["user_id"])
     assert len(users) == report.users
     if "imp" in tables:
-        _check_impressions(tables["imp"], set(items["item_id"]), users)
-    _check_texts(folder / f"{name}.itemtext.jsonl", items, report)
+        impressions, known = tables["imp"], set(items["item_id"])
+        assert impressions["user_id"].isin(list(users)).all()
+        cells = (impressions[column].str.split(" ") for column in ("item_id", "label"))
+        for shown, labels in zip(*cells, strict=True):
+            assert len(shown) == len(labels) and set(shown) <= known and set(labels) <= {"0", "1"}
+    path = folder / f"{name}.itemtext.jsonl"
+    texts = list(ItemTextStore.load(path).texts()) if path.exists() else []
+    assert len(texts) == sum(report.texts_per_language.values())
+    languages = dict(zip(items["item_id"], items["item_language"], strict=True))
+    assert {text.item_id for text in texts} <= set(languages)
+    assert all(text.source != "display" or text.language == languages[text.item_id] for text in texts)
     rejects = folder / f"{name}.rejects.jsonl"
     rows = [json.loads(line) for line in rejects.read_text().splitlines()] if rejects.exists() else []
     assert len(rows) == sum(report.rejected.values()) <= report.rows_read
@@ -60,21 +69,6 @@ def _read_atomic(path: Path) -> pd.DataFrame:
         if column in frame.columns:
             assert frame[column].notna().all()
     return frame
-
-
-def _check_impressions(impressions: pd.DataFrame, items: set[str], users: set[str]) -> None:
-    assert impressions["user_id"].isin(list(users)).all()
-    for shown, labels in zip(impressions["item_id"].str.split(" "), impressions["label"].str.split(" "), strict=True):
-        assert len(shown) == len(labels) and set(shown) <= items and set(labels) <= {"0", "1"}
-
-
-def _check_texts(path: Path, items: pd.DataFrame, report: ConvertReport) -> None:
-    """Each text is of an item that is there, and a display text in the language of its item."""
-    texts = list(ItemTextStore.load(path).texts()) if path.exists() else []
-    assert len(texts) == sum(report.texts_per_language.values())
-    languages = dict(zip(items["item_id"], items["item_language"], strict=True))
-    assert {text.item_id for text in texts} <= set(languages)
-    assert all(text.source != "display" or text.language == languages[text.item_id] for text in texts)
 
 
 def check_loading(report: ConvertReport, folder: Path) -> None:
