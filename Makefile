@@ -1,5 +1,5 @@
 # make demo    the main job: train and test on the bundled dataset, a table of results at the end
-# make test    all tests
+# make test    all tests; make test-fast   all but the slow ones
 # make lint    ruff and mypy
 # make test-matrix   RecBole's own models under oldest and newest libraries (takes long, needs much disk)
 # Each sets up what it needs in .venv first.
@@ -10,8 +10,10 @@ BIN := $(VENV)/bin
 # More threads than cores slow torch down many times; two are enough for every job here.
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM := false
+# As many processes as cores, but at most four: each takes more than a gigabyte of memory.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4
 
-.PHONY: demo test lint test-matrix clean
+.PHONY: demo test test-fast lint test-matrix clean
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,7 +28,10 @@ demo: $(VENV)/demo.stamp
 	$(BIN)/python run_recbole_xling.py
 
 test: $(VENV)/test.stamp
-	$(BIN)/pytest
+	$(PYTEST)
+
+test-fast: $(VENV)/test.stamp
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .

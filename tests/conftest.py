@@ -7,61 +7,28 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import errno
 import json
-from collections.abc import Callable, Sequence
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
-import numpy as np
+import hypothesis
 import pytest
 import torch
 
+from recbole_xling.config import XLingConfig
+from recbole_xling.quick_start.build import Run, build
+from recbole_xling.testing import small_settings, write_small_dataset
+
 torch.set_num_threads(1)
+# An example takes as long as the machine lets it: no deadline where other programs run as well.
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 pytest_plugins = ["encoder_fixtures"]
-
-LANGUAGES = ("de", "en", "fr")
-
-
-def write_small_dataset(
-    root: Path,
-    name: str = "small",
-    *,
-    n_users: int = 40,
-    n_items: int = 30,
-    lengths: Sequence[int] | None = None,
-    seed: int = 0,
-    ties: bool = False,
-    item_text: bool = True,
-    title: Callable[[int], str] = lambda item: f"Titel {item} {'abcde'[item % 5] * 4}",
-) -> Path:
-    """Write a dataset in which each user walks along neighboring items, so that there is something to learn."""
-    rng = np.random.default_rng(seed)
-    folder = root / name
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = ["user_id:token\titem_id:token\trating:float\ttimestamp:float"]
-    for user in range(n_users):
-        length = int(lengths[user]) if lengths is not None else int(rng.integers(4, 13))
-        start = int(rng.integers(n_items))
-        for step in range(length):
-            item = (start + step * (1 if rng.random() < 0.9 else 2)) % n_items
-            time = step // 2 if ties else step + user / 1000
-            lines.append(f"u{user}\ti{item}\t{1 + item % 5}\t{time}")
-    order = rng.permutation(len(lines) - 1)
-    (folder / f"{name}.inter").write_text("\n".join([lines[0]] + [lines[1 + i] for i in order]) + "\n")
-    items = ["item_id:token\titem_language:token"]
-    items += [f"i{item}\t{LANGUAGES[item % len(LANGUAGES)]}" for item in range(n_items)]
-    (folder / f"{name}.item").write_text("\n".join(items) + "\n")
-    if item_text:
-        with open(folder / f"{name}.itemtext.jsonl", "w", encoding="utf-8") as file:
-            for item in range(n_items):
-                record = {
-                    "item_id": f"i{item}",
-                    "language": LANGUAGES[item % len(LANGUAGES)],
-                    "fields": {"title": title(item)},
-                    "source": "display",
-                }
-                file.write(json.dumps(record) + "\n")
-    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -77,22 +44,69 @@ def small_dataset(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> dict[str, object]:
-    """Settings of a fast run on the small dataset, everything written below ``tmp_path``."""
-    return {
-        "data_path": str(tmp_path / "data"),
-        "checkpoint_dir": str(tmp_path / "saved"),
-        "embedding_cache_dir": str(tmp_path / "cache"),
-        "encoder": "hashing",
-        "encoder_options": {"dimension": 32},
-        "show_progress": False,
-        "load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"], "item": ["item_id", "item_language"]},
-        "epochs": 2,
-        "train_batch_size": 64,
-        "hidden_size": 16,
-        "inner_size": 32,
-        "MAX_ITEM_LIST_LENGTH": 8,
-        "hidden_dropout_prob": 0.1,
-        "attn_dropout_prob": 0.1,
-        "topk": [5, 10],
-    }
+def settings(tmp_path: Path) -> dict[str, Any]:
+    """Settings of a fast run of a sequential model on the small dataset, everything written below ``tmp_path``."""
+    model = {"hidden_size": 16, "inner_size": 32, "hidden_dropout_prob": 0.1, "attn_dropout_prob": 0.1}
+    return {**small_settings(tmp_path), **model}
+
+
+@pytest.fixture
+def settings_without_layers(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those of layers, which RecBole's general models do not know."""
+    return {key: value for key, value in settings.items() if not key.startswith(("hidden", "inner", "attn"))}
+
+
+@pytest.fixture
+def build_small(settings: dict[str, Any]) -> Callable[..., Run]:
+    """Return a function that builds data and an untrained model with the settings and changed ones."""
+
+    def build_model(model: str = "LLMSASRec", dataset: str = "small", **changed: Any) -> Run:
+        return build(XLingConfig(model, dataset, config_dict={**settings, **changed}))
+
+    return build_model
+
+
+_TWO_PROCESSES = """
+import json, sys
+import recbole_xling
+from recbole_xling.quick_start.train import run_processes
+if __name__ == "__main__":
+    model, settings, port = json.loads(sys.argv[1])
+    kwargs = {"model": model, "dataset": "small", "config_dict": settings}
+    print(json.dumps(run_processes(2, -1, "localhost", port, 0, kwargs)))
+"""
+
+
+@pytest.fixture
+def run_two(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return a function that runs a model on the small dataset in two processes; the result is its last line."""
+
+    def run(model: str, settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+        script = tmp_path / "two.py"
+        script.write_text(_TWO_PROCESSES)
+        arguments = json.dumps([model, settings, str(20000 + os.getpid() % 20000)])
+        command = [sys.executable, "-W", "ignore", str(script), arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def full_disk() -> Callable[..., NoReturn]:
+    """A function that fails as any function does that writes to a full disk."""
+
+    def fail(*args: object, **options: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return fail
+
+
+@pytest.fixture
+def through_file(tmp_path: Path) -> Callable[[object], object]:
+    """Return a function that saves and loads a value as RecBole does, by plain torch.load."""
+
+    def save_and_load(value: object) -> object:
+        torch.save(value, tmp_path / "file.pth")
+        return torch.load(tmp_path / "file.pth")
+
+    return save_and_load

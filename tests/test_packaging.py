@@ -15,7 +15,7 @@ if not (ROOT / "setup.cfg").is_file():
     pytest.skip("not a checkout", allow_module_level=True)
 
 
-def test_every_package_is_declared():
+def test_setup_cfg_declares_every_package():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg", encoding="utf-8")
     declared = set(setup["options"]["packages"].split())
@@ -24,12 +24,12 @@ def test_every_package_is_declared():
     assert declared == found | mapped
 
 
-def test_bundled_files_are_found():
+def test_bundled_settings_and_titles_are_found():
     assert (package_folder("properties") / "model" / "LLMSASRec.yaml").is_file()
     assert (package_folder("datasets") / "ml-100k-xling" / "titles.tsv").is_file()
 
 
-def test_titles_cover_the_most_rated_films():
+def test_bundled_titles_cover_600_films_in_seven_languages_and_more():
     rows = (package_folder("datasets") / "ml-100k-xling" / "titles.tsv").read_text(encoding="utf-8").splitlines()[1:]
     titles = [row.split("\t") for row in rows]
     assert len({(movie, language) for movie, language, _ in titles}) == len(titles)

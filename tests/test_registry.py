@@ -24,7 +24,7 @@ from recbole_xling.trainer.trainer import XLingTrainer
 quick_start = pytest.importorskip("recbole.quick_start", reason="RecBole's quick start needs ray")
 
 
-def test_one_class_object_under_both_names():
+def test_recbole_and_recbole_xling_give_the_same_model_class():
     ours = importlib.import_module("recbole_xling.model.llmsasrec")
     theirs = importlib.import_module("recbole.model.sequential_recommender.llmsasrec")
     assert recbole.utils.get_model("LLMSASRec") is ours.LLMSASRec is theirs.LLMSASRec
@@ -33,7 +33,7 @@ def test_one_class_object_under_both_names():
     assert "LLMSASRec" in registered_models() and {"LLMSASRec", "BPR"} <= known_models()
 
 
-def test_installing_twice_changes_nothing():
+def test_a_second_install_changes_nothing():
     before = recbole.data.utils.get_dataloader, Config._load_internal_config_dict
     install()
     assert before == (recbole.data.utils.get_dataloader, Config._load_internal_config_dict)
@@ -45,7 +45,7 @@ def test_recboles_own_models_keep_recboles_defaults():
     assert config["eval_args"]["split"] == {"RS": [0.8, 0.1, 0.1]}
 
 
-def test_unknown_model_lists_what_exists():
+def test_an_unknown_model_is_answered_with_the_nearest_and_all_names():
     with pytest.raises(ConfigError, match=r"Did you mean 'SASRec'.*LLMSASRec"):
         recbole.utils.get_model("SASRek")
 
@@ -81,7 +81,7 @@ def test_quick_start_splits_as_a_run_does(small_dataset, settings, tmp_path, mon
     assert theirs["test_result"] == ours["test"]
 
 
-def test_a_model_of_ones_own(small_dataset, settings):
+def test_a_registered_model_runs_by_its_name_and_by_its_class(small_dataset, settings):
     small_dataset()
 
     class MySASRec(SASRec):
@@ -95,8 +95,8 @@ def test_a_model_of_ones_own(small_dataset, settings):
     assert recbole_xling.run(MySASRec, "small", config_dict=own)["test"] == result["test"]
 
 
-def test_import_does_not_load_ray_or_encoders():
-    heavy = ("ray", "transformers", "sentence_transformers")
+def test_import_loads_neither_ray_nor_encoders_nor_pytest():
+    heavy = ("ray", "transformers", "sentence_transformers", "pytest")
     code = f"import recbole_xling, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -43,21 +43,15 @@ def test_run_ends_in_a_table_per_language(typed, capsys):
 
 
 @pytest.mark.parametrize("model", ["BPR", "SASRec", "LightGCN", "Pop", "ItemKNN"])
-def test_recbole_models_run_as_baselines_with_results_per_language(typed, capsys, model, tmp_path):
-    (tmp_path / "base.yaml").write_text(
-        json.dumps(
-            {
-                k: v
-                for k, v in json.loads((tmp_path / "settings.yaml").read_text()).items()
-                if model == "SASRec" or not k.startswith(("hidden", "inner", "attn"))
-            }
-        )
-    )
+def test_recbole_models_run_as_baselines_with_results_per_language(
+    typed, capsys, model, tmp_path, settings, settings_without_layers
+):
+    (tmp_path / "base.yaml").write_text(json.dumps(settings if model == "SASRec" else settings_without_layers))
     assert typed("run", "--model", model, "--dataset", "small", "--config_files", "base.yaml", "--epochs=1") == 0
     assert "target in: de" in capsys.readouterr().out
 
 
-def test_a_run_can_be_repeated_from_its_config(typed, capsys):
+def test_a_run_from_the_config_of_another_repeats_its_results(typed, capsys):
     typed("--model=LLMSASRec", "--dataset=small", "--config_files", "settings.yaml", "--epochs=1")
     first = Path(re.search(r"Run folder: (.*)", capsys.readouterr().out)[1])
     assert typed("run", "--config_files", str(first / "config.yaml")) == 0
@@ -93,7 +87,7 @@ def test_encode_fills_the_cache_that_a_run_uses(typed, capsys, monkeypatch):
         (["convert", "ml-100k", "--languages", "JP"], "did you mean 'ja'"),
     ],
 )
-def test_mistakes_end_in_one_line_and_code_2(typed, capsys, words, message):
+def test_a_mistake_ends_in_one_line_of_error_and_exit_code_2(typed, capsys, words, message):
     assert typed(*words) == 2
     err = capsys.readouterr().err
     assert re.search(message, err)
@@ -155,7 +149,7 @@ def test_convert_identifies_among_the_stated_languages_and_writes_user_profiles(
     assert users[1] == "u0\tde\tde en\t0.5 0.5\tyes"
 
 
-def test_a_data_set_that_is_not_there_is_named(typed, capsys):
+def test_an_unknown_dataset_is_named_with_the_nearest_one(typed, capsys):
     assert typed("--model=LLMSASRec", "--dataset=smal", "--config_files", "settings.yaml") == 2
     assert re.search(r"'smal'.*small", capsys.readouterr().err)
 
@@ -168,7 +162,7 @@ def test_a_data_set_that_is_not_there_is_named(typed, capsys):
         ("--encoder_options=x", "encoder_options"),
     ],
 )
-def test_settings_that_do_not_fit_the_data_set_are_explained(typed, capsys, setting, message):
+def test_a_setting_that_does_not_fit_the_dataset_is_explained(typed, capsys, setting, message):
     words = ["--model=LLMSASRec", "--dataset=small", "--config_files", "settings.yaml", "--valid_metric=NDCG@10"]
     if "topk" in setting:
         words[-1] = "--valid_metric=NDCG@31"
@@ -176,13 +170,13 @@ def test_settings_that_do_not_fit_the_data_set_are_explained(typed, capsys, sett
     assert re.search(message, capsys.readouterr().err)
 
 
-def test_a_folder_without_interactions_is_no_data_set(typed, capsys, tmp_path):
+def test_a_folder_without_interactions_is_refused_as_dataset(typed, capsys, tmp_path):
     (tmp_path / "data" / "empty").mkdir()
     assert typed("--model=LLMSASRec", "--dataset=empty", "--config_files", "settings.yaml") == 2
     assert "empty.inter" in capsys.readouterr().err
 
 
-def test_a_checkout_that_is_not_installed_says_what_to_type(tmp_path):
+def test_the_script_of_a_checkout_that_is_not_installed_says_what_to_type(tmp_path):
     shutil.copy(ROOT / "run_recbole_xling.py", tmp_path)
     command = [sys.executable, "-S", "-E", "run_recbole_xling.py"]  # -S: no site-packages
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -190,7 +184,8 @@ def test_a_checkout_that_is_not_installed_says_what_to_type(tmp_path):
     assert "make demo" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_bundled_data_set_is_built_when_it_is_needed(tmp_path, monkeypatch, capsys):
+@pytest.mark.slow
+def test_a_run_builds_the_bundled_dataset_when_it_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--epochs=1", "--encoder=hashing", f"--embedding_cache_dir={tmp_path}", "--show_progress=False"]
     assert cli.main(["run", *words]) == 0

@@ -1,11 +1,10 @@
-"""RecBole's Config for any model, and the way of a value through a file."""
+"""RecBole's Config for any model."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
-import torch
 from recbole.config import Config
 
 
@@ -20,14 +19,3 @@ def config(monkeypatch, tmp_path):
         return config_class(model=model, dataset=dataset, config_dict=settings)
 
     return make
-
-
-@pytest.fixture
-def through_file(tmp_path):
-    """A function that saves and loads a value as RecBole does, by plain torch.load."""
-
-    def save_and_load(value: object) -> object:
-        torch.save(value, tmp_path / "file.pth")
-        return torch.load(tmp_path / "file.pth")
-
-    return save_and_load

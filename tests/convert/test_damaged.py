@@ -19,11 +19,11 @@ from random import Random
 import pytest
 from damage import damaged
 from made import contents
-from readback import check_dataset, load_in_recbole
 from source_inputs import SOURCES, files_of
 
 from recbole_xling.convert import ConvertReport, write_dataset
 from recbole_xling.errors import XlingError
+from recbole_xling.testing import check_dataset, check_loading
 from recbole_xling.text.cleaning import TextCleaner
 
 FILES = int(os.environ.get("DAMAGED_FILES", "340"))
@@ -80,7 +80,7 @@ class Bench:
             return ERROR
         check_dataset(report)
         if load:
-            load_in_recbole(report, self.root)
+            check_loading(report, self.root)
         return WRITTEN
 
     def _check_message(self, message: str, path: Path) -> None:

@@ -23,7 +23,7 @@ def read(tmp_path):
     return read_text
 
 
-def test_candidates_lie_one_impression_after_the_other(read):
+def test_candidates_are_read_one_impression_after_the_other(read):
     (block,) = read('1\tu2\t1573463158.0\ta c\t0 1\n"2\tnew\t5\tb\t1\n')
     assert block.impression_ids.tolist() == ["1", '"2']
     assert (block.users.tolist(), block.user_tokens.tolist()) == ([2, 0], ["u2", "new"])
@@ -33,7 +33,7 @@ def test_candidates_lie_one_impression_after_the_other(read):
     assert block.where(np.array([False, True])).items.tolist() == [2]
 
 
-def test_blocks_hold_the_rows_of_the_file_in_order(read, monkeypatch):
+def test_blocks_have_the_impressions_of_the_file_in_order(read, monkeypatch):
     text = "".join(f"{n}\tu1\t{n}\ta b\t1 0\n" for n in range(50))
     (whole,) = read(text)
     monkeypatch.setattr(module, "_BLOCK", 100)
@@ -54,12 +54,12 @@ def test_blocks_hold_the_rows_of_the_file_in_order(read, monkeypatch):
         ("1\tu1\t1\ta z\t1 0\n", "impression 1 shows 'z'.*load_col"),
     ],
 )
-def test_rows_that_cannot_be_used_are_named(read, text, message):
+def test_an_unusable_impression_is_refused_with_its_line(read, text, message):
     with pytest.raises(DataError, match=message):
         read(text)
 
 
-def test_a_missing_column_is_named(read):
+def test_a_missing_column_of_impressions_is_named(read):
     with pytest.raises(DataError, match="'label'"):
         read("", header="impression_id:token\tuser_id:token\ttimestamp:float\titem_id:token_seq\n")
 
@@ -69,7 +69,7 @@ INTERACTIONS = Interactions(
 )
 
 
-def test_a_history_is_what_lies_strictly_before():
+def test_a_history_has_the_interactions_strictly_before_the_impression():
     histories = UserHistories(INTERACTIONS, 4)
     users, times = np.array([1, 1, 1, 1, 2, 2, 3]), np.array([1.0, 1.5, 1e9 + 1, 1e9 + 2, 3.0, 3.5, 9.0])
     items, length = histories.padded(*histories.before(users, times), 2)

@@ -29,7 +29,7 @@ def test_groups_come_by_first_appearance(groups):
     assert size.tolist() == [len(rows) for rows in index.values() for _ in rows]
 
 
-def test_the_last_rows_of_each_group_are_left_out():
+def test_leave_one_out_parts_take_the_last_rows_of_each_group():
     parts = leave_one_out_parts(GROUPS["mixed"], 2)
     assert [part.tolist() for part in parts] == [[0, 1, 3, 6], [2], [5, 4]]
 

@@ -58,7 +58,7 @@ def table(folder, text):
     return path
 
 
-def test_rows_of_a_file_stand_beside_the_items(tmp_path):
+def test_pairs_of_a_file_are_drawn_like_those_of_items(tmp_path):
     path = table(tmp_path, 'en\tde\tja\n"Yes", he said\tJa, sagte er\t\nNo\t\t\nOK\tOK\t\nDog\tHund\t犬\n')
     assert read_parallel_file(path) == [['"Yes", he said', "Ja, sagte er"], ["Dog", "Hund", "犬"]]
     both = ParallelTexts.of(catalog(tmp_path, ROWS), str(path))
@@ -84,7 +84,7 @@ def test_rows_of_a_file_stand_beside_the_items(tmp_path):
         ("", "tab-separated"),
     ],
 )
-def test_files_that_are_no_table_of_translations(tmp_path, text, named):
+def test_a_file_that_is_not_a_table_of_translations_is_refused(tmp_path, text, named):
     with pytest.raises(DataError, match=named):
         read_parallel_file(table(tmp_path, text))
     with pytest.raises(DataError, match="nowhere"):

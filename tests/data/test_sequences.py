@@ -33,7 +33,7 @@ def test_windows_train_every_target_once(lengths, max_length, stride, seed):
     assert sorted(trained) == list(np.flatnonzero(is_target))
 
 
-def test_small_stride_gives_long_histories():
+def test_windows_cut_with_a_small_stride_have_long_histories():
     windows = cut_windows(Segments(np.array([0]), np.array([100])), 20, 5, np.random.default_rng(0))
     later = windows.loss_from > 0
     assert later.sum() >= 15
@@ -41,7 +41,7 @@ def test_small_stride_gives_long_histories():
     assert (windows.loss_from[later] >= 15).all()
 
 
-def test_rows_have_the_history_right_before_the_target():
+def test_next_item_rows_have_the_history_right_before_the_target():
     users = np.array([1, 1, 1, 1, 2, 3, 3])
     target, length = next_item_rows(users, max_length=2)
     assert target.tolist() == [1, 2, 3, 6]

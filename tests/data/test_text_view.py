@@ -75,7 +75,7 @@ def test_each_view_chooses_its_texts(tmp_path: Path, view: str) -> None:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_languages_of_items_stay_those_they_are_shown_in(tmp_path: Path, view: str) -> None:
+def test_a_view_leaves_the_languages_of_items_as_displayed(tmp_path: Path, view: str) -> None:
     languages = ["und", "en", "en-GB", "de", "de", "de", "de", "und", "und"]
     assert catalog(tmp_path, view).languages == languages
 
@@ -99,12 +99,12 @@ def test_a_pivot_needs_a_text_of_every_item(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "view", ["", "displayed", "display:en", "language", "language:", "pivot:english!", "pivot: en", 3]
 )
-def test_malformed_views_are_found_early(small_dataset, settings, view: object) -> None:
+def test_a_malformed_view_is_refused_by_the_config(small_dataset, settings, view: object) -> None:
     with pytest.raises(ConfigError, match="text_view must be 'display', 'language:<x>' or 'pivot:<x>'"):
         XLingConfig("LLMSASRec", "small", config_dict={**settings, "text_view": view})
 
 
-def test_a_view_can_be_typed(settings) -> None:
+def test_a_view_can_be_given_on_the_command_line(settings) -> None:
     config = XLingConfig("LLMSASRec", "small", config_dict=settings, arguments=["--text_view=pivot:zh-Hant"])
     assert config["text_view"] == "pivot:zh-Hant"
     assert XLingConfig("LLMSASRec", "small", config_dict=settings)["text_view"] == "display"

@@ -225,7 +225,7 @@ def test_a_model_that_is_nowhere_is_said_with_what_to_do(hub_cache: Path) -> Non
         ({"batch_size": 0}, "batch_size"),
         ({"max_length": -1}, "max_length"),
         ({"revision": "main"}, "no revisions"),
-        ({"normalize": True}, "Did you mean 'normalize'"),
+        ({"normalise": True}, "Did you mean 'normalize'"),
     ],
 )
 def test_a_wrong_setting_is_refused_at_once(bert_folder: Path, options: dict[str, Any], message: str) -> None:

@@ -27,7 +27,7 @@ def test_rows_of_one_user_do_not_count_as_independent():
     assert as_rows[1] - as_rows[0] < 0.5 * (again[1] - again[0])
 
 
-def test_the_mean_is_over_rows_whatever_the_sizes_of_groups():
+def test_the_resampled_mean_is_over_rows_whatever_the_sizes_of_groups():
     values, users = np.array([0.0, 1.0, 1.0, 1.0]), ["a", "b", "b", "b"]
     low, high = bootstrap_interval(values, users)
     assert (low, high) == (0.0, 1.0)
@@ -47,7 +47,7 @@ def test_a_paired_comparison_finds_a_small_difference_between_noisy_results():
 
 
 @pytest.mark.parametrize(("values", "groups"), [([], []), ([1.0, 2.0], ["a"])])
-def test_values_and_groups_must_fit(values, groups):
+def test_values_and_groups_of_different_lengths_are_refused(values, groups):
     with pytest.raises(ValueError, match="groups"):
         bootstrap_interval(np.array(values), groups)
     with pytest.raises(ValueError, match="same rows"):

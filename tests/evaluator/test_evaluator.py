@@ -16,15 +16,11 @@ METRICS = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP", "GAUC", "ItemCove
 
 @pytest.mark.parametrize("model", ["LLMSASRec", "SASRec", "BPR"])
 @pytest.mark.parametrize("mode", ["full", "uni20"])
-def test_metrics_equal_recboles_evaluator(small_dataset, settings, model, mode):
+def test_metrics_equal_recboles_evaluator(small_dataset, settings, settings_without_layers, model, mode):
     small_dataset()
     split = {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user", "mode": mode}
     changed = {"metrics": METRICS, "topk": [1, 5, 10], "eval_args": split}
-    known = {
-        key: value
-        for key, value in settings.items()
-        if model != "BPR" or not key.startswith(("hidden", "inner", "attn"))
-    }
+    known = settings_without_layers if model == "BPR" else settings
     parts = build(XLingConfig(model, "small", config_dict={**known, **changed, "eval_batch_size": 64}))
     ours = build_trainer(parts.config, parts.model)
     ours.eval_collector.data_collect(parts.train_data)
@@ -45,9 +41,9 @@ def test_metrics_equal_recboles_evaluator(small_dataset, settings, model, mode):
         assert np.mean(values) == pytest.approx(ours.evaluator.exact[name])
 
 
-def test_rows_name_users_and_targets_of_each_line(small_dataset, settings):
+def test_evaluated_rows_name_the_user_and_targets_of_each_value(small_dataset, build_small):
     small_dataset()
-    parts = build(XLingConfig("LLMSASRec", "small", config_dict={**settings, "eval_batch_size": 7}))
+    parts = build_small(eval_batch_size=7)
     trainer = build_trainer(parts.config, parts.model)
     trainer.evaluate(parts.test_data, load_best_model=False)
     rows = trainer.eval_collector.rows
@@ -61,10 +57,9 @@ def test_rows_name_users_and_targets_of_each_line(small_dataset, settings):
 
 
 @pytest.mark.parametrize("model", ["LLMSASRec", "SASRec"])
-def test_items_of_the_history_are_left_out_of_the_ranking_on_demand(small_dataset, settings, model):
+def test_items_of_the_history_are_left_out_of_the_ranking_on_demand(small_dataset, build_small, model):
     small_dataset()
-    changed = {"exclude_history": True, "eval_batch_size": 64, "topk": [1, 5, 10]}
-    parts = build(XLingConfig(model, "small", config_dict={**settings, **changed}))
+    parts = build_small(model, exclude_history=True, eval_batch_size=64, topk=[1, 5, 10])
     trainer = build_trainer(parts.config, parts.model)
     trainer.evaluate(parts.test_data, load_best_model=False)
     rows = parts.test_data._dataset[np.arange(len(parts.test_data._dataset))]
@@ -77,9 +72,9 @@ def test_items_of_the_history_are_left_out_of_the_ranking_on_demand(small_datase
     np.testing.assert_array_equal(trainer.evaluator.per_user["recall@5"], np.isfinite(target[:, 0]) & (rank < 5))
 
 
-def test_repeated_evaluation_starts_anew(small_dataset, settings):
+def test_repeated_evaluation_gives_the_same_result(small_dataset, build_small):
     small_dataset()
-    parts = build(XLingConfig("LLMSASRec", "small", config_dict=settings))
+    parts = build_small()
     trainer = build_trainer(parts.config, parts.model)
     first = trainer.evaluate(parts.test_data, load_best_model=False)
     trainer.evaluate(parts.valid_data, load_best_model=False)

@@ -63,6 +63,6 @@ def test_long_lists_follow_the_definitions_beyond_the_cutoffs():
         assert {name: got[name][row] for name in METRICS} == pytest.approx(want)
 
 
-def test_no_impressions_have_no_values():
+def test_candidate_metrics_of_no_impressions_are_empty():
     nothing = candidate_metrics(np.empty(0), np.empty(0, dtype=bool), np.empty(0, dtype=np.int64))
     assert {name: len(values) for name, values in nothing.items()} == dict.fromkeys(METRICS, 0)

@@ -42,7 +42,7 @@ def test_main_language_is_the_most_frequent_one():
     assert main_languages(context()) == ["und", "de", "fr", "und"]
 
 
-def test_popularity_bands():
+def test_popularity_bands_are_cold_rare_medium_and_popular():
     assert popularity_bands(np.array([0, 1, 5, 6, 7, 8, 9, 10, 99, 100])) == [
         "cold",
         "rare",
@@ -75,7 +75,7 @@ def test_user_table_says_who_what_and_how_well():
     ]
 
 
-def test_rows_with_several_targets_are_mixed_where_these_differ():
+def test_user_table_says_mixed_where_several_targets_differ():
     table = user_table(rows([1, 2], [[1, 3], [3, 4]]), {"ndcg@10": np.array([1.0, 0.5])}, context())
     assert table["target_language"].to_list() == ["mixed", "fr"]
     assert table["target_item"].to_list() == ["v x", "x y"]

@@ -9,10 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from recbole_xling.config import XLingConfig
 from recbole_xling.evaluator.slices import EvalContext
 from recbole_xling.evaluator.split_summary import split_summary, summary_text
-from recbole_xling.quick_start.build import build
 from recbole_xling.quick_start.train import run
 
 CONTEXT = EvalContext(
@@ -30,7 +28,7 @@ PARTS = {
 }
 
 
-def test_counts_per_part_and_language():
+def test_split_summary_counts_per_part_and_language():
     assert split_summary({"CI": [8, 0, 2]}, PARTS, CONTEXT) == {
         "split": {"CI": [8, 0, 2]},
         "train": {
@@ -53,7 +51,7 @@ def test_counts_per_part_and_language():
     }
 
 
-def test_log_lines():
+def test_summary_text_has_a_line_per_part_and_language():
     text = summary_text(split_summary({"LS": "test_only"}, PARTS, CONTEXT))
     assert text.splitlines()[:3] == [
         "Split {'LS': 'test_only'}",
@@ -76,10 +74,9 @@ SPLITS = [
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
 @pytest.mark.parametrize("model", ["LLMSASRec", "SASRec", "BPR"])
-def test_parts_of_every_split_are_counted(small_dataset, settings, split, model):
+def test_parts_of_every_split_are_counted(small_dataset, build_small, split, model):
     small_dataset(lengths=[1, 2, 3, *[8] * 37], n_items=50)
-    changed = {**settings, "allow_unknown_keys": True, "eval_args": {"split": split}}
-    parts = build(XLingConfig(model, "small", config_dict=changed))
+    parts = build_small(model, allow_unknown_keys=True, eval_args={"split": split})
     summary = parts.splits
     n_targets = {name: len(getattr(parts, f"{name}_data")._dataset.inter_feat) for name in ("valid", "test")}
     assert {name: summary[name]["targets"] for name in n_targets} == n_targets
@@ -120,10 +117,9 @@ def test_every_model_meets_the_same_test_users(small_dataset, settings):
     assert set(tested[0]["target_language"]) == {"en"}
 
 
-def test_models_know_which_items_are_cold(small_dataset, settings):
+def test_models_know_which_items_are_cold(small_dataset, build_small):
     small_dataset(lengths=[12] * 40)
-    changed = {**settings, "item_representation": "add", "eval_args": {"split": {"CI": [0.6, 0.2, 0.2]}}}
-    parts = build(XLingConfig("LLMSASRec", "small", config_dict=changed))
+    parts = build_small(item_representation="add", eval_args={"split": {"CI": [0.6, 0.2, 0.2]}})
     held_out = {
         item
         for part in ("valid", "test")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_encoder import make_tiny_encoder
 
 from recbole_xling.encode.hub import find_model
 from recbole_xling.model.text_encoder.encoder import TextEncoder, TextEncoderConfig
+from recbole_xling.testing import make_tiny_encoder
 
 _SETTINGS: dict[str, Any] = {
     "peft": "lora",

@@ -48,11 +48,11 @@ IDENTIFIER = LanguageIdentifier(SENTENCES)
         ("und und-Latn UND", "und"),
     ],
 )
-def test_one_language_has_one_tag(tags: str, expected: str) -> None:
+def test_all_tags_and_names_of_a_language_become_one_tag(tags: str, expected: str) -> None:
     assert {normalize_language(tag) for tag in tags.split()} == {expected}
 
 
-def test_an_empty_tag_is_undetermined() -> None:
+def test_an_empty_tag_becomes_und() -> None:
     assert normalize_language("") == normalize_language(" \n") == "und"
     assert normalize_language("Portuguese (Brazil)") == "pt"
 
@@ -73,26 +73,26 @@ def test_an_empty_tag_is_undetermined() -> None:
         ("\x00en", "BCP 47"),
     ],
 )
-def test_what_is_no_language_is_refused_with_advice(tag: str, advice: str) -> None:
+def test_a_tag_that_names_no_language_is_refused_with_advice(tag: str, advice: str) -> None:
     with pytest.raises(DataError, match=advice) as caught:
         normalize_language(tag)
     assert repr(tag) in str(caught.value)
 
 
 @pytest.mark.parametrize("value", ["", "und", "xx", "zxx", "mul", "mis", "SE", "?", "en-", "\x00", "7", "x" * 99])
-def test_a_stated_value_that_names_not_one_language_is_undetermined(value: str) -> None:
+def test_a_stated_value_that_does_not_name_one_language_becomes_und(value: str) -> None:
     assert stated_language(value) == "und"
 
 
-def test_an_option_that_names_no_language_is_an_error_of_the_configuration() -> None:
+def test_an_option_that_names_no_language_is_refused_with_advice() -> None:
     assert asked_language("English") == "en"
     with pytest.raises(ConfigError, match=r"Sweden.*'se' for Northern Sami or 'sv'"):
         asked_language("SE")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(tag=st.one_of(st.text(max_size=12), st.from_regex(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,2}", fullmatch=True)))
-def test_any_tag_is_normalized_once_and_for_all_or_refused(tag: str) -> None:
+def test_normalizing_a_tag_twice_changes_nothing(tag: str) -> None:
     try:
         normal = normalize_language(tag)
     except DataError:
@@ -102,13 +102,13 @@ def test_any_tag_is_normalized_once_and_for_all_or_refused(tag: str) -> None:
 
 
 @pytest.mark.parametrize("language", SENTENCES)
-def test_sentences_are_identified(language: str) -> None:
+def test_a_sentence_is_identified_with_high_confidence(language: str) -> None:
     found = IDENTIFIER.identify(SENTENCES[language])
     assert found.language == language
     assert 0.8 < found.confidence <= 1
 
 
-def test_only_the_given_languages_are_answers() -> None:
+def test_the_identifier_answers_with_given_languages_only() -> None:
     identifier = LanguageIdentifier(["EN", "fre", "en-GB", "und", "mul"])
     assert identifier.languages == ("en", "fr")
     german = identifier.identify(SENTENCES["de"])
@@ -136,12 +136,12 @@ def test_two_identifiers_do_not_disturb_each_other_nor_the_library() -> None:
         ("Яндекс 3000", "ru"),
     ],
 )
-def test_a_script_of_one_language_is_enough(text: str, language: str) -> None:
+def test_a_script_of_a_single_language_identifies_a_short_text(text: str, language: str) -> None:
     assert IDENTIFIER.identify(text) == (language, 1.0)
 
 
 @pytest.mark.parametrize("text", ["", " ", "1984", "$9.99", "?!", "😀", "Up", "M", "水", "Ψυχή"])
-def test_too_little_is_undetermined(text: str) -> None:
+def test_a_text_with_too_few_letters_is_undetermined(text: str) -> None:
     assert IDENTIFIER.identify(text) == ("und", 0)
 
 
@@ -160,7 +160,7 @@ def test_a_short_text_is_identified_where_its_script_leaves_one_language() -> No
         ("Learn Русский язык: a course for beginners in English", "en"),
     ],
 )
-def test_names_in_another_script_do_not_mislead(text: str, language: str) -> None:
+def test_brand_names_in_another_script_do_not_mislead_the_identifier(text: str, language: str) -> None:
     assert IDENTIFIER.identify(text).language == language
 
 
@@ -189,20 +189,20 @@ def test_a_language_unknown_to_the_model_is_found_by_script_and_warned_of(caplog
     assert LanguageIdentifier(["mos", "bm"]).identify("Wind a roogo") == ("und", 0)
 
 
-def test_a_batch_gives_what_single_texts_give() -> None:
+def test_identify_batch_equals_identify_text_by_text() -> None:
     texts = [*SENTENCES.values(), "", "Up", SENTENCES["de"]]
     assert IDENTIFIER.identify_batch(iter(texts)) == [IDENTIFIER.identify(text) for text in texts]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(st.characters(), max_size=40))
-def test_any_text_gets_an_answer(text: str) -> None:
+def test_any_text_gets_a_known_language_or_und(text: str) -> None:
     language, confidence = IDENTIFIER.identify(text)
     assert 0 <= confidence <= 1
     assert language in IDENTIFIER.languages if confidence else language == "und"
 
 
-def test_no_languages_are_an_error() -> None:
+def test_an_identifier_without_valid_languages_is_refused() -> None:
     with pytest.raises(ConfigError, match="dataset"):
         LanguageIdentifier(["und", ""])
     with pytest.raises(DataError, match="Japan"):
@@ -237,5 +237,5 @@ def test_agreement_counts_and_shows_what_differs() -> None:
     assert len(summary["examples"][1]["texts"][0]) == 80
 
 
-def test_agreement_of_nothing_is_no_disagreement() -> None:
+def test_agreement_without_texts_has_disagreement_zero() -> None:
     assert LanguageAgreement().disagreement == 0

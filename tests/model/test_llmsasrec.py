@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import model_contract as contract
 import numpy as np
 import pytest
 import torch
@@ -20,13 +19,14 @@ from recbole_xling.model.layers.item_representation import (
 )
 from recbole_xling.quick_start.build import build, build_trainer, load_run
 from recbole_xling.quick_start.train import run
+from recbole_xling.testing import ModelContract
 
 SAMPLED = {"loss_type": "sampled_softmax", "n_negatives": 16}
 
 
-class TestContract(contract.ModelContract):
+class TestContract(ModelContract):
     model = "LLMSASRec"
-    overfit = {"id_dropout_prob": 0.0, "text_projection_dropout_prob": 0.0}
+    overfit = {f"{part}_dropout_prob": 0.0 for part in ("hidden", "attn", "id", "text_projection")}
     variants = {
         **{
             name: {"item_representation": name}
@@ -43,6 +43,10 @@ class TestContract(contract.ModelContract):
         "sampled in batch": {**SAMPLED, "negatives": "in_batch"},
         "sampled uniform": {**SAMPLED, "negatives": "uniform", "item_representation": "text_only"},
     }
+
+    @pytest.fixture
+    def base_settings(self, settings):
+        return settings
 
 
 @pytest.fixture

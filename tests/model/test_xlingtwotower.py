@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import model_contract as contract
 import numpy as np
 import pytest
-import tiny_encoder
 import torch
 
 from recbole_xling.config import XLingConfig
@@ -19,13 +14,14 @@ from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.quick_start.build import build, build_trainer, load_run
 from recbole_xling.quick_start.evaluate import evaluate_run
 from recbole_xling.quick_start.train import run
+from recbole_xling.testing import ModelContract, make_tiny_encoder
 from recbole_xling.trainer.checkpoint import warm_start
 from recbole_xling.trainer.trainer import XLingTrainer
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    return str(tiny_encoder.make_tiny_encoder(tmp_path_factory.mktemp("encoder")))
+    return str(make_tiny_encoder(tmp_path_factory.mktemp("encoder")))
 
 
 @pytest.fixture
@@ -47,12 +43,13 @@ def topic(item):
     return " ".join([words[item // 4]] * 3 + [words[(item + 2) // 4]] * 3 + ["abcd"[item % 4]])
 
 
-class TestContract(contract.ModelContract):
+class TestContract(ModelContract):
     model = "XLingTwoTower"
     # the user's own items are no negatives, so all of them, in any order, are right
     overfit_data = {"n_users": 30, "n_items": 60, "lengths": [6] * 30, "title": topic}
     overfit = {"peft": "full", "adapter_layers": None, "learning_rate": 0.001, "learning_rates": None, "epochs": 250}
     overfit |= {"temperature": 0.05, "exclude_history": True, "popularity_prior": False, "logq_correction": False}
+    overfit |= {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
     variants = {
         "lora, mean": {},
         "top layers, attention": {"adapter_layers": 2, "user_tower": "attention", "language_embedding": True},
@@ -62,6 +59,14 @@ class TestContract(contract.ModelContract):
         "full, hard negatives": {"peft": "full", "hard_negatives": 3, "popularity_prior": False},
         "sub-batches": {"mini_batch_size": 20, "gradient_checkpointing": True},
     }
+
+    @pytest.fixture
+    def base_settings(self, settings):
+        return settings
+
+    @pytest.mark.slow
+    def test_overfits_a_small_set(self, tmp_path, base_settings, variant):
+        super().test_overfits_a_small_set(tmp_path, base_settings, variant)
 
 
 @pytest.fixture
@@ -144,7 +149,7 @@ def test_checkpoints_hold_adapters_and_heads_and_refuse_another_encoder(make, se
     state = torch.load(Path(result["run_dir"]) / "model.pt", weights_only=True)
     assert not any("word_embeddings" in name for name in state["state_dict"])
     assert any("lora_A" in name for name in state["state_dict"])
-    other = str(tiny_encoder.make_tiny_encoder(tmp_path / "other", seed=1))
+    other = str(make_tiny_encoder(tmp_path / "other", seed=1))
     parts = make(encoder=other)
     with pytest.raises(CheckpointError, match="encoder"):
         build_trainer(parts.config, parts.model)._load_model(Path(result["run_dir"]) / "model.pt")
@@ -296,7 +301,7 @@ def test_parts_that_do_not_fit_are_refused(settings, small_dataset, tmp_path, ch
     small_dataset()
     earlier = run("XLingTwoTower", "small", config_dict={**settings, "user_tower": "attention", "epochs": 1})["run_dir"]
     if "encoder" in changed:
-        changed = {"encoder": str(tiny_encoder.make_tiny_encoder(tmp_path / "other", seed=1))}
+        changed = {"encoder": str(make_tiny_encoder(tmp_path / "other", seed=1))}
     wanted = {"user_tower": "attention", "init_adapter_from": earlier, "init_user_tower_from": earlier, **changed}
     with pytest.raises(CheckpointError, match=named):
         run("XLingTwoTower", "small", config_dict={**settings, **wanted})
@@ -308,21 +313,12 @@ def test_a_folder_that_is_no_run_is_refused(settings, small_dataset):
         run("XLingTwoTower", "small", config_dict={**settings, "init_adapter_from": "nowhere"})
 
 
-TWO_PROCESSES = """
-import json, sys
-from recbole_xling.quick_start.train import run_processes
-if __name__ == "__main__":
-    settings, port = json.loads(sys.argv[1])
-    kwargs = {"model": "XLingTwoTower", "dataset": "small", "config_dict": settings}
-    print(run_processes(2, -1, "localhost", port, 0, kwargs)["run_dir"])
-"""
-
-
-def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, tmp_path):
+@pytest.mark.slow
+def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, run_two, tmp_path):
     folder = small_dataset(title=topic)
     for item in range(30):
         add_parallel_text(folder, item, f"ein hai pate {topic(item)}")
-    steady = tiny_encoder.make_tiny_encoder(tmp_path / "steady")
+    steady = make_tiny_encoder(tmp_path / "steady")
     written = json.loads((steady / "config.json").read_text())
     written |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (steady / "config.json").write_text(json.dumps(written))
@@ -330,12 +326,9 @@ def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, tmp_p
     changed |= {"alignment_weight": 0.5, "hard_negatives": 2}
     same = {**settings, **changed, "alignment_pairs": 15, "epochs": 3}
     alone = run("XLingTwoTower", "small", config_dict=same)
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    arguments = json.dumps([same, str(20000 + os.getpid() % 20000)])
-    done = subprocess.run([sys.executable, str(script), arguments], capture_output=True, text=True, timeout=300)
+    done = run_two("XLingTwoTower", same)
     assert done.returncode == 0, done.stderr[-3000:]
-    folders = (alone["run_dir"], done.stdout.strip().splitlines()[-1])
+    folders = (alone["run_dir"], json.loads(done.stdout.strip().splitlines()[-1])["run_dir"])
     one, two = (torch.load(Path(folder) / "last.pt", weights_only=True)["losses"] for folder in folders)
     assert len(one) == 3
     for epoch, loss in one.items():

@@ -58,14 +58,14 @@ def test_candidates_are_ranked_by_the_history_before_the_impression(trained, sho
     }
 
 
-def test_the_test_part_begins_at_each_users_test_target(trained, shown):
+def test_the_test_part_of_impressions_begins_at_each_users_test_target(trained, shown):
     result = recbole_xling.evaluate_run(trained(), "west", impressions=True)
     table = pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet")
     assert table["impression_id"].to_list() == [str(n) for n in range(1, 24, 2)]
     assert result["left_out"] == {"no_click": 1, "only_clicks": 1, "no_history": 0}
 
 
-def test_a_model_that_ranks_without_a_history_is_asked_to(trained, shown, monkeypatch):
+def test_a_model_that_ranks_without_a_history_ranks_users_without_one(trained, shown, monkeypatch):
     from recbole_xling.model.llmsasrec import LLMSASRec
 
     lengths = []
@@ -81,7 +81,7 @@ def test_a_model_that_ranks_without_a_history_is_asked_to(trained, shown, monkey
     assert lengths.count(0) == 2
 
 
-def test_scores_are_the_same_however_many_histories_are_held_at_a_time(trained, shown, monkeypatch):
+def test_scores_do_not_depend_on_the_number_of_histories_per_batch(trained, shown, monkeypatch):
     from recbole_xling.data import impressions as reading
     from recbole_xling.evaluator import impressions as ranking
 
@@ -94,7 +94,7 @@ def test_scores_are_the_same_however_many_histories_are_held_at_a_time(trained, 
     assert tables[0].equals(tables[1])
 
 
-def test_the_command_prints_the_results_and_where_they_lie(trained, shown, capsys):
+def test_the_evaluate_command_prints_the_results_and_their_folder(trained, shown, capsys):
     assert cli.main(["evaluate", str(trained()), "--dataset", "sud", "--topk=[10]"]) == 0
     out = capsys.readouterr().out
     for line in ("LLMSASRec of nord on sud, test", "all users", "target in: it", "item: cold"):

@@ -25,7 +25,7 @@ def users_of(result):
 
 
 @pytest.mark.parametrize(("split", "at"), [("test", -1), ("valid", -2)])
-def test_another_data_set_is_ranked_by_texts_and_the_users_own_history(trained, sequences, hand_made_scores, split, at):
+def test_another_dataset_is_ranked_by_texts_and_the_users_own_history(trained, sequences, hand_made_scores, split, at):
     result = recbole_xling.evaluate_run(trained(), "sud", split=split)
     table = users_of(result)
     walks = sequences("sud")
@@ -40,7 +40,7 @@ def test_another_data_set_is_ranked_by_texts_and_the_users_own_history(trained, 
     assert result["test"]["ndcg@10"] == pytest.approx(want.mean(), abs=1e-4)
 
 
-def test_all_items_of_another_data_set_count_as_never_trained_on(trained):
+def test_all_items_of_another_dataset_count_as_cold(trained):
     result = recbole_xling.evaluate_run(trained(), "sud")
     assert (result["zero_shot"], result["trained_on"], result["dataset"]) == (True, "nord", "sud")
     names = {name for name in result["slices"] if name.startswith(("popularity", "target_language"))}
@@ -48,7 +48,7 @@ def test_all_items_of_another_data_set_count_as_never_trained_on(trained):
     assert result["splits"]["test"]["cold_targets"] == result["n_test"] == 20
 
 
-def test_what_other_users_of_the_data_set_do_changes_nothing(home, trained, write_shop):
+def test_interactions_of_other_users_do_not_change_the_ranking(home, trained, write_shop):
     before = users_of(recbole_xling.evaluate_run(trained(), "sud"))
     folder = write_shop(home / "data", "busy", prefix="s", language="it", n_users=20, n_items=18, shift=3)
     with open(folder / "busy.inter", "a") as file:
@@ -58,7 +58,7 @@ def test_what_other_users_of_the_data_set_do_changes_nothing(home, trained, writ
     assert after["ndcg@10"].to_list() == pytest.approx(before["ndcg@10"].to_list())
 
 
-def test_every_interaction_with_a_history_is_ranked_by_all(trained, sequences):
+def test_split_all_ranks_every_interaction_with_a_history(trained, sequences):
     walks = sequences("sud")
     for split in ("{'LS': 'valid_and_test'}", "{'GT': [0.6, 0.2, 0.2]}"):
         result = recbole_xling.evaluate_run(
@@ -69,7 +69,7 @@ def test_every_interaction_with_a_history_is_ranked_by_all(trained, sequences):
         assert set(table["user_language"]) == {"it"}
 
 
-def test_settings_of_the_user_win_over_the_runs(trained):
+def test_settings_of_the_evaluation_win_over_those_of_the_run(trained):
     words = ["--topk=[3]", "--valid_metric=NDCG@3", "--text_template={brand}", "--exclude_history=True"]
     result = recbole_xling.evaluate_run(trained(), "sud", config_dict={"metrics": ["NDCG"]}, arguments=words)
     assert set(result["test"]) == {"ndcg@3"}
@@ -78,7 +78,7 @@ def test_settings_of_the_user_win_over_the_runs(trained):
     assert "text_template: '{brand}'" in (Path(result["run_dir"]) / "config.yaml").read_text()
 
 
-def test_defaults_of_the_runs_data_set_do_not_go_along(trained, monkeypatch):
+def test_defaults_of_the_runs_dataset_are_not_used_for_another(trained, monkeypatch):
     run = trained(seed=7)
     monkeypatch.setattr(zero_shot, "data_set_defaults", lambda name: {"nord": {"seed": 7, "topk": [3]}}[name])
     result = recbole_xling.evaluate_run(run, "sud")
@@ -98,7 +98,7 @@ def test_defaults_of_the_runs_data_set_do_not_go_along(trained, monkeypatch):
         ("BPR", {"load_col": {"inter": ["user_id", "item_id", "timestamp"]}}),
     ],
 )
-def test_on_its_own_data_set_a_run_repeats_its_result_and_loses_nothing(trained, model, changed):
+def test_a_run_evaluated_on_its_own_dataset_repeats_its_result_and_loses_nothing(trained, model, changed):
     run = trained(model, **changed)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.parent == run}
     results = [recbole_xling.evaluate_run(run), recbole_xling.evaluate_run(run)]
@@ -115,12 +115,12 @@ def test_on_its_own_data_set_a_run_repeats_its_result_and_loses_nothing(trained,
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_its_own_validation_part_gives_what_the_best_epoch_had(trained):
+def test_a_run_evaluated_on_its_validation_part_repeats_the_best_epoch(trained):
     run = trained()
     assert recbole_xling.evaluate_run(run, "nord", split="valid")["test"] == read_result(run)["best_valid"]
 
 
-def test_popularity_stays_that_of_training_whatever_the_split(trained, caplog):
+def test_popularity_bands_stay_those_of_training_whatever_the_split(trained, caplog):
     run = trained(item_representation="add", text_projection=None)
     split = {"eval_args": {"split": {"GT": [0.4, 0.1, 0.5]}}}
     with caplog.at_level("WARNING"):
@@ -148,7 +148,7 @@ def test_popularity_stays_that_of_training_whatever_the_split(trained, caplog):
         ("SASRec", {}, "learns from ids"),
     ],
 )
-def test_a_model_bound_to_its_data_set_is_refused_on_another(trained, model, changed, message):
+def test_a_model_bound_to_its_dataset_is_refused_on_another(trained, model, changed, message):
     run = trained(model, **changed)
     before = sorted(run.iterdir())
     with pytest.raises(CheckpointError, match=f"'sud'.*'nord'.*{message}"):
@@ -156,7 +156,7 @@ def test_a_model_bound_to_its_data_set_is_refused_on_another(trained, model, cha
     assert sorted(run.iterdir()) == before
 
 
-def test_ids_of_a_filtered_data_set_are_other_ids(trained):
+def test_a_model_of_ids_is_refused_on_a_filtered_dataset(trained):
     filtered = ["--user_inter_num_interval=[6,inf)"]
     with pytest.raises(CheckpointError, match="user_inter_num_interval"):
         recbole_xling.evaluate_run(trained("SASRec"), arguments=filtered)
@@ -188,7 +188,7 @@ def test_a_model_bound_to_its_catalog_needs_the_same_texts(trained):
         ({"impressions": True}, DataError, r"sud\.imp"),
     ],
 )
-def test_mistakes_are_explained_and_leave_no_folder(trained, changed, error, message):
+def test_a_mistake_is_explained_and_leaves_no_folder(trained, changed, error, message):
     run = trained()
     before = sorted(run.iterdir())
     with pytest.raises(error, match=message):
@@ -196,15 +196,15 @@ def test_mistakes_are_explained_and_leave_no_folder(trained, changed, error, mes
     assert sorted(run.iterdir()) == before
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path):
+def test_evaluating_a_folder_that_is_not_a_run_names_what_is_missing(tmp_path):
     with pytest.raises(CheckpointError, match=r"model\.pt"):
         recbole_xling.evaluate_run(tmp_path, "sud")
 
 
-def test_a_full_disk_leaves_nothing_half_written(trained, monkeypatch):
+def test_evaluation_on_a_full_disk_leaves_nothing_half_written(trained, monkeypatch, full_disk):
     run = trained()
     before = sorted(run.iterdir())
-    monkeypatch.setattr(zero_shot, "write_result", lambda *args: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr(zero_shot, "write_result", full_disk)
     with pytest.raises(XlingError, match="No space left"):
         recbole_xling.evaluate_run(run, "sud")
     assert sorted(run.iterdir()) == before

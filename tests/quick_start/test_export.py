@@ -34,7 +34,7 @@ _TEXTS = ["the film about a shark", "", "der pate am strand ein hai " * 5, "love
         {"peft": "frozen", "embedding_size": 6, "encoder_prompt": "ein "},
     ],
 )
-def test_sentence_transformers_returns_the_same_vectors(
+def test_sentence_transformers_returns_the_vectors_of_the_merged_encoder(
     build_encoder: _Build, stir: Any, tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
@@ -49,7 +49,7 @@ def test_sentence_transformers_returns_the_same_vectors(
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["merged"]
 
 
-def test_it_can_be_tuned_again(build_encoder: _Build, stir: Any, tmp_path: Path) -> None:
+def test_a_merged_encoder_can_be_tuned_again(build_encoder: _Build, stir: Any, tmp_path: Path) -> None:
     encoder = build_encoder()
     stir(encoder)
     merge_to_folder(encoder, tmp_path / "merged")
@@ -60,7 +60,7 @@ def test_it_can_be_tuned_again(build_encoder: _Build, stir: Any, tmp_path: Path)
     assert not find_model(tmp_path / "merged").plain, "it brings its own pooling"
 
 
-def test_nothing_is_overwritten(build_encoder: _Build, tmp_path: Path) -> None:
+def test_merging_into_a_filled_folder_overwrites_nothing(build_encoder: _Build, tmp_path: Path) -> None:
     (tmp_path / "merged").mkdir()
     merge_to_folder(build_encoder(), tmp_path / "merged")  # an empty folder is filled
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
@@ -69,19 +69,16 @@ def test_nothing_is_overwritten(build_encoder: _Build, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_a_full_disk_leaves_nothing_behind(
-    build_encoder: _Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_merging_on_a_full_disk_leaves_nothing_behind(
+    build_encoder: _Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Callable[..., Any]
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(merge, "_write_settings", fail)
+    monkeypatch.setattr(merge, "_write_settings", full_disk)
     with pytest.raises(XlingError, match=r"cannot write the encoder to .*merged.*No space left.*Free space"):
         merge_to_folder(build_encoder(), tmp_path / "merged")
     assert not list(tmp_path.iterdir())
 
 
-def test_loading_a_damaged_folder_says_which(build_encoder: _Build, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_loading_a_damaged_encoder_names_its_folder(build_encoder: _Build, tiny_encoder: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_encoder, tmp_path / "broken"))
     (folder / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(XlingError, match=r"cannot load the encoder '.*broken'"):
@@ -106,7 +103,7 @@ def test_a_run_is_merged_without_its_data(
     torch.testing.assert_close(torch.nn.functional.normalize(vector), encoder.encode_all(tokens), atol=1e-5, rtol=0)
 
 
-def test_only_runs_of_the_two_tower_model_have_an_encoder(small_dataset: Any, settings: dict, tmp_path: Path) -> None:
+def test_merging_a_run_without_a_tuned_encoder_is_refused(small_dataset: Any, settings: dict, tmp_path: Path) -> None:
     small_dataset()
     result = run("LLMSASRec", "small", config_dict={**settings, "epochs": 1})
     with pytest.raises(CheckpointError, match="LLMSASRec"):

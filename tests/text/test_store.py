@@ -30,7 +30,7 @@ def write_rows(path: Path, *rows: dict[str, Any] | str) -> Path:
     return path
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_written_texts_are_read_back_in_the_order_of_their_items(tmp_path: Path) -> None:
     path = tmp_path / "d.itemtext.jsonl"
     assert write_itemtext(path, TEXTS) == 5
     store = ItemTextStore.load(path)
@@ -44,7 +44,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["d.itemtext.jsonl"]
 
 
-def test_absent_texts() -> None:
+def test_the_store_returns_none_for_texts_that_an_item_lacks() -> None:
     store = ItemTextStore(TEXTS)
     assert store.display("3") is None
     assert store.display("4") is None
@@ -86,7 +86,9 @@ def test_own_texts_come_before_translations_whatever_the_order() -> None:
         (row(), "twice"),
     ],
 )
-def test_errors_name_file_and_line(tmp_path: Path, bad: dict[str, Any] | str, message: str) -> None:
+def test_a_malformed_record_is_refused_with_file_and_line(
+    tmp_path: Path, bad: dict[str, Any] | str, message: str
+) -> None:
     path = write_rows(tmp_path / "d.itemtext.jsonl", row(), "", bad)
     with pytest.raises(DataError) as error:
         ItemTextStore.load(path)
@@ -95,14 +97,14 @@ def test_errors_name_file_and_line(tmp_path: Path, bad: dict[str, Any] | str, me
 
 
 @pytest.mark.parametrize(("raw", "message"), [(b"\0", "NUL byte"), (b"\xff", "not valid utf-8")])
-def test_broken_bytes_are_reported_with_their_line(tmp_path: Path, raw: bytes, message: str) -> None:
+def test_broken_bytes_are_refused_with_their_line(tmp_path: Path, raw: bytes, message: str) -> None:
     path = tmp_path / "d.itemtext.jsonl"
     path.write_bytes(json.dumps(row()).encode() + b"\n" + raw + b"\n")
     with pytest.raises(DataError, match=f":2: .*{message}"):
         ItemTextStore.load(path)
 
 
-def test_the_same_text_twice_is_refused_after_others(tmp_path: Path) -> None:
+def test_a_repeated_text_is_refused_even_after_other_texts(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"twice"):
         ItemTextStore([*TEXTS, TEXTS[3]])
 
@@ -129,7 +131,7 @@ ITEM_FILE = (
 )
 
 
-def test_item_file_is_read_raw(tmp_path: Path) -> None:
+def test_cells_of_an_item_file_are_taken_literally(tmp_path: Path) -> None:
     path = tmp_path / "d.item"
     path.write_bytes(ITEM_FILE.encode())
     store = ItemTextStore.from_item_file(path, ["title", "brand"])
@@ -141,7 +143,7 @@ def test_item_file_is_read_raw(tmp_path: Path) -> None:
     ]
 
 
-def test_item_file_with_other_names_separator_encoding_and_no_language(tmp_path: Path) -> None:
+def test_an_item_file_with_other_names_separator_and_encoding_is_read(tmp_path: Path) -> None:
     path = tmp_path / "d.item"
     path.write_bytes("asin:token,name:token_seq\nB1,Küche\n".encode("latin-1"))
     store = ItemTextStore.from_item_file(path, ["name"], item_id_field="asin", field_separator=",", encoding="latin-1")
@@ -160,7 +162,7 @@ def test_item_file_with_other_names_separator_encoding_and_no_language(tmp_path:
         (b"item_id:token\ttitle:token\n1\t\xe9\n", ":2: byte 3 is not valid utf-8"),
     ],
 )
-def test_wrong_item_files(tmp_path: Path, content: bytes, message: str) -> None:
+def test_a_malformed_item_file_is_refused_with_its_path(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "d.item"
     path.write_bytes(content)
     with pytest.raises(DataError) as error:
@@ -169,19 +171,19 @@ def test_wrong_item_files(tmp_path: Path, content: bytes, message: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "no-such"])
-def test_unusable_encodings(tmp_path: Path, encoding: str) -> None:
+def test_an_unusable_encoding_of_an_item_file_is_refused(tmp_path: Path, encoding: str) -> None:
     with pytest.raises(ConfigError, match=encoding):
         ItemTextStore.from_item_file(tmp_path / "d.item", ["title"], encoding=encoding)
 
 
-def test_find_prefers_the_itemtext_file(tmp_path: Path) -> None:
+def test_find_item_text_prefers_the_itemtext_file_to_the_item_file(tmp_path: Path) -> None:
     (tmp_path / "d.item").write_text("item_id:token\ttitle:token\n1\tcolumn\n", encoding="utf-8")
     assert find_item_text(tmp_path, "d", ["title"]).display("1") == ItemText("1", "und", {"title": "column"}, "display")
     write_itemtext(tmp_path / "d.itemtext.jsonl", TEXTS)
     assert find_item_text(tmp_path, "d", ["title"]).display("1") == TEXTS[0]
 
 
-def test_find_says_what_to_add(tmp_path: Path) -> None:
+def test_find_item_text_says_what_to_add_where_it_finds_no_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"add .*d\.itemtext\.jsonl"):
         find_item_text(tmp_path, "d", ["title"])
     (tmp_path / "d.item").write_text("item_id:token\tbrand:token\n1\tx\n", encoding="utf-8")

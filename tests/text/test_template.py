@@ -39,7 +39,7 @@ def test_missing_fields_leave_no_debris(present: str, expected: str) -> None:
     "title",
     ["M*A*S*H (1970)", "{x}", "{year}", "%s {0.__class__}", '"Live" ()', "a  b", "..., --", "O'Brien ((", "七人の侍"],
 )
-def test_values_are_never_altered(title: str) -> None:
+def test_a_value_is_rendered_unaltered(title: str) -> None:
     assert FILM.render({"title": title, "year": "1970"}) == f"{title} (1970)"
     assert FILM.render({"title": title}) == title
     assert FILM.render({"genres": title}) == title
@@ -65,7 +65,7 @@ def test_punctuation_is_not_doubled_behind_a_value(title: str) -> None:
         "《{title}》（{year}）：{genres}。",
     ],
 )
-def test_no_subset_of_fields_leaves_debris(template: str) -> None:
+def test_no_subset_of_fields_leaves_debris_of_any_template(template: str) -> None:
     rendered = TextTemplate(template)
     values = {"title": "Aaa", "year": "1995", "genres": "Ggg"}
     for count in (1, 2):
@@ -78,14 +78,14 @@ def test_no_subset_of_fields_leaves_debris(template: str) -> None:
     assert rendered.render(values) == template.format(**values)
 
 
-def test_words_go_with_the_field_they_belong_to() -> None:
+def test_words_of_a_missing_field_are_left_out_with_it() -> None:
     template = TextTemplate("Title: {title}, directed by {director}, {minutes} min. Genres: {genres}.")
     assert template.render({"title": "A", "minutes": "90"}) == "Title: A, 90 min."
     assert template.render({"director": "B", "genres": "C"}) == "directed by B. Genres: C."
     assert template.render({"title": "A", "genres": "C"}) == "Title: A. Genres: C."
 
 
-def test_fields_braces_and_unused_values() -> None:
+def test_double_braces_are_literal_and_unused_values_ignored() -> None:
     template = TextTemplate("{{{b}}} {a} {b}")
     assert template.fields == ("b", "a")
     assert template.render({"a": "1", "b": "2", "c": "3"}) == "{2} 1 2"
@@ -114,6 +114,6 @@ def test_malformed_templates_are_refused(template: str) -> None:
         TextTemplate(template)
 
 
-def test_something_else_than_a_text_is_refused() -> None:
+def test_a_template_that_is_not_a_text_is_refused() -> None:
     with pytest.raises(ConfigError, match="must be a text"):
         TextTemplate(None)  # type: ignore[arg-type]

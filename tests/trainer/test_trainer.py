@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 import os
@@ -13,9 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError
-from recbole_xling.quick_start.build import build, build_trainer, load_run
+from recbole_xling.quick_start.build import build_trainer, load_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.trainer import checkpoint
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
@@ -36,9 +34,9 @@ recbole_xling.run(model, dataset, config_dict=settings)
 
 
 @pytest.mark.parametrize("model", ["LLMSASRec", "BPR", "SASRec"])
-def test_killed_and_resumed_run_ends_like_an_uninterrupted_one(small_dataset, settings, model):
+def test_killed_and_resumed_run_ends_like_an_uninterrupted_one(small_dataset, settings, settings_without_layers, model):
     small_dataset()
-    known = {k: v for k, v in settings.items() if model != "BPR" or not k.startswith(("hidden", "inner", "attn"))}
+    known = settings_without_layers if model == "BPR" else settings
     extra = {"epochs": 6, "stopping_step": 10, "lr_schedule": "cosine", "warmup_steps": 3}
     whole = run(model, "small", config_dict={**known, **extra})
     separate = {**known, **extra, "checkpoint_dir": settings["checkpoint_dir"] + "-killed"}
@@ -60,12 +58,12 @@ def test_resuming_a_finished_run_trains_no_further(small_dataset, settings):
     assert again["test"] == first["test"] and again["seconds"]["epochs"] == first["seconds"]["epochs"]
 
 
-def test_resuming_what_is_no_run_says_so(tmp_path):
+def test_resuming_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.yaml"):
         run(config_dict={"resume": str(tmp_path)})
 
 
-def test_model_file_is_not_taken_for_a_resume_state(small_dataset, settings):
+def test_resuming_from_a_model_file_is_refused(small_dataset, settings):
     small_dataset()
     result = run("LLMSASRec", "small", config_dict=settings)
     parts = load_run(result["run_dir"])
@@ -74,12 +72,11 @@ def test_model_file_is_not_taken_for_a_resume_state(small_dataset, settings):
 
 
 @pytest.fixture
-def trainer(small_dataset, settings):
+def trainer(small_dataset, build_small):
     small_dataset()
 
     def make(**changed):
-        own = {**settings, "item_representation": "none", **changed}
-        parts = build(XLingConfig("LLMSASRec", "small", config_dict=own))
+        parts = build_small(**{"item_representation": "none", **changed})
         return build_trainer(parts.config, parts.model), parts
 
     return make
@@ -158,7 +155,7 @@ def test_gradients_are_unscaled_before_they_are_clipped(trainer):
     assert norms[0] == pytest.approx(1e-3, rel=1e-2)
 
 
-def test_learning_rates_by_prefix(trainer):
+def test_learning_rates_go_by_the_prefix_of_parameter_names(trainer):
     made, _ = trainer(
         item_representation="add", text_projection="linear", learning_rates={"items": 0.1, "items.text_projection": 0.2}
     )
@@ -171,7 +168,7 @@ def test_learning_rates_by_prefix(trainer):
         parameter_groups(made.model, 0.1, {"items.adapter": 1.0})
 
 
-def test_schedules():
+def test_schedules_follow_their_formulas_and_an_unknown_one_is_refused():
     def rates(schedule, warmup):
         optimizer = build_optimizer("sgd", [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 1.0}], 0.0)
         steps = build_schedule(optimizer, schedule, warmup, 10)
@@ -189,14 +186,10 @@ def test_schedules():
         rates("sine", 0)
 
 
-def test_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+def test_saving_on_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch, full_disk):
     path = tmp_path / "model.pt"
     checkpoint.save_checkpoint(path, {"state_dict": {"a": torch.ones(2)}})
-
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(torch, "save", full_disk)
     with pytest.raises(CheckpointError, match="No space left"):
         checkpoint.save_checkpoint(path, {"state_dict": {"a": torch.zeros(2)}})
     assert checkpoint.load_checkpoint(path)["state_dict"]["a"].tolist() == [1, 1]
@@ -204,7 +197,7 @@ def test_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "pickle"])
-def test_damaged_checkpoint_is_refused(tmp_path, damage):
+def test_a_damaged_checkpoint_is_refused_and_runs_no_code(tmp_path, damage):
     path = tmp_path / "model.pt"
     checkpoint.save_checkpoint(path, {"state_dict": {"a": torch.ones(1000)}})
     if damage == "truncated":
@@ -223,42 +216,24 @@ def test_damaged_checkpoint_is_refused(tmp_path, damage):
     assert not (tmp_path / "run").exists()
 
 
-def test_checkpoint_of_another_data_set_is_refused(trainer, tmp_path, small_dataset, settings):
+def test_a_checkpoint_of_another_dataset_is_refused(trainer, small_dataset, build_small):
     made, _ = trainer()
     made._save_checkpoint(0, verbose=False)
     small_dataset(name="other", n_items=17)
-    other = build(XLingConfig("LLMSASRec", "other", config_dict={**settings, "item_representation": "none"}))
+    other = build_small(dataset="other", item_representation="none")
     with pytest.raises(CheckpointError, match="another model or dataset"):
         build_trainer(other.config, other.model)._load_model(Path(made.saved_model_file))
 
 
-TWO_PROCESSES = """
-import json, sys
-import recbole_xling
-from recbole_xling.quick_start.train import run_processes
-if __name__ == "__main__":
-    model, settings, port = json.loads(sys.argv[1])
-    kwargs = {"model": model, "dataset": "small", "config_dict": settings}
-    print(json.dumps(run_processes(2, -1, "localhost", port, 0, kwargs)))
-"""
-
-
-def run_two(settings, tmp_path):
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    arguments = json.dumps(["LLMSASRec", settings, str(20000 + os.getpid() % 20000)])
-    command = [sys.executable, "-W", "ignore", str(script), arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
-
-
-def test_two_processes_resume_exactly(small_dataset, settings, tmp_path):
+@pytest.mark.slow
+def test_two_processes_resumed_end_like_two_uninterrupted_ones(small_dataset, settings, run_two):
     small_dataset()
-    whole = run_two({**settings, "epochs": 4}, tmp_path)
+    whole = run_two("LLMSASRec", {**settings, "epochs": 4})
     assert whole.returncode == 0, whole.stderr[-3000:]
     want = json.loads(whole.stdout.strip().splitlines()[-1])
-    half = run_two({**settings, "epochs": 2}, tmp_path)
+    half = run_two("LLMSASRec", {**settings, "epochs": 2})
     folder = json.loads(half.stdout.strip().splitlines()[-1])["run_dir"]
-    again = run_two({"resume": folder, "epochs": 4}, tmp_path)
+    again = run_two("LLMSASRec", {"resume": folder, "epochs": 4})
     assert again.returncode == 0, again.stderr[-3000:]
     got = json.loads(again.stdout.strip().splitlines()[-1])
     assert got["test"] == want["test"] and got["best_valid"] == want["best_valid"]
@@ -266,17 +241,19 @@ def test_two_processes_resume_exactly(small_dataset, settings, tmp_path):
         run(config_dict={"resume": folder, "epochs": 6})
 
 
-def test_a_mistake_under_two_processes_is_one_line(small_dataset, settings, tmp_path):
+@pytest.mark.slow
+def test_a_mistake_under_two_processes_is_one_line(small_dataset, settings, run_two):
     small_dataset()
-    done = run_two({**settings, "topk": [999], "valid_metric": "NDCG@999"}, tmp_path)
+    done = run_two("LLMSASRec", {**settings, "topk": [999], "valid_metric": "NDCG@999"})
     assert "XlingError: topk [999]" in done.stderr
 
 
-def test_two_processes_train_and_evaluate_like_one(small_dataset, settings, tmp_path):
+@pytest.mark.slow
+def test_two_processes_train_and_evaluate_like_one(small_dataset, settings, run_two):
     small_dataset(n_users=41)  # an odd number of rows: RecBole's sampler repeats one
     same = {**settings, "item_representation": "none", "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
     alone = run("LLMSASRec", "small", config_dict=same)
-    done = run_two(same, tmp_path)
+    done = run_two("LLMSASRec", same)
     assert done.returncode == 0, done.stderr[-3000:]
     together = json.loads(done.stdout.strip().splitlines()[-1])
     assert together["n_test"] == alone["n_test"]

@@ -19,7 +19,7 @@ def program(code: str, *arguments: str, **options: object) -> Translator:
     return create_translator("command", command=[sys.executable, "-c", code, *arguments], **options)
 
 
-def test_one_line_per_text_whatever_the_text_holds() -> None:
+def test_a_program_gets_one_line_per_text_whatever_is_in_it() -> None:
     texts = ["straße", "two\nlines", "a\r\nb\x0bc\x85d\u2028e", "  x\n", "七人の侍", '"; rm {x}']
     expected = ["STRASSE", "TWO LINES", "A B C D E", "X", "七人の侍", '"; RM {X}']
     assert program(UPPER).translate(texts, "de", "es") == expected
@@ -27,7 +27,7 @@ def test_one_line_per_text_whatever_the_text_holds() -> None:
     assert program(UPPER).translate([], "de", "es") == []
 
 
-def test_texts_are_kept_apart_by_empty_lines() -> None:
+def test_empty_lines_keep_a_program_from_joining_texts() -> None:
     # like Apertium it moves words within a paragraph
     turns = "import sys; blocks = sys.stdin.read().split('\\n\\n')\n"
     turns += "sys.stdout.write('\\n\\n'.join('\\n'.join(reversed(block.strip().split('\\n'))) for block in blocks))"
@@ -35,18 +35,18 @@ def test_texts_are_kept_apart_by_empty_lines() -> None:
     assert program(turns, blank_lines=False).translate(["a", "b", "c"], "de", "es") == ["c", "b", "a"]
 
 
-def test_more_lines_than_a_pipe_holds() -> None:
+def test_a_program_gets_more_lines_than_fit_in_a_pipe() -> None:
     texts = [f"text {number} {'x' * 200}" for number in range(5000)]
     assert program(UPPER).translate(texts, "de", "es") == [text.upper() for text in texts]
 
 
-def test_placeholders_stand_for_languages() -> None:
+def test_placeholders_of_a_command_are_replaced_by_languages() -> None:
     echo = "import sys; sys.stdin.read(); print(' '.join(sys.argv[1:])); print()"
     system = program(echo, "{source}-{target}", "-x={target}", "{other}", codes={"en": "eng", "es": "spa"})
     assert system.translate(["a"], "en-GB", "fr") == ["eng-fr -x=fr {other}"]
 
 
-def test_a_text_is_split_like_a_shell_would_but_no_shell_runs_it(tmp_path: Path) -> None:
+def test_a_command_is_split_like_a_shell_would_but_no_shell_runs_it(tmp_path: Path) -> None:
     echo = "import sys; sys.stdin.read(); print(sys.argv[1:]); print()"
     command = f"""{sys.executable} -c "{echo}" 'a b' ; touch {tmp_path}/made > $HOME"""
     made = create_translator("command", command=command).translate(["a"], "en", "es")
@@ -67,12 +67,14 @@ def test_a_text_is_split_like_a_shell_would_but_no_shell_runs_it(tmp_path: Path)
         ("import time; time.sleep(60)", {"timeout": 0.3}, "ran longer than timeout=0.3 seconds"),
     ],
 )
-def test_what_a_program_does_wrong_is_said(code: str, options: dict[str, object], message: str) -> None:
+def test_a_failing_program_is_reported_with_what_it_did_wrong(
+    code: str, options: dict[str, object], message: str
+) -> None:
     with pytest.raises(TranslationError, match=message):
         program(code, **options).translate(["a", "b"], "de", "es")
 
 
-def test_a_program_that_runs_too_long_ends_with_all_it_has_started(tmp_path: Path) -> None:
+def test_a_program_that_runs_too_long_is_ended_with_all_it_has_started(tmp_path: Path) -> None:
     child = "import os, subprocess, sys, pathlib\n"
     child += "process = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
     child += "pathlib.Path(sys.argv[1]).write_text(str(process.pid)); process.wait()"
@@ -96,7 +98,7 @@ def _runs(pid: int) -> bool:
     return not state.is_file() or state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-def test_a_missing_program() -> None:
+def test_a_missing_program_is_named() -> None:
     system = create_translator("command", command="no-such-program {source}-{target}")
     with pytest.raises(TranslationError, match="no program 'no-such-program'"):
         system.check_pairs([("en", "es")])
@@ -113,7 +115,7 @@ def test_a_command_for_one_pair_is_not_used_for_others() -> None:
     program(UPPER, "{source}-{target}").check_pairs([("en", "es"), ("de", "fr")])
 
 
-def test_the_program_gives_the_name_unless_another_is_given() -> None:
+def test_a_translator_has_the_name_of_its_program_unless_another_is_given() -> None:
     assert create_translator("command", command="/usr/bin/apertium -u {source}-{target}").name == "apertium"
     other = create_translator("command", command="apertium eng-spa", name="apertium-3.8")
     assert other.name == "apertium-3.8"
@@ -135,12 +137,12 @@ def test_the_program_gives_the_name_unless_another_is_given() -> None:
         ({"command": "a", "time_out": 1}, "Did you mean 'timeout'"),
     ],
 )
-def test_malformed_options(options: dict[str, object], message: str) -> None:
+def test_malformed_options_of_a_command_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(TranslationError, match=message):
         create_translator("command", **options)
 
 
-def test_unknown_systems_are_named() -> None:
+def test_an_unknown_translator_is_refused_with_the_nearest_and_all_names() -> None:
     with pytest.raises(TranslationError, match=r"unknown translator 'comand'.*Did you mean 'command'") as caught:
         create_translator("comand")
     assert all(name in str(caught.value) for name in translator_names())

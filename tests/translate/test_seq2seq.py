@@ -44,7 +44,7 @@ def reference(folder: Path, texts: list[str], first_token: str | None = None, so
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])
-def test_nllb(nllb_folder: Path, batch_size: int) -> None:
+def test_nllb_translates_like_transformers_in_any_batch_size(nllb_folder: Path, batch_size: int) -> None:
     made = translator(nllb_folder, batch_size=batch_size).translate(TEXTS, "de", "es")
     assert made == reference(nllb_folder, TEXTS, "spa_Latn", "deu_Latn")
     assert len(set(made)) > 1
@@ -58,7 +58,7 @@ def test_nllb_heeds_source_and_target(nllb_folder: Path) -> None:
     assert made[2] == reference(nllb_folder, TEXTS, "zho_Hant", "deu_Latn")
 
 
-def test_m2m100(m2m100_folder: Path) -> None:
+def test_m2m100_translates_like_transformers(m2m100_folder: Path) -> None:
     made = translator(m2m100_folder, batch_size=2).translate(TEXTS, "de-AT", "nb")
     assert made == reference(m2m100_folder, TEXTS, "__no__", "de")
 
@@ -91,17 +91,17 @@ def test_a_language_the_model_does_not_know_is_named(nllb_folder: Path) -> None:
         translator(nllb_folder, codes={"de": "xyz_Latn"}).check_pairs([("de", "es")])
 
 
-def test_texts_that_are_cut_are_counted(nllb_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_translations_that_reach_max_length_are_counted(nllb_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert len(translator(nllb_folder).translate(["hai", "hai am strand " * 9], "de", "es")) == 2
     assert "1 texts fill max_length=40" in caplog.text
 
 
-def test_more_positions_than_the_model_has(marian_folder: Path) -> None:
+def test_a_max_length_beyond_the_models_positions_is_refused(marian_folder: Path) -> None:
     with pytest.raises(TranslationError, match="lower max_length=500"):
         translator(marian_folder, max_length=500).translate(["hai " * 400], "de", "es")
 
 
-def test_identity_follows_what_changes_the_translations(nllb_folder: Path, marian_folder: Path) -> None:
+def test_identity_of_a_translator_follows_what_changes_the_translations(nllb_folder: Path, marian_folder: Path) -> None:
     changed = [{}, {"num_beams": 1}, {"max_length": 9}, {"dtype": "bfloat16"}, {"codes": {"x": "y"}}]
     identities = [translator(nllb_folder, **options).identity for options in changed]
     assert len({str(identity) for identity in [*identities, translator(marian_folder).identity]}) == 6
@@ -115,7 +115,7 @@ def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
         translator(tmp_path).check_pairs([("de", "es")])
 
 
-def test_what_is_no_model(tmp_path: Path, nllb_folder: Path) -> None:
+def test_a_broken_model_folder_or_option_is_refused(tmp_path: Path, nllb_folder: Path) -> None:
     with pytest.raises(TranslationError, match="holds no model"):
         translator(tmp_path)
     (tmp_path / "config.json").write_text("{")
@@ -133,7 +133,7 @@ def test_a_missing_package_names_the_extra(nllb_folder: Path, monkeypatch: pytes
         translator(nllb_folder)
 
 
-def test_codes_cover_all_of_nllbs_languages() -> None:
+def test_flores_codes_cover_all_languages_of_nllb() -> None:
     pytest.importorskip("transformers")
     from transformers.models.nllb.tokenization_nllb import FAIRSEQ_LANGUAGE_CODES
 
@@ -145,5 +145,5 @@ def test_codes_cover_all_of_nllbs_languages() -> None:
     [("de", "deu_Latn"), ("DE-at", "deu_Latn"), ("zh", "zho_Hans"), ("zh-Hant-HK", "zho_Hant"), ("zh-tw", "zho_Hant"),
      ("yue-Hant", "yue_Hant"), ("ar-EG", "arb_Arab"), ("sr-Latn", "srp_Cyrl"), ("xx", None), ("d", None)],
 )  # fmt: skip
-def test_codes_are_looked_up_by_the_longest_beginning(tag: str, code: str | None) -> None:
+def test_a_model_code_is_looked_up_by_the_longest_prefix_of_a_tag(tag: str, code: str | None) -> None:
     assert lookup(FLORES, tag) == code

@@ -59,7 +59,7 @@ def added(path: Path, before: bytes) -> list[ItemText]:
     return [ItemText(*(record[key] for key in ("item_id", "language", "fields", "source"))) for record in records]
 
 
-def test_items_get_the_texts_they_lack(path, fill, counting_translator, caplog) -> None:
+def test_translation_adds_the_texts_that_items_lack(path, fill, counting_translator, caplog) -> None:
     before = path.read_bytes()
     translator = counting_translator()
     report = fill(translator, "es")
@@ -70,7 +70,7 @@ def test_items_get_the_texts_they_lack(path, fill, counting_translator, caplog) 
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
-def test_what_is_there_is_not_made_again(path, fill, counting_translator) -> None:
+def test_existing_translations_are_not_made_again(path, fill, counting_translator) -> None:
     fill(counting_translator(), "es")
     before, state = path.read_bytes(), path.stat()
     translator = counting_translator()
@@ -80,7 +80,7 @@ def test_what_is_there_is_not_made_again(path, fill, counting_translator) -> Non
     assert fill(counting_translator("second"), "es").added == {"es": 3}
 
 
-def test_several_languages(path, fill, counting_translator) -> None:
+def test_translation_into_several_languages_adds_what_each_item_lacks(path, fill, counting_translator) -> None:
     before = path.read_bytes()
     assert fill(counting_translator(), "en", "de").added == {"en": 3, "de": 1}
     texts = {(text.item_id, text.language): text.fields["title"] for text in added(path, before)}
@@ -92,7 +92,7 @@ def test_several_languages(path, fill, counting_translator) -> None:
     }
 
 
-def test_fields_can_be_named(path, fill, counting_translator) -> None:
+def test_only_the_named_fields_are_translated(path, fill, counting_translator) -> None:
     before = path.read_bytes()
     fill(counting_translator(), "es", fields=["brand", "genres"])
     assert [dict(text.fields) for text in added(path, before)] == [
@@ -104,7 +104,7 @@ def test_fields_can_be_named(path, fill, counting_translator) -> None:
         fill(counting_translator(), "es", fields=["tittle"])
 
 
-def test_another_source_language(path, fill, counting_translator, caplog) -> None:
+def test_source_language_chooses_the_texts_to_translate_from(path, fill, counting_translator, caplog) -> None:
     before = path.read_bytes()
     report = fill(counting_translator(), "fr", source_language="es")
     assert added(path, before) == [ItemText("2", "fr", {"title": "Fuego>fr"}, "translation:fake")]
@@ -112,7 +112,7 @@ def test_another_source_language(path, fill, counting_translator, caplog) -> Non
     assert "5 items have no text in es to translate from" in caplog.text
 
 
-def test_back_translation(path, fill, counting_translator) -> None:
+def test_back_translation_adds_texts_in_the_source_language_only(path, fill, counting_translator) -> None:
     before = path.read_bytes()
     assert fill(counting_translator(), "en", "fr", back=True).added == {"fr": 4, "en": 3}
     made = added(path, before)
@@ -128,14 +128,14 @@ def test_back_translation(path, fill, counting_translator) -> None:
     assert fill(counting_translator(), "en", "fr", back=True).added == {}
 
 
-def test_the_way_there_and_the_way_back_may_be_the_same_pair(path, fill, counting_translator) -> None:
+def test_back_translation_may_use_the_same_pair_there_and_back(path, fill, counting_translator) -> None:
     before = path.read_bytes()
     fill(counting_translator(), "en", "de", back=True)
     titles = [text.fields["title"] for text in added(path, before)]
     assert titles == ["Der Pate>en>de", "Heat>de>en", "Der Pate>en>de", "1984"]
 
 
-def test_further_keys_and_a_missing_line_break_are_kept(path, fill, counting_translator) -> None:
+def test_adding_translations_keeps_further_keys_and_completes_the_last_line(path, fill, counting_translator) -> None:
     line = '{"item_id": "9", "language": "de",  "fields": {"title": "Ab"}, "source": "display", "note": 1}'
     path.write_bytes(b"\xef\xbb\xbf\r\n\n" + line.encode())
     before = path.read_bytes()
@@ -143,7 +143,7 @@ def test_further_keys_and_a_missing_line_break_are_kept(path, fill, counting_tra
     assert added(path, before + b"\n") == [ItemText("9", "es", {"title": "Ab>es"}, "translation:fake")]
 
 
-def test_an_empty_translation_leaves_the_text(path, fill, counting_translator, caplog) -> None:
+def test_an_empty_translation_leaves_the_original_field(path, fill, counting_translator, caplog) -> None:
     before = path.read_bytes()
     translator = counting_translator()
     translator.spoil["Drama"] = " "
@@ -152,7 +152,7 @@ def test_an_empty_translation_leaves_the_text(path, fill, counting_translator, c
     assert "fake left 1 texts empty ('Drama')" in caplog.text
 
 
-def test_a_failure_leaves_the_file_and_a_second_run_goes_on(path, fill, counting_translator) -> None:
+def test_a_failed_translation_leaves_the_file_and_a_second_run_goes_on(path, fill, counting_translator) -> None:
     before = path.read_bytes()
 
     def fail(texts):
@@ -167,7 +167,7 @@ def test_a_failure_leaves_the_file_and_a_second_run_goes_on(path, fill, counting
     assert resumed.asked == [("Heat", "en", "fr")]
 
 
-def test_languages_are_checked_before_anything_is_translated(path, fill, counting_translator) -> None:
+def test_unknown_languages_are_refused_before_anything_is_translated(path, fill, counting_translator) -> None:
     translator = counting_translator()
     translator.unknown = {"en"}
     with pytest.raises(TranslationError, match="unknown language"):
@@ -178,7 +178,7 @@ def test_languages_are_checked_before_anything_is_translated(path, fill, countin
             fill(translator, *languages, **options)
 
 
-def test_a_file_that_changes_meanwhile_is_read_again(path, fill, counting_translator) -> None:
+def test_a_text_file_that_changes_meanwhile_is_read_again(path, fill, counting_translator) -> None:
     def change(texts):
         if "Neu" not in texts:
             write_itemtext(path, [*TEXTS, ItemText("7", "de", {"title": "Neu"}, "display")])
@@ -191,7 +191,7 @@ def test_a_file_that_changes_meanwhile_is_read_again(path, fill, counting_transl
     assert store.text("7", "es") == ItemText("7", "es", {"title": "Neu>es"}, "translation:fake")
 
 
-def test_a_folder_that_another_process_writes_to_is_left(path, fill, counting_translator) -> None:
+def test_a_dataset_that_another_process_writes_to_is_left_alone(path, fill, counting_translator) -> None:
     before = path.read_bytes()
     with (
         staged(path.parent, "d", [path.name]),
@@ -204,7 +204,7 @@ def test_a_folder_that_another_process_writes_to_is_left(path, fill, counting_tr
     assert resumed.asked == []
 
 
-def test_a_data_set_without_item_text(tmp_path, counting_translator) -> None:
+def test_a_dataset_without_item_text_is_refused(tmp_path, counting_translator) -> None:
     with pytest.raises(DataError, match=r"no item text .*d\.itemtext\.jsonl"):
         translate_dataset(tmp_path, "d", counting_translator(), ["es"])
 
@@ -228,7 +228,7 @@ def typed(path: Path, tmp_path: Path):
     return run
 
 
-def test_command_line(typed, path) -> None:
+def test_the_translate_command_translates_by_a_program_and_reports(typed, path) -> None:
     command = [sys.executable, "-c", UPPER, "{source}", "{target}"]
     before = path.read_bytes()
     words = ["--to", "es, fr", "--system=command", f"--option=command={command}", "--option=name=upper"]
@@ -248,6 +248,6 @@ def test_command_line(typed, path) -> None:
         (["--to=es", "--system=command", "--option=timeout=1", "--option=timeout=2"], "given twice"),
     ],
 )
-def test_malformed_words(typed, words: list[str], message: str) -> None:
+def test_malformed_options_of_the_translate_command_are_refused(typed, words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         typed(*words)

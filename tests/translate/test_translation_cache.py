@@ -32,7 +32,7 @@ def stored_files(cache: TranslationCache) -> list[Path]:
     return sorted(cache.root.rglob("*.jsonl"))
 
 
-def test_a_text_is_translated_once(cache, counting_translator) -> None:
+def test_the_cache_has_each_text_translated_once(cache, counting_translator) -> None:
     first, second = counting_translator(), counting_translator()
     assert cache.translate(first, [*TEXTS, *TEXTS], "de", "es", chunk_size=3) == EXPECTED
     assert first.asked == [(text, "de", "es") for text in TEXTS]
@@ -44,7 +44,7 @@ def test_a_text_is_translated_once(cache, counting_translator) -> None:
     assert cache.translate(second, [], "de", "es") == {}
 
 
-def test_systems_and_languages_are_kept_apart(cache, counting_translator) -> None:
+def test_the_cache_keeps_translators_and_languages_apart(cache, counting_translator) -> None:
     for name, pair in [("a", ("de", "es")), ("a", ("de", "fr")), ("a", ("en", "es")), ("b", ("de", "es"))]:
         translator = counting_translator(name)
         assert cache.translate(translator, ["x"], *pair) == {"x": f"x>{pair[1]}"}
@@ -52,7 +52,7 @@ def test_systems_and_languages_are_kept_apart(cache, counting_translator) -> Non
 
 
 @pytest.mark.parametrize("text", ["two\nlines", "\u2028 \x85", '"{\\', "七人の侍", " "])
-def test_any_text_is_kept_as_it_is(cache, counting_translator, text: str) -> None:
+def test_the_cache_returns_any_text_unaltered(cache, counting_translator, text: str) -> None:
     for _ in range(2):
         translator = counting_translator()
         assert cache.translate(translator, [text, "x"], "de", "es") == {text: f"{text}>es", "x": "x>es"}
@@ -101,7 +101,7 @@ def test_a_killed_process_loses_the_chunk_it_works_on_only(cache, counting_trans
 
 
 @pytest.mark.parametrize("cut", [1, 5, 30])
-def test_an_incomplete_last_line_is_left_out(cache, counting_translator, caplog, cut: int) -> None:
+def test_an_incomplete_last_line_of_the_cache_is_translated_again(cache, counting_translator, caplog, cut: int) -> None:
     cache.translate(counting_translator(), TEXTS, "de", "es")
     (file,) = stored_files(cache)
     os.truncate(file, file.stat().st_size - cut)
@@ -127,7 +127,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("line", DAMAGED.values(), ids=DAMAGED.keys())
-def test_damaged_lines_are_left_out(cache, counting_translator, caplog, line: bytes) -> None:
+def test_a_damaged_line_of_the_cache_is_translated_again(cache, counting_translator, caplog, line: bytes) -> None:
     cache.translate(counting_translator(), TEXTS, "de", "es")
     (file,) = stored_files(cache)
     lines = file.read_bytes().split(b"\n")
@@ -138,7 +138,7 @@ def test_damaged_lines_are_left_out(cache, counting_translator, caplog, line: by
     assert "1 incomplete or damaged lines" in caplog.text
 
 
-def test_two_processes_do_not_spoil_each_other(cache, counting_translator, caplog) -> None:
+def test_two_processes_share_the_translation_cache_unharmed(cache, counting_translator, caplog) -> None:
     other = counting_translator()
 
     def other_process(texts):
@@ -152,7 +152,9 @@ def test_two_processes_do_not_spoil_each_other(cache, counting_translator, caplo
     assert len(stored_files(cache)) == 4
 
 
-def test_a_folder_that_cannot_be_written_fails_before_anything_is_translated(tmp_path, counting_translator) -> None:
+def test_a_cache_folder_that_cannot_be_written_is_refused_before_anything_is_translated(
+    tmp_path, counting_translator
+) -> None:
     (tmp_path / "cache").write_text("a file")
     translator = counting_translator()
     with pytest.raises(XlingError, match="cannot write the translation cache"):
@@ -160,7 +162,7 @@ def test_a_folder_that_cannot_be_written_fails_before_anything_is_translated(tmp
     assert translator.asked == []
 
 
-def test_a_full_disk_keeps_what_was_stored(cache, counting_translator, monkeypatch) -> None:
+def test_a_full_disk_keeps_the_translations_stored_so_far(cache, counting_translator, monkeypatch) -> None:
     written: list[int] = []
 
     def fail_later(descriptor: int) -> None:
@@ -178,7 +180,7 @@ def test_a_full_disk_keeps_what_was_stored(cache, counting_translator, monkeypat
 
 
 @pytest.mark.parametrize("spoilt", ["a\0b", "\ud800"])
-def test_what_is_no_text_is_not_stored(cache, counting_translator, spoilt: str) -> None:
+def test_an_invalid_translation_is_refused_and_not_stored(cache, counting_translator, spoilt: str) -> None:
     translator = counting_translator()
     translator.spoil["title 3"] = spoilt
     with pytest.raises(TranslationError, match=r"'title 3'.*no valid text"):

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from made import FILES, Made, contents, frame, rejected, text, write
-from readback import load_in_recbole
 
 from recbole_xling.convert.base import Item, SourceLocation, User
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.writing.dataset import write_dataset
 from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.testing import check_loading
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import ItemTextStore
 
@@ -66,7 +66,7 @@ def test_users_whom_the_source_does_not_describe_keep_their_interactions(tmp_pat
     )
     report = write_dataset(converter, tmp_path, "d", show_progress=False)
     assert (tmp_path / "d/d.user").read_text() == "user_id:token\tage:token\nu2\t24\nu1\t\nu9\t\n"
-    load_in_recbole(report, tmp_path)
+    check_loading(report, tmp_path)
 
 
 def test_the_order_of_the_source_is_kept_over_many_batches(tmp_path: Path) -> None:

@@ -84,10 +84,10 @@ SEQUENCES = st.lists(
 
 
 # building datasets is too slow to look for the smallest example as well
-@limits(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+@limits(max_examples=12, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(sequences=SEQUENCES)
 @pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())
-def test_no_row_and_no_window_sees_what_it_must_not(split, sequences):
+def test_rows_and_windows_never_see_held_out_interactions(split, sequences):
     with tempfile.TemporaryDirectory() as root:
         rows = write(root, sequences)
         try:
@@ -161,7 +161,7 @@ def test_recboles_models_are_tested_on_the_same_targets(made, split):
     assert (general.context.train_counts >= ours.context.train_counts).all()
 
 
-def test_users_language_may_stand_in_the_user_file(made):
+def test_a_language_transfer_can_go_by_a_column_of_the_user_file(made):
     split = {"LT": {"source": ["m0"], "target": ["m1"], "by": "market"}}
     columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "user": ["user_id", "market"]}
     parts = make("LLMSASRec", made[0], split, load_col=columns)
@@ -172,7 +172,7 @@ def test_users_language_may_stand_in_the_user_file(made):
         make("LLMSASRec", made[0], {"LT": {**split["LT"], "by": "marked"}}, load_col=columns)
 
 
-def test_few_users_are_in_training_and_still_in_the_test(made):
+def test_the_users_of_a_few_shot_split_are_in_training_and_in_the_test(made):
     transfer = {"source": ["de", "fr"], "target": ["en"], "by": "user"}
     zero = make("LLMSASRec", made[0], {"LT": transfer})
     few = make("LLMSASRec", made[0], {"LT": {**transfer, "users": 1}})
@@ -186,13 +186,13 @@ def test_few_users_are_in_training_and_still_in_the_test(made):
         make("LLMSASRec", made[0], {"LT": {**transfer, "users": 99}})
 
 
-def test_unknown_languages_name_those_there_are(made):
+def test_an_unknown_language_of_a_split_is_refused_with_the_known_ones(made):
     split = {"LT": {"source": ["de"], "target": ["it"], "by": "item"}}
     with pytest.raises(ConfigError, match=r"'it'.*de, en, fr"):
         make("LLMSASRec", made[0], split)
 
 
-def test_points_in_time_beyond_the_data_name_its_range(made):
+def test_points_in_time_beyond_the_data_are_refused_with_its_range(made):
     with pytest.raises(DataError, match=r"nothing to test on.*from 0 to 22"):
         make("LLMSASRec", made[0], {"GT": ["2024-05-01", "2024-06-01"]})
     parts = make("BPR", made[0], {"GT": [10, 21]})
@@ -200,7 +200,7 @@ def test_points_in_time_beyond_the_data_name_its_range(made):
     assert parts.test_data._dataset.inter_feat["timestamp"].min() == 21
 
 
-def test_close_times_are_told_apart(tmp_path):
+def test_a_split_in_time_tells_times_one_second_apart(tmp_path):
     """RecBole keeps times in single precision, to which seconds of today are all the same for two minutes."""
     start = 1_700_000_000
     write(tmp_path, [[(user, start), (user + 1, start + 1), (user + 2, start + 2)] for user in range(6)])
@@ -212,12 +212,12 @@ def test_close_times_are_told_apart(tmp_path):
     assert items == [{0}, {1}, {2}]
 
 
-def test_missing_times_are_named(made):
+def test_a_split_in_time_without_times_is_refused(made):
     with pytest.raises(DataError, match=r"timestamp.*load_col"):
         make("BPR", made[0], SPLITS["GT"], load_col={"inter": ["user_id", "item_id"]})
 
 
-def test_models_with_rows_of_their_own_are_refused(made):
+def test_a_model_with_rows_of_its_own_is_refused_for_our_splits(made):
     with pytest.raises(ConfigError, match=r"DIEN.*LS"):
         make(
             "DIEN",

@@ -55,7 +55,7 @@ def assert_sound(users, parts):
 
 
 @given(interactions(), st.integers(0, 7), st.integers(0, 7))
-def test_global_time(data, one, two):
+def test_global_time_parts_equal_their_definition(data, one, two):
     users, times, _ = data
     points = (min(one, two), max(one, two))
     train, valid, test = parts = global_time_parts(users, times, points)
@@ -69,7 +69,7 @@ def test_global_time(data, one, two):
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=50), st.integers(1, 8), st.integers(0, 5), st.integers(1, 5))
-def test_points_are_the_last_before_which_no_more_than_the_shares_lie(times, train, valid, test):
+def test_time_points_are_the_last_before_which_no_more_than_the_shares_lie(times, train, valid, test):
     shares = np.array([train, valid, test]) / (train + valid + test)
     times = np.array(times, dtype=np.float64)
     for point, share in zip(time_points(times, shares), np.cumsum(shares)[:2], strict=True):
@@ -77,12 +77,12 @@ def test_points_are_the_last_before_which_no_more_than_the_shares_lie(times, tra
         assert (times <= point).sum() > share * len(times) - 1e-6
 
 
-def test_points_of_distinct_times_are_exact():
+def test_time_points_of_distinct_times_are_exact():
     assert time_points(np.arange(100.0), (0.8, 0.1, 0.1)) == (80.0, 90.0)
 
 
 @given(interactions(), st.lists(st.integers(0, 2), min_size=N_ITEMS, max_size=N_ITEMS))
-def test_cold_items(data, part_of_item):
+def test_cold_item_parts_equal_their_definition(data, part_of_item):
     users, _, items = data
     part = np.array(part_of_item)[items]
     train, valid, test = parts = cold_item_parts(users, part)
@@ -114,7 +114,7 @@ KINDS = st.sampled_from(["source", "target", "other"])
 
 
 @given(interactions(), st.lists(KINDS, min_size=20, max_size=20), st.booleans())
-def test_transfer(data, kinds, by_user):
+def test_language_transfer_parts_equal_their_definition(data, kinds, by_user):
     users, _, items = data
     kind = np.array(kinds)[users if by_user else items]
     parts = transfer_parts(users, kind == "source", kind == "target")

@@ -26,7 +26,7 @@ TRANSFER = {"source": ["de"], "target": ["en", "fr"], "by": "item"}
         ({"LT": {**TRANSFER, "users": 5}}, LanguageTransfer(("de",), ("en", "fr"), "item", users=5)),
     ],
 )
-def test_settings_are_read(split, setting):
+def test_a_split_setting_is_read(split, setting):
     assert read_split(split) == setting
 
 
@@ -59,7 +59,7 @@ def test_settings_are_read(split, setting):
     ],
 )
 @pytest.mark.parametrize("model", ["LLMSASRec", "BPR"])
-def test_what_is_wrong_is_named_before_anything_runs(split, message, model):
+def test_a_wrong_split_setting_is_named_before_anything_runs(split, message, model):
     with pytest.raises(ConfigError, match=message):
         XLingConfig(model, "small", config_dict={"eval_args": {"split": split}})
 
@@ -69,7 +69,7 @@ def test_splits_in_time_are_refused_without_time_order():
         XLingConfig("BPR", "small", config_dict={"eval_args": {"split": {"CI": [8, 1, 1]}, "order": "RO"}})
 
 
-def test_dates_in_yaml_stay_text(tmp_path):
+def test_dates_of_a_split_in_yaml_stay_text(tmp_path):
     (tmp_path / "config.yaml").write_text("eval_args:\n  split: {GT: [2024-05-01, 2024-06-01]}\n")
     config = XLingConfig("BPR", "small", [tmp_path / "config.yaml"])
     assert plain_settings(config)["eval_args"]["split"] == {"GT": ["2024-05-01", "2024-06-01"]}

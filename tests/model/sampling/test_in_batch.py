@@ -72,6 +72,7 @@ def loss_of(rows: slice | list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     return loss.detach(), table.grad
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
     command = [sys.executable, "-c", TWO]
     others = [str(tmp_path), str(Path(__file__).parent)]

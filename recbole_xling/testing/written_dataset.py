@@ -1,22 +1,35 @@
-"""Reading a written dataset back, as RecBole does, and holding its files against each other."""
+"""Checks of a dataset that a converter wrote: its files are read back as RecBole reads them."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from recbole_xling.convert import ConvertReport
+from recbole_xling.config import XLingConfig
+from recbole_xling.convert.writing.report import ConvertReport
+from recbole_xling.data.catalog import dataset_catalog
+from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.language.tags import is_language
 from recbole_xling.text.store import ItemTextStore
 
+_ATOMIC = (".inter", ".item", ".user", ".imp")
+
 
 def check_dataset(report: ConvertReport) -> None:
-    """Fail if a file cannot be read, says other than the report, or names items or users that are not there."""
+    """Read the files of a written dataset back as RecBole does, and compare them with each other and the report.
+
+    Args:
+        report: what :func:`~recbole_xling.convert.write_dataset` returned.
+
+    Raises:
+        AssertionError: a file cannot be read, differs from the report, or names unknown items or users.
+    """
     folder, name = report.folder, report.folder.name
-    tables = {path.suffix[1:]: read_atomic(path) for path in folder.iterdir() if path.suffix in _ATOMIC}
+    tables = {path.suffix[1:]: _read_atomic(path) for path in folder.iterdir() if path.suffix in _ATOMIC}
     items, interactions = tables["item"], tables["inter"]
     assert (len(items), len(interactions)) == (report.items, report.interactions)
     assert items["item_id"].is_unique and items["item_language"].map(is_language).all()
@@ -28,23 +41,29 @@ def check_dataset(report: ConvertReport) -> None:
         users |= set(tables["user"]["user_id"])
     assert len(users) == report.users
     if "imp" in tables:
-        _check_impressions(tables["imp"], set(items["item_id"]), users)
-    _check_texts(folder / f"{name}.itemtext.jsonl", items, report)
+        impressions, known = tables["imp"], set(items["item_id"])
+        assert impressions["user_id"].isin(list(users)).all()
+        cells = (impressions[column].str.split(" ") for column in ("item_id", "label"))
+        for shown, labels in zip(*cells, strict=True):
+            assert len(shown) == len(labels) and set(shown) <= known and set(labels) <= {"0", "1"}
+    path = folder / f"{name}.itemtext.jsonl"
+    texts = list(ItemTextStore.load(path).texts()) if path.exists() else []
+    assert len(texts) == sum(report.texts_per_language.values())
+    languages = dict(zip(items["item_id"], items["item_language"], strict=True))
+    assert {text.item_id for text in texts} <= set(languages)
+    assert all(text.source != "display" or text.language == languages[text.item_id] for text in texts)
     rejects = folder / f"{name}.rejects.jsonl"
     rows = [json.loads(line) for line in rejects.read_text().splitlines()] if rejects.exists() else []
     assert len(rows) == sum(report.rejected.values()) <= report.rows_read
     assert json.loads((folder / f"{name}.convert.json").read_text(encoding="utf-8"))["items"] == report.items
 
 
-_ATOMIC = (".inter", ".item", ".user", ".imp")
-
-
-def read_atomic(path: Path) -> pd.DataFrame:
+def _read_atomic(path: Path) -> pd.DataFrame:
     """Read an atomic file with RecBole's options; ids must be there, and each line must be a row."""
     header = path.read_text(encoding="utf-8").partition("\n")[0].split("\t")
-    kinds = {column: np.float64 if column.endswith(":float") else str for column in header}
+    kinds: dict[str, Any] = {column: np.float64 if column.endswith(":float") else str for column in header}
     frame = pd.read_csv(path, delimiter="\t", usecols=header, dtype=kinds, encoding="utf-8", engine="python")
-    frame.columns = [column.partition(":")[0] for column in header]
+    frame.columns = pd.Index([column.partition(":")[0] for column in header])
     assert len(frame) == path.read_bytes().count(b"\n") - 1
     for column in ("user_id", "item_id"):
         if column in frame.columns:
@@ -52,27 +71,12 @@ def read_atomic(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _check_impressions(impressions: pd.DataFrame, items: set[str], users: set[str]) -> None:
-    assert impressions["user_id"].isin(users).all()
-    for shown, labels in zip(impressions["item_id"].str.split(" "), impressions["label"].str.split(" "), strict=True):
-        assert len(shown) == len(labels) and set(shown) <= items and set(labels) <= {"0", "1"}
+def check_loading(report: ConvertReport, folder: Path) -> None:
+    """Load all columns and texts of a written dataset as a run does; settings and caches go to ``folder``.
 
-
-def _check_texts(path: Path, items: pd.DataFrame, report: ConvertReport) -> None:
-    """Each text is of an item that is there, and a display text in the language of its item."""
-    texts = list(ItemTextStore.load(path).texts()) if path.exists() else []
-    assert len(texts) == sum(report.texts_per_language.values())
-    languages = dict(zip(items["item_id"], items["item_language"], strict=True))
-    assert {text.item_id for text in texts} <= set(languages)
-    assert all(text.source != "display" or text.language == languages[text.item_id] for text in texts)
-
-
-def load_in_recbole(report: ConvertReport, folder: Path) -> None:
-    """Load all columns and the texts with :class:`XLingDataset`; settings and caches go to ``folder``."""
-    from recbole_xling.config import XLingConfig
-    from recbole_xling.data.catalog import dataset_catalog
-    from recbole_xling.data.dataset import XLingDataset
-
+    Raises:
+        AssertionError: users, items, interactions or texts are not those of the report.
+    """
     paths = [path for path in report.folder.iterdir() if path.suffix in _ATOMIC[:3]]
     headers = {path.suffix[1:]: path.read_text(encoding="utf-8").partition("\n")[0] for path in paths}
     columns = {what: [cell.partition(":")[0] for cell in header.split("\t")] for what, header in headers.items()}
