@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import SequentialRecommender
-from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.model.base import XLingRecommender
 from recbole_xling.model.layers.item_representation import ItemRepresentation, RepresentationConfig, bound_to_data
 from recbole_xling.model.layers.score_bias import ItemOffsets
 from recbole_xling.model.layers.transformer import ACTIVATIONS, SequenceEncoder, last_positions
@@ -25,7 +24,7 @@ _LOSSES = ("CE", "sampled_softmax")
 _NEGATIVES = ("in_batch", "uniform")
 
 
-class LLMSASRec(SequentialRecommender):
+class LLMSASRec(XLingRecommender):
     r"""A causal Transformer over the items of a history, trained to predict the next one at every position.
 
     Hyper-parameters carry the names and defaults of RecBole's SASRec (Kang & McAuley, "Self-Attentive Sequential
@@ -46,8 +45,6 @@ class LLMSASRec(SequentialRecommender):
     Raises:
         ConfigError: an unknown representation, text projection, loss or kind of negatives.
     """
-
-    input_type = InputType.POINTWISE
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)

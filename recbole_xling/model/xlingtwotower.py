@@ -9,14 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import SequentialRecommender
-from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
 from recbole_xling.errors import ConfigError
+from recbole_xling.model.base import XLingRecommender
 from recbole_xling.model.layers.language_centering import Centering
 from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.score_bias import ItemOffsets
@@ -31,7 +30,7 @@ from recbole_xling.utils.distributed import gather_rows, process
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
 
 
-class XLingTwoTower(SequentialRecommender):
+class XLingTwoTower(XLingRecommender):
     r"""Two towers over texts: no item or user has parameters of its own, so new ones are scored like all others.
 
     - Item tower: a Transformer encoder of the XLM-R family with PEFT adapters, pooled
@@ -54,9 +53,11 @@ class XLingTwoTower(SequentialRecommender):
         EncoderError: the encoder cannot be loaded.
     """
 
-    input_type = InputType.POINTWISE
     ranks_without_history = True
-    warm_start_parts: ClassVar = {"init_adapter_from": "encoder", "init_user_tower_from": "user_tower"}
+    warm_start_parts: ClassVar[Mapping[str, str]] = {
+        "init_adapter_from": "encoder",
+        "init_user_tower_from": "user_tower",
+    }
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)

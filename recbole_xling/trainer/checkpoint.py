@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.model.base import hooks_of
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import MODEL_FILE
 
@@ -20,21 +21,22 @@ logger = logging.getLogger(__name__)
 
 
 def warm_start(model: Any, config: Any) -> None:
-    """Take over the weights of a model's parts from the runs that the settings name.
+    """Start parts of a model from the weights of earlier runs.
 
-    A model says which settings there are in ``warm_start_parts``: name of the setting to name of the part. If it has a
-    method ``check_warm_start(part, other_parameter)``, that may refuse weights by what else the checkpoint holds. What
-    the earlier run did not have, such as adapters where its encoder was frozen, stays as it is.
+    The hooks ``warm_start_parts`` and ``check_warm_start`` of the model (:class:`~recbole_xling.model.base.ModelHooks`)
+    say which settings name such runs and which weights fit. Weights that the earlier run did not train, such as
+    adapters where its encoder was frozen, stay as they are.
 
     Args:
         model: not trained yet.
-        config: the configuration; a setting names a run folder, or nothing.
+        config: the configuration; a setting names a run folder, or is empty.
 
     Raises:
         ConfigError: a setting does not name a run folder.
-        CheckpointError: the run's model is another one, or its part is empty, has more, or differs in shapes.
+        CheckpointError: the run's model is another one, or it trained nothing of the part, more, or other shapes.
     """
-    for key, part in getattr(model, "warm_start_parts", {}).items():
+    hooks = hooks_of(model)
+    for key, part in hooks.warm_start_parts.items():
         if not config[key]:
             continue
         file = Path(config[key]) / MODEL_FILE
@@ -43,8 +45,7 @@ def warm_start(model: Any, config: Any) -> None:
         state = load_checkpoint(file)
         if state["model"] != config["model"]:
             raise CheckpointError(f"{key}: '{config[key]}' is a run of {state['model']}, not of {config['model']}")
-        if hasattr(model, "check_warm_start"):
-            model.check_warm_start(part, from_plain(state["other_parameter"]))
+        hooks.check_warm_start(part, from_plain(state["other_parameter"]))
         prefix = f"{part}."
         weights = {n.removeprefix(prefix): w for n, w in state["state_dict"].items() if n.startswith(prefix)}
         if not weights:

@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_xling.errors import CheckpointError
+from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.checkpoint import random_states, restore_random_states, save_checkpoint, warm_start
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
@@ -43,6 +44,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
+        self.hooks = hooks_of(model)
         self.accumulation_steps: int = config["accumulation_steps"] or 1
         self.schedule: torch.optim.lr_scheduler.LambdaLR | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
@@ -92,14 +94,16 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         options = (self.config["lr_schedule"] or "constant", self.config["warmup_steps"] or 0)
         self.schedule = build_schedule(self.optimizer, *options, steps)
         stopped = self._restore(train_data)
-        self._call("begin_training", steps, self.schedule.last_epoch)
+        self.hooks.begin_training(steps, self.schedule.last_epoch)
         for epoch in range(self.start_epoch, self.epochs):
             if stopped:
                 break
             self._seek(train_data, epoch)
             started = time.perf_counter()
             loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
-            self._end_epoch(epoch)
+            self.model.eval()
+            with torch.no_grad():
+                self.hooks.end_epoch(epoch)  # before the model is evaluated and saved
             self.epoch_seconds.append(time.perf_counter() - started)
             self._report_training(epoch, loss, verbose)
             if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
@@ -191,17 +195,6 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         values = totals.tolist()
         return tuple(values) if several else values[0]
 
-    @torch.no_grad()
-    def _end_epoch(self, epoch: int) -> None:
-        """Let the model set what it derives from its weights, before they are evaluated and saved."""
-        self.model.eval()
-        self._call("end_epoch", epoch)
-
-    def _call(self, hook: str, *arguments: int) -> None:
-        """Call a method of the model, if it has it: ``begin_training``, ``end_step`` or ``end_epoch``."""
-        if hasattr(self.model, hook):
-            getattr(self.model, hook)(*arguments)
-
     def _groups(self, train_data: Any, epoch: int, show_progress: bool) -> Iterator[tuple[Any, bool, int]]:
         """Yield batches, whether each ends a group that shares an optimizer step, and the size of its group."""
         n_batches, per_step = len(train_data), self.accumulation_steps
@@ -223,7 +216,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         assert self.schedule is not None
-        self._call("end_step", self.schedule.last_epoch)
+        self.hooks.end_step(self.schedule.last_epoch)
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
 
