@@ -22,12 +22,11 @@ from recbole_xling.evaluator.ranking import eval_context_of
 from recbole_xling.evaluator.slices import MIXED, main_languages
 from recbole_xling.evaluator.split_summary import target_pairs
 from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.utils.chunks import score_chunks
 
 logger = logging.getLogger(__name__)
 
 IntArray = NDArray[np.int64]
-
-_SCORES_AT_ONCE = 1 << 24  # of users times items, held at a time
 
 
 def evaluate_impressions(
@@ -163,12 +162,10 @@ class ImpressionRanker:
         of_candidate = same[2].reshape(-1)[block.impression_of_candidate]
         order = np.argsort(of_candidate, kind="stable")
         scores = np.empty(len(order), dtype=np.float32)
-        at_once = max(1, _SCORES_AT_ONCE // len(self.item_languages))
-        for low in range(0, len(users), at_once):
-            part = slice(low, low + at_once)
+        for part in score_chunks(len(users), len(self.item_languages)):
             table = self._all_scores(users[part], start[part], end[part])  # (B, n_items)
-            here = order[slice(*np.searchsorted(of_candidate[order], [low, low + at_once]))]
-            scores[here] = table[of_candidate[here] - low, block.items[here]]
+            here = order[slice(*np.searchsorted(of_candidate[order], [part.start, part.stop]))]
+            scores[here] = table[of_candidate[here] - part.start, block.items[here]]
         return scores
 
     @torch.no_grad()

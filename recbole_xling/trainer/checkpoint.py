@@ -56,6 +56,7 @@ def warm_start(model: Any, config: Any) -> None:
 
 
 _FORMAT = 1
+RENAMED_PARAMETERS = {"offsets.": "score_bias."}  # how names of weights began in earlier releases, and begin now
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
