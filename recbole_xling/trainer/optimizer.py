@@ -1,4 +1,4 @@
-"""Optimizer groups and learning-rate schedules."""
+"""Optimizers, their parameter groups and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -71,10 +71,13 @@ def build_schedule(
 ) -> optim.lr_scheduler.LambdaLR:
     """Return a schedule to be stepped after each optimizer step.
 
+    The schedules are those of ``transformers.get_scheduler``, except that warm-up begins with a rate above zero: there
+    the first step of a run would train nothing.
+
     Args:
         optimizer: whose rates are scaled.
-        schedule: ``constant``, ``linear`` or ``cosine`` (both decay to zero at ``total_steps``).
-        warmup_steps: steps over which the rate rises linearly from zero.
+        schedule: ``constant``, ``linear`` or ``cosine`` (the last two decay to zero at ``total_steps``).
+        warmup_steps: steps over which the rate rises linearly to its full value.
         total_steps: optimizer steps of all epochs.
 
     Raises:

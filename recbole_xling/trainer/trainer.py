@@ -31,7 +31,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     """Trains any RecBole model whose training is a loop over batches with one optimizer.
 
     Settings beyond RecBole's: ``accumulation_steps``, ``lr_schedule``, ``warmup_steps``, ``learning_rates``. Inside
-    a run folder the whole state is written after every epoch, and :meth:`resume_checkpoint` goes on from it as if
+    a run folder the whole state is written after every epoch, and :meth:`resume_checkpoint` continues from it as if
     the run had never stopped.
     """
 
@@ -72,11 +72,11 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         show_progress: bool = False,
         callback_fn: Callable[[int, float], None] | None = None,
     ) -> tuple[float, dict[str, float] | None]:
-        """Train until ``epochs`` or until ``stopping_step`` evaluations in a row brought nothing better.
+        """Train until ``epochs`` or until ``stopping_step`` evaluations in a row are not better.
 
         Args:
             train_data: training loader.
-            valid_data: validation loader; without it there is no early stopping and the last epoch is kept.
+            valid_data: validation loader; without it all epochs are trained and the last one is kept.
             verbose: whether epochs are logged.
             saved: whether the best model is written.
             show_progress: whether progress bars are shown.
@@ -160,11 +160,11 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
 
     @staticmethod
     def _seek(train_data: Any, epoch: int) -> None:
-        """Tell the loader which epoch comes, where its batches depend on it."""
-        holders: tuple[Any, ...] = (train_data, getattr(train_data, "sampler", None))
-        for holder in holders:
-            if hasattr(holder, "set_epoch"):
-                holder.set_epoch(epoch)
+        """Tell the loader, or its sampler, which epoch comes, if its batches depend on it."""
+        parts: tuple[Any, ...] = (train_data, getattr(train_data, "sampler", None))
+        for part in parts:
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
 
     # ---- one epoch --------------------------------------------------------------------------------------------
 
@@ -209,7 +209,12 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     def _step(self) -> None:
         """Average gradients over processes, unscale, check, clip, and step: in this order."""
         if not self.config["single_spec"]:
-            self._average_gradients()
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    if parameter.grad is None:  # a part this process's batch did not reach
+                        parameter.grad = torch.zeros_like(parameter)
+                    torch.distributed.all_reduce(parameter.grad)
+                    parameter.grad /= torch.distributed.get_world_size()
         self.scaler.unscale_(self.optimizer)
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
@@ -219,16 +224,6 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.hooks.end_step(self.schedule.last_epoch)
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _average_gradients(self) -> None:
-        world_size = torch.distributed.get_world_size()
-        for parameter in self.model.parameters():
-            if not parameter.requires_grad:
-                continue
-            if parameter.grad is None:  # a part this process's batch did not reach
-                parameter.grad = torch.zeros_like(parameter)
-            torch.distributed.all_reduce(parameter.grad)
-            parameter.grad /= world_size
 
     # ---- resume -----------------------------------------------------------------------------------------------
 
@@ -260,15 +255,15 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         save_checkpoint(Path(self.config["run_dir"]) / RESUME_FILE, state)
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
-        """Go on from the ``last.pt`` of a run folder; the next :meth:`fit` continues as if it had never stopped.
+        """Load the ``last.pt`` of a run folder; the next :meth:`fit` continues as if the run had never stopped.
 
         Raises:
-            CheckpointError: the file is missing or damaged, belongs to another model, or holds weights only.
+            CheckpointError: the file is missing or damaged, belongs to another model, or has weights only.
         """
         state = self._load_model(Path(resume_file))
         if "optimizer" not in state:
             raise CheckpointError(
-                f"'{resume_file}' holds a model to use, not the state to go on from: name {RESUME_FILE}"
+                f"'{resume_file}' is a trained model without the state of its training: resume from {RESUME_FILE}"
             )
         self.start_epoch = state["epoch"] + 1
         self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
@@ -280,13 +275,13 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.logger.info("Resuming from '%s' at epoch %d", resume_file, self.start_epoch)
 
     def _restore(self, train_data: Any) -> bool:
-        """Set what only exists once training begins; return whether the run had stopped already."""
+        """Restore what exists only once training begins; return whether the run had stopped already."""
         state, self._resumed = self._resumed, None
         if state is None:
             return False
         assert self.schedule is not None
         self.schedule.load_state_dict(state["schedule"])
-        self.optimizer.load_state_dict(state["optimizer"])  # making a schedule sets the rates of step zero
+        self.optimizer.load_state_dict(state["optimizer"])  # because building a schedule sets the rates of step zero
         rank, world_size = 0, 1
         if not self.config["single_spec"]:
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()

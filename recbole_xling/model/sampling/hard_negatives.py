@@ -60,36 +60,32 @@ class HardNegatives:
     def draw(self, match: Callable[[Interaction], Tensor], epoch: int) -> None:
         """Resample the negatives of all users.
 
+        ``cross_language`` is the share of negatives in other languages than the user's newest item. Where one kind is
+        short, the other one fills up.
+
         Args:
             match: gives how well each item matches the users, ``(B, n_items)``, its popularity left out.
             epoch: number of the epoch that has ended, -1 before the first.
         """
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch + 1)
-        for part in score_chunks(len(self._histories), len(self._language)):
+        language, n_cross = self._language.cpu(), round(self.per_user * self.cross_language)
+        for part in score_chunks(len(self._histories), len(language)):
             rows = self._histories[part]
             scores = match(rows.to(self._language.device)).cpu()  # (B, n_items)
             scores.scatter_(1, rows[self._list], float("-inf"))
             scores[:, 0] = float("-inf")
-            newest = rows[self._list].gather(1, rows[self._length][:, None] - 1)[:, 0]  # (B,)
-            self.items[rows[self._users]] = self._choose(scores, newest, generator)
-
-    def _choose(self, scores: Tensor, newest: Tensor, generator: torch.Generator) -> Tensor:
-        """Return item ids ``(B, hard_negatives)`` from the head of each list, at random.
-
-        ``cross_language`` is the share of those in other languages than the newest item's. Where one kind is short, the
-        other one fills up.
-        """
-        head = scores.topk(min(_DEPTH, scores.shape[1]), dim=1)  # (B, depth)
-        language = self._language.cpu()
-        shown = ~head.values.isinf()  # (B, depth)
-        cross = language[head.indices] != language[newest][:, None]  # (B, depth)
-        shuffled = torch.rand(cross.shape, generator=generator)  # (B, depth)
-        n_cross = round(self.per_user * self.cross_language)
-        wanted = _first(shuffled, cross & shown, n_cross) | _first(shuffled, ~cross & shown, self.per_user - n_cross)
-        order = shuffled + 2 * ~wanted + 2 * ~shown  # wanted ones first, then other items, then nothing
-        place = order.topk(min(self.per_user, order.shape[1]), dim=1, largest=False).indices
-        items = head.indices.gather(1, place) * shown.gather(1, place)  # (B, up to hard_negatives)
-        return torch.nn.functional.pad(items, (0, self.per_user - items.shape[1])).int()
+            head = scores.topk(min(_DEPTH, scores.shape[1]), dim=1)  # (B, depth)
+            shown = ~head.values.isinf()  # (B, depth)
+            newest = rows[self._list].gather(1, rows[self._length][:, None] - 1)  # (B, 1)
+            cross = language[head.indices] != language[newest]  # (B, depth)
+            shuffled = torch.rand(cross.shape, generator=generator)  # (B, depth), from 0 to 1
+            wanted = _first(shuffled, cross & shown, n_cross)
+            wanted |= _first(shuffled, ~cross & shown, self.per_user - n_cross)
+            order = shuffled + 2 * ~wanted + 2 * ~shown  # wanted items come first, then others, then empty places
+            place = order.topk(min(self.per_user, order.shape[1]), dim=1, largest=False).indices
+            items = head.indices.gather(1, place) * shown.gather(1, place)
+            missing = self.per_user - items.shape[1]
+            self.items[rows[self._users]] = torch.nn.functional.pad(items, (0, missing)).int()  # (B, hard_negatives)
 
 
 def _first(order: Tensor, kind: Tensor, number: int) -> Tensor:
