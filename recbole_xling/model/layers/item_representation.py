@@ -39,7 +39,7 @@ class ItemRepresentation(nn.Module):
     Args:
         config: how to build it.
         train_counts: occurrences of each item in training, ``(n_items,)``. Items without any have an untrained ID
-            embedding; where there is text, they are represented by it alone.
+            embedding; where items carry text, they are represented by it alone.
         text_vectors: gives the frozen text vectors, ``(n_items, dimension)``; called only if they are needed.
         language_ids: gives a number per item's language, 0 for unknown, ``(n_items,)``; called only if needed.
 

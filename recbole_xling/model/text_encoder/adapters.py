@@ -16,7 +16,7 @@ from recbole_xling.model.text_encoder.layer_split import modules_above, transfor
 
 METHODS = ("lora", "adalora", "ia3", "full", "frozen")
 
-_FIRST_RANK = 1.5  # AdaLoRA starts with so many times the final rank, as its paper does
+_FIRST_RANK = 1.5  # AdaLoRA starts with a multiple of the final rank, as its paper does
 # How architectures call these layers. PEFT 0.21 has such a table by architecture, which lacks four of the seven in
 # layer_split.py (for IA3 five, and there "output.dense" matches the attention's output layer too).
 _QUERY_VALUE = (("query", "value"), ("q_lin", "v_lin"), ("attn.q", "attn.v"), ("q_proj", "v_proj"), ("Wqkv",))

@@ -50,7 +50,7 @@ class TokenizedTexts:
         pad_id = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
         parts, lengths = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
         distinct = [(prompt or "") + text for text in number]
-        hidden = None if len(distinct) > _SHOW_PROGRESS_FROM else True  # None: only where there is a terminal
+        hidden = None if len(distinct) > _SHOW_PROGRESS_FROM else True  # None: tqdm shows it only on a terminal
         with tqdm(total=len(distinct), desc="tokenizing", unit="text", disable=hidden) as bar:
             for start in range(0, len(distinct), _TEXTS_AT_ONCE):
                 batch = distinct[start : start + _TEXTS_AT_ONCE]
