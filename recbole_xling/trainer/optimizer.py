@@ -40,7 +40,9 @@ def parameter_groups(
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):
             tops = sorted({".".join(name.split(".")[:2]) for name in names})
-            raise ConfigError(f"learning_rates: no trainable parameter starts with '{prefix}'. Known: {', '.join(tops)}")
+            raise ConfigError(
+                f"learning_rates: no trainable parameter starts with '{prefix}'. Known: {', '.join(tops)}"
+            )
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups[next((prefix for prefix in prefixes if name.startswith(prefix)), "")].append(parameter)
