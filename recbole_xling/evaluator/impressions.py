@@ -22,15 +22,16 @@ from recbole_xling.evaluator.ranking import eval_context_of
 from recbole_xling.evaluator.slices import MIXED, main_languages
 from recbole_xling.evaluator.split_summary import target_pairs
 from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.utils.chunks import score_chunks
 
 logger = logging.getLogger(__name__)
 
 IntArray = NDArray[np.int64]
 
-_SCORES_AT_ONCE = 1 << 24  # of users times items, held at a time
 
-
-def evaluate_impressions(config: Any, model: Any, data: Any, split: str) -> tuple[dict[str, Any], pl.DataFrame]:
+def evaluate_impressions(
+    config: Any, model: Any, data: Any, split: str, *, ranks_without_history: bool = False
+) -> tuple[dict[str, Any], pl.DataFrame]:
     """Rank the candidates of a dataset's impressions.
 
     Args:
@@ -39,6 +40,7 @@ def evaluate_impressions(config: Any, model: Any, data: Any, split: str) -> tupl
         data: the dataset, as :func:`recbole_xling.quick_start.build.build_data` returns it.
         split: ``test``: each user's impressions from the first test target on; ``valid``: those from the first
             validation target on and before the first test target; ``all``: all.
+        ranks_without_history: whether the model can score a history of length 0.
 
     Returns:
         ``test``, ``intervals``, ``slices``, ``n_test`` and ``left_out`` for ``result.json``; one line per impression.
@@ -60,6 +62,7 @@ def evaluate_impressions(config: Any, model: Any, data: Any, split: str) -> tupl
         UserHistories(data.interactions, dataset.user_num),
         main_languages(context),
         context.item_languages,
+        ranks_without_history,
     )
     blocks = read_impressions(path, context.user_tokens, context.item_tokens)
     table = ranker.rank(_of_split(blocks, data, split))
@@ -105,12 +108,12 @@ class ImpressionRanker:
     """Ranks candidates by the scores that a model gives to all items; each history of a block is scored once.
 
     Args:
-        model: in evaluation mode. Users without a history are ranked if its ``ranks_without_history`` is true; the
-            model then gets a history of length 0.
+        model: in evaluation mode.
         dataset: names the fields of a batch.
         histories: of the users of ``dataset``.
         user_languages: of each user, ``(n_users,)``.
         item_languages: of each item, ``(n_items,)``.
+        ranks_without_history: whether users without a history are ranked; the model then gets a history of length 0.
     """
 
     model: Any
@@ -118,6 +121,7 @@ class ImpressionRanker:
     histories: UserHistories
     user_languages: Sequence[str]
     item_languages: Sequence[str]
+    ranks_without_history: bool = False
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def rank(self, blocks: Iterable[Impressions]) -> pl.DataFrame:
@@ -132,7 +136,7 @@ class ImpressionRanker:
     def _rank_block(self, block: Impressions) -> pl.DataFrame:
         no_click, only_clicks = block.n_clicked == 0, block.n_clicked == block.sizes
         start, end = self.histories.before(block.users, block.times)
-        no_history = (start == end) & (not getattr(self.model, "ranks_without_history", False))
+        no_history = (start == end) & (not self.ranks_without_history)
         self.left_out.no_click += int(no_click.sum())
         self.left_out.only_clicks += int((only_clicks & ~no_click).sum())
         self.left_out.no_history += int((no_history & ~only_clicks & ~no_click).sum())
@@ -158,12 +162,10 @@ class ImpressionRanker:
         of_candidate = same[2].reshape(-1)[block.impression_of_candidate]
         order = np.argsort(of_candidate, kind="stable")
         scores = np.empty(len(order), dtype=np.float32)
-        at_once = max(1, _SCORES_AT_ONCE // len(self.item_languages))
-        for low in range(0, len(users), at_once):
-            part = slice(low, low + at_once)
+        for part in score_chunks(len(users), len(self.item_languages)):
             table = self._all_scores(users[part], start[part], end[part])  # (B, n_items)
-            here = order[slice(*np.searchsorted(of_candidate[order], [low, low + at_once]))]
-            scores[here] = table[of_candidate[here] - low, block.items[here]]
+            here = order[slice(*np.searchsorted(of_candidate[order], [part.start, part.stop]))]
+            scores[here] = table[of_candidate[here] - part.start, block.items[here]]
         return scores
 
     @torch.no_grad()

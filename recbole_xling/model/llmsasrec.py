@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import SequentialRecommender
-from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.model.base import XLingRecommender
 from recbole_xling.model.layers.item_representation import ItemRepresentation, RepresentationConfig, bound_to_data
-from recbole_xling.model.layers.score_bias import ItemOffsets
+from recbole_xling.model.layers.score_bias import ScoreBias
 from recbole_xling.model.layers.transformer import ACTIVATIONS, SequenceEncoder, last_positions
 from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.model.loss.sampled_softmax import sampled_softmax
@@ -25,7 +24,7 @@ _LOSSES = ("CE", "sampled_softmax")
 _NEGATIVES = ("in_batch", "uniform")
 
 
-class LLMSASRec(SequentialRecommender):
+class LLMSASRec(XLingRecommender):
     r"""A causal Transformer over the items of a history, trained to predict the next one at every position.
 
     Hyper-parameters carry the names and defaults of RecBole's SASRec (Kang & McAuley, "Self-Attentive Sequential
@@ -33,11 +32,11 @@ class LLMSASRec(SequentialRecommender):
 
     - an item's vector comes from :class:`ItemRepresentation`: ID, text, or a fusion of both;
     - one pass over a history trains all its positions (RecBole makes one row per position);
-    - the loss is the full cross entropy, computed without holding all logits, or a sampled softmax;
+    - the loss is the full cross entropy, computed some logits at a time, or a sampled softmax;
     - where items carry text, a score is the match of user and item plus the logarithm of the item's popularity, so
       that neither ID nor text must learn it (logit adjustment, Menon et al., ICLR 2021);
-    - cold items have no popularity: the offset of their scores is found after each epoch, so that they
-      are shown as often as ``cold_exposure`` says (:mod:`recbole_xling.model.layers.score_bias`).
+    - cold items do not have a popularity: after each epoch the offset of their scores is set so that they are shown
+      as often as ``cold_exposure`` says (:mod:`recbole_xling.model.layers.score_bias`).
 
     Args:
         config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/LLMSASRec.yaml``.
@@ -46,8 +45,6 @@ class LLMSASRec(SequentialRecommender):
     Raises:
         ConfigError: an unknown representation, text projection, loss or kind of negatives.
     """
-
-    input_type = InputType.POINTWISE
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
@@ -71,18 +68,18 @@ class LLMSASRec(SequentialRecommender):
             text_vectors=lambda: dataset.catalog.vectors,
             language_ids=lambda: dataset.catalog.language_ids,
         )
-        # Items without a training interaction are no negatives where they are known by their text: they would teach
-        # the model that texts like theirs are never chosen.
+        # Cold items are not negatives where they are known by their text: they would teach the model that texts like
+        # theirs are never chosen.
         by_text = self.items.text_projection is not None
         known = counts > 0 if by_text else np.ones_like(counts, dtype=bool)
         known[0] = False
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
-        self.offsets = ItemOffsets(config, dataset, by_text=by_text)
+        self.score_bias = ScoreBias(config, dataset, by_text=by_text)
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
-        """Return why trained weights mean nothing on another dataset; empty if they do."""
+        """Return which settings tie trained weights to their dataset."""
         return bound_to_data(_representation(config))
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -107,20 +104,24 @@ class LLMSASRec(SequentialRecommender):
         if self.loss_type == "CE":
             table = self.items()  # (n_items, H)
             states = self.sequence_encoder(nn.functional.embedding(item_seq, table), trained)  # (N, H)
-            place, prior = self.candidate_place[target], self.offsets.prior[self.candidates]
+            place, prior = self.candidate_place[target], self.score_bias.prior[self.candidates]
             return linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
         return self._sampled_loss(item_seq, trained, target, weight)
 
     def _sampled_loss(self, item_seq: Tensor, trained: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        negative = self._draw_negatives(target)  # (K,)
+        if self.negatives == "in_batch":
+            negative = target[torch.randperm(len(target), device=target.device)[: self.n_negatives]]  # (K,)
+        else:
+            drawn = torch.randint(len(self.candidates), (self.n_negatives,), device=target.device)
+            negative = self.candidates[drawn]  # (K,)
         needed, place = torch.unique(torch.cat([item_seq.flatten(), target, negative]), return_inverse=True)
         vectors = self.items(needed)  # (U, H)
         history, positive, wrong = place.split([item_seq.numel(), len(target), len(negative)])
         embedded = nn.functional.embedding(history.view_as(item_seq), vectors)  # (B, L, H)
         states = self.sequence_encoder(embedded, trained)  # (N, H)
-        offset = self.offsets.prior
+        logit_adjustment = self.score_bias.prior  # (n_items,)
         if self.logq_correction and self.negatives == "in_batch":  # uniform draws need no correction
-            offset = offset - self.offsets.log_popularity
+            logit_adjustment = logit_adjustment - self.score_bias.log_popularity
         return sampled_softmax(
             states,
             vectors[positive],
@@ -128,15 +129,9 @@ class LLMSASRec(SequentialRecommender):
             target=target,
             negative_id=negative,
             position_weight=weight,
-            positive_offset=offset[target],
-            negative_offset=offset[negative],
+            positive_logit_adjustment=logit_adjustment[target],
+            negative_logit_adjustment=logit_adjustment[negative],
         )
-
-    def _draw_negatives(self, target: Tensor) -> Tensor:
-        if self.negatives == "in_batch":
-            chosen = torch.randperm(len(target), device=target.device)[: self.n_negatives]
-            return target[chosen]
-        return self.candidates[torch.randint(len(self.candidates), (self.n_negatives,), device=target.device)]
 
     # ---- scoring ----------------------------------------------------------------------------------------------
 
@@ -161,20 +156,20 @@ class LLMSASRec(SequentialRecommender):
         table = self.items()
         state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
         item = interaction[self.ITEM_ID]
-        scores = (state * table[item]).sum(dim=-1) + self.offsets()[item]
+        scores = (state * table[item]).sum(dim=-1) + self.score_bias()[item]
         return scores.masked_fill(item == 0, float("-inf"))
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
         table = self.items()
         state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
-        scores = torch.addmm(self.offsets(), state, table.T)
+        scores = torch.addmm(self.score_bias(), state, table.T)
         scores[:, 0] = float("-inf")
         return scores
 
     def end_epoch(self, epoch: int) -> None:
-        """Set the offset of cold items by what training users are shown with the present weights."""
-        self.offsets.calibrate(self.full_sort_predict)
+        """Set the offset of cold items by what training users are shown."""
+        self.score_bias.calibrate(self.full_sort_predict)
 
 
 def _representation(config: Any) -> RepresentationConfig:

@@ -9,41 +9,41 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from recbole.data.interaction import Interaction
-from recbole.model.abstract_recommender import SequentialRecommender
-from recbole.utils import InputType
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
 from recbole_xling.errors import ConfigError
-from recbole_xling.model.layers.language_centering import Centering
+from recbole_xling.model.base import XLingRecommender
+from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.language_embedding import language_numbers
-from recbole_xling.model.layers.score_bias import ItemOffsets
+from recbole_xling.model.layers.score_bias import ScoreBias
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
 from recbole_xling.model.loss.alignment import alignment_loss
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
 from recbole_xling.model.sampling.hard_negatives import HardNegatives
-from recbole_xling.model.sampling.in_batch import Windows, in_batch
+from recbole_xling.model.sampling.in_batch import BatchWindows, in_batch
+from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.encoder import build_encoder, check_encoder, chosen
 from recbole_xling.utils.distributed import gather_rows, process
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
 
 
-class XLingTwoTower(SequentialRecommender):
-    r"""Two towers over texts: no item or user has parameters of its own, so new ones are scored like all others.
+class XLingTwoTower(XLingRecommender):
+    r"""Two towers over texts: items and users have no parameters of their own, so new ones are scored like all others.
 
     - Item tower: a Transformer encoder of the XLM-R family with PEFT adapters, pooled
       (:class:`~recbole_xling.model.text_encoder.encoder.TextEncoder`), without what all texts of its language share
-      (:class:`~recbole_xling.model.layers.language_centering.Centering`), of unit length.
+      (:class:`~recbole_xling.model.layers.language_centering.LanguageCentering`), of unit length.
     - User tower: a mean, attention or a small causal Transformer over the vectors of the history
       (:class:`~recbole_xling.model.layers.user_tower.UserTower`).
     - Score: the towers' inner product over the temperature, plus what
-      :class:`~recbole_xling.model.layers.score_bias.ItemOffsets` adds.
+      :class:`~recbole_xling.model.layers.score_bias.ScoreBias` adds.
     - Training: at every position of a history, softmax over the texts of the batch in both directions
       (:func:`~recbole_xling.model.loss.in_batch_softmax.in_batch_softmax`); a distinct text is encoded once per batch.
-    - Alignment: InfoNCE over texts that say the same in two languages, drawn beside each batch.
+    - Alignment: InfoNCE over parallel texts, which are drawn for each batch.
 
     Args:
         config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/XLingTwoTower.yaml``.
@@ -54,9 +54,11 @@ class XLingTwoTower(SequentialRecommender):
         EncoderError: the encoder cannot be loaded.
     """
 
-    input_type = InputType.POINTWISE
     ranks_without_history = True
-    warm_start_parts: ClassVar = {"init_adapter_from": "encoder", "init_user_tower_from": "user_tower"}
+    warm_start_parts: ClassVar[Mapping[str, str]] = {
+        "init_adapter_from": "encoder",
+        "init_user_tower_from": "user_tower",
+    }
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
@@ -75,13 +77,15 @@ class XLingTwoTower(SequentialRecommender):
         self.tokens = self.encoder.tokenize(texts)
         self.register_buffer("text_of_item", self.tokens.text_of_row[: self.n_items], persistent=False)
         self.register_buffer("item_language", language_numbers(catalog.languages), persistent=False)
-        self.register_buffer("text_language", self._text_language(), persistent=False)
-        self.centering = Centering() if config["centering"] else None
+        language = torch.zeros(self.tokens.n_texts, dtype=torch.long)  # of a text: that of an item which has it
+        language.scatter_reduce_(0, self.text_of_item, self.item_language, "amax")
+        self.register_buffer("text_language", language, persistent=False)
+        self.centering = LanguageCentering() if config["centering"] else None
         self.register_buffer("user_language", language_numbers(dataset.user_languages), persistent=False)
-        self.offsets = ItemOffsets(config, dataset, by_text=True)
+        self.score_bias = ScoreBias(config, dataset, by_text=True)
         n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / config["train_batch_size"])
-        text_offset = self._text_offset(dataset.train_item_counts, n_batches)
-        self.register_buffer("text_offset", text_offset, persistent=False)
+        logit_adjustment = self._logit_adjustment(dataset.train_item_counts, n_batches)
+        self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self.user_tower = UserTower(
             self.encoder.size,
             self.max_seq_length,
@@ -98,26 +102,21 @@ class XLingTwoTower(SequentialRecommender):
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
-        """Return why trained weights mean nothing on another dataset: there is no reason."""
+        """Return an empty list: the weights belong to texts and languages, which every dataset has."""
         return []
 
-    def _text_offset(self, item_counts: np.ndarray, n_batches: float) -> Tensor:
-        """Return what is added to the logits of each distinct text in training, ``(n_texts,)``.
+    def _logit_adjustment(self, item_counts: np.ndarray, n_batches: float) -> Tensor:
+        """Return what training adds to the logits of each distinct text, ``(n_texts,)``.
 
         The correction is by the chance that a batch has the text, and not by its rate: a text that occurs several
         times is one candidate.
         """
         counts = torch.zeros(self.tokens.n_texts)
         counts.index_add_(0, self.text_of_item, torch.from_numpy(item_counts).float())
-        prior = torch.zeros(len(counts)).index_copy_(0, self.text_of_item, self.offsets.prior)
+        prior = torch.zeros(len(counts)).index_copy_(0, self.text_of_item, self.score_bias.prior)
         if not self.logq_correction:
             return prior
         return prior - torch.log(-torch.expm1(-counts.clamp_min(1) / n_batches))
-
-    def _text_language(self) -> Tensor:
-        """Return the language of each distinct text: that of an item which has it, ``(n_texts,)``."""
-        language = torch.zeros(self.tokens.n_texts, dtype=torch.long)
-        return language.scatter_reduce_(0, self.text_of_item, self.item_language, "amax")
 
     @property
     def scale(self) -> Tensor:
@@ -127,54 +126,63 @@ class XLingTwoTower(SequentialRecommender):
     # ---- training ---------------------------------------------------------------------------------------------
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
-        """Return the loss of a batch of windows: that of its positions, and that of the pairs drawn beside it.
+        """Return the loss of a batch of windows: that of its positions, and that of the parallel texts drawn for it.
 
         Args:
             interaction: users ``(B,)``, their histories ``(B, L)``, and for each position the target and its weight,
-                as :class:`~recbole_xling.data.loader.WindowLoader` makes them. Under several processes each holds its
-                share of the batch; the loss is that of the whole batch in all of them.
+                as :class:`~recbole_xling.data.loader.WindowLoader` makes them. Under several processes each has its
+                share of the batch; all of them return the loss of the whole batch.
         """
         self._table = None
-        item_seq, target, weight = (interaction[name] for name in (self.ITEM_SEQ, TARGET_LIST, TARGET_WEIGHT))
-        pairs = self._draw_pairs()
+        users, item_seq = interaction[self.USER_ID], interaction[self.ITEM_SEQ]  # (B,), (B, L)
+        target, weight = interaction[TARGET_LIST], interaction[TARGET_WEIGHT]  # (B, L)
         text_seq, in_history = self.text_of_item[item_seq], item_seq > 0  # (B, L)
-        candidates = [text_seq[in_history], self.text_of_item[target[weight > 0]]]
+        chosen = [text_seq[in_history], self.text_of_item[target[weight > 0]]]
         if self.hard_negatives:
-            negative = self.hard_negatives.items[interaction[self.USER_ID].cpu()].to(item_seq.device)
-            candidates.append(self.text_of_item[negative[negative > 0]])
-        candidate = torch.unique(torch.cat(candidates))
-        needed = torch.unique(torch.cat([candidate, *pairs[:2]])) if pairs else candidate
-        encoded = self.encoder(self.tokens, needed)  # (U, D)
-        vectors = encoded
+            negative = self.hard_negatives.items[users.cpu()].to(item_seq.device)  # (B, hard_negatives)
+            chosen.append(self.text_of_item[negative[negative > 0]])
+        candidates = torch.unique(torch.cat(chosen))  # (C,)
+        pairs = self._draw_pairs()
+
+        texts = torch.unique(torch.cat([candidates, *pairs[:2]])) if pairs else candidates  # (U,)
+        encoded = centered = DistinctTexts(texts, self.encoder(self.tokens, texts))  # (U, D)
         if self.centering is not None:
-            vectors = self.centering(encoded, self.text_language[needed], self._in_means(needed, candidate))
-        items = vectors[torch.searchsorted(needed, text_seq) * in_history] * in_history[..., None]  # (B, L, D)
-        user_language = self.user_language[interaction[self.USER_ID]]
-        windows = Windows(
-            states=self.user_tower(items, self.item_language[item_seq], user_language),
-            empty=self.user_tower.empty(user_language),
+            in_means = self._in_means(texts, candidates)  # (U,)
+            vectors = self.centering(encoded.vectors, self.text_language[texts], in_means)  # (U, D)
+            centered = DistinctTexts(texts, vectors)
+
+        user_language = self.user_language[users]  # (B,)
+        items = centered.look_up(text_seq, in_history)  # (B, L, D)
+        windows = BatchWindows(
+            states=self.user_tower(items, self.item_language[item_seq], user_language),  # (B, L, D)
+            empty=self.user_tower.empty(user_language),  # (B, D)
             history=text_seq,
             in_history=in_history,
             target=self.text_of_item[target],
             weight=weight,
         )
-        of_candidate = vectors[torch.searchsorted(needed, candidate)]
-        loss = in_batch_softmax(in_batch(windows, candidate, of_candidate, self.text_offset), self.scale)
+        batch = in_batch(windows, candidates, centered.look_up(candidates), self.logit_adjustment)
+        loss = in_batch_softmax(batch, self.scale)
         if pairs:
-            loss = loss + self.alignment_weight * self._alignment(needed, encoded, *pairs)
+            first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
+            loss = loss + self.alignment_weight * alignment_loss(first, second, gather_rows(pairs[2]), self.scale)
         regularization = self.encoder.regularization()
         return loss if regularization is None else loss + regularization
 
-    def _in_means(self, texts: Tensor, candidate: Tensor) -> Tensor:
-        """Return 1 for texts that are candidates and not empty, in training split among the processes, else 0."""
-        known = torch.isin(texts, candidate) & (texts != self.text_of_item[0])
+    def _in_means(self, texts: Tensor, candidates: Tensor) -> Tensor:
+        """Return the weight of each text in the means of its language, ``(U,)``.
+
+        It is 1 for candidates that are not empty, else 0. In training, processes that have the same candidate share
+        its weight, so that it counts once.
+        """
+        known = torch.isin(texts, candidates) & (texts != self.text_of_item[0])  # (U,)
         if not self.training:
             return known
-        everyone, n_processes = torch.unique(gather_rows(candidate), return_counts=True)
-        return known / n_processes[torch.searchsorted(everyone, texts).clamp_max(len(everyone) - 1)]
+        everyone, n_processes = torch.unique(gather_rows(candidates), return_counts=True)
+        return known / n_processes[torch.searchsorted(everyone, texts) * known]
 
     def _draw_pairs(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Draw texts of the same items in two languages: this process's share of those drawn beside this batch."""
+        """Draw parallel texts, and return this process's share of them: two texts and the item of each, ``(P,)``."""
         if self.parallel is None:
             return None
         self._draws += 1
@@ -185,11 +193,7 @@ class XLingTwoTower(SequentialRecommender):
         device = self.text_of_item.device
         return texts[first].to(device), texts[second].to(device), item.to(device)
 
-    def _alignment(self, texts: Tensor, vectors: Tensor, first: Tensor, second: Tensor, item: Tensor) -> Tensor:
-        left, right = (gather_rows(vectors[torch.searchsorted(texts, side)]) for side in (first, second))
-        return alignment_loss(left, right, gather_rows(item), self.scale)
-
-    # ---- what the trainer calls -------------------------------------------------------------------------------
+    # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""
@@ -204,8 +208,8 @@ class XLingTwoTower(SequentialRecommender):
         self._step, self._draws = step + 1, 0
 
     def end_epoch(self, epoch: int) -> None:
-        """Set the offset of cold items by what training users are shown; draw hard negatives."""
-        self.offsets.calibrate(self.full_sort_predict)
+        """Set the offset of cold items by what training users are shown, and resample hard negatives."""
+        self.score_bias.calibrate(self.full_sort_predict)
         if self.hard_negatives and self.hard_negatives.due(epoch):
             self._draw_hard_negatives(self.hard_negatives, epoch)
 
@@ -252,13 +256,13 @@ class XLingTwoTower(SequentialRecommender):
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""
         table, item = self.item_table(), interaction[self.ITEM_ID]
-        scores = (self._users(interaction, table) * table[item]).sum(dim=-1) * self.scale + self.offsets()[item]
+        scores = (self._users(interaction, table) * table[item]).sum(dim=-1) * self.scale + self.score_bias()[item]
         return scores.masked_fill(item == 0, float("-inf"))
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
         table = self.item_table()
-        scores = torch.addmm(self.offsets(), self._users(interaction, table) * self.scale, table.T)
+        scores = torch.addmm(self.score_bias(), self._users(interaction, table) * self.scale, table.T)
         scores[:, 0] = float("-inf")
         return scores
 
@@ -269,7 +273,7 @@ class XLingTwoTower(SequentialRecommender):
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
     def other_parameter(self) -> dict[str, Any]:
-        """Return what a checkpoint holds beside weights: the base encoder, the adapters' state, hard negatives."""
+        """Return what a checkpoint keeps besides weights: the base encoder, the adapters' state, hard negatives."""
         negatives = self.hard_negatives.items if self.hard_negatives else None
         return {
             "encoder": self.encoder.identity,
@@ -280,6 +284,10 @@ class XLingTwoTower(SequentialRecommender):
     def check_warm_start(self, part: str, other_parameter: Mapping[str, Any]) -> None:
         """Check that the weights of an earlier run fit.
 
+        Args:
+            part: ``encoder`` or ``user_tower``.
+            other_parameter: what the earlier run's :meth:`other_parameter` returned.
+
         Raises:
             CheckpointError: adapters were trained on another base encoder.
         """
@@ -287,7 +295,7 @@ class XLingTwoTower(SequentialRecommender):
             check_encoder(self.encoder, other_parameter["encoder"])
 
     def load_other_parameter(self, para: dict[str, Any]) -> None:
-        """Take over what :meth:`other_parameter` returned.
+        """Restore what :meth:`other_parameter` returned.
 
         Raises:
             CheckpointError: the weights were trained on another base encoder.

@@ -21,6 +21,7 @@ from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingE
 from recbole_xling.evaluator.impressions import evaluate_impressions
 from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import split_summary, summary_text, target_pairs
+from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.build import Data, build_data, find_dataset, restore_model
 from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.trainer.mixin import Evaluation
@@ -89,7 +90,8 @@ def evaluate_run(
     built = time.perf_counter()
     table: pl.DataFrame | None
     if impressions:
-        result, table = evaluate_impressions(config, model, data, split)
+        without_history = hooks_of(model).ranks_without_history
+        result, table = evaluate_impressions(config, model, data, split, ranks_without_history=without_history)
     else:
         result, table = _rank_catalog(config, model, data, part, split)
     result = {
@@ -169,11 +171,7 @@ def _ids(data: Data) -> list[list[str]]:
 
 def _check_transfer(config: XLingConfig, trained: Mapping[str, Any], file: Path, why: str) -> None:
     """Raise a CheckpointError if the model's weights belong to the dataset it was trained on."""
-    model = config.model_class
-    if hasattr(model, "bound_to_data"):
-        reasons = model.bound_to_data(config)
-    else:
-        reasons = [f"{config['model']} learns from ids, or does not say otherwise (class method bound_to_data)"]
+    reasons = hooks_of(config.model_class).bound_to_data(config)
     if reasons:
         raise CheckpointError(
             f"the run '{file.parent}' cannot be evaluated on '{config['dataset']}': {why}, and its model is bound to "

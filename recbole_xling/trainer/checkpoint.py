@@ -1,4 +1,4 @@
-"""Checkpoints of plain data and trainable weights, written all or nothing, read with ``weights_only=True``."""
+"""Checkpoints: plain data and trainable weights, written all or nothing, read without running anything in them."""
 
 from __future__ import annotations
 
@@ -13,52 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.model.base import hooks_of
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import MODEL_FILE
 
 logger = logging.getLogger(__name__)
 
 
-def warm_start(model: Any, config: Any) -> None:
-    """Take over the weights of a model's parts from the runs that the settings name.
-
-    A model says which settings there are in ``warm_start_parts``: name of the setting to name of the part. If it has a
-    method ``check_warm_start(part, other_parameter)``, that may refuse weights by what else the checkpoint holds. What
-    the earlier run did not have, such as adapters where its encoder was frozen, stays as it is.
-
-    Args:
-        model: not trained yet.
-        config: the configuration; a setting names a run folder, or nothing.
-
-    Raises:
-        ConfigError: a setting does not name a run folder.
-        CheckpointError: the run's model is another one, or its part is empty, has more, or differs in shapes.
-    """
-    for key, part in getattr(model, "warm_start_parts", {}).items():
-        if not config[key]:
-            continue
-        file = Path(config[key]) / MODEL_FILE
-        if not file.is_file():
-            raise ConfigError(f"{key} must be a run folder: '{config[key]}' has no {MODEL_FILE}")
-        state = load_checkpoint(file)
-        if state["model"] != config["model"]:
-            raise CheckpointError(f"{key}: '{config[key]}' is a run of {state['model']}, not of {config['model']}")
-        if hasattr(model, "check_warm_start"):
-            model.check_warm_start(part, from_plain(state["other_parameter"]))
-        prefix = f"{part}."
-        weights = {n.removeprefix(prefix): w for n, w in state["state_dict"].items() if n.startswith(prefix)}
-        if not weights:
-            raise CheckpointError(f"{key}: '{config[key]}' has trained nothing of its {part}")
-        module = model.get_submodule(part)
-        load_trainable(module, {**trainable_state(module), **weights}, file)
-        logger.info("%s starts from '%s'", part, config[key])
-
-
 _FORMAT = 1
+RENAMED_PARAMETERS = {"offsets.": "score_bias."}  # how names of weights began in earlier releases, and begin now
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (plain data and tensors) so that ``path`` is always whole: the old file or the new one.
+    """Write ``state`` (plain data and tensors) so that ``path`` is the whole old file or the whole new one.
 
     Raises:
         CheckpointError: the file cannot be written, say because the disk is full.
@@ -78,21 +45,21 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint without running anything that may stand in it.
+    """Read a checkpoint, with ``weights_only=True``: code in it is not run.
 
     Raises:
-        CheckpointError: the file is missing, damaged, no checkpoint, or one of another version's format.
+        CheckpointError: the file is missing, damaged, not a checkpoint, or of another version's format.
     """
     if not path.is_file():
-        raise CheckpointError(f"there is no checkpoint '{path}'")
+        raise CheckpointError(f"checkpoint '{path}' does not exist")
     try:
         state = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a damaged file makes the reader fail in any way
         raise CheckpointError(f"checkpoint '{path}' is damaged or was not written by recbole-xling: {error}") from error
     if not isinstance(state, dict) or "state_dict" not in state:
-        raise CheckpointError(f"'{path}' is no checkpoint: it has no 'state_dict'")
+        raise CheckpointError(f"'{path}' is not a checkpoint ('state_dict' is missing)")
     if state.get("format", _FORMAT) != _FORMAT:
-        raise CheckpointError(f"checkpoint '{path}' has format {state['format']}, this version reads {_FORMAT}")
+        raise CheckpointError(f"checkpoint '{path}' has format {state['format']}, but this version reads {_FORMAT}")
     return state
 
 
@@ -124,6 +91,44 @@ def load_trainable(model: nn.Module, state: dict[str, Tensor], source: Path) -> 
         text = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in details if names)
         raise CheckpointError(f"checkpoint '{source}' belongs to another model or dataset ({text})")
     model.load_state_dict(state, strict=False)
+
+
+def warm_start(model: Any, config: Any) -> None:
+    """Start parts of a model from the weights of earlier runs.
+
+    The hooks ``warm_start_parts`` and ``check_warm_start`` of the model (:class:`~recbole_xling.model.base.ModelHooks`)
+    say which settings name such runs and which weights fit. Weights that the earlier run did not train, such as
+    adapters where its encoder was frozen, stay as they are.
+
+    Args:
+        model: not trained yet.
+        config: the configuration; a setting names a run folder, or is empty.
+
+    Raises:
+        ConfigError: a setting does not name a run folder.
+        CheckpointError: the run's model is another one, or it trained nothing of the part, more, or other shapes.
+    """
+    hooks = hooks_of(model)
+    for key, part in hooks.warm_start_parts.items():
+        if not config[key]:
+            continue
+        file = Path(config[key]) / MODEL_FILE
+        if not file.is_file():
+            raise ConfigError(f"{key}: '{config[key]}' is not a run folder ({MODEL_FILE} is missing)")
+        state = load_checkpoint(file)
+        if state["model"] != config["model"]:
+            raise CheckpointError(f"{key}: '{config[key]}' is a run of {state['model']}, not of {config['model']}")
+        hooks.check_warm_start(part, from_plain(state["other_parameter"]))
+        prefix = f"{part}."
+        weights = {n.removeprefix(prefix): w for n, w in state["state_dict"].items() if n.startswith(prefix)}
+        if not weights:
+            raise CheckpointError(f"{key}: '{config[key]}' has trained nothing of its {part}")
+        module = model.get_submodule(part)
+        load_trainable(module, {**trainable_state(module), **weights}, file)
+        logger.info("%s starts from '%s'", part, config[key])
+
+
+# ---- random generators ----------------------------------------------------------------------------------------
 
 
 def random_states() -> dict[str, Any]:

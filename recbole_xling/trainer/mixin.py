@@ -1,4 +1,4 @@
-"""What every trainer of a run has, whatever RecBole trainer it extends: safe files, exact and per-user results."""
+"""XLingTrainerMixin: safe checkpoints and exact, per-user results for any RecBole trainer."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class XLingTrainerMixin:
     """Put before a RecBole ``Trainer`` class: replaces its checkpoints and its evaluation.
 
     Attributes:
-        eval_collector: holds the rows of the last evaluation.
-        evaluator: holds their exact and per-user values.
+        eval_collector: collects the rows of an evaluation.
+        evaluator: has the exact and per-user values of the last evaluation.
     """
 
     config: Any
@@ -105,7 +105,7 @@ class XLingTrainerMixin:
     def _load_model(self, path: Path) -> dict[str, Any]:
         state = load_checkpoint(path, self.device)
         if state["model"] != self.config["model"]:
-            raise CheckpointError(f"checkpoint '{path}' holds a {state['model']}, not a {self.config['model']}")
+            raise CheckpointError(f"checkpoint '{path}' is of {state['model']}, not of {self.config['model']}")
         load_trainable(self.model, state["state_dict"], path)
         self.model.load_other_parameter(from_plain(state["other_parameter"]))
         return state
@@ -119,8 +119,8 @@ class XLingTrainerMixin:
         """Evaluate as RecBole does; under several processes on exactly the rows one process would see.
 
         Returns:
-            The metrics rounded to ``metric_decimal_place``; ``evaluator.exact`` and ``evaluator.per_user`` hold
-            the unrounded ones. None if there is nothing to evaluate.
+            The metrics rounded to ``metric_decimal_place``; ``evaluator.exact`` and ``evaluator.per_user`` have
+            the unrounded ones. None if ``eval_data`` is empty.
         """
         if not eval_data:
             return None
@@ -131,8 +131,11 @@ class XLingTrainerMixin:
             self._load_model(path)
             self.logger.info("Loading model structure and parameters from %s", path)  # type: ignore[attr-defined]
         self.model.eval()
-        self._prepare_items(eval_data)
         full = isinstance(eval_data, FullSortEvalDataLoader)
+        if full and self.item_tensor is None:
+            self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
+        if self.config["eval_type"] == EvaluatorType.RANKING:
+            self.tot_item_num = eval_data._dataset.item_num
         score = self._full_sort_batch_eval if full else self._neg_sample_batch_eval  # type: ignore[attr-defined]
         batches = tqdm(eval_data, desc="Evaluate", ncols=100, leave=False) if show_progress else eval_data
         for batch in batches:
@@ -143,12 +146,6 @@ class XLingTrainerMixin:
         self.wandblogger.log_eval_metrics(result, head="eval")  # type: ignore[attr-defined]
         return result
 
-    def _prepare_items(self, eval_data: Any) -> None:
-        if isinstance(eval_data, FullSortEvalDataLoader) and self.item_tensor is None:
-            self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
-        if self.config["eval_type"] == EvaluatorType.RANKING:
-            self.tot_item_num = eval_data._dataset.item_num
-
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, OrderedDict[str, float]]:
         """Evaluate on the validation data; the score that decides is the unrounded one."""
         result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
@@ -157,7 +154,7 @@ class XLingTrainerMixin:
 
 
 class Evaluation(XLingTrainerMixin, Trainer):
-    """``evaluate`` of our trainers, and nothing else: no optimizer, no TensorBoard, no files.
+    """Only ``evaluate`` of our trainers, without optimizer, TensorBoard and files.
 
     Args:
         config: the configuration.

@@ -1,4 +1,4 @@
-"""Optimizer groups and learning-rate schedules."""
+"""Optimizers, their parameter groups and learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def parameter_groups(
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):
             tops = sorted({".".join(name.split(".")[:2]) for name in names})
-            raise ConfigError(f"learning_rates: no trainable parameter starts with '{prefix}'; there are {tops}")
+            raise ConfigError(
+                f"learning_rates: no trainable parameter starts with '{prefix}'. Known: {', '.join(tops)}"
+            )
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups[next((prefix for prefix in prefixes if name.startswith(prefix)), "")].append(parameter)
@@ -71,10 +73,13 @@ def build_schedule(
 ) -> optim.lr_scheduler.LambdaLR:
     """Return a schedule to be stepped after each optimizer step.
 
+    The schedules are those of ``transformers.get_scheduler``, except that warm-up begins with a rate above zero: there
+    the first step of a run would train nothing.
+
     Args:
         optimizer: whose rates are scaled.
-        schedule: ``constant``, ``linear`` or ``cosine`` (both decay to zero at ``total_steps``).
-        warmup_steps: steps over which the rate rises linearly from zero.
+        schedule: ``constant``, ``linear`` or ``cosine`` (the last two decay to zero at ``total_steps``).
+        warmup_steps: steps over which the rate rises linearly to its full value.
         total_steps: optimizer steps of all epochs.
 
     Raises:

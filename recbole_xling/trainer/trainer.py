@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm import tqdm
 
 from recbole_xling.errors import CheckpointError
+from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.checkpoint import random_states, restore_random_states, save_checkpoint, warm_start
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
@@ -30,7 +31,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     """Trains any RecBole model whose training is a loop over batches with one optimizer.
 
     Settings beyond RecBole's: ``accumulation_steps``, ``lr_schedule``, ``warmup_steps``, ``learning_rates``. Inside
-    a run folder the whole state is written after every epoch, and :meth:`resume_checkpoint` goes on from it as if
+    a run folder the whole state is written after every epoch, and :meth:`resume_checkpoint` continues from it as if
     the run had never stopped.
     """
 
@@ -43,6 +44,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
+        self.hooks = hooks_of(model)
         self.accumulation_steps: int = config["accumulation_steps"] or 1
         self.schedule: torch.optim.lr_scheduler.LambdaLR | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
@@ -70,11 +72,11 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         show_progress: bool = False,
         callback_fn: Callable[[int, float], None] | None = None,
     ) -> tuple[float, dict[str, float] | None]:
-        """Train until ``epochs`` or until ``stopping_step`` evaluations in a row brought nothing better.
+        """Train until ``epochs`` or until ``stopping_step`` evaluations in a row are not better.
 
         Args:
             train_data: training loader.
-            valid_data: validation loader; without it there is no early stopping and the last epoch is kept.
+            valid_data: validation loader; without it all epochs are trained and the last one is kept.
             verbose: whether epochs are logged.
             saved: whether the best model is written.
             show_progress: whether progress bars are shown.
@@ -92,14 +94,16 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         options = (self.config["lr_schedule"] or "constant", self.config["warmup_steps"] or 0)
         self.schedule = build_schedule(self.optimizer, *options, steps)
         stopped = self._restore(train_data)
-        self._call("begin_training", steps, self.schedule.last_epoch)
+        self.hooks.begin_training(steps, self.schedule.last_epoch)
         for epoch in range(self.start_epoch, self.epochs):
             if stopped:
                 break
             self._seek(train_data, epoch)
             started = time.perf_counter()
             loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
-            self._end_epoch(epoch)
+            self.model.eval()
+            with torch.no_grad():
+                self.hooks.end_epoch(epoch)  # before the model is evaluated and saved
             self.epoch_seconds.append(time.perf_counter() - started)
             self._report_training(epoch, loss, verbose)
             if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
@@ -156,11 +160,11 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
 
     @staticmethod
     def _seek(train_data: Any, epoch: int) -> None:
-        """Tell the loader which epoch comes, where its batches depend on it."""
-        holders: tuple[Any, ...] = (train_data, getattr(train_data, "sampler", None))
-        for holder in holders:
-            if hasattr(holder, "set_epoch"):
-                holder.set_epoch(epoch)
+        """Tell the loader, or its sampler, which epoch comes, if its batches depend on it."""
+        parts: tuple[Any, ...] = (train_data, getattr(train_data, "sampler", None))
+        for part in parts:
+            if hasattr(part, "set_epoch"):
+                part.set_epoch(epoch)
 
     # ---- one epoch --------------------------------------------------------------------------------------------
 
@@ -191,17 +195,6 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         values = totals.tolist()
         return tuple(values) if several else values[0]
 
-    @torch.no_grad()
-    def _end_epoch(self, epoch: int) -> None:
-        """Let the model set what it derives from its weights, before they are evaluated and saved."""
-        self.model.eval()
-        self._call("end_epoch", epoch)
-
-    def _call(self, hook: str, *arguments: int) -> None:
-        """Call a method of the model, if it has it: ``begin_training``, ``end_step`` or ``end_epoch``."""
-        if hasattr(self.model, hook):
-            getattr(self.model, hook)(*arguments)
-
     def _groups(self, train_data: Any, epoch: int, show_progress: bool) -> Iterator[tuple[Any, bool, int]]:
         """Yield batches, whether each ends a group that shares an optimizer step, and the size of its group."""
         n_batches, per_step = len(train_data), self.accumulation_steps
@@ -216,26 +209,21 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     def _step(self) -> None:
         """Average gradients over processes, unscale, check, clip, and step: in this order."""
         if not self.config["single_spec"]:
-            self._average_gradients()
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    if parameter.grad is None:  # a part this process's batch did not reach
+                        parameter.grad = torch.zeros_like(parameter)
+                    torch.distributed.all_reduce(parameter.grad)
+                    parameter.grad /= torch.distributed.get_world_size()
         self.scaler.unscale_(self.optimizer)
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         assert self.schedule is not None
-        self._call("end_step", self.schedule.last_epoch)
+        self.hooks.end_step(self.schedule.last_epoch)
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _average_gradients(self) -> None:
-        world_size = torch.distributed.get_world_size()
-        for parameter in self.model.parameters():
-            if not parameter.requires_grad:
-                continue
-            if parameter.grad is None:  # a part this process's batch did not reach
-                parameter.grad = torch.zeros_like(parameter)
-            torch.distributed.all_reduce(parameter.grad)
-            parameter.grad /= world_size
 
     # ---- resume -----------------------------------------------------------------------------------------------
 
@@ -267,15 +255,15 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         save_checkpoint(Path(self.config["run_dir"]) / RESUME_FILE, state)
 
     def resume_checkpoint(self, resume_file: str | Path) -> None:
-        """Go on from the ``last.pt`` of a run folder; the next :meth:`fit` continues as if it had never stopped.
+        """Load the ``last.pt`` of a run folder; the next :meth:`fit` continues as if the run had never stopped.
 
         Raises:
-            CheckpointError: the file is missing or damaged, belongs to another model, or holds weights only.
+            CheckpointError: the file is missing or damaged, belongs to another model, or has weights only.
         """
         state = self._load_model(Path(resume_file))
         if "optimizer" not in state:
             raise CheckpointError(
-                f"'{resume_file}' holds a model to use, not the state to go on from: name {RESUME_FILE}"
+                f"'{resume_file}' is a trained model without the state of its training: resume from {RESUME_FILE}"
             )
         self.start_epoch = state["epoch"] + 1
         self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
@@ -287,13 +275,13 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.logger.info("Resuming from '%s' at epoch %d", resume_file, self.start_epoch)
 
     def _restore(self, train_data: Any) -> bool:
-        """Set what only exists once training begins; return whether the run had stopped already."""
+        """Restore what exists only once training begins; return whether the run had stopped already."""
         state, self._resumed = self._resumed, None
         if state is None:
             return False
         assert self.schedule is not None
         self.schedule.load_state_dict(state["schedule"])
-        self.optimizer.load_state_dict(state["optimizer"])  # making a schedule sets the rates of step zero
+        self.optimizer.load_state_dict(state["optimizer"])  # because building a schedule sets the rates of step zero
         rank, world_size = 0, 1
         if not self.config["single_spec"]:
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()

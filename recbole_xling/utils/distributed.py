@@ -1,4 +1,4 @@
-"""Bringing together what several processes hold, gradients included."""
+"""Gathering and summing tensors of all processes, with gradients."""
 
 from __future__ import annotations
 
@@ -17,11 +17,18 @@ def is_main_process(config: Config) -> bool:
 
 
 class _GatherRows(torch.autograd.Function):
-    """Rows of all processes; the gradient of a loss that every process computes alike goes back to their own rows."""
+    """Gather rows of all processes; a loss that every process computes alike sends gradients to its own rows.
+
+    ``torch.distributed.nn.functional.all_gather`` has the same values and gradients, but the present torch deprecates
+    it, and its backward pass sends the gradients of all rows to all processes, which know them already.
+    """
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        sizes = _sizes(rows)
+        own = torch.tensor([len(rows)], device=rows.device)
+        everyone = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+        dist.all_gather(everyone, own)
+        sizes = [int(size) for size in everyone]
         ctx.begin, ctx.size = sum(sizes[: dist.get_rank()]), len(rows)
         padded = rows.new_zeros(max(sizes), *rows.shape[1:])
         padded[: len(rows)] = rows
@@ -31,26 +38,19 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> Tensor:  # type: ignore[override]
-        # the trainer averages gradients over the processes, and each holds the part of its own rows only
+        # the trainer averages gradients over the processes, and each one has only the part of its own rows
         return grad_output[ctx.begin : ctx.begin + ctx.size] * dist.get_world_size()
 
 
-def _sizes(rows: Tensor) -> list[int]:
-    own = torch.tensor([len(rows)], device=rows.device)
-    everyone = [torch.empty_like(own) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, own)
-    return [int(size) for size in everyone]
-
-
 def process() -> tuple[int, int]:
-    """Return the number of this process and how many there are: ``(0, 1)`` where it is alone."""
+    """Return the number of this process and the number of processes: ``(0, 1)`` for a single one."""
     if not (dist.is_available() and dist.is_initialized()):
         return 0, 1
     return dist.get_rank(), dist.get_world_size()
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Return the rows of all processes in the order of their ranks; ``rows`` itself where there is one process.
+    """Return the rows of all processes in the order of their ranks; with one process, ``rows`` itself.
 
     Meant for losses that every process computes as a whole: gradients reach each process's own rows, and averaging
     them over the processes, as :class:`~recbole_xling.trainer.trainer.XLingTrainer` does, gives the gradient that one
@@ -80,10 +80,10 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 def sum_over_processes(values: Tensor) -> Tensor:
-    """Return the sum over all processes, ``values`` itself where there is one.
+    """Return the sum over all processes; with one process, ``values`` itself.
 
-    The gradient is the sum of what the processes' own rows bring; together with :func:`gather_rows`, further on, it
-    is that of one process with all rows.
+    The gradient is the sum of the processes' gradients. Where :func:`gather_rows` follows in the computation, it is
+    that of one process with all rows.
 
     Args:
         values: of the same shape in all processes.

@@ -196,14 +196,14 @@ def test_items_never_trained_on_are_shown_as_often_as_asked(make, representation
 def test_exposure_is_kept_with_the_model(small_dataset, settings):
     small_dataset()
     result = run("LLMSASRec", "small", config_dict={**settings, **HALF_TRAINED})
-    offset = torch.load(Path(result["run_dir"]) / "model.pt", weights_only=True)["state_dict"]["offsets.cold_offset"]
+    offset = torch.load(Path(result["run_dir"]) / "model.pt", weights_only=True)["state_dict"]["score_bias.cold_offset"]
     assert offset != 0
-    assert load_run(result["run_dir"]).model.offsets.cold_offset == offset
+    assert load_run(result["run_dir"]).model.score_bias.cold_offset == offset
 
 
 @pytest.mark.parametrize("representation", ["none", "init"])
 def test_plain_sasrec_scores_have_no_popularity_part(make, representation):
-    assert not make(item_representation=representation, popularity_prior=True).model.offsets.prior.any()
+    assert not make(item_representation=representation, popularity_prior=True).model.score_bias.prior.any()
 
 
 def test_delta_stays_within_its_bound(make):

@@ -128,7 +128,7 @@ def test_candidates_are_corrected_by_how_often_a_batch_has_them(small_dataset, s
             n_batches += 1
     often = seen > 20
     assert often.sum() > 30
-    torch.testing.assert_close(torch.exp(-model.text_offset)[often], (seen / n_batches)[often], rtol=0, atol=0.1)
+    torch.testing.assert_close(torch.exp(-model.logit_adjustment)[often], (seen / n_batches)[often], rtol=0, atol=0.1)
 
 
 def test_a_user_without_a_history_is_scored_by_his_language(make):
@@ -139,7 +139,7 @@ def test_a_user_without_a_history_is_scored_by_his_language(make):
     with torch.no_grad():
         scores = parts.model.eval().full_sort_predict(rows)
         known = parts.model.item_table() @ parts.model.user_tower.empty(torch.zeros(1, dtype=torch.long))[0]
-    want = known * parts.model.scale + parts.model.offsets()
+    want = known * parts.model.scale + parts.model.score_bias()
     torch.testing.assert_close(scores[0, 1:], want[1:])
 
 

@@ -83,14 +83,14 @@ def test_a_model_that_ranks_without_a_history_ranks_users_without_one(trained, s
 
 def test_scores_do_not_depend_on_the_number_of_histories_per_batch(trained, shown, monkeypatch):
     from recbole_xling.data import impressions as reading
-    from recbole_xling.evaluator import impressions as ranking
+    from recbole_xling.utils import chunks
 
     tables = []
     for _ in range(2):
         result = recbole_xling.evaluate_run(trained(), "west", split="all", impressions=True)
         tables.append(pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet"))
         monkeypatch.setattr(reading, "_BLOCK", 300)
-        monkeypatch.setattr(ranking, "_SCORES_AT_ONCE", 40)
+        monkeypatch.setattr(chunks, "_SCORES_AT_ONCE", 40)
     assert tables[0].equals(tables[1])
 
 

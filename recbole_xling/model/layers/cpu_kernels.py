@@ -1,4 +1,4 @@
-"""Attention and dropout of other libraries' layers, computed as a CPU trains them fast."""
+"""Attention and dropout that train fast on a CPU, for our layers and for those of other libraries."""
 
 from __future__ import annotations
 
@@ -14,26 +14,25 @@ _LEVELS = 1 << 16
 _SMALLEST = torch.iinfo(torch.int64).min
 
 
-def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Zero each element with probability ``p`` and scale the rest by ``1 / (1 - p)``.
 
     On a CPU torch draws one random number per element, which takes longer than the layers around it. Here four
     elements share 64 random bits, sixteen each, so ``p`` is met to within 1 / 65536; it is several times as fast.
-    Elsewhere this is ``torch.nn.functional.dropout``.
+    Elsewhere this is ``torch.nn.functional.dropout``, whose arguments it has.
     """
     if not training or p <= 0.0:
-        return x
-    dropped = round(p * _LEVELS)
-    if x.device.type != "cpu" or dropped >= _LEVELS:
-        return F.dropout(x, p, training)
-    n = x.numel()
-    bits = torch.empty((n + 3) // 4, dtype=torch.int64).random_(_SMALLEST, None).view(torch.int16)[:n].view(x.shape)
-    kept: Tensor = _Keep.apply(x, bits >= dropped - _LEVELS // 2, _LEVELS / (_LEVELS - dropped))
+        return input
+    dropped, n, shape = round(p * _LEVELS), input.numel(), input.shape
+    if input.device.type != "cpu" or dropped >= _LEVELS or inplace:
+        return F.dropout(input, p, training, inplace)
+    bits = torch.empty((n + 3) // 4, dtype=torch.int64).random_(_SMALLEST, None).view(torch.int16)[:n].view(shape)
+    kept: Tensor = _Keep.apply(input, bits >= dropped - _LEVELS // 2, _LEVELS / (_LEVELS - dropped))
     return kept
 
 
 class _Keep(torch.autograd.Function):
-    """Multiply by a mask and a number; holds the mask for the backward pass, a byte per element, and nothing else."""
+    """Multiply by a mask and a number; keep only the mask for the backward pass, a byte per element."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float) -> Tensor:
@@ -64,11 +63,11 @@ class Dropout(nn.Module):
 
 
 class CpuTraining(TorchFunctionMode):
-    """While it is entered, dropout and attention with gradients run as those of our own layers do.
+    """A context in which dropout and attention with gradients run as those of our own layers do.
 
-    Meant for layers whose code is not ours. Results are those of torch but for rounding and the random numbers drawn.
-    torch's fused attention has a slow backward pass in bfloat16 on a CPU, and none with dropout, for which it draws
-    one random number after the other. On other devices, and without gradients, nothing is changed.
+    It is meant for layers whose code is not ours. Results are those of torch up to rounding and the random numbers
+    drawn. On a CPU torch's fused attention has a slow backward pass in bfloat16, and with dropout it is not fused and
+    draws one random number after the other. On other devices, and without gradients, nothing changes.
     """
 
     def __torch_function__(
@@ -79,12 +78,8 @@ class CpuTraining(TorchFunctionMode):
         if func is F.scaled_dot_product_attention:
             return _attention(*args, **kwargs)
         if func is F.dropout:
-            return _dropout(*args, **kwargs)
+            return dropout(*args, **kwargs)
         return func(*args, **kwargs)
-
-
-def _dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    return F.dropout(input, p, training, inplace) if inplace else dropout(input, p, training)
 
 
 def _attention(

@@ -12,14 +12,15 @@ class Fusion(nn.Module):
     """Joins the two parts of an item's vector.
 
     ``uses_id`` and ``uses_text`` tell which parts the fusion needs; a part it does not need is passed as None.
-    ``id_shifts_text`` says that the ID part is what clicks add to the text: it starts at zero. ``text_projection``
-    names the one that suits the fusion: fixed vectors where the ID part can learn freely, else a trained one.
+    ``id_shifts_text`` says that the ID part is what clicks add to the text: it starts at zero.
+    ``default_projection`` names the text projection that suits the fusion: fixed vectors where the ID part can learn
+    freely, else a trained one.
     """
 
     uses_id = True
     uses_text = True
     id_shifts_text = False
-    text_projection = "pca"
+    default_projection = "pca"
 
     def __init__(self, hidden_size: int, *, delta_max_norm: float) -> None:
         super().__init__()
@@ -30,7 +31,7 @@ class Fusion(nn.Module):
         Args:
             id_part: ``(N, H)``.
             text_part: ``(N, H)``.
-            keep_id: ``(N, 1)``, 0 where the ID part must not be used.
+            keep_id: ``(N, 1)``, 0 where the ID part must be left out, else 1.
             has_text: ``(N, 1)`` boolean.
 
         Returns:
@@ -50,10 +51,10 @@ class NoText(Fusion):
 
 
 class TextOnly(Fusion):
-    """``text_only``: the adapted text vector alone, which scores cold items as well."""
+    """``text_only``: the projected text vector alone, which scores cold items as well."""
 
     uses_id = False
-    text_projection = "linear"
+    default_projection = "linear"
 
     def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
         """Return the text part."""
@@ -100,11 +101,11 @@ class Delta(Fusion):
     """``delta``: the text vector plus a trainable shift no longer than ``delta_max_norm`` times its own length.
 
     A bounded shift lets an item learn from its clicks and keeps it near its text, so that items without clicks are
-    ranked among the others (Let It Go, Pembek et al., RecSys 2025). Items without text have no bound.
+    ranked among the others (Let It Go, Pembek et al., RecSys 2025). Items without text are not bounded.
     """
 
     id_shifts_text = True
-    text_projection = "linear"
+    default_projection = "linear"
 
     def __init__(self, hidden_size: int, *, delta_max_norm: float) -> None:
         super().__init__(hidden_size, delta_max_norm=delta_max_norm)
@@ -132,7 +133,7 @@ def get_fusion(name: str) -> type[Fusion]:
     """Return the fusion called ``name``.
 
     Raises:
-        ConfigError: there is no such item representation.
+        ConfigError: the item representation is unknown.
     """
     if name not in FUSIONS:
         raise ConfigError(unknown_name("item_representation", name, FUSIONS))

@@ -1,4 +1,4 @@
-"""Item vectors from IDs, texts and languages."""
+"""ItemRepresentation: item vectors from IDs, texts and languages, and the preparation of text vectors for it."""
 
 from __future__ import annotations
 
@@ -15,62 +15,6 @@ from recbole_xling.model.layers.fusion import get_fusion
 from recbole_xling.model.layers.text_projection import build_text_projection
 
 FloatArray = NDArray[np.float32]
-
-_FLOOR = 0.1  # share of the root mean square deviation below which a direction counts as noise
-
-
-def _principal(rows: FloatArray, n_components: int) -> tuple[FloatArray, FloatArray]:
-    """Return the centered rows in the basis of their principal axes, and the standard deviation along each."""
-    centered = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
-    variance, axes = np.linalg.eigh(centered.T @ centered / max(1, len(rows)))
-    keep = np.argsort(variance)[::-1][:n_components]
-    deviation = np.sqrt(np.maximum(variance[keep], 0.0))
-    return (centered @ axes[:, keep]).astype(np.float32), deviation.astype(np.float32)
-
-
-def _spread(rotated: FloatArray, deviation: FloatArray, floor: float) -> FloatArray:
-    """Bring all axes to like variance; those that are next to nothing are raised no further than the floor allows."""
-    smallest = floor * float(np.sqrt(np.mean(np.square(deviation)))) + 1e-12
-    return rotated / np.maximum(deviation, np.float32(smallest))
-
-
-def whiten(vectors: FloatArray, *, floor: float = _FLOOR) -> FloatArray:
-    """Decorrelate text vectors and bring their directions to like variance, mean squared norm 1 per row.
-
-    Raw language-model vectors crowd in a narrow cone; whitening spreads them (WhitenRec, Zhang et al. 2024).
-    Rows that are all zero (no text) stay zero. Directions whose standard deviation is below ``floor`` times the
-    root mean square are noise and are raised no further than the floor allows.
-
-    Args:
-        vectors: ``(n_items, dimension)``.
-        floor: smallest divisor, as a share of the root mean square deviation.
-    """
-    filled = np.any(vectors != 0, axis=1)
-    result = np.zeros_like(vectors)
-    rotated, deviation = _principal(vectors[filled], vectors.shape[1])
-    rotated = _spread(rotated, deviation, floor)
-    result[filled] = rotated / np.sqrt(np.mean(np.sum(np.square(rotated), axis=1)))
-    return result
-
-
-def principal_components(vectors: FloatArray, n_components: int, std: float, *, white: bool = False) -> FloatArray:
-    """Project text vectors on their first principal axes, scaled to standard deviation ``std`` over all entries.
-
-    With ``white`` all axes get like variance first.
-
-    Where the vectors span fewer than ``n_components`` directions the rest is zero. Rows without text stay zero.
-
-    Returns:
-        ``(n_items, n_components)``.
-    """
-    filled = np.any(vectors != 0, axis=1)
-    result = np.zeros((len(vectors), n_components), dtype=np.float32)
-    rotated, deviation = _principal(vectors[filled], n_components)
-    if white:
-        rotated = _spread(rotated, deviation, _FLOOR)
-    scale = std / (float(rotated.std()) + 1e-12)
-    result[filled, : rotated.shape[1]] = rotated * scale
-    return result
 
 
 @dataclass(frozen=True)
@@ -95,11 +39,11 @@ class ItemRepresentation(nn.Module):
     Args:
         config: how to build it.
         train_counts: occurrences of each item in training, ``(n_items,)``. Items without any have an untrained ID
-            embedding; where there is text, they are represented by it alone.
+            embedding; where items carry text, they are represented by it alone.
         text_vectors: gives the frozen text vectors, ``(n_items, dimension)``; called only if they are needed.
         language_ids: gives a number per item's language, 0 for unknown, ``(n_items,)``; called only if needed.
 
-    The text vectors are no parameters and no part of a checkpoint.
+    The text vectors are not parameters, and checkpoints do not contain them.
     """
 
     trained: Tensor
@@ -112,7 +56,7 @@ class ItemRepresentation(nn.Module):
         config: RepresentationConfig,
         *,
         train_counts: NDArray[np.int64],
-        text_vectors: Callable[[], NDArray[np.float32]],
+        text_vectors: Callable[[], FloatArray],
         language_ids: Callable[[], NDArray[np.int64]],
     ) -> None:
         super().__init__()
@@ -128,16 +72,18 @@ class ItemRepresentation(nn.Module):
             nn.init.normal_(self.item_embedding.weight, std=0 if fusion.id_shifts_text else config.initializer_range)
             self.register_buffer("trained", torch.from_numpy(train_counts > 0)[:, None].float(), persistent=False)
         if config.item_representation == "init":
-            start = _principal_components(text_vectors(), config)
+            start = principal_components(text_vectors(), size, config.initializer_range, white=config.text_whitening)
             self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
         if fusion.uses_text:
-            text_projection = config.text_projection or fusion.text_projection
-            raw = text_vectors()
-            vectors = _prepare(raw, text_projection, config)
+            kind, raw = config.text_projection or fusion.default_projection, text_vectors()
+            if kind == "pca":  # as large as ID embeddings are when training starts
+                vectors = principal_components(raw, size, config.initializer_range, white=config.text_whitening)
+            else:
+                vectors = whiten(raw) if config.text_whitening else unit_scale(raw)
             self.register_buffer("has_text", torch.from_numpy(raw.any(axis=1, keepdims=True)), persistent=False)
             self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
             self.text_projection = build_text_projection(
-                text_projection,
+                kind,
                 vectors.shape[1],
                 size,
                 dropout=config.text_projection_dropout_prob,
@@ -151,52 +97,105 @@ class ItemRepresentation(nn.Module):
 
     def forward(self, ids: Tensor | None = None) -> Tensor:
         """Return the vectors of ``ids``, ``(N, H)``, or of all items where it is None, ``(n_items, H)``."""
+
+        def of(table: Tensor) -> Tensor:
+            return table if ids is None else table[ids]
+
         id_part = text_part = keep_id = has_text = None
         if self.item_embedding is not None:
             weight = self.item_embedding.weight
-            id_part = weight if ids is None else F.embedding(ids, weight)
+            id_part = weight if ids is None else F.embedding(ids, weight)  # (N, H)
         if self.text_projection is not None:
-            text_part = self.text_projection(self.text_vectors if ids is None else self.text_vectors[ids])
+            text_part = self.text_projection(of(self.text_vectors))  # (N, H)
         if id_part is not None and text_part is not None:
-            keep_id = self._keep_id(ids)
-            has_text = self.has_text if ids is None else self.has_text[ids]
+            # Text alone represents cold items, whose IDs have not learned anything. In training it also represents
+            # some others, drawn at random: so the text learns to do without the ID.
+            keep_id, has_text = of(self.trained), of(self.has_text)  # (N, 1) each
+            if self.training and self.id_dropout_prob > 0:
+                keep_id = keep_id * (torch.rand_like(keep_id) >= self.id_dropout_prob)
         items: Tensor = self.fusion(id_part, text_part, keep_id, has_text)
         if self.language_embedding is not None:
-            items = items + self.language_embedding(self.language_ids if ids is None else self.language_ids[ids])
+            items = items + self.language_embedding(of(self.language_ids))
         return items
-
-    def _keep_id(self, ids: Tensor | None) -> Tensor:
-        """Return 0 for items to be represented by text alone: untrained ones and, in training, some at random."""
-        keep: Tensor = self.trained if ids is None else self.trained[ids]
-        if self.training and self.id_dropout_prob > 0:
-            keep = keep * (torch.rand_like(keep) >= self.id_dropout_prob)
-        return keep
 
 
 def bound_to_data(config: RepresentationConfig) -> list[str]:
     """Return what makes such item vectors meaningless for the items of another dataset; empty if nothing does."""
     fusion = get_fusion(config.item_representation)
-    pca = fusion.uses_text and (config.text_projection or fusion.text_projection) == "pca"
+    pca = fusion.uses_text and (config.text_projection or fusion.default_projection) == "pca"
     reasons = {
         f"item_representation={config.item_representation} learns a vector for each item id": fusion.uses_id,
         "text_projection=pca projects on the principal axes of the catalog": pca,
         "text_whitening=True rotates to the principal axes of the catalog": config.text_whitening,
         "item_language_embedding=True numbers the catalog's languages": config.item_language_embedding,
     }
-    return [reason for reason, holds in reasons.items() if holds]
+    return [reason for reason, applies in reasons.items() if applies]
 
 
-def _principal_components(vectors: NDArray[np.float32], config: RepresentationConfig) -> NDArray[np.float32]:
-    """Project on the principal axes, as large as ID embeddings are when training starts."""
-    return principal_components(vectors, config.hidden_size, config.initializer_range, white=config.text_whitening)
+# ---- text vectors ---------------------------------------------------------------------------------------------
+
+_FLOOR = 0.1  # share of the root mean square deviation below which a direction counts as noise
 
 
-def _prepare(vectors: NDArray[np.float32], text_projection: str, config: RepresentationConfig) -> NDArray[np.float32]:
-    """Whiten if asked, and bring rows to mean squared norm 1, so that learning does not depend on the encoder."""
-    if text_projection == "pca":
-        return _principal_components(vectors, config)
-    if config.text_whitening:
-        return whiten(vectors)
+def whiten(vectors: FloatArray, *, floor: float = _FLOOR) -> FloatArray:
+    """Decorrelate text vectors and bring their directions to like variance, mean squared norm 1 per row.
+
+    Raw language-model vectors crowd in a narrow cone; whitening spreads them (WhitenRec, Zhang et al. 2024).
+    Rows that are all zero (no text) stay zero.
+
+    Args:
+        vectors: ``(n_items, dimension)``.
+        floor: smallest divisor, as a share of the root mean square deviation: directions that vary less are noise and
+            are raised no further.
+    """
+    filled = np.any(vectors != 0, axis=1)
+    result = np.zeros_like(vectors)
+    rotated, deviation = _principal(vectors[filled], vectors.shape[1])
+    rotated = _spread(rotated, deviation, floor)
+    result[filled] = rotated / np.sqrt(np.mean(np.sum(np.square(rotated), axis=1)))
+    return result
+
+
+def principal_components(vectors: FloatArray, n_components: int, std: float, *, white: bool = False) -> FloatArray:
+    """Project text vectors on their first principal axes.
+
+    Args:
+        vectors: ``(n_items, dimension)``.
+        n_components: number of axes.
+        std: standard deviation of the result over all entries.
+        white: whether all axes get like variance first.
+
+    Returns:
+        ``(n_items, n_components)``. Rows without text are zero, and so are components beyond the directions that the
+        vectors span.
+    """
+    filled = np.any(vectors != 0, axis=1)
+    result = np.zeros((len(vectors), n_components), dtype=np.float32)
+    rotated, deviation = _principal(vectors[filled], n_components)
+    if white:
+        rotated = _spread(rotated, deviation, _FLOOR)
+    scale = std / (float(rotated.std()) + 1e-12)
+    result[filled, : rotated.shape[1]] = rotated * scale
+    return result
+
+
+def unit_scale(vectors: FloatArray) -> FloatArray:
+    """Scale text vectors to mean squared norm 1 over the rows with a text: learning does not depend on the encoder."""
     filled = np.any(vectors != 0, axis=1)
     norm = float(np.sqrt(np.mean(np.sum(np.square(vectors[filled]), axis=1)))) if filled.any() else 1.0
     return vectors / np.float32(norm)
+
+
+def _principal(rows: FloatArray, n_components: int) -> tuple[FloatArray, FloatArray]:
+    """Return the centered rows in the basis of their principal axes, and the standard deviation along each."""
+    centered = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
+    variance, axes = np.linalg.eigh(centered.T @ centered / max(1, len(rows)))
+    keep = np.argsort(variance)[::-1][:n_components]
+    deviation = np.sqrt(np.maximum(variance[keep], 0.0))
+    return (centered @ axes[:, keep]).astype(np.float32), deviation.astype(np.float32)
+
+
+def _spread(rotated: FloatArray, deviation: FloatArray, floor: float) -> FloatArray:
+    """Bring all axes to like variance, as far as ``floor`` allows."""
+    smallest = floor * float(np.sqrt(np.mean(np.square(deviation)))) + 1e-12
+    return rotated / np.maximum(deviation, np.float32(smallest))

@@ -1,4 +1,4 @@
-"""Taking from vectors what all texts of a language have in common."""
+"""LanguageCentering: vectors of texts without what all texts of their language have in common."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from recbole_xling.model.layers.language_embedding import LANGUAGES
 from recbole_xling.utils.distributed import sum_over_processes
 
-_AVERAGE_TEXTS = 30  # that stand beside the texts of each language
+_AVERAGE_TEXTS = 30  # added to the texts of each language when its mean is taken
 
 
-class Centering(nn.Module):
+class LanguageCentering(nn.Module):
     """Subtract the mean vector of a text's language, and scale to unit length again.
 
-    Vectors of language models lie in a narrow cone, of which each language has a part of its own: texts of one
-    language are near to each other whatever they say, and a few are near to everything. Without the means what
-    is left is what texts say (Mu & Viswanath, "All-but-the-Top", ICLR 2018; Libovicky et al., "On the Language
+    Vectors of language models point into a narrow cone, of which each language fills a part of its own: texts of one
+    language are near to each other whatever they say, and a few are near to everything. Without the means, what
+    remains is what texts say (Mu & Viswanath, "All-but-the-Top", ICLR 2018; Libovicky et al., "On the Language
     Neutrality of Pre-trained Multilingual Representations", Findings of EMNLP 2020).
 
     The means are those of the texts at hand: in training the candidates of a batch, of all processes, as in mean-only
@@ -37,5 +37,5 @@ class Centering(nn.Module):
         if self.training:
             counts, sums = sum_over_processes(counts), sum_over_processes(sums)
         average = sums.sum(dim=0) / counts.sum().clamp_min(1)  # (D,)
-        means = (sums + _AVERAGE_TEXTS * average) / (counts + _AVERAGE_TEXTS)
+        means = (sums + _AVERAGE_TEXTS * average) / (counts + _AVERAGE_TEXTS)  # (languages, D)
         return F.normalize(vectors - means[language], dim=-1)

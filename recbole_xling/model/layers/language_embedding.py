@@ -26,13 +26,13 @@ def language_numbers(tags: Sequence[str]) -> Tensor:
 class LanguageEmbedding(nn.Module):
     """A vector per language and one for unknown ones, all zero at first.
 
-    In training some languages are taken for unknown at random, so that the unknown one's vector learns what languages
-    have in common: a language that training never met is represented by it.
+    In training some languages, drawn at random, count as unknown, so that the vector of the unknown language learns
+    what languages have in common: it represents a language that training never met.
 
     Args:
         size: of the vectors.
         met: numbers of the languages that training meets; kept in checkpoints.
-        unknown_prob: share of languages taken for unknown in a training step.
+        unknown_prob: share of languages that count as unknown in a training step.
     """
 
     met: Tensor

@@ -1,4 +1,4 @@
-"""What a score has besides the match of user and item: how popular the item is, and how new."""
+"""What a score adds to the match of user and item: how popular the item is, and how new."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.errors import ConfigError
+from recbole_xling.utils.chunks import score_chunks
 
 LIST_LENGTH = 10
 """Places of a list that count as shown."""
@@ -36,8 +36,8 @@ def entry_gaps(warm: Tensor, cold: Tensor) -> Tensor:
     """Return by how much cold items must be raised to take places among the first ``K``, ``(B, M)``.
 
     Raising all cold items of a list by ``b`` brings the ``m``-th best of them among the first ``K`` as soon as ``b``
-    exceeds what it lacks to the ``(K + 1 - m)``-th best warm one: so many gaps of a list as lie below ``b``, so many
-    places do cold items get.
+    exceeds what it lacks to the ``(K + 1 - m)``-th best warm one. So cold items get as many places of a list as it has
+    gaps smaller than ``b``.
 
     Args:
         warm: scores of the items trained on, ``(B, n_warm)``; minus infinity for items that are not to be shown.
@@ -54,7 +54,7 @@ def exposure_offset(gaps: Tensor, share: float) -> Tensor:
 
     Args:
         gaps: what :func:`entry_gaps` gives for some lists.
-        share: from 0 to 1; at most what these lists have cold items for.
+        share: from 0 to 1; cold items get less where the lists have too few of them.
     """
     finite = gaps[gaps.isfinite()]
     if not len(finite):
@@ -64,20 +64,19 @@ def exposure_offset(gaps: Tensor, share: float) -> Tensor:
 
 
 _N_HISTORIES = 512  # training users whose lists tell how often cold items are shown
-_SCORES_AT_ONCE = 1 << 24  # of these lists, held at a time
 
 
-class ItemOffsets(nn.Module):
-    """The constants of all items' scores, ``(n_items,)``.
+class ScoreBias(nn.Module):
+    """A constant for each item that is added to all its scores, ``(n_items,)``.
 
-    With ``popularity_prior`` it is the logarithm of an item's count as a share of the largest one: the softmax over
-    match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Cold items have
-    no popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint holds.
+    With ``popularity_prior`` it is the logarithm of the item's count as a share of the largest one: the softmax over
+    match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Cold items do not have a
+    popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint keeps.
 
     Args:
         config: ``popularity_prior``, ``cold_exposure`` and ``exclude_history`` are read.
         dataset: the training split.
-        by_text: whether items are known by their texts; without, there are neither prior nor offset.
+        by_text: whether items are known by their texts; if not, prior and offset are 0.
 
     Raises:
         ConfigError: ``cold_exposure`` is not greater than 0.
@@ -93,7 +92,8 @@ class ItemOffsets(nn.Module):
         if config["cold_exposure"] <= 0:
             raise ConfigError(f"cold_exposure must be greater than 0, not {config['cold_exposure']}")
         counts = dataset.train_item_counts
-        popularity = _log_popularity(counts)
+        largest = max(1, int(counts.max()))
+        popularity = torch.from_numpy(np.log(np.where(counts > 0, counts, largest) / largest)).float()  # 0 if untrained
         prior = popularity if by_text and config["popularity_prior"] else torch.zeros(len(counts))
         cold = torch.from_numpy((counts == 0) & by_text)
         cold[0] = False
@@ -106,30 +106,23 @@ class ItemOffsets(nn.Module):
         self._histories = dataset.last_histories(_N_HISTORIES) if self.share else None
 
     def forward(self) -> Tensor:
-        """Return what is added to the match of a user with each item, ``(n_items,)``."""
+        """Return the constants, ``(n_items,)``."""
         return self.prior + self.cold_offset * self.cold
 
     def calibrate(self, score: Callable[[Interaction], Tensor]) -> None:
         """Set the offset of cold items by what training users would be shown.
 
         Args:
-            score: gives the scores of all items, ``(B, n_items)``, with these offsets in them.
+            score: gives the scores of all items, ``(B, n_items)``, this bias included.
         """
         if self._histories is None:
             return
         self.cold_offset.zero_()
-        at_once = max(1, _SCORES_AT_ONCE // len(self.cold))
         gaps = []
-        for begin in range(0, len(self._histories), at_once):
-            histories = self._histories[begin : begin + at_once].to(self.cold.device)
-            scores = score(histories)
+        for part in score_chunks(len(self._histories), len(self.cold)):
+            histories = self._histories[part].to(self.cold.device)
+            scores = score(histories)  # (B, n_items)
             if self._masked:
                 scores.scatter_(1, histories[self._masked], float("-inf"))
             gaps.append(entry_gaps(scores[:, ~self.cold], scores[:, self.cold]))
         self.cold_offset.copy_(exposure_offset(torch.cat(gaps), self.share))
-
-
-def _log_popularity(train_counts: NDArray[np.int64]) -> Tensor:
-    """Return the logarithm of each item's count as a share of the largest one, ``(n_items,)``; 0 for no count."""
-    largest = max(1, int(train_counts.max()))
-    return torch.from_numpy(np.log(np.where(train_counts > 0, train_counts, largest) / largest)).float()

@@ -53,9 +53,9 @@ class MoEProjection(nn.Module):
 
 
 class NoProjection(nn.Identity):
-    """``pca``: nothing to train, the vectors are projected on their principal axes ahead.
+    """``pca``: nothing is trained; the vectors are projected on their principal axes beforehand.
 
-    What is alike in its text stays alike whatever the clicks say, so an item without clicks lies among those like it.
+    Items of like texts stay alike whatever the clicks say, so a cold item is near the items that are like it.
     """
 
     def __init__(self, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> None:
@@ -74,7 +74,7 @@ def build_text_projection(name: str, in_size: int, out_size: int, *, dropout: fl
     """Build the text projection called ``name`` (``pca``, ``linear``, ``mlp`` or ``moe``).
 
     Raises:
-        ConfigError: there is no text projection of that name.
+        ConfigError: the text projection is unknown.
     """
     if name not in TEXT_PROJECTIONS:
         raise ConfigError(unknown_name("text_projection", name, TEXT_PROJECTIONS))

@@ -22,29 +22,23 @@ class CausalAttention(nn.Module):
         self.dense = nn.Linear(hidden_size, hidden_size)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Map ``(B, L, H)`` to ``(B, L, H)``; padding on the right needs no mask, nothing looks ahead to it.
+        """Map ``(B, L, H)`` to ``(B, L, H)``; padding on the right needs no mask, because no item looks ahead to it.
 
-        With ``keep``, a mask ``(B, L)``, only the ``N`` positions it holds are mapped, to ``(N, H)``.
+        With ``keep``, a mask ``(B, L)``, only the ``N`` positions where it is True are mapped, to ``(N, H)``.
         """
         batch, length, hidden = x.shape
         packed = self.query_key_value(x).view(batch, length, 3, self.n_heads, hidden // self.n_heads)
         query, key, value = packed.permute(2, 0, 3, 1, 4)  # each (B, heads, L, H / heads)
         p = self.attn_dropout_prob if self.training else 0.0
-        if p > 0.0 and x.device.type == "cpu":
-            mixed = _attention_with_dropout(query, key, value, p)
+        if p > 0.0 and x.device.type == "cpu":  # torch has no fused kernel for attention with dropout on a CPU
+            ahead = torch.full((length, length), float("-inf"), dtype=query.dtype).triu(1)  # (L, L)
+            weights = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + ahead, dim=-1)
+            mixed = dropout(weights, p) @ value
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
-        mixed = mixed.transpose(1, 2).reshape(batch, length, hidden)
+        mixed = mixed.transpose(1, 2).reshape(batch, length, hidden)  # (B, L, H)
         out: Tensor = self.dense(mixed if keep is None else mixed[keep])
         return out
-
-
-def _attention_with_dropout(query: Tensor, key: Tensor, value: Tensor, p: float) -> Tensor:
-    """Compute causal attention with dropout of its weights; torch has no fused kernel for that on a CPU."""
-    length = query.shape[-2]
-    ahead = torch.full((length, length), float("-inf"), dtype=query.dtype).triu(1)
-    weights = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + ahead, dim=-1)
-    return dropout(weights, p, training=True) @ value
 
 
 class TransformerLayer(nn.Module):
@@ -70,7 +64,7 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(hidden_dropout_prob)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Map ``(B, L, H)`` to ``(B, L, H)``, or to ``(N, H)`` where ``keep`` holds ``N`` positions."""
+        """Map ``(B, L, H)`` to ``(B, L, H)``, or with ``keep`` only its ``N`` positions, to ``(N, H)``."""
         attended = self.dropout(self.attention(x, keep))
         x = self.attention_norm((x if keep is None else x[keep]) + attended)
         out: Tensor = self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
@@ -80,7 +74,7 @@ class TransformerLayer(nn.Module):
 class SequenceEncoder(nn.Module):
     """Positions, dropout and Transformer layers over a sequence of item vectors.
 
-    The parameters mean what they mean in RecBole's SASRec, and with the same weights the output is the same.
+    Its arguments have the names and the meaning of RecBole's SASRec; with the same weights the output is the same.
     """
 
     def __init__(
@@ -112,7 +106,7 @@ class SequenceEncoder(nn.Module):
 
         Args:
             items: ``(B, L, H)``, oldest first and padded on the right.
-            keep: ``(B, L)`` mask of the ``N`` positions wanted; the last layer computes no others.
+            keep: ``(B, L)`` mask of the ``N`` positions wanted; the last layer computes only these.
 
         Returns:
             ``(N, H)``, in the order of the rows and their positions.

@@ -64,8 +64,8 @@ class AttentionPooling(MeanPooling):
 class TransformerPooling(MeanPooling):
     """``transformer``: the mean plus what a small causal Transformer adds, weighed by a number that starts at zero.
 
-    The weight is that of ReZero (Bachlechner et al., UAI 2021): training starts from the mean, and leaves it as far as
-    the data ask for it.
+    The weight is that of ReZero (Bachlechner et al., UAI 2021): training starts from the mean, and moves away from it
+    only as far as the data ask for it.
     """
 
     def __init__(self, size: int, max_length: int, config: UserTowerConfig) -> None:
@@ -145,5 +145,5 @@ class UserTower(nn.Module):
         return F.normalize(users.float(), dim=-1)
 
     def empty(self, user_language: Tensor) -> Tensor:
-        """Return users without a history, ``(B, D)``: a learned vector of their language, ``(B,)``."""
+        """Return users without a history, ``(B, D)``: the learned vectors of their languages, ``(B,)``."""
         return F.normalize(self.without_history(user_language).float(), dim=-1)

@@ -11,7 +11,7 @@ def alignment_loss(first: Tensor, second: Tensor, item: Tensor, scale: Tensor) -
     """Return the mean InfoNCE loss (van den Oord et al. 2018) of pairs, both ways, a scalar.
 
     Each text must find its own translation among all second texts, and the other way round; texts of the same item
-    are no negatives of each other.
+    are not negatives of each other.
 
     Args:
         first: ``(P, D)`` unit vectors of texts in one language.
@@ -20,8 +20,8 @@ def alignment_loss(first: Tensor, second: Tensor, item: Tensor, scale: Tensor) -
         scale: the inverse temperature.
     """
     logits = (first @ second.T * scale).float()  # (P, P)
-    same = item[:, None] == item
-    same.fill_diagonal_(False)
-    logits = logits.masked_fill(same, float("-inf"))
-    every = torch.arange(len(item), device=item.device)
-    return (F.cross_entropy(logits, every) + F.cross_entropy(logits.T, every)) / 2
+    accidental_hit_mask = item[:, None] == item  # (P, P)
+    accidental_hit_mask.fill_diagonal_(False)
+    logits = logits.masked_fill(accidental_hit_mask, float("-inf"))
+    own = torch.arange(len(item), device=item.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2

@@ -1,4 +1,4 @@
-"""Cross entropy of a linear layer without ever holding all logits."""
+"""Cross entropy of a linear layer that never computes all logits at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK_ELEMENTS = 1 << 19  # logits held at a time: 2 MiB in float32, about a core's cache
+_CHUNK_ELEMENTS = 1 << 19  # logits computed at a time: 2 MiB in float32, about a core's cache
 _LEAST_ROWS = 128  # fewer would read the table of a large catalog too often
 
 
@@ -57,7 +57,7 @@ def linear_cross_entropy(
 ) -> Tensor:
     """Return ``sum(position_weight * cross_entropy(hidden @ weight.T + bias, target))``, differentiable once.
 
-    The gradient is formed beside the loss, some rows at a time, so that neither the ``(N, V)`` logits nor their
+    The gradient is computed along with the loss, some rows at a time, so that neither the ``(N, V)`` logits nor their
     gradient exist as a whole. The idea is that of the fused linear cross entropy of Liger Kernel (Hsu et al. 2024,
     arXiv:2410.10989) and Cut Cross-Entropy (Wijmans et al. 2024, arXiv:2411.09009). Under autocast the products are
     computed in its type; the softmax and all sums stay in float32.
@@ -72,8 +72,8 @@ def linear_cross_entropy(
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
     with torch.autocast(device_type=kind, enabled=False):
-        offset = hidden.new_zeros(()) if bias is None else bias
+        bias = hidden.new_zeros(()) if bias is None else bias
         loss: Tensor = _LinearCrossEntropy.apply(
-            hidden.float(), weight.float(), offset.float(), target, position_weight.float(), dtype
+            hidden.float(), weight.float(), bias.float(), target, position_weight.float(), dtype
         )
     return loss

@@ -15,13 +15,14 @@ def sampled_softmax(
     target: Tensor,
     negative_id: Tensor,
     position_weight: Tensor,
-    positive_offset: Tensor,
-    negative_offset: Tensor,
+    positive_logit_adjustment: Tensor,
+    negative_logit_adjustment: Tensor,
 ) -> Tensor:
     """Return the weighted softmax loss of each position over its target and the shared negatives.
 
-    A negative that is the position's own target is left out. With ``-log q`` in the offsets (``q`` the rate at which
-    an item is drawn) the loss estimates the full softmax (Bengio & Senecal 2008; Yi et al., RecSys 2019).
+    An accidental hit, a negative that is the position's own target, is left out. With a logit adjustment of ``-log q``
+    (``q`` is the rate at which an item is drawn) the loss estimates the full softmax (Bengio & Senecal 2008; Yi et al.,
+    RecSys 2019).
 
     Args:
         hidden: ``(N, H)`` user states.
@@ -30,12 +31,13 @@ def sampled_softmax(
         target: ``(N,)`` item ids of the targets.
         negative_id: ``(K,)`` item ids of the negatives.
         position_weight: ``(N,)``; ``1 / N`` everywhere gives the mean.
-        positive_offset: ``(N,)`` constants added to the targets' logits.
-        negative_offset: ``(K,)`` constants added to the negatives' logits.
+        positive_logit_adjustment: ``(N,)`` constants added to the targets' logits.
+        negative_logit_adjustment: ``(K,)`` constants added to the negatives' logits.
     """
-    right = (hidden * positive).sum(dim=-1) + positive_offset  # (N,)
-    wrong = hidden @ negative.T + negative_offset  # (N, K)
-    wrong = wrong.masked_fill(negative_id == target[:, None], float("-inf"))
+    right = (hidden * positive).sum(dim=-1) + positive_logit_adjustment  # (N,)
+    wrong = hidden @ negative.T + negative_logit_adjustment  # (N, K)
+    accidental_hit_mask = negative_id == target[:, None]  # (N, K)
+    wrong = wrong.masked_fill(accidental_hit_mask, float("-inf"))
     logits = torch.cat([right[:, None], wrong], dim=1)  # (N, 1 + K)
     loss = F.cross_entropy(logits.float(), torch.zeros_like(target), reduction="none")  # (N,)
     return (loss * position_weight).sum()

@@ -1,4 +1,4 @@
-"""Hard negatives: items that the present model would show a user, and that he did not choose."""
+"""Hard negatives: items that the model in training would show a user, and that he did not choose."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.errors import ConfigError
+from recbole_xling.utils.chunks import score_chunks
 
 _DEPTH = 100  # the first places of a user's list, from which negatives are drawn: the very first are often right
-_SCORES_AT_ONCE = 1 << 24
 
 
 class HardNegatives:
     """Some negatives for each training user, drawn from the head of his list.
 
     Drawing from many places instead of taking the first ones keeps false negatives rare (as ANCE does: Xiong et al.,
-    ICLR 2021, which also refreshes them while training goes on).
+    ICLR 2021, which also resamples them while training goes on).
 
     Args:
         config: ``hard_negatives``, ``hard_negative_epochs``, ``hard_negative_cross_language`` and ``seed`` are read.
@@ -28,7 +28,7 @@ class HardNegatives:
         item_language: ``(n_items,)`` language numbers.
 
     Attributes:
-        items: ``(n_users, hard_negatives)`` item ids, 0 before the first drawing and where there are too few items.
+        items: ``(n_users, hard_negatives)`` item ids, 0 before the first drawing and where items are too few.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -54,42 +54,38 @@ class HardNegatives:
         self.items = torch.zeros(dataset.user_num, self.per_user, dtype=torch.int32)
 
     def due(self, epoch: int) -> bool:
-        """Whether to draw anew after ``epoch``."""
+        """Whether to resample the negatives after ``epoch``."""
         return (epoch + 1) % self.every == 0
 
     def draw(self, match: Callable[[Interaction], Tensor], epoch: int) -> None:
-        """Draw anew.
+        """Resample the negatives of all users.
+
+        ``cross_language`` is the share of negatives in other languages than the user's newest item. Where one kind is
+        short, the other one fills up.
 
         Args:
             match: gives how well each item matches the users, ``(B, n_items)``, its popularity left out.
-            epoch: number of the epoch that is over, -1 before the first.
+            epoch: number of the epoch that has ended, -1 before the first.
         """
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch + 1)
-        at_once = max(1, _SCORES_AT_ONCE // len(self._language))
-        for begin in range(0, len(self._histories), at_once):
-            rows = self._histories[begin : begin + at_once]
-            scores = match(rows.to(self._language.device)).cpu()
+        language, n_cross = self._language.cpu(), round(self.per_user * self.cross_language)
+        for part in score_chunks(len(self._histories), len(language)):
+            rows = self._histories[part]
+            scores = match(rows.to(self._language.device)).cpu()  # (B, n_items)
             scores.scatter_(1, rows[self._list], float("-inf"))
             scores[:, 0] = float("-inf")
-            newest = rows[self._list].gather(1, rows[self._length][:, None] - 1)[:, 0]
-            self.items[rows[self._users]] = self._choose(scores, newest, generator)
-
-    def _choose(self, scores: Tensor, newest: Tensor, generator: torch.Generator) -> Tensor:
-        """Return item ids ``(B, hard_negatives)``: so many in other languages than the newest item's, then the rest.
-
-        Where one kind is short, the other one fills up.
-        """
-        head = scores.topk(min(_DEPTH, scores.shape[1]), dim=1)
-        language = self._language.cpu()
-        shown = ~head.values.isinf()  # (B, depth)
-        cross = language[head.indices] != language[newest][:, None]
-        shuffled = torch.rand(cross.shape, generator=generator)
-        n_cross = round(self.per_user * self.cross_language)
-        wanted = _first(shuffled, cross & shown, n_cross) | _first(shuffled, ~cross & shown, self.per_user - n_cross)
-        order = shuffled + 2 * ~wanted + 2 * ~shown
-        place = order.topk(min(self.per_user, order.shape[1]), dim=1, largest=False).indices
-        items = head.indices.gather(1, place) * shown.gather(1, place)
-        return torch.nn.functional.pad(items, (0, self.per_user - items.shape[1])).int()
+            head = scores.topk(min(_DEPTH, scores.shape[1]), dim=1)  # (B, depth)
+            shown = ~head.values.isinf()  # (B, depth)
+            newest = rows[self._list].gather(1, rows[self._length][:, None] - 1)  # (B, 1)
+            cross = language[head.indices] != language[newest]  # (B, depth)
+            shuffled = torch.rand(cross.shape, generator=generator)  # (B, depth), from 0 to 1
+            wanted = _first(shuffled, cross & shown, n_cross)
+            wanted |= _first(shuffled, ~cross & shown, self.per_user - n_cross)
+            order = shuffled + 2 * ~wanted + 2 * ~shown  # wanted items come first, then others, then empty places
+            place = order.topk(min(self.per_user, order.shape[1]), dim=1, largest=False).indices
+            items = head.indices.gather(1, place) * shown.gather(1, place)
+            missing = self.per_user - items.shape[1]
+            self.items[rows[self._users]] = torch.nn.functional.pad(items, (0, missing)).int()  # (B, hard_negatives)
 
 
 def _first(order: Tensor, kind: Tensor, number: int) -> Tensor:

@@ -8,22 +8,23 @@ import torch
 from torch import Tensor
 
 from recbole_xling.model.loss.in_batch_softmax import InBatch
+from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.utils.distributed import gather_rows, process
 
 _WINDOWS_PER_PROCESS = 1 << 32
 
 
 @dataclass(frozen=True)
-class Windows:
+class BatchWindows:
     """The windows of a batch, padded on the right; texts are numbers of distinct texts.
 
     Attributes:
         states: ``(B, L, D)`` the user after each position.
         empty: ``(B, D)`` the user before the first one.
         history: ``(B, L)`` texts of the inputs.
-        in_history: ``(B, L)`` whether there is an input.
+        in_history: ``(B, L)`` False for padding.
         target: ``(B, L)`` texts to predict.
-        weight: ``(B, L)`` of the positions in the loss, 0 where there is none.
+        weight: ``(B, L)`` of the positions in the loss, 0 where nothing is predicted.
     """
 
     states: Tensor
@@ -34,49 +35,48 @@ class Windows:
     weight: Tensor
 
 
-def in_batch(windows: Windows, texts: Tensor, vectors: Tensor, offset: Tensor) -> InBatch:
+def in_batch(windows: BatchWindows, texts: Tensor, vectors: Tensor, logit_adjustment: Tensor) -> InBatch:
     """Return all positions of the batch and all candidates, of all processes.
-
-    Beside its positions every window gives one for a user without a history, whose target is the first input.
 
     Args:
         windows: those of this process.
-        texts: ``(U,)`` the distinct texts of this process's windows, and other negatives.
-        vectors: ``(U, D)`` their vectors.
-        offset: ``(n_texts,)`` constants of the logits of texts that come into a batch with a window; others, which
-            were chosen and not drawn, get the mean of these.
+        texts: ``(C,)`` the distinct texts of this process's windows, and other negatives.
+        vectors: ``(C, D)`` their vectors.
+        logit_adjustment: ``(n_texts,)`` constants of the logits of texts that enter a batch with a window.
     """
     trained = windows.weight > 0  # (B, L)
     n_windows, device = len(windows.history), windows.history.device
-    number = torch.arange(n_windows, device=device) + process()[0] * _WINDOWS_PER_PROCESS
-    each = number[:, None].expand_as(trained)  # (B, L)
-    unit = windows.weight.max().expand(n_windows)
+    # Everything below is gathered from all processes, so a window needs a number that no other process uses: by it
+    # each position finds the texts of its own window among candidates that come from anywhere.
+    number = torch.arange(n_windows, device=device) + process()[0] * _WINDOWS_PER_PROCESS  # (B,)
+    of_position = number[:, None].expand_as(trained)  # (B, L)
+    # Each window also trains the user without a history, whose target is the first input. Otherwise nothing would
+    # train the vectors that score such users; it weighs as much as the window's other positions.
+    empty_weight = windows.weight.max().expand(n_windows)  # (B,)
     states = gather_rows(torch.cat([windows.states[trained], windows.empty]))  # (N, D)
-    window = gather_rows(torch.cat([each[trained], number]))  # (N,)
-    target = gather_rows(torch.cat([windows.target[trained], windows.history[:, 0]]))
-    weight = gather_rows(torch.cat([windows.weight[trained], unit]))
-    is_user = gather_rows(torch.cat([torch.ones_like(each[trained]), torch.zeros_like(number)])).bool()
-    of_window = gather_rows(torch.cat([each[windows.in_history], each[trained]]))  # (K,)
-    known = gather_rows(torch.cat([windows.history[windows.in_history], windows.target[trained]]))  # (K,)
-    texts, vectors = _distinct(gather_rows(texts), gather_rows(vectors))
-    rows, window = torch.unique(window, return_inverse=True)
-    belongs = torch.zeros(len(rows), len(texts), dtype=torch.bool, device=device)  # (B of all processes, U)
-    belongs[torch.searchsorted(rows, of_window), torch.searchsorted(texts, known)] = True
-    drawn, constants = belongs.any(dim=0), offset[texts]
+    window = gather_rows(torch.cat([of_position[trained], number]))  # (N,)
+    target = gather_rows(torch.cat([windows.target[trained], windows.history[:, 0]]))  # (N,)
+    weight = gather_rows(torch.cat([windows.weight[trained], empty_weight]))  # (N,)
+    is_user = gather_rows(torch.cat([torch.ones_like(of_position[trained]), torch.zeros_like(number)])).bool()  # (N,)
+    candidates = DistinctTexts.of_repeated(gather_rows(texts), gather_rows(vectors))  # (U,), (U, D)
+
+    # A candidate that occurs in the window of a position is an accidental hit: the user chose it too, only at another
+    # time. As a negative it would teach that his own items are wrong.
+    of_text = gather_rows(torch.cat([of_position[windows.in_history], of_position[trained]]))  # (K,) windows of
+    known = gather_rows(torch.cat([windows.history[windows.in_history], windows.target[trained]]))  # (K,) these texts
+    each, window = torch.unique(window, return_inverse=True)  # (W,) windows of all processes, (N,)
+    belongs = torch.zeros(len(each), len(candidates.texts), dtype=torch.bool, device=device)  # (W, U)
+    belongs[torch.searchsorted(each, of_text), candidates.rows(known)] = True
+
+    # Mined negatives come into the batch because of their scores, not at a rate that a correction could use. They get
+    # the mean of the others' constants, so that their logits stay comparable.
+    drawn, constant = belongs.any(dim=0), logit_adjustment[candidates.texts]  # (U,)
     return InBatch(
         states=states,
-        items=vectors,
-        target=torch.searchsorted(texts, target),
+        items=candidates.vectors,
+        target=candidates.rows(target),
         weight=weight / weight.sum(),
-        false_negative=belongs[window],
-        offset=torch.where(drawn, constants, constants[drawn].mean()),
+        accidental_hit_mask=belongs[window],  # (N, U)
+        logit_adjustment=torch.where(drawn, constant, constant[drawn].mean()),
         is_user=is_user,
     )
-
-
-def _distinct(texts: Tensor, vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distinct texts, sorted, and one vector for each."""
-    distinct, place = torch.unique(texts, return_inverse=True)
-    order = torch.arange(len(texts), device=texts.device)
-    first = torch.full_like(distinct, len(texts)).scatter_reduce_(0, place, order, "amin")
-    return distinct, vectors[first]

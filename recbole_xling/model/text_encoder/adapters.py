@@ -1,4 +1,4 @@
-"""Which weights of a pretrained encoder are trained: small adapters beside frozen ones, all of them, or none."""
+"""Which weights of a pretrained encoder are trained: small adapters next to frozen ones, all of them, or none."""
 
 from __future__ import annotations
 
@@ -14,87 +14,11 @@ from torch import Tensor, nn
 from recbole_xling.errors import CheckpointError, ConfigError, unknown_name
 from recbole_xling.model.text_encoder.layer_split import modules_above, transformer_layers
 
-_SCORES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # importance, its moving average, and that of its uncertainty
-_MIN_STEPS = 10
-
-
-class RankAllocation:
-    """The rank allocator of an encoder with AdaLoRA adapters.
-
-    The paper's proportions: full ranks for the first tenth of the steps, final ones for the last half, and between
-    them the budget falls with the cube of the remaining part; ranks are re-allocated every 500th of the steps.
-
-    Args:
-        model: what peft made of the encoder.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self._tuner = model.base_model
-        self._config = model.peft_config[self._tuner.trainable_adapter_name]
-        self._allocator = self._tuner.rankallocator
-
-    def begin_training(self, total_steps: int) -> None:
-        """Lay the schedule out over the optimizer's steps.
-
-        Raises:
-            ConfigError: there are too few steps for one.
-        """
-        if total_steps < _MIN_STEPS:
-            raise ConfigError(f"peft: adalora needs at least {_MIN_STEPS} optimizer steps, not {total_steps}; use lora")
-        self._config.tinit, self._config.tfinal = total_steps // 10, total_steps // 2
-        self._config.deltaT = max(1, total_steps // 500)
-        self._allocator.set_total_step(total_steps)
-
-    @torch.no_grad()
-    def end_step(self, step: int) -> None:
-        """Update importances and take ranks away: after the optimizer's step ``step``, counted from 0."""
-        done = step + 1
-        allocating = done < self._config.total_step - self._config.tfinal
-        if allocating and not self._usable_gradients():  # a step that the gradient scaler left out
-            return
-        self._tuner.update_and_allocate(done)
-
-    def regularization(self) -> Tensor:
-        """Return the term that keeps both factors of each update orthogonal, the paper's R, weighted and averaged."""
-        gaps = []
-        for name, factor in self._tuner.model.named_parameters():
-            if "lora_A" in name or "lora_B" in name:
-                gaps.append(_distance_from_orthogonal(factor if "lora_A" in name else factor.T))
-        return self._config.orth_reg_weight * torch.stack(gaps).mean()
-
-    def state(self) -> dict[str, Any]:
-        """Return what an exact resume needs beside the weights, as plain data and tensors."""
-        scores = {kind: dict(getattr(self._allocator, kind)) for kind in _SCORES}
-        return {"scores": scores, "rank_pattern": self._config.rank_pattern}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`state` returned.
-
-        Raises:
-            CheckpointError: it was not made by AdaLoRA.
-        """
-        if state.keys() != {"scores", "rank_pattern"}:
-            raise CheckpointError("the checkpoint holds no ranks: it was trained with another peft method than adalora")
-        device = next(self._tuner.parameters()).device
-        for kind in _SCORES:
-            setattr(self._allocator, kind, {name: score.to(device) for name, score in state["scores"][kind].items()})
-        self._config.rank_pattern = state["rank_pattern"]
-
-    def _usable_gradients(self) -> bool:
-        factors = [factor for name, factor in self._tuner.model.named_parameters() if "lora_" in name]
-        return all(factor.grad is not None and bool(factor.grad.isfinite().all()) for factor in factors)
-
-
-def _distance_from_orthogonal(factor: Tensor) -> Tensor:
-    """Return the Frobenius norm of ``factor @ factor.T - I`` for ``(r, n)``."""
-    with torch.autocast(factor.device.type, enabled=False):
-        gram = factor @ factor.T  # (r, r)
-        return torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device))
-
-
 METHODS = ("lora", "adalora", "ia3", "full", "frozen")
 
-_FIRST_RANK = 1.5  # AdaLoRA starts with so many times the final rank, as its paper does
+_FIRST_RANK = 1.5  # AdaLoRA starts with a multiple of the final rank, as its paper does
+# How architectures call these layers. PEFT 0.21 has such a table by architecture, which lacks four of the seven in
+# layer_split.py (for IA3 five, and there "output.dense" matches the attention's output layer too).
 _QUERY_VALUE = (("query", "value"), ("q_lin", "v_lin"), ("attn.q", "attn.v"), ("q_proj", "v_proj"), ("Wqkv",))
 _KEY_VALUE = (("key", "value"), ("k_lin", "v_lin"), ("attn.k", "attn.v"), ("k_proj", "v_proj"))
 
@@ -130,10 +54,10 @@ def add_adapters(model: nn.Module, config: AdapterConfig) -> nn.Module:
         config: what to train.
 
     Returns:
-        The model wrapped by peft, or for ``full`` and ``frozen`` the model itself.
+        The model wrapped by PEFT, or for ``full`` and ``frozen`` the model itself.
 
     Raises:
-        ConfigError: unknown method or linear layers, a rank below 1, or more layers than there are.
+        ConfigError: unknown method or linear layers, a rank below 1, or more layers than the encoder has.
     """
     _check(config)
     n_lower = n_frozen_layers(model, config)
@@ -145,10 +69,13 @@ def add_adapters(model: nn.Module, config: AdapterConfig) -> nn.Module:
         return model
     import peft
 
-    prefixes = None if config.adapter_layers is None else [name for name, _ in transformer_layers(model)[n_lower:]]
-    linear = _linear_layers(model, prefixes)
+    trained: tuple[str, ...] = ("",)  # how the names of trained layers begin
+    if config.adapter_layers is not None:
+        trained = tuple(f"{name}." for name, _ in transformer_layers(model)[n_lower:])
+    named = model.named_modules()
+    linear = {name: module for name, module in named if isinstance(module, nn.Linear) and name.startswith(trained)}
     settings = _peft_config(config, linear, _targets(config, linear))
-    with warnings.catch_warnings():  # peft asks transformers for something by its old name
+    with warnings.catch_warnings():  # PEFT asks transformers for an attribute by its old name
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         return cast(nn.Module, peft.get_peft_model(cast(Any, model), settings))
 
@@ -167,15 +94,8 @@ def n_frozen_layers(model: nn.Module, config: AdapterConfig) -> int:
     return n_layers - config.adapter_layers
 
 
-def _linear_layers(model: nn.Module, prefixes: Sequence[str] | None) -> dict[str, nn.Linear]:
-    """Return the linear layers by their full names, those below ``prefixes`` only if there are any."""
-    starts = ("",) if prefixes is None else tuple(f"{prefix}." for prefix in prefixes)
-    named = model.named_modules()
-    return {name: module for name, module in named if isinstance(module, nn.Linear) and name.startswith(starts)}
-
-
 def _targets(config: AdapterConfig, linear: dict[str, nn.Linear]) -> list[str]:
-    """Return the full names of the layers that get adapters, so that nothing else can match."""
+    """Return the layers that get adapters, by their full names: PEFT would match an ending in all layers."""
     if config.target_modules is not None:
         for end in config.target_modules:
             if not _ending_with((end,), linear):
@@ -187,7 +107,7 @@ def _targets(config: AdapterConfig, linear: dict[str, nn.Linear]) -> list[str]:
         if names:
             return names + (_feed_forward(linear) if config.peft == "ia3" else [])
     raise ConfigError(
-        "cannot tell which linear layers should get adapters: name them in target_modules; there are "
+        "cannot tell which linear layers should get adapters: name them in target_modules, from "
         f"{', '.join(_kinds(linear))}"
     )
 
@@ -225,8 +145,81 @@ def _peft_config(config: AdapterConfig, linear: dict[str, nn.Linear], names: lis
     if config.peft == "lora":
         return peft.LoraConfig(r=config.lora_rank, **shared)
     first = math.ceil(_FIRST_RANK * config.lora_rank)
-    # the number of steps is not known yet, and peft wants one: RankAllocation sets it when training begins
+    # PEFT asks for the number of steps, which is not known yet: RankAllocation sets it when training begins
     return peft.AdaLoraConfig(init_r=first, target_r=config.lora_rank, total_step=1, **shared)
+
+
+# ---- AdaLoRA -------------------------------------------------------------------------------------------------
+
+_SCORES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # importance, its moving average, and that of its uncertainty
+_MIN_STEPS = 10
+
+
+class RankAllocation:
+    """The rank allocator of an encoder with AdaLoRA adapters.
+
+    The paper's proportions: full ranks for the first tenth of the steps, final ones for the last half, and between
+    them the budget falls with the cube of the remaining part; ranks are re-allocated every 500th of the steps.
+
+    Args:
+        model: the encoder, wrapped by PEFT.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._tuner = model.base_model
+        self._config = model.peft_config[self._tuner.trainable_adapter_name]
+        self._allocator = self._tuner.rankallocator
+
+    def begin_training(self, total_steps: int) -> None:
+        """Spread the schedule over the optimizer's steps.
+
+        Raises:
+            ConfigError: the steps are too few for a schedule.
+        """
+        if total_steps < _MIN_STEPS:
+            raise ConfigError(f"peft: adalora needs at least {_MIN_STEPS} optimizer steps, not {total_steps}; use lora")
+        self._config.tinit, self._config.tfinal = total_steps // 10, total_steps // 2
+        self._config.deltaT = max(1, total_steps // 500)
+        self._allocator.set_total_step(total_steps)
+
+    @torch.no_grad()
+    def end_step(self, step: int) -> None:
+        """Update importances and take ranks away: after the optimizer's step ``step``, counted from 0."""
+        done = step + 1
+        if done < self._config.total_step - self._config.tfinal:
+            factors = [factor for name, factor in self._tuner.model.named_parameters() if "lora_" in name]
+            if any(factor.grad is None or not factor.grad.isfinite().all() for factor in factors):
+                return  # the gradient scaler has left out this step
+        self._tuner.update_and_allocate(done)
+
+    def regularization(self) -> Tensor:
+        """Return the term that keeps both factors of each update orthogonal, the paper's R, weighted and averaged."""
+        gaps = []
+        for name, factor in self._tuner.model.named_parameters():
+            if "lora_A" in name or "lora_B" in name:
+                with torch.autocast(factor.device.type, enabled=False):
+                    rows = factor if "lora_A" in name else factor.T  # (r, n)
+                    gram = rows @ rows.T  # (r, r)
+                    gaps.append(torch.linalg.matrix_norm(gram - torch.eye(len(gram), device=gram.device)))
+        return self._config.orth_reg_weight * torch.stack(gaps).mean()
+
+    def state(self) -> dict[str, Any]:
+        """Return what an exact resume needs besides the weights, as plain data and tensors."""
+        scores = {kind: dict(getattr(self._allocator, kind)) for kind in _SCORES}
+        return {"scores": scores, "rank_pattern": self._config.rank_pattern}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state` returned.
+
+        Raises:
+            CheckpointError: the state is not AdaLoRA's.
+        """
+        if state.keys() != {"scores", "rank_pattern"}:
+            raise CheckpointError("the checkpoint has no ranks: it was trained with another peft method than adalora")
+        device = next(self._tuner.parameters()).device
+        for kind in _SCORES:
+            setattr(self._allocator, kind, {name: score.to(device) for name, score in state["scores"][kind].items()})
+        self._config.rank_pattern = state["rank_pattern"]
 
 
 def _check(config: AdapterConfig) -> None:

@@ -26,21 +26,28 @@ from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_bucke
 from recbole_xling.utils.paths import user_cache_folder
 
 
-def _mean(states: Tensor, mask: Tensor) -> Tensor:
+def mean_pooling(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over the tokens of each text."""
     weight = mask[..., None].to(states.dtype)  # (N, T, 1)
     return (states * weight).sum(dim=1) / weight.sum(dim=1)
 
 
-def _first(states: Tensor, mask: Tensor) -> Tensor:
+def cls_pooling(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the state of the first token of each text."""
     return states[:, 0]
 
 
-def _last(states: Tensor, mask: Tensor) -> Tensor:
+def last_pooling(states: Tensor, mask: Tensor) -> Tensor:
+    """Return the state of the last token of each text."""
     return states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]
 
 
 # name -> (N, T, H) hidden states and (N, T) mask, 1 for tokens, padded on the right -> (N, H)
-POOLING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cls": _first, "last": _last, "mean": _mean}
+POOLING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cls": cls_pooling,
+    "last": last_pooling,
+    "mean": mean_pooling,
+}
 
 
 def build_encoder(config: Mapping[str, Any]) -> TextEncoder:
@@ -61,15 +68,15 @@ def check_encoder(encoder: TextEncoder, trained_on: Mapping[str, Any]) -> None:
 
     Args:
         encoder: the encoder.
-        trained_on: the identity of the one that the weights were trained on.
+        trained_on: identity of the encoder that the weights were trained on.
 
     Raises:
-        CheckpointError: it is another one.
+        CheckpointError: it is another encoder.
     """
     wrong = {key: value for key, value in encoder.identity.items() if trained_on.get(key) != value}
     if wrong:
         theirs = {key: trained_on.get(key) for key in wrong}
-        raise CheckpointError(f"the checkpoint belongs to the encoder {theirs}, and this one is {wrong}")
+        raise CheckpointError(f"the checkpoint belongs to the encoder {theirs}, but this one is {wrong}")
 
 
 def chosen(kind: type[Any], config: Mapping[str, Any]) -> Any:
@@ -105,8 +112,8 @@ class TextEncoderConfig(AdapterConfig):
 class TextEncoder(nn.Module):
     """A Transformer encoder of the hub, with adapters, pooling, an optional projection and L2 norm.
 
-    What is not trained runs without gradients and without dropout, in training too, if it lies below all that is: the
-    embeddings and lower layers under ``adapter_layers``, everything under ``peft: frozen``.
+    Layers below all trained ones run without gradients and without dropout, in training too: the embeddings and lower
+    layers with ``adapter_layers``, everything with ``peft: frozen``.
 
     Args:
         source: where the encoder comes from, see :func:`~recbole_xling.encode.hub.find_model`.
@@ -152,13 +159,13 @@ class TextEncoder(nn.Module):
 
     @property
     def transformer(self) -> Any:
-        """The encoder itself, a model of transformers, whose layers hold the adapters."""
+        """The encoder itself, a model of transformers with the adapters in its layers."""
         adapted: Any = self.adapted
         return adapted.get_base_model() if hasattr(adapted, "get_base_model") else adapted
 
     @property
     def identity(self) -> dict[str, str | int | None]:
-        """What the trained weights were trained on, and do not fit anything else."""
+        """What the trained weights belong to: they do not fit an encoder of another identity."""
         return {
             "name": self.source.name,
             "fingerprint": self.source.fingerprint,
@@ -187,7 +194,7 @@ class TextEncoder(nn.Module):
     def forward(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
         """Encode some texts, those of about one length together.
 
-        In training, activations of no more than ``mini_batch_size`` texts are held at a time: those of all other
+        In training, activations of no more than ``mini_batch_size`` texts are in memory at a time: those of all other
         texts are computed again in the backward pass, bucket by bucket (Gao et al., "Scaling Deep Contrastive
         Learning Batch Size under Memory Limited Setup", RepL4NLP 2021). Random states are restored for it, so
         gradients are the plain ones with dropout too.
@@ -205,11 +212,14 @@ class TextEncoder(nn.Module):
         buckets = length_buckets(tokens.length[text_ids], most, self.device)
         vectors, n_left = [torch.empty(0, self.size, device=self.device)], len(text_ids)
         for bucket in buckets:
-            inputs = self._inputs(tokens, text_ids[bucket])
-            if training and n_left > most:  # the last ones, the longest, are held: theirs is the first backward pass
-                vectors.append(checkpoint(self._encode, *inputs, use_reentrant=False))
+            inputs, mask = tokens.batch(text_ids[bucket])  # (N, T) each
+            if self._frozen_layers is not None:
+                inputs = self._frozen_layers(tokens, text_ids[bucket], self.device)  # (N, T, H) or (N, 1, H)
+            inputs, mask = inputs.to(self.device), mask.to(self.device)
+            if training and n_left > most:  # the last ones, the longest, stay in memory: their backward pass is first
+                vectors.append(checkpoint(self._encode, inputs, mask, use_reentrant=False))
             else:
-                vectors.append(self._encode(*inputs))
+                vectors.append(self._encode(inputs, mask))
             n_left -= len(bucket)
         order = torch.argsort(torch.cat([place.new_empty(0), *buckets]))  # text -> its row in vectors
         return torch.cat(vectors)[order[place].to(self.device)]
@@ -223,22 +233,15 @@ class TextEncoder(nn.Module):
             return self.forward(tokens, torch.arange(tokens.n_texts))
         finally:
             self.train(mode)
-            torch.clear_autocast_cache()  # it may hold casts of weights, made here without a way for gradients
+            torch.clear_autocast_cache()  # its casts of weights were made without gradients; training needs others
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder is."""
+        """The device that the encoder is on."""
         return next(self.parameters()).device
 
-    def _inputs(self, tokens: TokenizedTexts, text_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the trained layers start from, ``(N, T)`` tokens or ``(N, T, H)`` states, and the mask."""
-        input_ids, mask = tokens.batch(text_ids)
-        if self._frozen_layers is not None:
-            return self._frozen_layers(tokens, text_ids, self.device), mask.to(self.device)
-        return input_ids.to(self.device), mask.to(self.device)
-
     def _run_frozen(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the states below the trained layers, ``(N, T, H)``, or where all are frozen pooled, ``(N, 1, H)``."""
+        """Return the states below the trained layers, ``(N, T, H)``; if all are frozen, pooled ones, ``(N, 1, H)``."""
         part = lower_part(self.transformer, self._n_lower) if self._n_lower else self.transformer
         states = part(input_ids=input_ids, attention_mask=mask).last_hidden_state.float()
         return states if self._n_lower else self._pool(states, mask)[:, None]
@@ -260,7 +263,7 @@ class TextEncoder(nn.Module):
     # ---- adapters ---------------------------------------------------------------------------------------------
 
     def begin_training(self, total_steps: int) -> None:
-        """Lay out AdaLoRA's schedule over so many optimizer steps; nothing to do for other methods."""
+        """Spread AdaLoRA's schedule over the optimizer steps; other methods do not have one."""
         if self._ranks is not None:
             self._ranks.begin_training(total_steps)
 
@@ -274,14 +277,14 @@ class TextEncoder(nn.Module):
         return None if self._ranks is None else self._ranks.regularization()
 
     def adapter_state(self) -> dict[str, Any]:
-        """Return what an exact resume needs beside the weights, as plain data and tensors."""
+        """Return what an exact resume needs besides the weights, as plain data and tensors."""
         return {} if self._ranks is None else self._ranks.state()
 
     def load_adapter_state(self, state: dict[str, Any]) -> None:
-        """Take over what :meth:`adapter_state` returned.
+        """Restore what :meth:`adapter_state` returned.
 
         Raises:
-            CheckpointError: the state was made by another method.
+            CheckpointError: the state is that of another method.
         """
         if self._ranks is not None:
             self._ranks.load_state(state)

@@ -1,4 +1,4 @@
-"""The frozen layers of an encoder, run once per text where there is room to keep what they return."""
+"""The frozen layers of an encoder, which run once per text if the disk can keep what they return."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from recbole_xling.model.text_encoder.tokens import TokenizedTexts, batch_width,
 logger = logging.getLogger(__name__)
 
 _BYTES = np.dtype(np.float16).itemsize
+_SHOW_PROGRESS_FROM = 5_000  # texts: fewer take seconds
 
 
 class FrozenStates:
-    """Hidden states in half precision, in a file without a name: it is gone with this object or with the process.
+    """Hidden states in half precision, in a file without a name, which disappears with this object or the process.
 
     Texts are kept in the order in which they come, until one does not fit below the bound or on the disk. It and
     those after it remain unknown, and so do texts with a value beyond the range of half precision.
@@ -35,7 +36,7 @@ class FrozenStates:
         length: ``(n_texts,)`` rows of each text: its tokens, or 1 where only a pooled vector is kept.
         size: width of a row.
         max_bytes: bound of the file's size.
-        folder: where the file lies; None: the system's folder for temporary files.
+        folder: where the file is; None: the system's folder for temporary files.
     """
 
     def __init__(self, length: Tensor, size: int, max_bytes: int, folder: Path | None = None) -> None:
@@ -63,12 +64,12 @@ class FrozenStates:
         position, mask = self._positions(text_ids)
         place = (self._place[text_ids][:, None] + position).masked_fill(~mask, 0)  # (N, T)
         rows = torch.from_numpy(self._rows[place.numpy()]).float()  # (N, T, size)
-        if hasattr(mmap, "MADV_DONTNEED"):  # not on all systems: what was read need not count as this process's memory
+        if hasattr(mmap, "MADV_DONTNEED"):  # where the system has it: what was read does not count as our memory
             self._map.madvise(mmap.MADV_DONTNEED)
         return rows.masked_fill_(~mask[..., None], 0)
 
     def put(self, text_ids: Tensor, states: Tensor) -> None:
-        """Keep the states of distinct texts that are unknown so far, as many as there is room for.
+        """Keep the states of distinct texts that are unknown so far, as many as fit.
 
         Args:
             text_ids: ``(N,)``.
@@ -87,14 +88,14 @@ class FrozenStates:
             self._used += len(rows)
 
     def _write(self, rows: np.ndarray) -> bool:
-        """Append rows by a write, that can fail, and not through the map, where a full disk kills the process."""
+        """Append rows by a write, which can fail; through the map, a full disk would kill the process."""
         data = memoryview(rows.tobytes())
         self._file.seek(self._used * rows.shape[1] * _BYTES)
         try:
             while data:
                 data = data[self._file.write(data) :]
         except OSError as error:
-            logger.warning("no more hidden states of frozen layers are kept: %s", error.strerror or error)
+            logger.warning("hidden states of frozen layers are no longer kept: %s", error.strerror or error)
             self.full = True
             return False
         return True
@@ -106,20 +107,17 @@ class FrozenStates:
         return position, position < length[:, None]
 
 
-_SHOW_PROGRESS_FROM = 5_000  # texts: fewer take seconds
-
-
 class FrozenLayers:
-    """What frozen layers make of texts, from the disk if it is there.
+    """What frozen layers return for texts, from the disk if it was kept.
 
-    All texts of a catalog go through the layers when one of them is asked for first, the shortest first, until the
-    bound is reached; so what is kept, and every value, is the same in a run that was resumed.
+    The first time that a text of a catalog is asked for, all its texts go through the layers, the shortest first, until
+    the bound is reached. So what is kept, and every value, is the same in a run that was resumed.
 
     Args:
         run: ``input_ids`` and ``attention_mask``, both ``(N, T)``, to states, ``(N, T, size)`` or ``(N, 1, size)``.
         size: width of a state.
         pooled: whether ``run`` returns one state per text.
-        max_bytes: bound of what is kept, of all catalogs together; 0: nothing is kept.
+        max_bytes: bound of what is kept, over all catalogs; 0: nothing is kept.
         batch_size: texts run at a time to be kept.
         folder: where it is kept; None: the system's folder for temporary files.
     """

@@ -1,7 +1,8 @@
-"""A Hugging Face encoder cut in two: the layers below, that stay as they are, and those above, that are trained.
+"""A Hugging Face encoder cut in two: the lower layers, which stay as they are, and the upper ones, which are trained.
 
-Each part is the model's own class and runs its own code: a shallow copy in which some children are exchanged. All
-other modules, and with them all weights, are shared with the whole model, so nothing is held or saved twice.
+Each part is a shallow copy of the model, in which some children are exchanged: it is of the model's own class and runs
+its own code. It shares all other modules, and with them all weights, with the whole model, so that nothing is in memory
+or in a checkpoint twice.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from recbole_xling.errors import ConfigError, unknown_name
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a family of encoders keeps its layers, and the norm after the last one if it has one."""
+    """Where a family of encoders keeps its layers, and the norm after the last one, if any."""
 
     layers: str
     final_norm: str | None = None
@@ -36,7 +37,7 @@ _LAYOUTS = {  # by config.model_type
 
 
 class _GivenEmbeddings(nn.Module):
-    """Stands for the embeddings where the hidden states are given."""
+    """Replaces the embeddings where the hidden states are given."""
 
     def forward(self, input_ids: None, inputs_embeds: Tensor, *_: Any, **__: Any) -> Tensor:
         return inputs_embeds
@@ -46,28 +47,28 @@ def transformer_layers(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Return names and modules of the layers, the lowest first.
 
     Raises:
-        ConfigError: the architecture is not one of those known.
+        ConfigError: the architecture is unknown.
     """
     layout = _layout_of(model)
     return [(f"{layout.layers}.{i}", layer) for i, layer in enumerate(_layers(model, layout))]
 
 
 def modules_above(model: nn.Module, n_lower: int) -> list[nn.Module]:
-    """Return what stands above the lowest ``n_lower`` layers."""
+    """Return the modules above the lowest ``n_lower`` layers."""
     norm = _layout_of(model).final_norm
     above = [layer for _, layer in transformer_layers(model)[n_lower:]]
     return above + ([model.get_submodule(norm)] if norm else [])
 
 
 def lower_part(model: nn.Module, n_lower: int) -> nn.Module:
-    """Return the embeddings and the lowest ``n_lower`` layers as a model; its last hidden states go on upwards."""
+    """Return the embeddings and the lowest ``n_lower`` layers as a model."""
     layout = _layout_of(model)
     part = _exchange(model, layout.layers, _layers(model, layout)[:n_lower])
     return _exchange(part, layout.final_norm, nn.Identity()) if layout.final_norm else part
 
 
 def upper_part(model: nn.Module, n_lower: int) -> nn.Module:
-    """Return all above the lowest ``n_lower`` layers as a model, whose ``inputs_embeds`` are their hidden states."""
+    """Return all above the lowest ``n_lower`` layers as a model; its ``inputs_embeds`` are the lower part's states."""
     layout = _layout_of(model)
     part = _exchange(model, layout.layers, _layers(model, layout)[n_lower:])
     return _exchange(part, "embeddings", _GivenEmbeddings())

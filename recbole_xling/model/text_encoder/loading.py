@@ -1,4 +1,4 @@
-"""Encoders and tokenizers of transformers, from a folder or the hub."""
+"""Loading an encoder of transformers and its tokenizer, from a folder or the hub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def load_pretrained(source: LocalModel | HubModel) -> tuple[Any, Any]:
     """Load an encoder, in float32 and without a pooler, and its tokenizer.
 
     Raises:
-        EncoderError: there is none at ``source``, or it is damaged.
+        EncoderError: ``source`` does not have one, or it is damaged.
     """
     from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
@@ -25,7 +25,7 @@ def load_pretrained(source: LocalModel | HubModel) -> tuple[Any, Any]:
     if source.revision is not None:
         options["revision"] = source.revision
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # that the pooler is left out is no news
+    logging.set_verbosity_error()  # transformers would report that the pooler is left out
     logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(source.load_from, **options)

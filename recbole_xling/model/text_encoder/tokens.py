@@ -1,4 +1,4 @@
-"""The texts of a catalog as tokens, made once before training."""
+"""The texts of a catalog as tokens, tokenized once before training and batched by length."""
 
 from __future__ import annotations
 
@@ -12,36 +12,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-_SLACK = 1.2  # longest over shortest text of a bucket: at most a tenth or so of its tokens is padding
-_LEAST_TOKENS = {"cpu": 256}  # below, a pass costs more than the padding that it saves
-_LEAST_TOKENS_ELSEWHERE = 8192
-
-
-def length_buckets(length: Tensor, most: int, device: torch.device) -> list[Tensor]:
-    """Cut texts into buckets of at most ``most`` texts, short ones first.
-
-    Args:
-        length: ``(N,)`` tokens of each text.
-        most: texts in a bucket.
-        device: where they will be encoded; a GPU needs larger buckets than a CPU.
-
-    Returns:
-        The places of each bucket's texts in ``length``.
-    """
-    least = _LEAST_TOKENS.get(device.type, _LEAST_TOKENS_ELSEWHERE)
-    order = torch.argsort(length, stable=True)
-    ordered = length[order].tolist()
-    ends, start = [], 0
-    for end in range(1, len(ordered)):
-        large = (end - start) * ordered[end - 1] >= least
-        if end - start == most or (large and ordered[end] > _SLACK * ordered[start]):
-            ends.append(end)
-            start = end
-    return list(order.tensor_split(ends)) if len(order) else []
-
-
-_TEXTS_AT_ONCE = 4096  # given to the tokenizer, which spreads them over its threads
-_MULTIPLE = 8  # of a batch's width: few shapes, of which memory freed by one fits the next, and that suit a GPU
+_TEXTS_AT_ONCE = 4096  # per call of the tokenizer, which spreads them over its threads
+_MULTIPLE = 8  # of a batch's width: shapes are few, so that freed memory fits the next batch, and suit a GPU
 _SHOW_PROGRESS_FROM = 20_000  # texts: fewer take about a second
 
 
@@ -78,11 +50,15 @@ class TokenizedTexts:
         pad_id = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
         parts, lengths = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
         distinct = [(prompt or "") + text for text in number]
-        hidden = None if len(distinct) > _SHOW_PROGRESS_FROM else True  # None: only where there is a terminal
+        hidden = None if len(distinct) > _SHOW_PROGRESS_FROM else True  # None: tqdm shows it only on a terminal
         with tqdm(total=len(distinct), desc="tokenizing", unit="text", disable=hidden) as bar:
             for start in range(0, len(distinct), _TEXTS_AT_ONCE):
                 batch = distinct[start : start + _TEXTS_AT_ONCE]
-                tokens = _tokenize(batch, tokenizer, max_length, pad_id)
+                found = tokenizer(
+                    batch, truncation=True, max_length=max_length, padding=False, return_attention_mask=False
+                )
+                # a tokenizer without special tokens gives nothing for an empty text, which needs one token
+                tokens = [ids or [pad_id] for ids in found["input_ids"]]
                 parts.append(np.concatenate([np.asarray(ids, dtype=np.int32) for ids in tokens]))
                 lengths.append(np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens)))
                 bar.update(len(batch))
@@ -128,7 +104,7 @@ class TokenizedTexts:
 
 
 def batch_width(length: Tensor, longest: int) -> int:
-    """Return how long the rows of a batch are: its longest text, up to the next multiple of 8, if any text is so long.
+    """Return how long the rows of a batch are: its longest text, up to the next multiple of 8 or the longest of all.
 
     Args:
         length: ``(N,)`` of the texts of the batch.
@@ -139,7 +115,31 @@ def batch_width(length: Tensor, longest: int) -> int:
     return min(-(-int(length.max()) // _MULTIPLE) * _MULTIPLE, longest)
 
 
-def _tokenize(texts: list[str], tokenizer: Any, max_length: int, pad_id: int) -> list[list[int]]:
-    """Return the tokens of each text; padding stands for an empty one where the tokenizer adds no special tokens."""
-    found = tokenizer(texts, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
-    return [ids or [pad_id] for ids in found["input_ids"]]
+# ---- texts of about one length --------------------------------------------------------------------------------
+
+_SLACK = 1.2  # longest over shortest text of a bucket: about a tenth of its tokens is padding, at most
+_LEAST_TOKENS = {"cpu": 256}  # of a bucket: with fewer, a pass costs more than the padding that it saves
+_LEAST_TOKENS_ELSEWHERE = 8192
+
+
+def length_buckets(length: Tensor, most: int, device: torch.device) -> list[Tensor]:
+    """Cut texts into buckets of at most ``most`` texts, short ones first.
+
+    Args:
+        length: ``(N,)`` tokens of each text.
+        most: texts in a bucket.
+        device: where they will be encoded; a GPU needs larger buckets than a CPU.
+
+    Returns:
+        The places of each bucket's texts in ``length``.
+    """
+    least = _LEAST_TOKENS.get(device.type, _LEAST_TOKENS_ELSEWHERE)
+    order = torch.argsort(length, stable=True)
+    ordered = length[order].tolist()
+    ends, start = [], 0
+    for end in range(1, len(ordered)):
+        large = (end - start) * ordered[end - 1] >= least
+        if end - start == most or (large and ordered[end] > _SLACK * ordered[start]):
+            ends.append(end)
+            start = end
+    return list(order.tensor_split(ends)) if len(order) else []

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from recbole_xling.model.layers.language_centering import Centering
+from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.language_embedding import language_numbers
 
 N = 400
@@ -30,7 +30,7 @@ def found(vectors):
 
 def test_translations_are_nearer_than_other_texts_of_the_same_language(texts):
     vectors, language = texts
-    centered = Centering()(vectors, language, torch.ones(2 * N))
+    centered = LanguageCentering()(vectors, language, torch.ones(2 * N))
     torch.testing.assert_close(centered.norm(dim=1), torch.ones(2 * N))
     assert found(vectors) < 0.1
     assert found(centered) > 0.9
@@ -44,20 +44,20 @@ def test_means_are_of_the_language_and_thirty_average_texts(texts):
     mean = vectors.mean(dim=0)
     means = [(part.sum(dim=0) + 30 * mean) / (len(part) + 30) for part in (vectors[:N], vectors[N:])]
     want = F.normalize(torch.cat([vectors[:N] - means[0], vectors[N:] - means[1]]), dim=-1)
-    torch.testing.assert_close(Centering()(vectors, language, torch.ones(N + few)), want)
+    torch.testing.assert_close(LanguageCentering()(vectors, language, torch.ones(N + few)), want)
 
 
 def test_texts_without_weight_are_centered_and_change_nothing(texts):
     vectors, language = texts
     weight = torch.ones(2 * N)
     weight[:50] = 0
-    centered = Centering()(vectors, language, weight)
-    torch.testing.assert_close(centered[50:], Centering()(vectors[50:], language[50:], weight[50:]))
+    centered = LanguageCentering()(vectors, language, weight)
+    torch.testing.assert_close(centered[50:], LanguageCentering()(vectors[50:], language[50:], weight[50:]))
     assert (centered[:50] * vectors[:50]).sum(dim=1).max() < 1
 
 
 def test_one_text_alone_stays_finite():
     one = F.normalize(torch.ones(1, 4), dim=-1).requires_grad_()
-    centered = Centering()(one, language_numbers(["de"]), torch.ones(1))
+    centered = LanguageCentering()(one, language_numbers(["de"]), torch.ones(1))
     centered.sum().backward()
     assert centered.isfinite().all() and one.grad.isfinite().all()

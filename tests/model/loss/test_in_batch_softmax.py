@@ -14,16 +14,16 @@ from recbole_xling.model.loss.in_batch_softmax import InBatch, in_batch_softmax
 def batch():
     generator = torch.Generator().manual_seed(0)
     n, u, d = 7, 5, 4
-    false_negative = torch.rand(n, u, generator=generator) < 0.3
+    accidental_hit_mask = torch.rand(n, u, generator=generator) < 0.3
     target = torch.tensor([0, 1, 2, 3, 4, 1, 0])
-    false_negative[0, 0] = True  # a target in the history counts all the same
+    accidental_hit_mask[0, 0] = True  # a target in the history counts all the same
     return InBatch(
         states=torch.randn(n, d, generator=generator, dtype=torch.double),
         items=torch.randn(u, d, generator=generator, dtype=torch.double),
         target=target,
         weight=torch.rand(n, generator=generator, dtype=torch.double),
-        false_negative=false_negative,
-        offset=torch.randn(u, generator=generator, dtype=torch.double),
+        accidental_hit_mask=accidental_hit_mask,
+        logit_adjustment=torch.randn(u, generator=generator, dtype=torch.double),
         is_user=torch.tensor([True, True, False, True, True, True, False]),
     )
 
@@ -34,7 +34,8 @@ def log_share(right: float, others: list[float]) -> float:
 
 def by_loops(batch: InBatch, scale: float) -> float:
     match = (batch.states @ batch.items.T * scale).numpy()
-    target, known, offset = batch.target.tolist(), batch.false_negative.numpy(), batch.offset.numpy()
+    target, known = batch.target.tolist(), batch.accidental_hit_mask.numpy()
+    offset = batch.logit_adjustment.numpy()
     n, u = match.shape
     total = 0.0
     for row in range(n):

@@ -83,8 +83,8 @@ def test_sampled_softmax_equals_the_formula():
         target=target,
         negative_id=negative_id,
         position_weight=weight,
-        positive_offset=-log_q[target],
-        negative_offset=-log_q[negative_id],
+        positive_logit_adjustment=-log_q[target],
+        negative_logit_adjustment=-log_q[negative_id],
     )
     total = 0.0
     for i in range(5):
@@ -118,8 +118,8 @@ def test_log_q_makes_the_sampled_loss_approach_the_full_softmax():
             target=target,
             negative_id=drawn,
             position_weight=weight,
-            positive_offset=torch.zeros(200),
-            negative_offset=-log_q[drawn],
+            positive_logit_adjustment=torch.zeros(200),
+            negative_logit_adjustment=-log_q[drawn],
         ).item()
 
     assert sampled(True) == pytest.approx(full, rel=0.02)

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
-from recbole_xling.model.sampling.in_batch import Windows, in_batch
+from recbole_xling.model.sampling.in_batch import BatchWindows, in_batch
 
 N_TEXTS, SIZE = 9, 4
 
 
-def make_windows(rows: slice = slice(None)) -> tuple[Windows, torch.Tensor, torch.Tensor, torch.Tensor]:
+def make_windows(rows: slice = slice(None)) -> tuple[BatchWindows, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return four windows of up to three inputs, their texts and vectors, and the table both come from."""
     history = torch.tensor([[1, 2, 3], [2, 4, 0], [5, 0, 0], [6, 1, 7]])[rows]
     target = torch.tensor([[2, 3, 4], [4, 8, 0], [1, 0, 0], [0, 7, 2]])[rows]
@@ -26,22 +26,22 @@ def make_windows(rows: slice = slice(None)) -> tuple[Windows, torch.Tensor, torc
     texts = torch.unique(torch.cat([history[in_history], target[weight > 0]]))
     states = table[history].cumsum(dim=1)  # a user tower without weights
     empty = table[0].expand(len(history), SIZE)
-    return Windows(states, empty, history, in_history, target, weight), texts, table[texts], table
+    return BatchWindows(states, empty, history, in_history, target, weight), texts, table[texts], table
 
 
-OFFSET = torch.linspace(-1, 1, N_TEXTS, dtype=torch.double)
+LOGIT_ADJUSTMENT = torch.linspace(-1, 1, N_TEXTS, dtype=torch.double)
 
 
 def test_positions_and_candidates_of_one_process():
     windows, texts, vectors, table = make_windows()
-    batch = in_batch(windows, texts, vectors, OFFSET)
+    batch = in_batch(windows, texts, vectors, LOGIT_ADJUSTMENT)
     chosen = [2, 3, 4, 4, 8, 1, 7, 2, 1, 2, 5, 6]  # of the windows, then the first inputs for users without a history
     assert texts[batch.target].tolist() == chosen
     assert batch.is_user.tolist() == [True] * 8 + [False] * 4
     torch.testing.assert_close(batch.items, table[texts])
-    torch.testing.assert_close(batch.offset, OFFSET[texts])
+    torch.testing.assert_close(batch.logit_adjustment, LOGIT_ADJUSTMENT[texts])
     assert batch.weight.sum().item() == pytest.approx(1)
-    own = [set(texts[row].tolist()) for row in batch.false_negative]
+    own = [set(texts[row].tolist()) for row in batch.accidental_hit_mask]
     assert own[0] == own[2] == own[8] == {1, 2, 3, 4}
     assert own[3] == {2, 4, 8}
     assert own[5] == {1, 5}
@@ -51,7 +51,7 @@ def test_positions_and_candidates_of_one_process():
 TWO = """
 import sys, torch
 sys.path.insert(0, sys.argv[3])
-from test_in_batch import OFFSET, loss_of, slice_of
+from test_in_batch import LOGIT_ADJUSTMENT, loss_of, slice_of
 import torch.distributed as dist
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}/meet", rank=rank, world_size=2)
@@ -67,7 +67,7 @@ def slice_of(rank: int) -> slice:
 
 def loss_of(rows: slice | list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     windows, texts, vectors, table = make_windows(rows)
-    loss = in_batch_softmax(in_batch(windows, texts, vectors, OFFSET), torch.tensor(2.0))
+    loss = in_batch_softmax(in_batch(windows, texts, vectors, LOGIT_ADJUSTMENT), torch.tensor(2.0))
     loss.backward()
     return loss.detach(), table.grad
 

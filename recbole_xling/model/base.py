@@ -1,0 +1,100 @@
+"""What the trainer and the evaluation ask of a model beyond RecBole's interface, with a default for each question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+
+
+class ModelHooks:
+    """The optional hooks of a model; a model overrides those that it needs.
+
+    Sequential models inherit from :class:`XLingRecommender`. For another kind of model this class goes before
+    RecBole's: ``class MyModel(ModelHooks, GeneralRecommender)``.
+
+    Attributes:
+        config_class: type of the model's settings; None if they are not typed.
+        ranks_without_history: whether the model can score a user whose history has length 0.
+        warm_start_parts: name of a setting that names an earlier run -> submodule that starts from its weights.
+    """
+
+    config_class: ClassVar[type[Any] | None] = None
+    ranks_without_history: ClassVar[bool] = False
+    warm_start_parts: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def bound_to_data(cls, config: Any) -> list[str]:
+        """Return why trained weights mean nothing on another dataset; an empty list lets them be used there.
+
+        Args:
+            config: the configuration of the evaluation.
+        """
+        return [f"{config['model']} learns from ids, or does not say otherwise (class method bound_to_data)"]
+
+    def check_warm_start(self, part: str, other_parameter: Mapping[str, Any]) -> None:
+        """Refuse the weights of an earlier run where they do not fit.
+
+        Args:
+            part: the submodule that is to get them, a value of ``warm_start_parts``.
+            other_parameter: what the earlier run's model returned from ``other_parameter()``.
+
+        Raises:
+            CheckpointError: the weights do not fit.
+        """
+
+    def begin_training(self, total_steps: int, step: int) -> None:
+        """Prepare for training: called once, before the first epoch.
+
+        Args:
+            total_steps: optimizer steps of all epochs.
+            step: how many of them are done already, more than 0 in a resumed run.
+        """
+
+    def end_step(self, step: int) -> None:
+        """Follow optimizer step ``step``, counted from 0: called before the gradients are cleared."""
+
+    def end_epoch(self, epoch: int) -> None:
+        """Derive from the weights what scoring needs.
+
+        Called after each training epoch, in evaluation mode and without gradients, before the model is validated and
+        saved.
+        """
+
+
+class XLingRecommender(ModelHooks, SequentialRecommender):
+    """Base class of sequential models that train on windows of histories.
+
+    A subclass defines ``calculate_loss``, whose batches :class:`~recbole_xling.data.loader.WindowLoader` makes, and
+    ``predict`` and ``full_sort_predict``, which give one score and all scores of each row.
+    """
+
+    input_type = InputType.POINTWISE
+
+    def other_parameter(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps besides weights: plain data, NumPy arrays and tensors."""
+        return dict(super().other_parameter())
+
+    def load_other_parameter(self, para: dict[str, Any]) -> None:
+        """Restore what :meth:`other_parameter` returned."""
+        super().load_other_parameter(para)
+
+
+def hooks_of(model: Any) -> ModelHooks:
+    """Return the hooks of any model, so that nobody else has to ask what a model defines.
+
+    A model that inherits from :class:`ModelHooks` is returned as it is. RecBole's own models, and users' models that
+    extend only RecBole's classes, get the defaults, except for the hooks that they define by name.
+
+    Args:
+        model: a model, or the class of one for what can be asked before it is built.
+    """
+    if isinstance(model, ModelHooks):
+        return model
+    hooks = ModelHooks()
+    for name in vars(ModelHooks):
+        if not name.startswith("_") and hasattr(model, name):
+            setattr(hooks, name, getattr(model, name))
+    return hooks
