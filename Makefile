@@ -1,6 +1,7 @@
 # make demo    the main job: train and test on the bundled dataset, a table of results at the end
 # make test    all tests
 # make lint    ruff and mypy
+# make tables  the files of default settings and the tables of keys, from the typed settings
 # make test-matrix   RecBole's own models under oldest and newest libraries (takes long, needs much disk)
 # Each sets up what it needs in .venv first.
 
@@ -11,7 +12,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 2
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint test-matrix clean
+.PHONY: demo test lint tables test-matrix clean
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,9 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+tables: $(VENV)/demo.stamp
+	$(BIN)/python docs/write_tables.py
 
 test-matrix: $(VENV)/test.stamp
 	$(BIN)/python tests/matrix/run.py

@@ -192,11 +192,12 @@ def _add_defaults(configurator: ModuleType) -> None:
 
     @functools.wraps(load)
     def loaded(self: Any, model: str, model_class: type, dataset: str) -> None:
-        from recbole_xling.config import load_defaults
+        from recbole_xling.config import load_defaults, use_current_names
 
         load(self, model, model_class, dataset)
         if registration(model) is not None:
-            self.internal_config_dict.update(load_defaults(self, model, dataset))
+            use_current_names(self, model_class)
+            self.internal_config_dict.update(load_defaults(self, model_class, dataset))
 
     configurator.Config._load_internal_config_dict = loaded
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
@@ -16,19 +17,50 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
-from recbole_xling.errors import ConfigError
 from recbole_xling.model.layers.language_centering import Centering
 from recbole_xling.model.layers.language_embedding import language_numbers
-from recbole_xling.model.layers.score_bias import ItemOffsets
+from recbole_xling.model.layers.score_bias import ItemOffsets, ScoreBiasConfig
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
 from recbole_xling.model.loss.alignment import alignment_loss
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
-from recbole_xling.model.sampling.hard_negatives import HardNegatives
+from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
 from recbole_xling.model.sampling.in_batch import Windows, in_batch
-from recbole_xling.model.text_encoder.encoder import build_encoder, check_encoder, chosen
+from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, build_encoder, check_encoder
 from recbole_xling.utils.distributed import gather_rows, process
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
+
+
+class XLingTwoTowerConfig(TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, HardNegativesConfig):
+    """All settings of XLingTwoTower."""
+
+    section: ClassVar[str] = "objective and training"
+
+    centering: bool = Field(True, description="Take from vectors what all texts of their language have in common.")
+    temperature: float = Field(
+        0.1, ge=1 / _MAX_SCALE, description="Divides the inner product of the towers; at least 0.01."
+    )
+    learn_temperature: bool = Field(False, description="Train it.")
+    logq_correction: bool = Field(True, description="Correct in-batch candidates by how often their texts occur.")
+    alignment_weight: float = Field(0.0, ge=0, description="Weight of the loss that brings parallel texts together.")
+    alignment_file: str | None = Field(
+        None, description="Table of sentences and translations, drawn like the items' own parallel texts."
+    )
+    alignment_pairs: int = Field(64, ge=1, description="Pairs of parallel texts drawn with each batch.")
+    train_neg_sample_args: dict[str, Any] | None = Field(
+        None, description="RecBole's own negative sampling is not used."
+    )
+    init_adapter_from: str | None = Field(None, description="Run folder whose adapters (and projection) to start from.")
+    init_user_tower_from: str | None = Field(None, description="Run folder whose user tower to start from.")
+    learning_rate: float = Field(0.0003, description="Of the adapters.")
+    learning_rates: dict[str, float] | None = Field(
+        {"user_tower": 0.001, "user_tower.pooling.recency": 0.03},
+        description="Of the other parts.",
+        examples=[{"user_tower": 0.001}],
+    )
+    train_batch_size: int = Field(512, ge=1, description="Targets per batch.")
+    epochs: int = Field(10, ge=1, description="Epochs at most.")
+    stopping_step: int = Field(3, description="Patience of early stopping.")
 
 
 class XLingTwoTower(SequentialRecommender):
@@ -46,52 +78,52 @@ class XLingTwoTower(SequentialRecommender):
     - Alignment: InfoNCE over texts that say the same in two languages, drawn beside each batch.
 
     Args:
-        config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/XLingTwoTower.yaml``.
+        config: RecBole or recbole-xling configuration; :class:`XLingTwoTowerConfig` lists the keys.
         dataset: the training split.
 
     Raises:
-        ConfigError: a setting is unknown or out of its range.
+        ConfigError: a setting is not allowed.
         EncoderError: the encoder cannot be loaded.
     """
 
     input_type = InputType.POINTWISE
+    config_class: ClassVar = XLingTwoTowerConfig
     ranks_without_history = True
     warm_start_parts: ClassVar = {"init_adapter_from": "encoder", "init_user_tower_from": "user_tower"}
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
-        _check(config)
+        settings = XLingTwoTowerConfig.of(config)
         self.seed: int = config["seed"]
-        self.logq_correction: bool = config["logq_correction"]
-        self.alignment_weight: float = config["alignment_weight"]
-        self.alignment_pairs: int = config["alignment_pairs"]
+        self.logq_correction = settings.logq_correction
+        self.alignment_weight, self.alignment_pairs = settings.alignment_weight, settings.alignment_pairs
         self.autocast: bool = bool(config["enable_amp"])
         self.encoder = build_encoder(config)
         catalog = dataset.catalog
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
         aligns = self.alignment_weight and trains
-        self.parallel = ParallelTexts.of(catalog, config["alignment_file"]) if aligns else None
+        self.parallel = ParallelTexts.of(catalog, settings.alignment_file) if aligns else None
         texts = [*catalog.texts, *(self.parallel.texts if self.parallel else ())]
         self.tokens = self.encoder.tokenize(texts)
         self.register_buffer("text_of_item", self.tokens.text_of_row[: self.n_items], persistent=False)
         self.register_buffer("item_language", language_numbers(catalog.languages), persistent=False)
         self.register_buffer("text_language", self._text_language(), persistent=False)
-        self.centering = Centering() if config["centering"] else None
+        self.centering = Centering() if settings.centering else None
         self.register_buffer("user_language", language_numbers(dataset.user_languages), persistent=False)
         self.offsets = ItemOffsets(config, dataset, by_text=True)
-        n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / config["train_batch_size"])
+        n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
         text_offset = self._text_offset(dataset.train_item_counts, n_batches)
         self.register_buffer("text_offset", text_offset, persistent=False)
         self.user_tower = UserTower(
             self.encoder.size,
             self.max_seq_length,
-            chosen(UserTowerConfig, config),
+            settings,
             item_languages=self.item_language[torch.from_numpy(dataset.train_item_counts > 0)],
             user_languages=self.user_language[dataset.inter_feat[self.USER_ID]],
         )
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(config["temperature"])))
-        self.log_scale.requires_grad_(bool(config["learn_temperature"]))
-        mines = config["hard_negatives"] and trains
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
+        self.log_scale.requires_grad_(settings.learn_temperature)
+        mines = settings.hard_negatives and trains
         self.hard_negatives = HardNegatives(config, dataset, self.item_language) if mines else None
         self._step = self._draws = 0
         self._table: tuple[tuple[int, ...], Tensor] | None = None
@@ -296,13 +328,3 @@ class XLingTwoTower(SequentialRecommender):
         self.encoder.load_adapter_state(para["adapters"])
         if self.hard_negatives and para["hard_negatives"] is not None:
             self.hard_negatives.items = para["hard_negatives"].cpu()
-
-
-def _check(config: Any) -> None:
-    for key in ("temperature", "alignment_pairs"):
-        if config[key] <= 0:
-            raise ConfigError(f"{key} must be greater than 0, not {config[key]}")
-    if config["temperature"] < 1 / _MAX_SCALE:
-        raise ConfigError(f"temperature must be at least {1 / _MAX_SCALE}, not {config['temperature']}")
-    if config["alignment_weight"] < 0:
-        raise ConfigError(f"alignment_weight must not be negative, not {config['alignment_weight']}")
