@@ -30,8 +30,8 @@ from recbole_xling.utils.typed_config import TypedConfig
 logger = logging.getLogger(__name__)
 
 # ---- the settings that every model shares ---------------------------------------------------------------------
-# Their defaults, and those of the models, are in properties/ as well: "make tables" writes the files and the tables of
-# the documentation from these classes.
+# "make tables" writes the files in properties/ and the tables of keys in the documentation from these classes and
+# those of the models.
 
 
 class DataConfig(TypedConfig):
@@ -54,9 +54,9 @@ class DataConfig(TypedConfig):
         description="Which text: `display`, `language:<x>` (own text in x, else display) or `pivot:<x>` (all in x).",
     )
 
-    @field_validator("text_view")
+    @field_validator("text_view", mode="before")
     @classmethod
-    def _known_view(cls, value: str) -> str:
+    def _known_view(cls, value: Any) -> Any:
         TextView(value)
         return value
 
@@ -155,7 +155,7 @@ class OverallConfig(DataConfig, EncodingConfig, TrainingConfig, EvaluationConfig
 
 
 class RecBoleConfig(TypedConfig):
-    """Settings of RecBole's that it uses without a look; their defaults are RecBole's."""
+    """Settings of RecBole's whose values it does not check; their defaults are RecBole's."""
 
     epochs: int = Field(ge=1)
     train_batch_size: int = Field(ge=1)
@@ -199,8 +199,9 @@ def current_names(settings: Mapping[str, Any], model_class: type) -> dict[str, A
                 _warn_of_old_name(old, new)
         if key == "learning_rates" and isinstance(value, dict):
             value = current_names(value, model_class)
-        if renamed.setdefault(name, value) != value:
+        if name in renamed and renamed[name] != value:
             raise ConfigError(f"{name} is given twice with different values, once by its old name: leave that one out")
+        renamed[name] = value
     return renamed
 
 
@@ -241,7 +242,7 @@ def load_defaults(config: Config, model_class: type, dataset: str) -> dict[str, 
 
 
 def dataset_defaults(dataset: str) -> dict[str, Any]:
-    """Read the settings that RecBole's defaults, or ours, give for a dataset of that name; none for most."""
+    """Read the settings that RecBole or recbole-xling has for a dataset of that name; most have none."""
     defaults: dict[str, Any] = {}
     for folder in (recbole_properties(), package_folder("properties")):
         file = folder / "dataset" / f"{dataset}.yaml"
@@ -285,7 +286,7 @@ class XLingConfig(Config):
     """RecBole's ``Config`` with this project's defaults and without its silent failures.
 
     Later sources win: RecBole's defaults, recbole-xling's (``properties/``), ``config_file_list``, ``config_dict``,
-    ``arguments``. Any model may be named, RecBole's own included.
+    ``arguments``. The model can be any that RecBole knows.
 
     Args:
         model: name or class of the model.
@@ -296,7 +297,7 @@ class XLingConfig(Config):
 
     Raises:
         ConfigError: a setting is unknown (the nearest valid one is named; ``allow_unknown_keys: True`` lets it pass),
-            malformed, or contradicts another one.
+            not allowed, or contradicts another one. Up to three settings that are not allowed are named, one per line.
     """
 
     def __init__(
@@ -336,7 +337,7 @@ class XLingConfig(Config):
                 raise ConfigError(f"configuration file '{file}' does not exist (seen from {Path.cwd()})")
             content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=self.yaml_loader)
             if content is not None and not isinstance(content, dict):
-                raise ConfigError(f"configuration file '{file}' must hold 'key: value' lines")
+                raise ConfigError(f"configuration file '{file}' must consist of 'key: value' lines")
             settings.update(content or {})
         return settings
 

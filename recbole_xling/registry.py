@@ -48,8 +48,8 @@ _installed = False
 def register_model(model: type, *, dataset: type | None = None, trainer: type | None = None) -> type:
     """Make RecBole know ``model`` by its class name, with its dataset and trainer; usable as a decorator.
 
-    The defaults of its settings are read from ``properties/model/<Name>.yaml`` of this package, or come from the
-    user's configuration.
+    The settings of the model and their defaults are those of its ``config_class``, a
+    :class:`~recbole_xling.utils.typed_config.TypedConfig`; without one, the user's configuration has to give them.
 
     Args:
         model: the class.
