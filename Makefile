@@ -1,6 +1,7 @@
 # make demo    the main job: train and test on the bundled dataset, a table of results at the end
 # make test    all tests; make test-fast   all but the slow ones
 # make lint    ruff and mypy
+# make tables  the files of default settings and the tables of keys, from the typed settings
 # make test-matrix   RecBole's own models under oldest and newest libraries (takes long, needs much disk)
 # Each sets up what it needs in .venv first.
 
@@ -13,7 +14,7 @@ export TOKENIZERS_PARALLELISM := false
 # As many processes as cores, but at most four: each takes more than a gigabyte of memory.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4
 
-.PHONY: demo test test-fast lint test-matrix clean
+.PHONY: demo test test-fast lint tables test-matrix clean
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -37,6 +38,9 @@ lint: $(VENV)/test.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+tables: $(VENV)/demo.stamp
+	$(BIN)/python docs/write_tables.py
 
 test-matrix: $(VENV)/test.stamp
 	$(BIN)/python tests/matrix/run.py

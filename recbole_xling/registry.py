@@ -48,8 +48,8 @@ _installed = False
 def register_model(model: type, *, dataset: type | None = None, trainer: type | None = None) -> type:
     """Make RecBole know ``model`` by its class name, with its dataset and trainer; usable as a decorator.
 
-    The defaults of its settings are read from ``properties/model/<Name>.yaml`` of this package, or come from the
-    user's configuration.
+    The settings of the model and their defaults are those of its ``config_class``, a
+    :class:`~recbole_xling.utils.typed_config.TypedConfig`; without one, the user's configuration has to give them.
 
     Args:
         model: the class.
@@ -192,11 +192,12 @@ def _add_defaults(configurator: ModuleType) -> None:
 
     @functools.wraps(load)
     def loaded(self: Any, model: str, model_class: type, dataset: str) -> None:
-        from recbole_xling.config import load_defaults
+        from recbole_xling.config import load_defaults, use_current_names
 
         load(self, model, model_class, dataset)
         if registration(model) is not None:
-            self.internal_config_dict.update(load_defaults(self, model, dataset))
+            use_current_names(self, model_class)
+            self.internal_config_dict.update(load_defaults(self, model_class, dataset))
 
     configurator.Config._load_internal_config_dict = loaded
 

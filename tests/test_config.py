@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
 import sys
+from pathlib import Path
+from typing import ClassVar, Literal, get_args
 
+import numpy as np
 import pytest
 import yaml
+from pydantic import Field
+from recbole.config import Config
+from recbole.model.sequential_recommender import GRU4Rec
+from recbole.utils import InputType
 
-from recbole_xling.config import XLingConfig, parse_literal, plain_settings
+import recbole_xling.config as module
+from recbole_xling.config import OverallConfig, XLingConfig, parse_literal, plain_settings
 from recbole_xling.errors import ConfigError
+from recbole_xling.model.layers.fusion import FUSIONS
+from recbole_xling.model.layers.text_projection import TEXT_PROJECTIONS
+from recbole_xling.model.layers.transformer import ACTIVATIONS
+from recbole_xling.model.layers.user_tower import POOLINGS
+from recbole_xling.model.llmsasrec import LLMSASRec, LLMSASRecConfig
+from recbole_xling.model.text_encoder.encoder import POOLING
+from recbole_xling.model.xlingtwotower import XLingTwoTowerConfig
+from recbole_xling.registry import register_model
+from recbole_xling.utils.typed_config import TypedConfig
 
 
 def test_later_sources_win(tmp_path):
@@ -130,3 +149,199 @@ def test_plain_settings_build_the_same_configuration_again(model, tmp_path):
     path.write_text(yaml.safe_dump(plain_settings(config)))
     again = XLingConfig(config_file_list=[path])
     assert again.final_config_dict == config.final_config_dict
+
+
+# ---- typed settings -------------------------------------------------------------------------------------------
+
+
+def test_files_of_defaults_and_tables_of_keys_are_up_to_date():
+    script = Path(__file__).parents[1] / "docs" / "write_tables.py"
+    spec = importlib.util.spec_from_file_location("write_tables", script)
+    write_tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(write_tables)
+    for path, content in write_tables.contents().items():
+        assert path.read_text(encoding="utf-8") == content, f"{path} is out of date: make tables"
+
+
+@pytest.mark.parametrize("typed", [OverallConfig, LLMSASRecConfig, XLingTwoTowerConfig])
+def test_defaults_are_allowed_and_every_setting_is_described_in_one_line(typed):
+    assert typed(**typed.defaults()).model_dump() == typed.defaults()
+    for field in typed.model_fields.values():
+        assert field.description.endswith(".") and "\n" not in field.description
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "implemented"),
+    [
+        (LLMSASRecConfig, "item_representation", FUSIONS),
+        (LLMSASRecConfig, "text_projection", TEXT_PROJECTIONS),
+        (LLMSASRecConfig, "hidden_act", ACTIVATIONS),
+        (XLingTwoTowerConfig, "pooling", POOLING),
+        (XLingTwoTowerConfig, "user_tower", POOLINGS),
+    ],
+)
+def test_choices_are_what_is_implemented(typed, key, implemented):
+    annotation = typed.model_fields[key].annotation
+    literal = get_args(annotation)[0] if type(None) in get_args(annotation) else annotation
+    assert set(get_args(literal)) == set(implemented)
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value", "message"),
+    [
+        ("LLMSASRec", "n_layers", 0, "n_layers must be at least 1, not 0"),
+        ("LLMSASRec", "n_layers", True, "n_layers must be a whole number, not True"),
+        ("LLMSASRec", "n_layers", 1.0, "n_layers must be a whole number, not 1.0"),
+        ("LLMSASRec", "n_layers", None, "n_layers must be a whole number, not None"),
+        ("LLMSASRec", "id_dropout_prob", 1.5, "id_dropout_prob must be at most 1, not 1.5"),
+        ("LLMSASRec", "id_dropout_prob", "some", "id_dropout_prob must be a number, not 'some'"),
+        ("LLMSASRec", "loss_type", "XE", "loss_type must be one of CE, sampled_softmax, not 'XE'"),
+        (
+            "LLMSASRec",
+            "text_projection",
+            "moa",
+            "text_projection must be one of pca, linear, mlp, moe, not 'moa'. Did you mean 'moe'?",
+        ),
+        ("LLMSASRec", "text_whitening", 1, "text_whitening must be True or False, not 1"),
+        ("LLMSASRec", "n_heads", 3, "hidden_size (64) must be a multiple of n_heads (3)"),
+        ("LLMSASRec", "text_fields", "title", "text_fields must be a list such as ['title'], not 'title'"),
+        ("LLMSASRec", "text_fields", ["title", 1], "text_fields[1] must be text, not 1"),
+        ("LLMSASRec", "encoder_options", [], "encoder_options must be a dictionary such as {'dimension': 512}, not []"),
+        ("LLMSASRec", "learning_rates", {"items": "x"}, "learning_rates['items'] must be a number, not 'x'"),
+        ("LLMSASRec", "topk", [0], "topk[0] must be greater than 0, not 0"),
+        ("LLMSASRec", "metrics", {}, "metrics must be a list such as ['NDCG'], not {}"),
+        ("LLMSASRec", "lr_schedule", "cosin", "lr_schedule must be one of constant, linear, cosine, not 'cosin'"),
+        ("XLingTwoTower", "temperature", 0, "temperature must be at least 0.01, not 0"),
+        ("XLingTwoTower", "lora_dropout", 1, "lora_dropout must be less than 1, not 1"),
+        ("XLingTwoTower", "encoder_batch_size", 0, "encoder_batch_size must be at least 1, not 0"),
+        ("BPR", "warmup_steps", -1, "warmup_steps must be at least 0, not -1"),
+        ("BPR", "train_batch_size", 0, "train_batch_size must be at least 1, not 0"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(model, key, value, message):
+    with pytest.raises(ConfigError) as raised:
+        XLingConfig(model, "ml-100k", config_dict={key: value})
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 1 and lines[0].startswith(message)
+
+
+def test_several_wrong_values_are_named_together():
+    wrong = {"warmup_steps": -1, "n_layers": 0, "n_experts": "8", "id_dropout_prob": 2, "text_view": "all"}
+    with pytest.raises(ConfigError) as raised:
+        XLingConfig("LLMSASRec", "ml-100k", config_dict={**wrong, "topk": [5, 10]})
+    lines = str(raised.value).splitlines()
+    assert len(lines) == len(set(lines)) == 3
+    assert {line.split()[0] for line in lines} < set(wrong)
+
+
+def test_whole_numbers_pass_for_numbers_and_numpys_for_pythons():
+    typed = LLMSASRecConfig.of({"cold_exposure": 2, "n_layers": np.int64(3), "id_dropout_prob": np.float32(0.5)})
+    assert (typed.cold_exposure, typed.n_layers, typed.id_dropout_prob) == (2.0, 3, 0.5)
+    assert type(typed.cold_exposure) is float and type(typed.n_layers) is int
+
+
+def test_one_metric_and_one_length_need_no_list():
+    config = XLingConfig("BPR", "ml-100k", config_dict={"metrics": "NDCG", "topk": 5, "valid_metric": "NDCG@5"})
+    assert (config["metrics"], config["topk"]) == (["NDCG"], [5])
+
+
+class OwnConfig(TypedConfig):
+    strength: float = Field(0.5, ge=0, description="How much.")
+    kind: Literal["soft", "hard"] = Field("soft", description="How.")
+
+
+def test_a_model_of_ones_own_brings_typed_settings():
+    @register_model
+    class Own(GRU4Rec):
+        input_type = InputType.POINTWISE
+        config_class: ClassVar = OwnConfig
+
+    for config in (kind("Own", "ml-100k", config_dict={"kind": "hard"}) for kind in (Config, XLingConfig)):
+        assert config["strength"] == 0.5
+        assert OwnConfig.of(config) == OwnConfig(strength=0.5, kind="hard")
+    with pytest.raises(ConfigError, match=r"'strenght'.*'strength'"):
+        XLingConfig("Own", "ml-100k", config_dict={"strenght": 1})
+    with pytest.raises(ConfigError, match="strength must be at least 0, not -1"):
+        XLingConfig("Own", "ml-100k", config_dict={"strength": -1})
+
+
+# ---- old names of settings --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def warnings(caplog):
+    """A function that returns the warnings of old names since it was last called."""
+    module._warn_of_old_name.cache_clear()
+
+    def read():
+        found = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+        caplog.clear()
+        return [message for message in found if "the old name" in message]
+
+    yield read
+    module._warn_of_old_name.cache_clear()
+
+
+OLD = [
+    ("LLMSASRec", "adaptor", "text_projection", "mlp"),
+    ("LLMSASRec", "adaptor_dropout_prob", "text_projection_dropout_prob", 0.4),
+    ("XLingTwoTower", "centring", "centering", False),
+    ("XLingTwoTower", "sub_batch_size", "mini_batch_size", 8),
+]
+
+
+@pytest.mark.parametrize("source", ["file", "dictionary", "command line", "RecBole's Config"])
+@pytest.mark.parametrize(("model", "old", "new", "value"), OLD)
+def test_an_old_name_works_with_one_warning(model, old, new, value, source, tmp_path, warnings):
+    (tmp_path / "old.yaml").write_text(yaml.safe_dump({old: value}))
+    make = {
+        "file": lambda: XLingConfig(model, "ml-100k", [tmp_path / "old.yaml"]),
+        "dictionary": lambda: XLingConfig(model, "ml-100k", config_dict={old: value}),
+        "command line": lambda: XLingConfig(model, "ml-100k", arguments=[f"--{old}={value}"]),
+        "RecBole's Config": lambda: Config(model, "ml-100k", config_dict={old: value}),
+    }[source]
+    config = make()
+    assert config[new] == value and old not in config
+    (message,) = warnings()
+    assert f"'{old}'" in message and f"'{new}'" in message and "\n" not in message
+    make()
+    assert warnings() == []
+
+
+@pytest.mark.parametrize("prefix", ["items.adaptor", "items.adaptor.experts"])
+def test_an_old_prefix_of_learning_rates_works(prefix, warnings):
+    rates = {prefix: 0.1, "items.item_embedding": 0.2}
+    config = XLingConfig("LLMSASRec", "ml-100k", config_dict={"learning_rates": rates})
+    assert config["learning_rates"] == {prefix.replace("adaptor", "text_projection"): 0.1, "items.item_embedding": 0.2}
+    assert len(warnings()) == 1
+
+
+def test_later_sources_win_whatever_name_they_use(tmp_path):
+    (tmp_path / "a.yaml").write_text("adaptor: mlp\nadaptor_dropout_prob: 0.1\n")
+    arguments = ["--text_projection=moe", "--adaptor_dropout_prob=0.3"]
+    settings = {"adaptor": "linear", "text_projection_dropout_prob": 0.2}
+    config = XLingConfig("LLMSASRec", "ml-100k", [tmp_path / "a.yaml"], settings, arguments)
+    assert (config["text_projection"], config["text_projection_dropout_prob"]) == ("moe", 0.3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"adaptor": "mlp", "text_projection": "moe"}, "text_projection is given twice"),
+        ({"text_projection": "moe", "adaptor": "mlp"}, "text_projection is given twice"),
+        ({"learning_rates": {"items.adaptor": 1.0, "items.text_projection": 2.0}}, "items.text_projection is given"),
+    ],
+)
+def test_both_names_with_different_values_are_refused(settings, named):
+    with pytest.raises(ConfigError, match=named):
+        XLingConfig("LLMSASRec", "ml-100k", config_dict=settings)
+    with pytest.raises(ConfigError, match=named):
+        Config("LLMSASRec", "ml-100k", config_dict=settings)
+    XLingConfig("LLMSASRec", "ml-100k", config_dict={"adaptor": "mlp", "text_projection": "mlp", "seed": float("nan")})
+
+
+def test_other_models_keep_settings_of_an_old_name(warnings):
+    given = {"adaptor": 3, "centring": 4, "train_neg_sample_args": None, "allow_unknown_keys": True}
+    config = XLingConfig("GRU4Rec", "ml-100k", config_dict=given)
+    assert (config["adaptor"], config["centring"], warnings()) == (3, 4, [])
+    assert LLMSASRec.config_class is LLMSASRecConfig

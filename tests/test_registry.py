@@ -68,6 +68,13 @@ def test_quick_start_runs_reloads_and_tunes_by_name(small_dataset, settings, tmp
     assert reported == tuned["test_result"] == result["test_result"]
 
 
+def test_a_wrong_setting_of_ours_is_refused_by_the_model_itself(small_dataset, settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small_dataset()
+    with pytest.raises(ConfigError, match="n_layers must be at least 1, not 0"):
+        quick_start.run_recbole(model="LLMSASRec", dataset="small", config_dict={**settings, "n_layers": 0})
+
+
 @pytest.mark.parametrize("model", ["BPR", "SASRec"])
 def test_quick_start_splits_as_a_run_does(small_dataset, settings, tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)

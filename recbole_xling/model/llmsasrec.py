@@ -2,26 +2,64 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
-from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.errors import ConfigError
 from recbole_xling.model.base import XLingRecommender
 from recbole_xling.model.layers.item_representation import ItemRepresentation, RepresentationConfig, bound_to_data
-from recbole_xling.model.layers.score_bias import ScoreBias
-from recbole_xling.model.layers.transformer import ACTIVATIONS, SequenceEncoder, last_positions
+from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
+from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
 from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.model.loss.sampled_softmax import sampled_softmax
+from recbole_xling.utils.typed_config import TypedConfig
 
-_LOSSES = ("CE", "sampled_softmax")
-_NEGATIVES = ("in_batch", "uniform")
+
+class TransformerConfig(TypedConfig):
+    """How histories become user states: names and defaults of RecBole's SASRec."""
+
+    section: ClassVar[str] = "Transformer (names and defaults of RecBole's SASRec)"
+
+    n_layers: int = Field(2, ge=1, description="Transformer layers.")
+    n_heads: int = Field(2, ge=1, description="Attention heads; must divide `hidden_size`.")
+    inner_size: int = Field(256, ge=1, description="Hidden size of the feed-forward layers.")
+    hidden_dropout_prob: float = Field(0.5, ge=0, le=1, description="Dropout of inputs and layer outputs.")
+    attn_dropout_prob: float = Field(0.5, ge=0, le=1, description="Dropout of attention weights.")
+    hidden_act: Literal["gelu", "relu", "swish", "tanh", "sigmoid"] = Field(
+        "gelu", description="Activation of the feed-forward layers."
+    )
+    layer_norm_eps: float = Field(1e-12, ge=0, description="Epsilon of the layer norms.")
+
+
+class LLMSASRecConfig(TransformerConfig, RepresentationConfig, ScoreBiasConfig):
+    """All settings of LLMSASRec."""
+
+    section: ClassVar[str] = "loss and training"
+
+    loss_type: Literal["CE", "sampled_softmax"] = Field("CE", description="Full or sampled softmax.")
+    negatives: Literal["in_batch", "uniform"] = Field("in_batch", description="Negatives of `sampled_softmax`.")
+    n_negatives: int = Field(1024, ge=1, description="Negatives shared by the positions of a batch.")
+    logq_correction: bool = Field(True, description="Correct in-batch negatives by how often items occur.")
+    train_neg_sample_args: dict[str, Any] | None = Field(
+        None, description="RecBole's own negative sampling is not used."
+    )
+    stopping_step: int = Field(20, description="Patience of early stopping; epochs are short, and validation is noisy.")
+    train_stride: int | None = Field(
+        None, ge=1, description="New targets per training window; half `MAX_ITEM_LIST_LENGTH` if not set."
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide_the_size(self) -> LLMSASRecConfig:
+        if self.hidden_size % self.n_heads:
+            raise ConfigError(f"hidden_size ({self.hidden_size}) must be a multiple of n_heads ({self.n_heads})")
+        return self
 
 
 class LLMSASRec(XLingRecommender):
@@ -39,31 +77,30 @@ class LLMSASRec(XLingRecommender):
       as often as ``cold_exposure`` says (:mod:`recbole_xling.model.layers.score_bias`).
 
     Args:
-        config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/LLMSASRec.yaml``.
+        config: RecBole or recbole-xling configuration; :class:`LLMSASRecConfig` lists the keys.
         dataset: the training split.
 
     Raises:
-        ConfigError: an unknown representation, text projection, loss or kind of negatives.
+        ConfigError: a setting is not allowed.
     """
+
+    config_class: ClassVar = LLMSASRecConfig
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
-        _check(config)
-        self.loss_type: str = config["loss_type"]
-        self.negatives: str = config["negatives"]
-        self.n_negatives: int = config["n_negatives"]
-        self.logq_correction: bool = config["logq_correction"]
-        self.initializer_range: float = config["initializer_range"]
+        settings = LLMSASRecConfig.of(config)
+        self.loss_type, self.negatives = settings.loss_type, settings.negatives
+        self.n_negatives, self.logq_correction = settings.n_negatives, settings.logq_correction
+        self.initializer_range = settings.initializer_range
         counts = dataset.train_item_counts
         self.sequence_encoder = SequenceEncoder(
             max_length=self.max_seq_length,
-            **{key: config[key] for key in ("hidden_size", "n_layers", "n_heads", "inner_size")},
-            **{key: config[key] for key in ("hidden_dropout_prob", "attn_dropout_prob", "hidden_act")},
-            layer_norm_eps=config["layer_norm_eps"],
+            hidden_size=settings.hidden_size,
+            **{name: getattr(settings, name) for name in TransformerConfig.model_fields},
         )
         self.sequence_encoder.apply(self._init_weights)
         self.items = ItemRepresentation(
-            _representation(config),
+            settings,
             train_counts=counts,
             text_vectors=lambda: dataset.catalog.vectors,
             language_ids=lambda: dataset.catalog.language_ids,
@@ -80,7 +117,7 @@ class LLMSASRec(XLingRecommender):
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
         """Return which settings tie trained weights to their dataset."""
-        return bound_to_data(_representation(config))
+        return bound_to_data(RepresentationConfig.of(config))
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialize as RecBole's SASRec does: normal weights, zero biases."""
@@ -170,20 +207,3 @@ class LLMSASRec(XLingRecommender):
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown."""
         self.score_bias.calibrate(self.full_sort_predict)
-
-
-def _representation(config: Any) -> RepresentationConfig:
-    return RepresentationConfig(
-        **{field.name: config[field.name] for field in dataclasses.fields(RepresentationConfig)}
-    )
-
-
-def _check(config: Any) -> None:
-    choices = (("loss_type", _LOSSES), ("negatives", _NEGATIVES), ("hidden_act", tuple(ACTIVATIONS)))
-    for key, options in choices:
-        if config[key] not in options:
-            raise ConfigError(unknown_name(key, str(config[key]), options))
-    if config["n_layers"] < 1:
-        raise ConfigError(f"n_layers must be at least 1, not {config['n_layers']}")
-    if config["hidden_size"] % config["n_heads"]:
-        raise ConfigError(f"hidden_size ({config['hidden_size']}) must be a multiple of n_heads ({config['n_heads']})")

@@ -8,27 +8,59 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
-from recbole_xling.errors import ConfigError
 from recbole_xling.model.base import XLingRecommender
 from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.language_embedding import language_numbers
-from recbole_xling.model.layers.score_bias import ScoreBias
+from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
 from recbole_xling.model.loss.alignment import alignment_loss
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
-from recbole_xling.model.sampling.hard_negatives import HardNegatives
+from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
 from recbole_xling.model.sampling.in_batch import BatchWindows, in_batch
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
-from recbole_xling.model.text_encoder.encoder import build_encoder, check_encoder, chosen
+from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, build_encoder, check_encoder
 from recbole_xling.utils.distributed import gather_rows, process
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
+
+
+class XLingTwoTowerConfig(TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, HardNegativesConfig):
+    """All settings of XLingTwoTower."""
+
+    section: ClassVar[str] = "objective and training"
+
+    centering: bool = Field(True, description="Take from vectors what all texts of their language have in common.")
+    temperature: float = Field(
+        0.1, ge=1 / _MAX_SCALE, description="Divides the inner product of the towers; at least 0.01."
+    )
+    learn_temperature: bool = Field(False, description="Train it.")
+    logq_correction: bool = Field(True, description="Correct in-batch candidates by how often their texts occur.")
+    alignment_weight: float = Field(0.0, ge=0, description="Weight of the loss that brings parallel texts together.")
+    alignment_file: str | None = Field(
+        None, description="Table of sentences and translations, drawn like the items' own parallel texts."
+    )
+    alignment_pairs: int = Field(64, ge=1, description="Pairs of parallel texts drawn with each batch.")
+    train_neg_sample_args: dict[str, Any] | None = Field(
+        None, description="RecBole's own negative sampling is not used."
+    )
+    init_adapter_from: str | None = Field(None, description="Run folder whose adapters (and projection) to start from.")
+    init_user_tower_from: str | None = Field(None, description="Run folder whose user tower to start from.")
+    learning_rate: float = Field(0.0003, description="Of the adapters.")
+    learning_rates: dict[str, float] | None = Field(
+        {"user_tower": 0.001, "user_tower.pooling.recency": 0.03},
+        description="Of the other parts.",
+        examples=[{"user_tower": 0.001}],
+    )
+    train_batch_size: int = Field(512, ge=1, description="Targets per batch.")
+    epochs: int = Field(10, ge=1, description="Epochs at most.")
+    stopping_step: int = Field(3, description="Patience of early stopping.")
 
 
 class XLingTwoTower(XLingRecommender):
@@ -46,14 +78,15 @@ class XLingTwoTower(XLingRecommender):
     - Alignment: InfoNCE over parallel texts, which are drawn for each batch.
 
     Args:
-        config: RecBole or recbole-xling configuration; the keys are listed in ``properties/model/XLingTwoTower.yaml``.
+        config: RecBole or recbole-xling configuration; :class:`XLingTwoTowerConfig` lists the keys.
         dataset: the training split.
 
     Raises:
-        ConfigError: a setting is unknown or out of its range.
+        ConfigError: a setting is not allowed.
         EncoderError: the encoder cannot be loaded.
     """
 
+    config_class: ClassVar = XLingTwoTowerConfig
     ranks_without_history = True
     warm_start_parts: ClassVar[Mapping[str, str]] = {
         "init_adapter_from": "encoder",
@@ -62,17 +95,16 @@ class XLingTwoTower(XLingRecommender):
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
-        _check(config)
+        settings = XLingTwoTowerConfig.of(config)
         self.seed: int = config["seed"]
-        self.logq_correction: bool = config["logq_correction"]
-        self.alignment_weight: float = config["alignment_weight"]
-        self.alignment_pairs: int = config["alignment_pairs"]
+        self.logq_correction = settings.logq_correction
+        self.alignment_weight, self.alignment_pairs = settings.alignment_weight, settings.alignment_pairs
         self.autocast: bool = bool(config["enable_amp"])
         self.encoder = build_encoder(config)
         catalog = dataset.catalog
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
         aligns = self.alignment_weight and trains
-        self.parallel = ParallelTexts.of(catalog, config["alignment_file"]) if aligns else None
+        self.parallel = ParallelTexts.of(catalog, settings.alignment_file) if aligns else None
         texts = [*catalog.texts, *(self.parallel.texts if self.parallel else ())]
         self.tokens = self.encoder.tokenize(texts)
         self.register_buffer("text_of_item", self.tokens.text_of_row[: self.n_items], persistent=False)
@@ -80,22 +112,22 @@ class XLingTwoTower(XLingRecommender):
         language = torch.zeros(self.tokens.n_texts, dtype=torch.long)  # of a text: that of an item which has it
         language.scatter_reduce_(0, self.text_of_item, self.item_language, "amax")
         self.register_buffer("text_language", language, persistent=False)
-        self.centering = LanguageCentering() if config["centering"] else None
+        self.centering = LanguageCentering() if settings.centering else None
         self.register_buffer("user_language", language_numbers(dataset.user_languages), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
-        n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / config["train_batch_size"])
+        n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
         logit_adjustment = self._logit_adjustment(dataset.train_item_counts, n_batches)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self.user_tower = UserTower(
             self.encoder.size,
             self.max_seq_length,
-            chosen(UserTowerConfig, config),
+            settings,
             item_languages=self.item_language[torch.from_numpy(dataset.train_item_counts > 0)],
             user_languages=self.user_language[dataset.inter_feat[self.USER_ID]],
         )
-        self.log_scale = nn.Parameter(torch.tensor(-math.log(config["temperature"])))
-        self.log_scale.requires_grad_(bool(config["learn_temperature"]))
-        mines = config["hard_negatives"] and trains
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
+        self.log_scale.requires_grad_(settings.learn_temperature)
+        mines = settings.hard_negatives and trains
         self.hard_negatives = HardNegatives(config, dataset, self.item_language) if mines else None
         self._step = self._draws = 0
         self._table: tuple[tuple[int, ...], Tensor] | None = None
@@ -304,13 +336,3 @@ class XLingTwoTower(XLingRecommender):
         self.encoder.load_adapter_state(para["adapters"])
         if self.hard_negatives and para["hard_negatives"] is not None:
             self.hard_negatives.items = para["hard_negatives"].cpu()
-
-
-def _check(config: Any) -> None:
-    for key in ("temperature", "alignment_pairs"):
-        if config[key] <= 0:
-            raise ConfigError(f"{key} must be greater than 0, not {config[key]}")
-    if config["temperature"] < 1 / _MAX_SCALE:
-        raise ConfigError(f"temperature must be at least {1 / _MAX_SCALE}, not {config['temperature']}")
-    if config["alignment_weight"] < 0:
-        raise ConfigError(f"alignment_weight must not be negative, not {config['alignment_weight']}")

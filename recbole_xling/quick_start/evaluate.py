@@ -13,9 +13,9 @@ from typing import Any
 import polars as pl
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
-from recbole.utils import ModelType, dataset_arguments
+from recbole.utils import ModelType, dataset_arguments, get_model
 
-from recbole_xling.config import XLingConfig, data_set_defaults, plain_settings
+from recbole_xling.config import XLingConfig, current_names, dataset_defaults, plain_settings
 from recbole_xling.data.impressions import impressions_file
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError, unknown_name
 from recbole_xling.evaluator.impressions import evaluate_impressions
@@ -119,11 +119,12 @@ def _settings(
     arguments: Sequence[str],
 ) -> XLingConfig:
     """Return the run's settings for a dataset; what it had from its own dataset's defaults is left to the other's."""
-    settings = dict(trained)
+    model_class = get_model(trained["model"])
+    settings = current_names(trained, model_class)
     if dataset not in (None, trained["dataset"]):
-        defaults = data_set_defaults(trained["dataset"])
+        defaults = dataset_defaults(trained["dataset"])
         settings = {key: value for key, value in settings.items() if key not in defaults or value != defaults[key]}
-    settings |= config_dict or {}
+    settings |= current_names(config_dict or {}, model_class)
     config = XLingConfig(trained["model"], dataset, config_dict=settings, arguments=arguments)
     if (asked := config.external_config_dict["model"]) != trained["model"]:
         raise ConfigError(f"the run's model is {trained['model']}: leave out model={asked}")

@@ -21,7 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 _FORMAT = 1
-RENAMED_PARAMETERS = {"offsets.": "score_bias."}  # how names of weights began in earlier releases, and begin now
+# How names of weights began in earlier releases, and begin now.
+_RENAMED = {"items.adaptor.": "items.text_projection.", "offsets.": "score_bias."}
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -78,12 +79,16 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_trainable(model: nn.Module, state: dict[str, Tensor], source: Path) -> None:
-    """Load what :func:`trainable_state` returned.
+    """Load what :func:`trainable_state` returned, in an earlier release too.
 
     Raises:
         CheckpointError: names or shapes differ from the model's.
     """
     expected = trainable_state(model)
+    for old, new in _RENAMED.items():
+        present = {name: new + name.removeprefix(old) for name in state if name.startswith(old)}
+        # only where the model knows the new name: other people's models may have a part of the old one
+        state = {present[name] if present.get(name) in expected else name: tensor for name, tensor in state.items()}
     missing, strange = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     wrong = sorted(name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape)
     if missing or strange or wrong:

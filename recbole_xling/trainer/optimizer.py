@@ -34,7 +34,9 @@ def parameter_groups(
     Raises:
         ConfigError: a prefix matches no parameter.
     """
-    prefixes = sorted(learning_rates or {}, key=len, reverse=True)
+    # "adaptor" was its name when checkpoints of the first release were written: they have their groups in this order
+    length = {prefix: len(prefix.replace("items.text_projection", "items.adaptor")) for prefix in learning_rates or {}}
+    prefixes = sorted(length, key=length.__getitem__, reverse=True)
     groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in ["", *prefixes]}
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for prefix in prefixes:

@@ -80,7 +80,7 @@ def test_settings_of_the_evaluation_win_over_those_of_the_run(trained):
 
 def test_defaults_of_the_runs_dataset_are_not_used_for_another(trained, monkeypatch):
     run = trained(seed=7)
-    monkeypatch.setattr(zero_shot, "data_set_defaults", lambda name: {"nord": {"seed": 7, "topk": [3]}}[name])
+    monkeypatch.setattr(zero_shot, "dataset_defaults", lambda name: {"nord": {"seed": 7, "topk": [3]}}[name])
     result = recbole_xling.evaluate_run(run, "sud")
     assert result["seed"] == 2020
     assert "ndcg@5" in result["test"]  # set by the run, not by the defaults

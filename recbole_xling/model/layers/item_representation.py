@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from recbole_xling.model.layers.fusion import get_fusion
 from recbole_xling.model.layers.text_projection import build_text_projection
+from recbole_xling.utils.typed_config import TypedConfig
 
 FloatArray = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class RepresentationConfig:
-    """How items become vectors; the names are those of the configuration keys."""
+class RepresentationConfig(TypedConfig):
+    """How items become vectors."""
 
-    item_representation: str
-    hidden_size: int
-    text_projection: str | None
-    n_experts: int
-    text_projection_dropout_prob: float
-    text_whitening: bool
-    item_language_embedding: bool
-    id_dropout_prob: float
-    delta_max_norm: float
-    initializer_range: float
+    section: ClassVar[str] = "items"
+
+    item_representation: Literal["none", "text_only", "add", "concat", "gate", "init", "delta"] = Field(
+        "delta", description="What an item's vector is made of."
+    )
+    hidden_size: int = Field(64, ge=1, description="Size of item vectors and user states.")
+    text_projection: Literal["pca", "linear", "mlp", "moe"] | None = Field(
+        None,
+        description="From text vectors to `hidden_size` (if not set: `linear` for `text_only`, `delta`; else `pca`).",
+    )
+    n_experts: int = Field(8, ge=1, description="Experts of the `moe` text projection.")
+    text_projection_dropout_prob: float = Field(
+        0.2, ge=0, le=1, description="Dropout inside the `mlp` and `moe` text projections."
+    )
+    text_whitening: bool = Field(False, description="Decorrelate the text vectors first.")
+    item_language_embedding: bool = Field(False, description="Add a learned vector of the item's language.")
+    id_dropout_prob: float = Field(
+        0.1, ge=0, le=1, description="Share of items represented by text alone in a training step."
+    )
+    delta_max_norm: float = Field(
+        0.5, ge=0, description="Longest shift of `delta`, as a share of the text vector's length."
+    )
+    initializer_range: float = Field(0.02, ge=0, description="Standard deviation of initial weights.")
 
 
 class ItemRepresentation(nn.Module):

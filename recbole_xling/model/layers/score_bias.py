@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
-from recbole_xling.errors import ConfigError
 from recbole_xling.utils.chunks import score_chunks
+from recbole_xling.utils.typed_config import TypedConfig
 
 LIST_LENGTH = 10
 """Places of a list that count as shown."""
@@ -66,6 +67,19 @@ def exposure_offset(gaps: Tensor, share: float) -> Tensor:
 _N_HISTORIES = 512  # training users whose lists tell how often cold items are shown
 
 
+class ScoreBiasConfig(TypedConfig):
+    """What scores have besides the match of user and item."""
+
+    section: ClassVar[str] = "scores"
+
+    popularity_prior: bool = Field(
+        True, description="Where items carry text, add the logarithm of their popularity to scores."
+    )
+    cold_exposure: float = Field(
+        5, gt=0, description="How many times as often as the average item a cold item is shown."
+    )
+
+
 class ScoreBias(nn.Module):
     """A constant for each item that is added to all its scores, ``(n_items,)``.
 
@@ -79,7 +93,7 @@ class ScoreBias(nn.Module):
         by_text: whether items are known by their texts; if not, prior and offset are 0.
 
     Raises:
-        ConfigError: ``cold_exposure`` is not greater than 0.
+        ConfigError: a setting is out of its range.
     """
 
     prior: Tensor
@@ -89,19 +103,18 @@ class ScoreBias(nn.Module):
 
     def __init__(self, config: Any, dataset: XLingDataset, *, by_text: bool) -> None:
         super().__init__()
-        if config["cold_exposure"] <= 0:
-            raise ConfigError(f"cold_exposure must be greater than 0, not {config['cold_exposure']}")
+        settings = ScoreBiasConfig.of(config)
         counts = dataset.train_item_counts
         largest = max(1, int(counts.max()))
         popularity = torch.from_numpy(np.log(np.where(counts > 0, counts, largest) / largest)).float()  # 0 if untrained
-        prior = popularity if by_text and config["popularity_prior"] else torch.zeros(len(counts))
+        prior = popularity if by_text and settings.popularity_prior else torch.zeros(len(counts))
         cold = torch.from_numpy((counts == 0) & by_text)
         cold[0] = False
         self.register_buffer("log_popularity", popularity, persistent=False)
         self.register_buffer("prior", prior, persistent=False)
         self.register_buffer("cold", cold, persistent=False)
         self.register_buffer("cold_offset", torch.zeros(()))
-        self.share = cold_share(float(config["cold_exposure"]), int(cold.sum()), len(counts) - 1)
+        self.share = cold_share(settings.cold_exposure, int(cold.sum()), len(counts) - 1)
         self._masked = dataset.item_id_list_field if config["exclude_history"] else None
         self._histories = dataset.last_histories(_N_HISTORIES) if self.share else None
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.errors import ConfigError
 from recbole_xling.model.layers.language_embedding import LanguageEmbedding
 from recbole_xling.model.layers.transformer import SequenceEncoder
+from recbole_xling.utils.typed_config import TypedConfig
 
 
-@dataclass(frozen=True)
-class UserTowerConfig:
-    """How histories become users; the names are those of the configuration keys."""
+class UserTowerConfig(TypedConfig):
+    """How histories become users."""
 
-    user_tower: str
-    language_embedding: bool
-    n_layers: int
-    n_heads: int
-    hidden_dropout_prob: float
-    attn_dropout_prob: float
+    section: ClassVar[str] = "user tower"
+
+    user_tower: Literal["mean", "attention", "transformer"] = Field(
+        "mean", description="From the item vectors of a history to the user."
+    )
+    language_embedding: bool = Field(False, description="Add learned vectors of the items' and the user's languages.")
+    n_layers: int = Field(1, ge=1, description="Layers of `transformer`.")
+    n_heads: int = Field(4, ge=1, description="Its attention heads; must divide the size of item vectors.")
+    hidden_dropout_prob: float = Field(0.1, ge=0, le=1, description="Dropout of its inputs and layer outputs.")
+    attn_dropout_prob: float = Field(0.1, ge=0, le=1, description="Dropout of its attention weights.")
 
 
 class MeanPooling(nn.Module):
@@ -70,11 +75,8 @@ class TransformerPooling(MeanPooling):
 
     def __init__(self, size: int, max_length: int, config: UserTowerConfig) -> None:
         super().__init__(size, max_length, config)
-        if config.n_layers < 1 or config.n_heads < 1 or size % config.n_heads:
-            raise ConfigError(
-                f"user_tower 'transformer' needs at least one layer and heads that divide the size of item vectors "
-                f"({size}): change n_layers ({config.n_layers}) or n_heads ({config.n_heads})"
-            )
+        if size % config.n_heads:
+            raise ConfigError(f"n_heads must divide the size of item vectors ({size}), not {config.n_heads}")
         self.sequence_encoder = SequenceEncoder(
             max_length=max_length,
             hidden_size=size,
@@ -114,15 +116,13 @@ class UserTower(nn.Module):
         user_languages: those of the users.
 
     Raises:
-        ConfigError: an unknown kind, or heads that do not divide the size.
+        ConfigError: the heads of ``transformer`` do not divide the size.
     """
 
     def __init__(
         self, size: int, max_length: int, config: UserTowerConfig, *, item_languages: Tensor, user_languages: Tensor
     ) -> None:
         super().__init__()
-        if config.user_tower not in POOLINGS:
-            raise ConfigError(unknown_name("user_tower", config.user_tower, POOLINGS))
         self.pooling = POOLINGS[config.user_tower](size, max_length, config)
         self.item_language = LanguageEmbedding(size, item_languages) if config.language_embedding else None
         self.user_language = LanguageEmbedding(size, user_languages) if config.language_embedding else None

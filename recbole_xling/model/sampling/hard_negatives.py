@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from pydantic import Field
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_xling.data.dataset import XLingDataset
-from recbole_xling.errors import ConfigError
 from recbole_xling.utils.chunks import score_chunks
+from recbole_xling.utils.typed_config import TypedConfig
 
 _DEPTH = 100  # the first places of a user's list, from which negatives are drawn: the very first are often right
+
+
+class HardNegativesConfig(TypedConfig):
+    """How negatives are drawn from users' lists."""
+
+    section: ClassVar[str] = "hard negatives"
+
+    hard_negatives: int = Field(0, ge=0, description="Negatives per user from the head of his list; 0 for none.")
+    hard_negative_epochs: int = Field(1, ge=1, description="Epochs after which they are resampled.")
+    hard_negative_cross_language: float = Field(
+        0.5, ge=0, le=1, description="Share of them in other languages than the user's newest item."
+    )
 
 
 class HardNegatives:
@@ -35,14 +48,9 @@ class HardNegatives:
     """
 
     def __init__(self, config: Any, dataset: XLingDataset, item_language: Tensor) -> None:
-        self.per_user: int = config["hard_negatives"]
-        self.every: int = config["hard_negative_epochs"]
-        self.cross_language: float = config["hard_negative_cross_language"]
-        if self.per_user < 1 or self.every < 1 or not 0 <= self.cross_language <= 1:
-            raise ConfigError(
-                "hard_negatives and hard_negative_epochs must be at least 1 and hard_negative_cross_language between "
-                f"0 and 1, not {self.per_user}, {self.every} and {self.cross_language}"
-            )
+        settings = HardNegativesConfig.of(config)
+        self.per_user, self.every = settings.hard_negatives, settings.hard_negative_epochs
+        self.cross_language = settings.hard_negative_cross_language
         self._seed: int = config["seed"]
         self._users, self._list, self._length = (
             dataset.uid_field,

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from recbole_xling.errors import CheckpointError, ConfigError, unknown_name
 from recbole_xling.model.text_encoder.layer_split import modules_above, transformer_layers
-
-METHODS = ("lora", "adalora", "ia3", "full", "frozen")
+from recbole_xling.utils.typed_config import TypedConfig
 
 _FIRST_RANK = 1.5  # AdaLoRA starts with a multiple of the final rank, as its paper does
 # How architectures call these layers. PEFT 0.21 has such a table by architecture, which lacks four of the seven in
@@ -23,27 +21,29 @@ _QUERY_VALUE = (("query", "value"), ("q_lin", "v_lin"), ("attn.q", "attn.v"), ("
 _KEY_VALUE = (("key", "value"), ("k_lin", "v_lin"), ("attn.k", "attn.v"), ("k_proj", "v_proj"))
 
 
-@dataclass(frozen=True)
-class AdapterConfig:
-    """What is trained; the names are those of the configuration keys.
+class AdapterConfig(TypedConfig):
+    """Which weights of the encoder are trained.
 
-    Args:
-        peft: ``lora`` (Hu et al., ICLR 2022), ``adalora`` (Zhang et al., ICLR 2023), ``ia3`` (Liu et al., NeurIPS
-            2022), ``full`` or ``frozen``.
-        lora_rank: rank of LoRA's updates, and the final mean rank of AdaLoRA's.
-        lora_alpha: an update is scaled by ``lora_alpha / rank``.
-        lora_dropout: dropout of the adapters' input.
-        target_modules: linear layers with adapters, by the end of their names; None: those of the methods' papers,
-            queries and values, for ``ia3`` keys, values and the feed-forward's second layer.
-        adapter_layers: only so many layers are trained, from the top; None: all, with ``full`` embeddings too.
+    The methods: ``lora`` (Hu et al., ICLR 2022), ``adalora`` (Zhang et al., ICLR 2023), ``ia3`` (Liu et al., NeurIPS
+    2022), ``full`` and ``frozen``. ``target_modules`` are named by the end of their names; if not set, they are those
+    of the methods' papers: queries and values, for ``ia3`` keys, values and the feed-forward's second layer. With
+    ``full``, embeddings are trained only where ``adapter_layers`` is not set.
     """
 
-    peft: str
-    lora_rank: int
-    lora_alpha: int
-    lora_dropout: float
-    target_modules: Sequence[str] | None
-    adapter_layers: int | None
+    section: ClassVar[str] = "adapters"
+
+    peft: Literal["lora", "adalora", "ia3", "full", "frozen"] = Field(
+        "lora", description="Which weights of the encoder are trained."
+    )
+    lora_rank: int = Field(16, ge=1, description="Rank of LoRA; the final mean rank of AdaLoRA.")
+    lora_alpha: int = Field(32, description="Scale of LoRA's update, as a multiple of 1 / rank.")
+    lora_dropout: float = Field(0.05, ge=0, lt=1, description="Dropout of LoRA's input.")
+    target_modules: list[str] | None = Field(
+        None,
+        description="Linear layers that get adapters; queries and values if not set.",
+        examples=[["query", "value"]],
+    )
+    adapter_layers: int | None = Field(None, description="Tune only so many layers, from the top; all if not set.")
 
 
 def add_adapters(model: nn.Module, config: AdapterConfig) -> nn.Module:
@@ -57,9 +57,8 @@ def add_adapters(model: nn.Module, config: AdapterConfig) -> nn.Module:
         The model wrapped by PEFT, or for ``full`` and ``frozen`` the model itself.
 
     Raises:
-        ConfigError: unknown method or linear layers, a rank below 1, or more layers than the encoder has.
+        ConfigError: unknown linear layers, or more layers than the encoder has.
     """
-    _check(config)
     n_lower = n_frozen_layers(model, config)
     if config.peft in ("full", "frozen"):
         model.requires_grad_(config.peft == "full" and config.adapter_layers is None)
@@ -220,12 +219,3 @@ class RankAllocation:
         for kind in _SCORES:
             setattr(self._allocator, kind, {name: score.to(device) for name, score in state["scores"][kind].items()})
         self._config.rank_pattern = state["rank_pattern"]
-
-
-def _check(config: AdapterConfig) -> None:
-    if config.peft not in METHODS:
-        raise ConfigError(unknown_name("peft method", config.peft, METHODS))
-    if config.lora_rank < 1:
-        raise ConfigError(f"lora_rank must be at least 1, not {config.lora_rank}")
-    if not 0 <= config.lora_dropout < 1:
-        raise ConfigError(f"lora_dropout must be at least 0 and below 1, not {config.lora_dropout}")

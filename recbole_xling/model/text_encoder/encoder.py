@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from recbole_xling.config import EncodingConfig
 from recbole_xling.encode.hub import HubModel, LocalModel, find_model
-from recbole_xling.errors import CheckpointError, ConfigError, unknown_name
+from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.layers.cpu_kernels import CpuTraining
 from recbole_xling.model.text_encoder.adapters import AdapterConfig, RankAllocation, add_adapters, n_frozen_layers
 from recbole_xling.model.text_encoder.frozen_layers import FrozenLayers
@@ -50,17 +50,21 @@ POOLING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def build_encoder(config: Mapping[str, Any]) -> TextEncoder:
+def build_encoder(config: Any) -> TextEncoder:
     """Build the item tower that the settings describe, with new adapters.
 
+    Args:
+        config: all settings of a run.
+
     Raises:
-        ConfigError: a setting is unknown or does not fit the encoder.
+        ConfigError: a setting is not allowed or does not fit the encoder.
         EncoderError: the encoder cannot be found or loaded.
     """
-    source = find_model(config["encoder"], (config["encoder_options"] or {}).get("revision"))
-    folder = Path(config["embedding_cache_dir"] or user_cache_folder("embeddings"))
+    settings = TextEncoderConfig.of(config)
+    source = find_model(settings.encoder, (settings.encoder_options or {}).get("revision"))
+    folder = Path(settings.embedding_cache_dir or user_cache_folder("embeddings"))
     folder.mkdir(parents=True, exist_ok=True)
-    return TextEncoder(source, chosen(TextEncoderConfig, config), folder)
+    return TextEncoder(source, settings, folder)
 
 
 def check_encoder(encoder: TextEncoder, trained_on: Mapping[str, Any]) -> None:
@@ -79,34 +83,23 @@ def check_encoder(encoder: TextEncoder, trained_on: Mapping[str, Any]) -> None:
         raise CheckpointError(f"the checkpoint belongs to the encoder {theirs}, but this one is {wrong}")
 
 
-def chosen(kind: type[Any], config: Mapping[str, Any]) -> Any:
-    """Build a dataclass from the settings of the same names."""
-    return kind(**{field.name: config[field.name] for field in dataclasses.fields(kind)})
+class TextEncoderConfig(AdapterConfig, EncodingConfig):
+    """How texts become vectors, by an encoder that is trained.
 
-
-@dataclass(frozen=True)
-class TextEncoderConfig(AdapterConfig):
-    """How texts become vectors; the names are those of the configuration keys.
-
-    Args:
-        pooling: ``mean``, ``cls`` or ``last``.
-        embedding_size: size of a trained projection of the pooled vectors; None: no projection.
-        encoder_prompt: put before every text.
-        encoder_max_length: longest text in tokens, the prompt and special tokens included.
-        encoder_batch_size: texts encoded at a time where nothing is trained.
-        mini_batch_size: texts encoded at a time in training.
-        gradient_checkpointing: recompute activations within the layers too.
-        lower_layer_cache_gb: disk for what frozen layers make of the texts, in 10^9 bytes; 0: nothing is kept.
+    The prompt and special tokens count for ``encoder_max_length``. ``encoder_batch_size`` is for what is not trained.
     """
 
-    pooling: str
-    embedding_size: int | None
-    encoder_prompt: str | None
-    encoder_max_length: int
-    encoder_batch_size: int
-    mini_batch_size: int
-    gradient_checkpointing: bool
-    lower_layer_cache_gb: float
+    section: ClassVar[str] = "item tower"
+
+    encoder: str = Field("intfloat/multilingual-e5-small", description="Model of the Hugging Face hub, or a folder.")
+    encoder_max_length: int = Field(64, ge=1, description="Longest text in tokens.")
+    pooling: Literal["mean", "cls", "last"] = Field("mean", description="From token vectors to a text's vector.")
+    embedding_size: int | None = Field(
+        None, ge=1, description="Size of a projection of the pooled vectors; no projection if not set."
+    )
+    mini_batch_size: int = Field(64, ge=1, description="Texts encoded at a time in training; peak memory follows it.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations inside of the layers as well.")
+    lower_layer_cache_gb: float = Field(4.0, ge=0, description="Disk for hidden states below the adapters; 0 for none.")
 
 
 class TextEncoder(nn.Module):
@@ -121,13 +114,12 @@ class TextEncoder(nn.Module):
         cache_dir: folder for the states of frozen layers; None: the system's folder for temporary files.
 
     Raises:
-        ConfigError: a setting is unknown, out of its range, or does not fit the encoder.
+        ConfigError: a setting does not fit the encoder.
         EncoderError: the encoder cannot be loaded.
     """
 
     def __init__(self, source: LocalModel | HubModel, config: TextEncoderConfig, cache_dir: Path | None = None) -> None:
         super().__init__()
-        _check(config)
         self.source, self.config = source, config
         model, self.tokenizer = load_pretrained(source)
         longest = longest_input(model, self.tokenizer)
@@ -296,14 +288,3 @@ class TextEncoder(nn.Module):
             model = model.merge_and_unload()
         model.gradient_checkpointing_disable()
         return model.eval()
-
-
-def _check(config: TextEncoderConfig) -> None:
-    if config.pooling not in POOLING:
-        raise ConfigError(unknown_name("pooling", config.pooling, POOLING))
-    for key in ("encoder_max_length", "encoder_batch_size", "mini_batch_size", "embedding_size"):
-        value = getattr(config, key)
-        if value is not None and value < 1:
-            raise ConfigError(f"{key} must be at least 1, not {value}")
-    if config.lower_layer_cache_gb < 0:
-        raise ConfigError(f"lower_layer_cache_gb must not be negative, not {config.lower_layer_cache_gb}")

@@ -12,7 +12,10 @@ from recbole_xling.model.layers.user_tower import POOLINGS, UserTower, UserTower
 
 
 def make(kind: str, *, languages: bool = False, n_heads: int = 2) -> UserTower:
-    config = UserTowerConfig(kind, languages, 2, n_heads, 0.0, 0.0)
+    config = UserTowerConfig(
+        user_tower=kind, language_embedding=languages, n_layers=2, n_heads=n_heads, hidden_dropout_prob=0.0,
+        attn_dropout_prob=0.0,
+    )  # fmt: skip
     met = language_numbers(["de", "en"])
     return UserTower(8, 6, config, item_languages=met, user_languages=met)
 

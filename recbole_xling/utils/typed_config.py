@@ -1,0 +1,94 @@
+"""TypedConfig: settings with types, ranges and defaults, whose errors are sentences."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recbole_xling.errors import ConfigError
+
+_Typed = TypeVar("_Typed", bound="TypedConfig")
+
+_MOST_LINES = 3
+_WANTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "True or False",
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a dictionary",
+    "greater_than_equal": "at least {ge:g}",
+    "greater_than": "greater than {gt:g}",
+    "less_than_equal": "at most {le:g}",
+    "less_than": "less than {lt:g}",
+}  # pydantic's name of a fault -> what the value must be
+
+
+class TypedConfig(BaseModel):
+    """Base of all typed settings: a field per setting, with its type, range, default and one line that describes it.
+
+    Types are strict: True is not a whole number and ``"1"`` is not a number, but a whole number is a number. The
+    settings of a model can inherit from those of its layers, which then take the model's as they are.
+
+    Attributes:
+        section: heading of these settings in the tables of keys.
+
+    Raises:
+        ConfigError: values are not allowed; a line for each, three at most.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", protected_namespaces=())
+    section: ClassVar[str] = ""
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            lines = [_message(type(self), fault) for fault in error.errors()]
+            raise ConfigError("\n".join(lines[:_MOST_LINES])) from error
+
+    @classmethod
+    def of(cls: type[_Typed], config: Any) -> _Typed:
+        """Read these settings from all those of a run.
+
+        Args:
+            config: RecBole's ``Config`` or a mapping; a setting that it lacks gets its default.
+
+        Raises:
+            ConfigError: values are not allowed.
+        """
+        values = {name: config[name] for name in cls.model_fields if name in config}
+        # RecBole's hyper-parameter search gives numbers of numpy
+        return cls(**{name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()})
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the default of every setting that has one."""
+        fields = cls.model_fields.items()
+        return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
+
+
+def _message(kind: type[TypedConfig], fault: Any) -> str:
+    """Say in one line which setting is wrong, what it must be and what it is."""
+    fault_type, context, value = fault["type"], fault.get("ctx", {}), fault["input"]
+    if fault_type == "value_error":  # a validator wrote the sentence
+        return str(context["error"])
+    key, *place = fault["loc"]
+    name = key + "".join(f"[{part!r}]" for part in place)
+    if fault_type == "missing":
+        return f"{name} must be set"
+    if fault_type == "extra_forbidden":
+        return f"{kind.__name__} does not have the setting {name}"
+    hint, wanted = "", _WANTED.get(fault_type, fault["msg"]).format(**context)
+    if fault_type == "literal_error":
+        choices = re.findall(r"'(.*?)'", context["expected"])
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        wanted = f"one of {', '.join(choices)}"
+        hint = f". Did you mean {near[0]!r}?" if near else ""
+    elif examples := kind.model_fields[key].examples:
+        wanted += "" if place else f" such as {examples[0]}"
+    return f"{name} must be {wanted}, not {value!r}{hint}"
