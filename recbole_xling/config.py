@@ -423,6 +423,42 @@ class XLingConfig(Config):
             settings.update(state="error", show_progress=False, verbose=False)
 
 
+class DatasetConfig(XLingConfig):
+    """The configuration of commands that look at a dataset and not at a model, such as ``card`` and ``encode``.
+
+    Everything that a run accepts is accepted, whatever its model: settings that only concern models and training are
+    left out. Settings that nobody knows are errors here as well.
+
+    Args:
+        dataset: name of the dataset.
+        config_file_list: YAML files.
+        arguments: command-line arguments ``--key=value``.
+
+    Raises:
+        ConfigError: as for :class:`XLingConfig`.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        super().__init__("LLMSASRec", dataset, config_file_list, None, arguments)
+
+    def _get_model_and_dataset(self, model: Any, dataset: Any) -> Any:
+        kept = {*OverallConfig.model_fields, *general_arguments, *evaluation_arguments, *dataset_arguments}
+        left_out = {"model", *training_arguments, *_UNLISTED_OF_OTHER_MODELS, *_RENAMED}
+        for folder in (recbole_properties(), package_folder("properties")):
+            for file in sorted((folder / "model").glob("*.yaml")):
+                left_out.update(yaml.safe_load(file.read_text(encoding="utf-8")) or ())
+        for source in ("file_config_dict", "variable_config_dict", "cmd_config_dict"):
+            settings = getattr(self, source)
+            setattr(self, source, {key: settings[key] for key in settings if key not in left_out - kept})
+        self._merge_external_config_dict()
+        return super()._get_model_and_dataset(model, dataset)
+
+
 _DERIVED = frozenset(
     """
     MODEL_TYPE MODEL_INPUT_TYPE eval_type device valid_neg_sample_args test_neg_sample_args single_spec local_rank

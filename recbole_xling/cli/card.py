@@ -28,10 +28,10 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     Raises:
         XlingError: the dataset is missing or wrong, or the card cannot be written.
     """
-    from recbole_xling.config import XLingConfig
+    from recbole_xling.config import DatasetConfig
 
     files = options.config_files.split() if options.config_files else None
-    config = XLingConfig("LLMSASRec", options.dataset, files, None, settings)
+    config = DatasetConfig(options.dataset, files, settings)
     card = build_configured_card(config)
     paths = write_card(card, options.output or config["data_path"])
     return "\n".join([card_table(card), "", *(f"Written: {path}" for path in paths)])

@@ -20,10 +20,9 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     Raises:
         XlingError: the dataset or the encoder cannot be used.
     """
-    from recbole_xling.config import XLingConfig
+    from recbole_xling.config import DatasetConfig
     from recbole_xling.data.catalog import dataset_catalog
 
     files = options.config_files.split() if options.config_files else None
-    config = XLingConfig("LLMSASRec", options.dataset, files, None, settings)
-    vectors = dataset_catalog(config).vectors
+    vectors = dataset_catalog(DatasetConfig(options.dataset, files, settings)).vectors
     return f"{len(vectors) - 1} items, vectors of {vectors.shape[1]} dimensions"

@@ -193,3 +193,26 @@ def test_a_run_builds_the_bundled_dataset_when_it_is_missing(tmp_path, monkeypat
     assert (tmp_path / "datasets" / "ml-100k-xling" / "ml-100k-xling.itemtext.jsonl").is_file()
     for line in ("target in: ja", "other language than the reader's: yes", "item: cold"):
         assert line in out
+
+
+@pytest.mark.parametrize("words", [["encode", "--dataset", "small"], ["card", "small"]])
+@pytest.mark.parametrize(
+    "settings_of_a_run",
+    [
+        {"model": "XLingTwoTower", "user_tower": "attention", "lora_rank": 4, "train_batch_size": 32},
+        {"user_tower": "attention", "sub_batch_size": 16, "init_adapter_from": "saved/earlier"},
+        {"model": "BPR", "embedding_size": 32, "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}},
+        {"num_layers": 3, "loss_type": "BPR", "learner": "adagrad"},
+    ],
+)
+def test_commands_about_datasets_accept_the_configuration_file_of_any_run(typed, tmp_path, words, settings_of_a_run):
+    kept = ("data_path", "embedding_cache_dir", "encoder", "encoder_options", "load_col", "topk", "show_progress")
+    basis = json.loads((tmp_path / "settings.yaml").read_text())
+    (tmp_path / "run.yaml").write_text(json.dumps({key: basis[key] for key in kept} | settings_of_a_run))
+    assert typed(*words, "--config_files", "run.yaml") == 0
+
+
+@pytest.mark.parametrize("words", [["encode", "--dataset", "small"], ["card", "small"]])
+def test_commands_about_datasets_refuse_a_setting_that_no_model_has(typed, capsys, words):
+    assert typed(*words, "--config_files", "settings.yaml", "--hiden_size=3") == 2
+    assert "unknown setting 'hiden_size'" in capsys.readouterr().err
