@@ -20,6 +20,7 @@ from recbole.evaluator import metric_types
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 from recbole.utils.enum_type import EvaluatorType, ModelType
 
+from recbole_xling.compat import register_config_class
 from recbole_xling.data.splits.settings import read_split
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.text.view import TextView
@@ -282,6 +283,7 @@ def parse_literal(text: str) -> Any:
         return text
 
 
+@register_config_class
 class XLingConfig(Config):
     """RecBole's ``Config`` with this project's defaults and without its silent failures.
 
