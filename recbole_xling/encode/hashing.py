@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_xling.encode.base import Identity, Vectors, check_positive
+from recbole_xling.encode.base import ENCODERS, Identity, Vectors
 from recbole_xling.errors import EncoderError
 
 _SLICE = 256  # texts hashed together: bounds the memory, not the result
@@ -37,7 +37,7 @@ class HashingEncoder:
     languages = None
 
     def __init__(self, *, dimension: int = 512, ngram_min: int = 3, ngram_max: int = 5) -> None:
-        check_positive(dimension=dimension, ngram_min=ngram_min, ngram_max=ngram_max)
+        ENCODERS.check_positive(dimension=dimension, ngram_min=ngram_min, ngram_max=ngram_max)
         if ngram_min > ngram_max:
             raise EncoderError(f"ngram_min={ngram_min} exceeds ngram_max={ngram_max}: swap them")
         self.dimension = dimension
@@ -79,20 +79,15 @@ class HashingEncoder:
             rolling = rolling[:starts] * _BASE + mixed[n - 1 :]  # polynomial hash of the n-gram at each position
             if n < self._ngram_min:
                 continue
-            whole = _within_word(space, spaces_before, n)
+            if n > 2:  # an n-gram of one word: spaces at its ends only, and not spaces alone
+                whole = spaces_before[n - 1 : n - 1 + starts] == spaces_before[1 : 1 + starts]
+            else:
+                whole = ~(space[:starts] & space[n - 1 :])
             hashes = _mix(rolling[whole] + np.uint64(n))
             bucket = row[:starts][whole] * self.dimension + (hashes % np.uint64(self.dimension)).astype(np.int64)
             sign = 1.0 - 2.0 * (hashes >> np.uint64(63)).astype(np.float64)
             counts += np.bincount(bucket, weights=sign, minlength=len(counts))
         return counts.reshape(len(texts), self.dimension)
-
-
-def _within_word(space: NDArray[np.bool_], spaces_before: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
-    """Tell which positions start an n-gram of one word: no space but at its ends, and not spaces alone."""
-    starts = max(len(space) - n + 1, 0)
-    if n <= 2:
-        return np.logical_not(space[:starts] & space[n - 1 :])
-    return np.equal(spaces_before[n - 1 : n - 1 + starts], spaces_before[1 : 1 + starts])
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -7,7 +7,7 @@ from hashlib import shake_256
 
 import numpy as np
 
-from recbole_xling.encode.base import Identity, Vectors, check_positive
+from recbole_xling.encode.base import ENCODERS, Identity, Vectors
 
 
 class RandomEncoder:
@@ -27,7 +27,7 @@ class RandomEncoder:
     languages = None
 
     def __init__(self, *, seed: int = 0, dimension: int = 512) -> None:
-        check_positive(dimension=dimension)
+        ENCODERS.check_positive(dimension=dimension)
         self._seed = seed
         self.dimension = dimension
 

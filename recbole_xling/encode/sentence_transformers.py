@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from recbole_xling.encode.base import Identity, Vectors, check_positive, require_package
+from recbole_xling.encode.base import ENCODERS, Identity, Vectors, require_package
 from recbole_xling.encode.hub import find_model
 from recbole_xling.errors import EncoderError, unknown_name
 
@@ -72,9 +72,9 @@ class SentenceTransformersEncoder:
         _check_choice("encoder backend", backend, _BACKENDS)
         if backend != "torch" and dtype != "auto":
             raise EncoderError(f"dtype='{dtype}' needs backend='torch'; with '{backend}' the model's file decides")
-        check_positive(batch_size=batch_size)
+        ENCODERS.check_positive(batch_size=batch_size)
         if max_length is not None:
-            check_positive(max_length=max_length)
+            ENCODERS.check_positive(max_length=max_length)
         self._source = find_model(model, revision)
         if pooling is not None:
             _check_choice("pooling", pooling, _POOLING)
@@ -162,18 +162,16 @@ class SentenceTransformersEncoder:
             )
         except Exception as error:  # the library and those below it raise many kinds
             raise EncoderError(f"cannot load the model '{self._source.load_from}': {error}") from error
-        if self._pooling is not None:
-            self._replace_pooling(model, _POOLING[self._pooling])
+        if self._pooling is not None:  # replaces the pooling that the library chose for a bare transformer
+            if len(model) != 2:
+                raise EncoderError(
+                    f"the model '{self._source.name}' has no pooling to be replaced by '{self._pooling}'"
+                )
+            ask = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
+            model[1] = type(model[1])(ask(), _POOLING[self._pooling])
         if self._max_length is not None:
             model.max_seq_length = self._max_length
         return model
-
-    def _replace_pooling(self, model: Any, mode: str) -> None:
-        """Exchange the pooling the library chose for a bare transformer: its modules are [transformer, pooling]."""
-        if len(model) != 2:
-            raise EncoderError(f"the model '{self._source.name}' has no pooling to be replaced by '{self._pooling}'")
-        ask = getattr(model, "get_embedding_dimension", None) or model.get_sentence_embedding_dimension
-        model[1] = type(model[1])(ask(), mode)
 
 
 def computes_in_bfloat16(device: str) -> bool:
@@ -183,18 +181,13 @@ def computes_in_bfloat16(device: str) -> bool:
     kind = torch.device(device).type
     if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return kind == "cpu" and not _BFLOAT16_FLAGS.isdisjoint(_cpu_flags())
-
-
-def _cpu_flags() -> frozenset[str]:
-    """Return the CPU's feature flags as far as torch (2.12 and later) or Linux tells them."""
-    import torch
-
+    if kind != "cpu":
+        return False
     capabilities = getattr(torch.cpu, "get_capabilities", None)
-    if capabilities is not None:
-        return frozenset(name for name, value in capabilities().items() if value is True)
     cpu_info = Path("/proc/cpuinfo")
-    return frozenset(cpu_info.read_text(encoding="utf-8").split()) if cpu_info.is_file() else frozenset()
+    if capabilities is not None:  # torch 2.12 and later
+        return any(capabilities().get(flag) is True for flag in _BFLOAT16_FLAGS)
+    return cpu_info.is_file() and not _BFLOAT16_FLAGS.isdisjoint(cpu_info.read_text(encoding="utf-8").split())
 
 
 def _check_choice(kind: str, value: str, known: Sequence[str] | Mapping[str, str]) -> None:

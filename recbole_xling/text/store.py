@@ -12,7 +12,6 @@ identified rather than stated, ``language_confidence`` says with what confidence
 from __future__ import annotations
 
 import math
-import os
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.raw_tables import table_columns, table_rows, text_lines
 from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, check_text, format_text, parse_text
+from recbole_xling.utils.files import replacing
 
 
 class ItemTextStore:
@@ -190,21 +190,14 @@ def write_itemtext(path: str | Path, records: Iterable[ItemText]) -> int:
         DataError: a record is malformed or contradicts another one.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     index = RowIndex()
     number = 0
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            for number, text in enumerate(records, start=1):
-                with _located(f"{path.name}: record {number}"):
-                    check_text(text)
-                    index.add(text)
-                file.write(format_text(text) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as new, new.open("w", encoding="utf-8", newline="\n") as file:
+        for number, text in enumerate(records, start=1):
+            with _located(f"{path.name}: record {number}"):
+                check_text(text)
+                index.add(text)
+            file.write(format_text(text) + "\n")
     return number
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import hooks_of
+from recbole_xling.utils.files import replacing
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import MODEL_FILE
 
@@ -31,16 +31,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: the file cannot be written, say because the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with replacing(path) as new, new.open("wb") as file:
             torch.save({"format": _FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
         hint = "free space or set checkpoint_dir to another folder"
         raise CheckpointError(f"cannot write checkpoint '{path}': {error}; {hint}") from error
 

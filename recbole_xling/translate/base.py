@@ -1,25 +1,25 @@
-"""What a translator is, and the table of those that exist."""
+"""The interface of a translator, and the table of those that exist."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import re
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from recbole_xling.encode.base import Identity
-from recbole_xling.errors import TranslationError, unknown_name
+from recbole_xling.errors import TranslationError
+from recbole_xling.utils.backends import Backends
 
 Pair: TypeAlias = tuple[str, str]
 """Source and target language, as BCP 47 tags."""
 
-# name -> (module of this package, class); modules are imported when their translator is asked for
-_BACKENDS = {
-    "command": ("command", "CommandTranslator"),
-    "seq2seq": ("seq2seq", "Seq2SeqTranslator"),
-}
+TRANSLATORS = Backends(
+    kind="translator",
+    package=__package__,
+    classes={"command": ("command", "CommandTranslator"), "seq2seq": ("seq2seq", "Seq2SeqTranslator")},
+    for_models="seq2seq",
+    error=TranslationError,
+)
 
 
 class Translator(Protocol):
@@ -42,60 +42,31 @@ class Translator(Protocol):
 
 def translator_names() -> list[str]:
     """Return the names :func:`create_translator` knows."""
-    return sorted(_BACKENDS)
+    return sorted(TRANSLATORS.classes)
 
 
 def create_translator(system: str, /, **options: Any) -> Translator:
     """Build the translator called ``system``.
 
     Args:
-        system: one of :func:`translator_names`; anything else that holds a "/" or is an existing folder is taken as the
-            ``model`` of ``seq2seq``.
+        system: one of :func:`translator_names`; anything else that contains a "/" or is an existing folder is taken as
+            the ``model`` of ``seq2seq``.
         options: what the backend takes; an option that is None counts as not given.
 
     Raises:
-        TranslationError: unknown name, an option the backend does not take, or one that it lacks.
+        TranslationError: unknown name, an option that the backend does not take, or a missing one.
         MissingExtraError: the backend's package is not installed.
     """
-    options = {option: value for option, value in options.items() if value is not None}
-    if system not in _BACKENDS and ("/" in system or Path(system).is_dir()):
-        if "model" in options:
-            raise TranslationError(
-                f"translator '{system}' names a model already: drop the option model='{options['model']}'"
-            )
-        system, options = "seq2seq", {**options, "model": system}
-    if system not in _BACKENDS:
-        raise TranslationError(unknown_name("translator", system, _BACKENDS))
-    backend = _load_backend(system)
-    parameters = inspect.signature(backend).parameters
-    for option in options:
-        if option not in parameters:
-            raise TranslationError(unknown_name(f"option of the {system} translator", option, parameters))
-    for option, parameter in parameters.items():
-        if parameter.default is parameter.empty and option not in options:
-            raise TranslationError(f"the {system} translator needs the option '{option}'")
-    return backend(**options)
+    translator: Translator = TRANSLATORS.create(system, options)
+    return translator
 
 
 def check_name(name: object) -> str:
-    """Return a translator's name if it can stand in ``translation:<name>``.
+    """Return a translator's name if it can be part of the source ``translation:<name>``.
 
     Raises:
-        TranslationError: it is no text, empty, or holds spaces.
+        TranslationError: it is not a text, is empty, or contains spaces.
     """
     if not isinstance(name, str) or not re.fullmatch(r"\S+", name):
-        raise TranslationError(f"{name!r} is no name for a translator: give a text without spaces")
+        raise TranslationError(f"{name!r} cannot be the name of a translator: give a text without spaces")
     return name
-
-
-def check_positive(**values: float) -> None:
-    """Raise :class:`TranslationError` for the first of ``values`` that is not a number above zero."""
-    for option, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            raise TranslationError(f"the translator option '{option}' is {value!r}: give a number above zero")
-
-
-def _load_backend(name: str) -> Callable[..., Translator]:
-    module, class_name = _BACKENDS[name]
-    backend: Callable[..., Translator] = getattr(importlib.import_module(f"{__package__}.{module}"), class_name)
-    return backend

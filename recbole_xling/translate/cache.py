@@ -1,6 +1,6 @@
 """Translations on disk, so that a text is translated once per system and pair of languages.
 
-Layout: one folder per system, named after the hash of its identity. It holds ``system.json`` (the identity, for
+Layout: one folder per system, named after the hash of its identity. It contains ``system.json`` (the identity, for
 people) and a folder per pair of languages (``de_es``) with files of JSON lines, ``{"text": ..., "translation": ...}``.
 Each run appends to a file of its own, chunk by chunk, so several processes can fill one cache at once, and a killed
 run spoils the last line of its file at most.
@@ -20,18 +20,18 @@ from tqdm import tqdm
 
 from recbole_xling.errors import TranslationError
 from recbole_xling.translate.base import Translator
-from recbole_xling.utils.files import clear_write_errors, identity_folder, identity_text, replace_file
+from recbole_xling.utils.files import clear_write_errors, identity_folder, write_identity
 
 logger = logging.getLogger(__name__)
 
-_KEPT = "what is stored so far is kept and not translated anew"
+_KEPT = "what is stored so far is kept and not translated again"
 
 
 class TranslationCache:
     """A folder of translations, keyed by system, languages and text.
 
     Args:
-        root: where the systems' folders lie; made when the first translation is stored.
+        root: the folder of the systems' folders; made when the first translation is stored.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -58,7 +58,7 @@ class TranslationCache:
             texts: any order, duplicates allowed (they are translated once); none is empty.
             source: BCP 47 tag of the language of the texts.
             target: BCP 47 tag of the language wanted.
-            show_progress: show a bar with rate and remaining time, where there is a terminal.
+            show_progress: show a bar with rate and remaining time, on a terminal only.
             chunk_size: texts given to the translator at a time, that is, the most work that a killed run loses.
 
         Raises:
@@ -69,35 +69,31 @@ class TranslationCache:
         folder = self.folder(translator) / f"{source}_{target}"
         known = {text: translation for text, translation in _stored(folder) if text in wanted}
         missing = [text for text in wanted if text not in known]
-        if missing:
-            self._prepare(translator, folder)
-            file = folder / f"{uuid4().hex}.jsonl"
-            label = f"{translator.name} {source}-{target}"
-            for chunk in _chunks(missing, chunk_size, label, show_progress):
-                translations = _checked(translator, chunk, translator.translate(chunk, source, target))
-                with clear_write_errors(folder, "translation", _KEPT):
-                    _append(file, chunk, translations)
-                known.update(zip(chunk, translations, strict=True))
-        return known
-
-    def _prepare(self, translator: Translator, folder: Path) -> None:
-        """Make the folder of a pair of languages; one that cannot be written fails here, before any translation."""
-        with clear_write_errors(folder, "translation", _KEPT):
+        if not missing:
+            return known
+        with clear_write_errors(folder, "translation", _KEPT):  # before anything is translated
             folder.mkdir(parents=True, exist_ok=True)
-            replace_file(folder.parent / "system.json", identity_text(translator.identity))
-
-
-def _chunks(texts: list[str], size: int, label: str, show_progress: bool) -> Iterator[list[str]]:
-    """Yield the texts in chunks; show how many are done, and log the rate at the end."""
-    began = perf_counter()
-    # None: only where there is a terminal
-    with tqdm(total=len(texts), desc=label, unit="text", disable=None if show_progress else True) as bar:
-        for start in range(0, len(texts), size):
-            chunk = texts[start : start + size]
-            yield chunk
-            bar.update(len(chunk))
-    seconds = perf_counter() - began
-    logger.info("%s: %d texts in %.1f s, %.1f a second", label, len(texts), seconds, len(texts) / seconds)
+            write_identity(folder.parent / "system.json", translator.identity)
+        file = folder / f"{uuid4().hex}.jsonl"
+        label = f"{translator.name} {source}-{target}"
+        began = perf_counter()
+        # None: on a terminal only
+        with tqdm(total=len(missing), desc=label, unit="text", disable=None if show_progress else True) as bar:
+            for start in range(0, len(missing), chunk_size):
+                chunk = missing[start : start + chunk_size]
+                translations = _checked(translator, chunk, translator.translate(chunk, source, target))
+                made = dict(zip(chunk, translations, strict=True))
+                records = ({"text": text, "translation": translation} for text, translation in made.items())
+                lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+                with clear_write_errors(folder, "translation", _KEPT), open(file, "ab") as stream:
+                    stream.write(lines.encode())
+                    stream.flush()
+                    fsync(stream.fileno())
+                known.update(made)
+                bar.update(len(chunk))
+        seconds = perf_counter() - began
+        logger.info("%s: %d texts in %.1f s, %.1f a second", label, len(missing), seconds, len(missing) / seconds)
+        return known
 
 
 def _stored(folder: Path) -> Iterator[tuple[str, str]]:
@@ -119,15 +115,6 @@ def _stored(folder: Path) -> Iterator[tuple[str, str]]:
             logger.warning("%s: %d incomplete or damaged lines are left out; they are translated again", file, damaged)
 
 
-def _append(file: Path, texts: Sequence[str], translations: Sequence[str]) -> None:
-    records = ({"text": text, "translation": result} for text, result in zip(texts, translations, strict=True))
-    data = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    with open(file, "ab") as stream:
-        stream.write(data.encode())
-        stream.flush()
-        fsync(stream.fileno())
-
-
 def _checked(translator: Translator, texts: Sequence[str], translations: Sequence[str]) -> Sequence[str]:
     """Return the translations unless they cannot be used as texts of items."""
     if len(translations) != len(texts):
@@ -135,6 +122,6 @@ def _checked(translator: Translator, texts: Sequence[str], translations: Sequenc
     for text, translation in zip(texts, translations, strict=True):
         if "\0" in translation or any("\ud800" <= character <= "\udfff" for character in translation):
             raise TranslationError(
-                f"{translator.name} translated {text[:80]!r} into {translation[:80]!r}, which is no valid text"
+                f"{translator.name} translated {text[:80]!r} into {translation[:80]!r}, which is not a valid text"
             )
     return translations

@@ -15,7 +15,7 @@ from pathlib import Path
 from recbole_xling.encode.base import Identity
 from recbole_xling.errors import TranslationError
 from recbole_xling.language.model_codes import check_codes, lookup
-from recbole_xling.translate.base import Pair, check_name, check_positive
+from recbole_xling.translate.base import TRANSLATORS, Pair, check_name
 
 _SOURCE, _TARGET = "{source}", "{target}"
 
@@ -29,9 +29,9 @@ class CommandTranslator:
     Args:
         command: program and arguments, as a list or as one text that is split like a shell would; no shell runs it.
             ``{source}`` and ``{target}`` stand for the languages. Example: ``apertium -u {source}-{target}``.
-        name: what records call it; the program's name where not given. Another name starts a cache of its own: the
+        name: what records call it; the program's name if not given. Another name starts a cache of its own: the
             program's version is not known here.
-        codes: what the program calls a language, ``{"en": "eng"}``; the tag itself where it says nothing.
+        codes: what the program calls a language, ``{"en": "eng"}``; the tag itself if not given.
         timeout: longest run of the program, in seconds.
         blank_lines: put an empty line after each text; the program has to write an empty line for it.
 
@@ -48,9 +48,15 @@ class CommandTranslator:
         timeout: float = 600,
         blank_lines: bool = True,
     ) -> None:
-        self._words = _split(command)
+        try:
+            words = shlex.split(command) if isinstance(command, str) else list(command)
+        except (TypeError, ValueError) as error:
+            raise TranslationError(f"the command {command!r} cannot be split into words: {error}") from None
+        if not words or not words[0] or not all(isinstance(word, str) and "\0" not in word for word in words):
+            raise TranslationError(f"the command {command!r} must be a program and its arguments, as texts")
+        self._words = words
         self._codes = check_codes(codes)
-        check_positive(timeout=timeout)
+        TRANSLATORS.check_positive(whole=False, timeout=timeout)
         self._timeout = timeout
         self._blank_lines = blank_lines
         self.name = check_name(Path(self._words[0]).name if name is None else name)
@@ -73,12 +79,12 @@ class CommandTranslator:
             if len(languages) > 1 and not any(placeholder in word for word in self._words):
                 raise TranslationError(
                     f"the command '{shlex.join(self._words)}' has no {placeholder}, but is to translate {what} "
-                    f"{', '.join(languages)}: put {placeholder} where the language stands, or choose one language"
+                    f"{', '.join(languages)}: put {placeholder} in place of the language, or choose one language"
                 )
         for source, target in pairs:
             program = self._command(source, target)[0]
             if shutil.which(program) is None:
-                raise TranslationError(f"there is no program '{program}': install it, or give its path")
+                raise TranslationError(f"the program '{program}' was not found: install it, or give its path")
 
     def translate(self, texts: Sequence[str], source: str, target: str) -> list[str]:
         """Return one translation per text; see :class:`Translator`.
@@ -122,7 +128,7 @@ class CommandTranslator:
             except subprocess.TimeoutExpired:
                 _kill(process)
                 raise TranslationError(
-                    f"'{shlex.join(words)}' ran longer than timeout={self._timeout} seconds: raise it, or mend the "
+                    f"'{shlex.join(words)}' ran longer than timeout={self._timeout} seconds: raise it, or fix the "
                     "program"
                 ) from None
             except BaseException:
@@ -132,16 +138,6 @@ class CommandTranslator:
             said = errors.decode(errors="replace").strip()[-300:] or "it said nothing"
             raise TranslationError(f"'{shlex.join(words)}' ended with code {process.returncode}: {said}")
         return output
-
-
-def _split(command: str | Sequence[str]) -> list[str]:
-    try:
-        words = shlex.split(command) if isinstance(command, str) else list(command)
-    except (TypeError, ValueError) as error:
-        raise TranslationError(f"the command {command!r} cannot be split into words: {error}") from None
-    if not words or not words[0] or not all(isinstance(word, str) and "\0" not in word for word in words):
-        raise TranslationError(f"the command {command!r} must be a program and its arguments, as texts")
-    return words
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -1,8 +1,7 @@
-"""Replacing several files of a folder together."""
+"""Files that appear whole or not at all: one of them, a folder, several of a folder together, and those of a cache."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import os
@@ -16,39 +15,54 @@ from typing import Any
 
 from recbole_xling.errors import DataError, XlingError
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Let ``path`` hold ``data`` by one ``os.replace``, so that a reader finds the old content or the new one."""
-    temporary = path.with_name(f"{uuid.uuid4().hex}.tmp")
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a free path next to ``path``; the file or folder written there takes the place of ``path`` at the end.
+
+    A reader finds the old content or the new one, whole: the disk has the new one before it moves. After a failure
+    ``path`` is as it was and the new content is gone. A killed process leaves a hidden file or folder ``.*.tmp``.
+    """
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        write_synced(temporary, data)
-        os.replace(temporary, path)
+        yield new
+        for written in new.rglob("*") if new.is_dir() else [new]:
+            if written.is_file():
+                sync(written)
+        os.replace(new, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        if new.is_dir():
+            shutil.rmtree(new, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                new.unlink(missing_ok=True)
         raise
 
 
-def write_synced(path: Path, data: bytes) -> None:
-    """Write ``data`` and wait until the disk has it."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder where the system can wait for these.
 
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is whole or not there."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
+    Raises:
+        OSError: the disk refuses the file.
+    """
+    if not path.is_dir():
+        with path.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise XlingError(f"cannot write '{path}': {error}") from error
+        return
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+# ---- caches ---------------------------------------------------------------------------------------------------
 
 
 def identity_folder(root: Path, identity: Mapping[str, Any]) -> Path:
@@ -57,20 +71,21 @@ def identity_folder(root: Path, identity: Mapping[str, Any]) -> Path:
     return root / sha256(text.encode()).hexdigest()[:16]
 
 
-def identity_text(identity: Mapping[str, Any]) -> bytes:
-    """Return the file that tells people whose folder it is."""
+def write_identity(path: Path, identity: Mapping[str, Any]) -> None:
+    """Write the file that tells people whose folder it is in."""
     text = json.dumps(identity, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    return text.encode("utf-8", "surrogatepass")
+    with replacing(path) as new:
+        new.write_bytes(text.encode("utf-8", "surrogatepass"))
 
 
 @contextmanager
 def clear_write_errors(folder: Path, cache: str, kept: str) -> Iterator[None]:
-    """Say what to do where the disk refuses a write.
+    """Say what to do when the disk refuses a write.
 
     Args:
-        folder: where is written.
-        cache: what the cache holds, for the message.
-        kept: what becomes of what is stored already, for the message.
+        folder: where the cache writes.
+        cache: what the cache is of, for the message.
+        kept: what becomes of the content stored before, for the message.
 
     Raises:
         XlingError: instead of an OSError.
@@ -84,18 +99,15 @@ def clear_write_errors(folder: Path, cache: str, kept: str) -> Iterator[None]:
         ) from error
 
 
-try:
-    import fcntl
-except ImportError:  # not on Windows
-    fcntl = None  # type: ignore[assignment]
+# ---- several files of a folder ----------------------------------------------------------------------------------
 
 
 class Staging:
-    """A hidden folder beside the files it will replace.
+    """A hidden folder inside the folder of the files that it replaces together.
 
-    New files are written to :attr:`new`; :meth:`commit` moves them into place. What is there before is kept in the
-    staging folder until all have been moved, and the file ``replacing`` lists it meanwhile: a run that fails between
-    two moves is undone by :meth:`recover` at its end, one that is killed there at the start of the next.
+    New files are written to :attr:`new`; :meth:`commit` moves them into place. The staging folder keeps the previous
+    files until all have moved, and its file ``replacing`` lists them meanwhile: a run that fails between two moves is
+    undone by :meth:`recover` at its end, one that is killed there at the start of the next.
 
     Args:
         folder: the folder of the files.
@@ -111,45 +123,43 @@ class Staging:
         self._old = self.path / "old"
         self._replacing = self.path / "replacing"
 
-    def recover(self) -> None:
-        """Undo what is half done and remove the staging folder."""
-        if self._replacing.exists():
-            self._roll_back()
-        if self.path.exists():
-            shutil.rmtree(self.path)
-
     def commit(self) -> None:
         """Move the new files into place; after a failure :meth:`recover` puts the previous ones back."""
         self._old.mkdir()
         previous = [name for name in self.names if (self.folder / name).exists()]
         for name in previous:
-            _link(self.folder / name, self._old / name)
+            try:
+                os.link(self.folder / name, self._old / name)
+            except OSError:  # a file system without hard links
+                shutil.copy2(self.folder / name, self._old / name)
         for name in os.listdir(self.new):
-            _sync(self.new / name)
+            sync(self.new / name)
         for folder in (self.new, self._old):
-            _sync(folder)
-        draft = self.path / "draft"
-        draft.write_text("\n".join(previous), encoding="utf-8")
-        _sync(draft)
-        os.replace(draft, self._replacing)
-        _sync(self.path)
+            sync(folder)
+        with replacing(self._replacing) as listed:
+            listed.write_text("\n".join(previous), encoding="utf-8")
+        sync(self.path)
         for name in self.names:
             if (self.new / name).exists():
                 os.replace(self.new / name, self.folder / name)
             else:
                 (self.folder / name).unlink(missing_ok=True)
-        _sync(self.folder)
-        self._replacing.unlink()  # from here on the new files are the ones
+        sync(self.folder)
+        self._replacing.unlink()  # from here on the new files count
 
-    def _roll_back(self) -> None:
-        previous = self._replacing.read_text(encoding="utf-8").splitlines()
-        for name in self.names:
-            if name not in previous:
-                (self.folder / name).unlink(missing_ok=True)
-            elif (self._old / name).exists():
-                os.replace(self._old / name, self.folder / name)
-        _sync(self.folder)
-        self._replacing.unlink()
+    def recover(self) -> None:
+        """Undo a commit that did not finish, and remove the staging folder."""
+        if self._replacing.exists():
+            previous = self._replacing.read_text(encoding="utf-8").splitlines()
+            for name in self.names:
+                if name not in previous:
+                    (self.folder / name).unlink(missing_ok=True)
+                elif (self._old / name).exists():
+                    os.replace(self._old / name, self.folder / name)
+            sync(self.folder)
+            self._replacing.unlink()
+        if self.path.exists():
+            shutil.rmtree(self.path)
 
 
 @contextmanager
@@ -176,7 +186,7 @@ def staged(folder: Path, label: str, names: Sequence[str]) -> Iterator[Staging]:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Hold a lock on the folder itself: it leaves no file and ends with the process."""
+    """Lock the folder itself: this leaves no file and ends with the process."""
     if fcntl is None:
         yield
         return
@@ -192,20 +202,3 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)
-
-
-def _sync(path: Path) -> None:
-    """Make a file or folder durable, where the system can."""
-    with suppress(OSError):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

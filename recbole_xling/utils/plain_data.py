@@ -1,7 +1,10 @@
-"""Turns the values of a RecBole checkpoint into plain data and tensors, and rebuilds them while torch reads the file.
+"""Values as plain data, which ``torch.load(weights_only=True)`` reads, and plain data as values again.
 
-The ``restore_*`` functions are called with whatever a file says, so each checks its arguments, builds one kind of
-object, and neither evaluates, imports by name nor unpickles anything.
+Checkpoints of this package store :func:`to_plain`'s result and apply :func:`from_plain` after reading. RecBole's own
+code uses what ``torch.load`` returns as it is, so its checkpoints store the same plain data as :func:`self_restoring`.
+
+What rebuilds values is called with anything a file says. So it checks its arguments, builds one kind of object, and
+never evaluates, imports by name or unpickles anything.
 """
 
 from __future__ import annotations
@@ -17,53 +20,77 @@ from torch import Tensor
 
 from recbole_xling.errors import CheckpointError
 
-_PLAIN = (str, bytes, bool, int, float, type(None), Tensor)
+#: RecBole's enumerations (recbole/utils/enum_type.py), the only ones a checkpoint may contain.
+ENUMS = ("ModelType", "KGDataLoaderState", "EvaluatorType", "InputType", "FeatureType", "FeatureSource")
+
+#: Formats of scipy's sparse matrices that a checkpoint may contain; all are stored as CSR.
+SPARSE_FORMATS = ("coo", "csc", "csr", "dok", "lil")
 
 
-def to_plain(value: Any) -> Any:
-    """Return ``value`` as something ``torch.load(weights_only=True)`` reads: arrays and sparse matrices as tensors.
+def to_plain(value: Any, where: str = "a value") -> Any:
+    """Return ``value`` made of numbers, strings, tensors and dictionaries that say what to rebuild from them.
+
+    Numpy scalars become Python numbers; lists, tuples, sets and dictionaries lose their subclass. Arrays of numbers,
+    sparse matrices and RecBole's enumerations keep their type.
+
+    Args:
+        value: anything.
+        where: names the value in the error.
 
     Raises:
-        CheckpointError: the value cannot be expressed as plain data.
+        CheckpointError: the value is, or contains, something of another type.
     """
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, _PLAIN):
+    if value is None or type(value) in (bool, int, float, complex, str, bytes):
         return value
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        return {"kind": "array", "values": torch.from_numpy(np.array(value))}
-    if scipy.sparse.issparse(value):
+    if isinstance(value, (Tensor, torch.device, torch.dtype, torch.Size)):
+        return value
+    if any(kind.__module__ == "recbole.config.configurator" for kind in type(value).__mro__):
+        return value  # a Config, which pickles as plain data: see compat/checkpoint.py
+    if isinstance(value, np.generic):
+        return to_plain(value.item(), where)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return {"kind": "array", "values": _tensor(value)}
+    if scipy.sparse.issparse(value) and value.format in SPARSE_FORMATS:  # before dict, which a dok_matrix is
         rows = value.tocsr()
-        parts = {name: torch.from_numpy(np.array(getattr(rows, name))) for name in ("data", "indices", "indptr")}
-        return {"kind": "sparse", "shape": list(rows.shape), **parts}
+        parts = {name: _tensor(getattr(rows, name)) for name in ("data", "indices", "indptr")}
+        return {"kind": "sparse", "format": value.format, "shape": [int(size) for size in value.shape], **parts}
+    if isinstance(value, enum.Enum) and type(value).__module__ == "recbole.utils.enum_type":
+        return {"kind": "enum", "enum": type(value).__name__, "name": value.name}
     if isinstance(value, dict):
-        return {"kind": "dict", "items": [[to_plain(key), to_plain(item)] for key, item in value.items()]}
-    if isinstance(value, list | tuple):
-        return {"kind": type(value).__name__, "items": [to_plain(item) for item in value]}
-    raise CheckpointError(f"a value of type {type(value).__name__} cannot be stored in a checkpoint as plain data")
+        items = [[to_plain(key, where), to_plain(item, f"{where}[{key!r}]")] for key, item in value.items()]
+        return {"kind": "dict", "items": items}
+    for kind in (list, tuple, set):
+        if isinstance(value, kind):
+            items = [to_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+            return {"kind": kind.__name__, "items": items}
+    raise CheckpointError(
+        f"{where} is a {type(value).__qualname__}, which a checkpoint that is safe to load cannot contain; "
+        "make it numbers, strings, lists, dictionaries, tensors, arrays of numbers or sparse matrices"
+    )
 
 
 def from_plain(value: Any) -> Any:
-    """Undo :func:`to_plain`."""
+    """Undo :func:`to_plain`; arrays come back wherever ``map_location`` has put their tensors.
+
+    Raises:
+        CheckpointError: the data are not what :func:`to_plain` returns.
+    """
     if not isinstance(value, dict):
         return value
-    kind = value["kind"]
-    if kind == "array":
-        return value["values"].cpu().numpy()
-    if kind == "sparse":
-        parts = tuple(value[name].cpu().numpy() for name in ("data", "indices", "indptr"))
-        return scipy.sparse.csr_matrix(parts, shape=tuple(value["shape"]))
-    if kind == "dict":
-        return {from_plain(key): from_plain(item) for key, item in value["items"]}
-    items = [from_plain(item) for item in value["items"]]
-    return tuple(items) if kind == "tuple" else items
-
-
-#: RecBole's enumerations (recbole/utils/enum_type.py), the only ones a checkpoint may hold.
-ENUMS = ("ModelType", "KGDataLoaderState", "EvaluatorType", "InputType", "FeatureType", "FeatureSource")
-
-#: Formats of scipy's sparse matrices that a checkpoint may hold; all are stored as CSR.
-SPARSE_FORMATS = ("coo", "csc", "csr", "dok", "lil")
+    try:
+        kind = value["kind"]
+        if kind == "array":
+            return restore_array(value["values"])
+        if kind == "sparse":  # older files have no format: all their matrices are CSR
+            parts = [value[name] for name in ("data", "indices", "indptr")]
+            return restore_sparse(value.get("format", "csr"), value["shape"], *parts)
+        if kind == "enum":
+            return restore_enum(value["enum"], value["name"])
+        if kind == "dict":
+            return {from_plain(key): from_plain(item) for key, item in value["items"]}
+        return {"list": list, "tuple": tuple, "set": set}[kind](from_plain(item) for item in value["items"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"the checkpoint is damaged: a value is not plain data ({error!r})") from error
 
 
 class Call:
@@ -77,57 +104,10 @@ class Call:
         return self.function, self.arguments
 
 
-def plain(value: Any, where: str) -> Any:
-    """Return ``value`` made of what ``torch.load(weights_only=True)`` accepts; ``where`` names it in the error.
-
-    Numpy scalars become Python numbers, tuples, sets and dictionaries lose their subclass. Arrays, sparse matrices and
-    RecBole's enumerations come back from the file as what they are.
-
-    Raises:
-        CheckpointError: the value is of a type that a safe checkpoint cannot hold.
-    """
-    import numpy as np
-    import torch
-    from recbole.config import Config
-    from scipy import sparse
-
-    if value is None or type(value) in (bool, int, float, complex, str, bytes):
-        return value
-    if isinstance(value, (torch.Tensor, torch.device, torch.dtype, torch.Size, Config)):
-        return value
-    if isinstance(value, np.generic):
-        return plain(value.item(), where)
-    if sparse.issparse(value) and value.format in SPARSE_FORMATS:  # before dict, which a dok_matrix is
-        rows = value.tocsr()
-        parts = [_tensor(part) for part in (rows.data, rows.indices, rows.indptr)]
-        return Call(restore_sparse, value.format, list(map(int, value.shape)), *parts)
-    if isinstance(value, dict):
-        return {plain(key, where): plain(item, f"{where}[{key!r}]") for key, item in value.items()}
-    for kind in (list, tuple, set):
-        if isinstance(value, kind):
-            return kind(plain(item, f"{where}[{index}]") for index, item in enumerate(value))
-    if isinstance(value, enum.Enum) and type(value).__module__ == "recbole.utils.enum_type":
-        return Call(restore_enum, type(value).__name__, value.name)
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
-        return Call(restore_array, _tensor(value))
-    raise CheckpointError(
-        f"{where} is a {type(value).__qualname__}, which a checkpoint that is safe to load cannot hold; "
-        "make it numbers, strings, lists, dictionaries, tensors, arrays of numbers or sparse matrices"
-    )
-
-
-def _tensor(array: Any) -> Any:
-    """Return a tensor with the array's values and type; it shares memory where torch can share it."""
-    import numpy as np
-    import torch
-
-    array = np.ascontiguousarray(array)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def _check(condition: bool, what: str) -> None:
-    if not condition:
-        raise CheckpointError(f"the checkpoint is damaged or not written by RecBole: {what}")
+def self_restoring(value: Any, where: str) -> Any:
+    """Return plain data that ``torch.load`` turns into the value itself; arguments and errors as :func:`to_plain`."""
+    plain = to_plain(value, where)
+    return Call(from_plain, plain) if isinstance(plain, dict) else plain
 
 
 def restore_enum(kind: str, name: str) -> enum.Enum:
@@ -141,10 +121,8 @@ def restore_enum(kind: str, name: str) -> enum.Enum:
 
 
 def restore_array(tensor: Any) -> Any:
-    """Return the numpy array of a tensor, wherever ``map_location`` has put it."""
-    import torch
-
-    _check(isinstance(tensor, torch.Tensor), f"an array is stored as a {type(tensor).__qualname__}")
+    """Return the numpy array of a tensor."""
+    _check(isinstance(tensor, Tensor), f"an array is stored as a {type(tensor).__qualname__}")
     return tensor.detach().cpu().numpy()
 
 
@@ -153,13 +131,22 @@ def restore_sparse(layout: str, shape: Sequence[int], data: Any, indices: Any, i
 
     Positions outside ``shape`` are an error here, since scipy's compiled code would read or write beyond its arrays.
     """
-    from scipy import sparse
-
     _check(layout in SPARSE_FORMATS, f"{layout!r} is not a sparse format")
     try:
         parts = tuple(restore_array(part) for part in (data, indices, indptr))
-        matrix = sparse.csr_matrix(parts, shape=tuple(shape))
+        matrix = scipy.sparse.csr_matrix(parts, shape=tuple(shape))
         matrix.check_format(full_check=True)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the checkpoint is damaged: a sparse matrix is not valid ({error})") from error
     return matrix.asformat(layout)
+
+
+def _tensor(array: Any) -> Tensor:
+    """Return a tensor with the array's values and type; it shares memory where torch can share it."""
+    array = np.asarray(array, order="C")
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _check(condition: bool, what: str) -> None:
+    if not condition:
+        raise CheckpointError(f"the checkpoint is damaged or was not written by recbole-xling: {what}")

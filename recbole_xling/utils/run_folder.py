@@ -1,4 +1,4 @@
-"""The folder a run leaves behind."""
+"""The folder a run leaves behind: its name, settings, result and log."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from recbole_xling.errors import CheckpointError, XlingError
-from recbole_xling.utils.files import write_text
+from recbole_xling.utils.files import replacing
 
 CONFIG_FILE = "config.yaml"
 MODEL_FILE = "model.pt"
@@ -29,7 +29,7 @@ _PACKAGES = ("recbole-xling", "recbole", "torch", "numpy", "pandas", "transforme
 
 
 def create_run_folder(root: Path, model: str, dataset: str) -> Path:
-    """Create ``<root>/<model>-<dataset>-<time>``; a number is added where that name is taken."""
+    """Create ``<root>/<model>-<dataset>-<time>``; a number is added if that name is taken."""
     stamp = datetime.now(timezone.utc).astimezone().strftime("%Y%m%d-%H%M%S")
     for attempt in range(1, 1000):
         folder = root / (f"{model}-{dataset}-{stamp}" + (f"-{attempt}" if attempt > 1 else ""))
@@ -45,23 +45,23 @@ def create_run_folder(root: Path, model: str, dataset: str) -> Path:
 
 def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the complete settings of a run; naming the file with ``--config_files`` repeats it."""
-    write_text(folder / CONFIG_FILE, yaml.safe_dump(_simple(settings), allow_unicode=True, sort_keys=True))
+    _write_text(folder / CONFIG_FILE, yaml.safe_dump(_simple(settings), allow_unicode=True, sort_keys=True))
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Write ``result.json``."""
-    write_text(folder / RESULT_FILE, json.dumps(_simple(result), indent=2, ensure_ascii=False) + "\n")
+    _write_text(folder / RESULT_FILE, json.dumps(_simple(result), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_result(folder: Path) -> dict[str, Any]:
     """Read ``result.json``.
 
     Raises:
-        CheckpointError: the folder holds no finished run.
+        CheckpointError: the folder is not that of a finished run.
     """
     path = folder / RESULT_FILE
     if not path.is_file():
-        raise CheckpointError(f"'{folder}' holds no finished run: there is no {RESULT_FILE}")
+        raise CheckpointError(f"'{folder}' is not the folder of a finished run ({RESULT_FILE} missing)")
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result
 
@@ -75,6 +75,14 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        with replacing(path) as new:
+            new.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise XlingError(f"cannot write '{path}': {error}") from error
 
 
 def _simple(value: Any) -> Any:

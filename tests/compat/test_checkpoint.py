@@ -6,7 +6,9 @@ import copy
 import os
 import pickle
 import sys
+from enum import Enum
 from pathlib import Path
+from types import FunctionType, ModuleType
 
 import numpy as np
 import pytest
@@ -19,7 +21,8 @@ from recbole.utils import ModelType
 from recbole_xling import compat
 from recbole_xling.compat import checkpoint
 from recbole_xling.errors import CheckpointError
-from recbole_xling.utils.plain_data import Call, restore_enum, restore_sparse
+from recbole_xling.utils import plain_data
+from recbole_xling.utils.plain_data import Call, from_plain
 
 
 def test_config_comes_back_whole(config, through_file, monkeypatch):
@@ -137,19 +140,90 @@ def test_file_that_runs_code_is_refused(attack, tmp_path, monkeypatch):
         assert Path("attacked").exists()
 
 
+_TEXTS = dict.fromkeys(["data", "indices", "indptr"], "x")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (Call(restore_enum, "sys", "path"), "enumerations"),
-        (Call(restore_enum, "ModelType", "__class__"), "no member"),
+        (Call(from_plain, {"kind": "enum", "enum": "sys", "name": "path"}), "enumerations"),
+        (Call(from_plain, {"kind": "enum", "enum": "ModelType", "name": "__class__"}), "no member"),
+        (Call(from_plain, {"kind": "sparse", "format": "csr", "shape": [1, 2], **_TEXTS}), "stored as a str"),
+        (Call(from_plain, {"kind": "array", "values": [1]}), "stored as a list"),
+        (Call(from_plain, {"kind": "eval", "items": ["1"]}), "not plain data"),
+        (Call(from_plain, {"kind": "dict", "items": [[[], 1]]}), "not plain data"),
+        (Call(from_plain, {"kind": "list", "items": None}), "not plain data"),
+        (Call(from_plain, {"a": 1}), "not plain data"),
         (Call(checkpoint.restore_config, "x", {"final_config_dict": {"model": "os.path"}}), "no settings"),
         (Call(checkpoint.restore_config, "x", ["final_config_dict"]), "no settings"),
-        (Call(restore_sparse, "eval", [1, 1], *[torch.zeros(1)] * 3), "format"),
-        (Call(restore_sparse, "csr", [1, 2], torch.ones(1), torch.tensor([9]), torch.tensor([0, 1])), "not valid"),
-        (Call(restore_sparse, "csr", [1, 2], torch.ones(1), torch.tensor([0]), torch.tensor([0, 9])), "not valid"),
-        (Call(restore_sparse, "csr", [1, 2], "x", "y", "z"), "stored as a str"),
     ],
 )
 def test_calls_that_recbole_does_not_make_are_refused(call, message, through_file):
     with pytest.raises(CheckpointError, match=message):
         through_file(call)
+
+
+# ---- files of the first releases ----
+
+
+@pytest.fixture
+def old_call(monkeypatch):
+    """A function that makes a call as the first releases pickled it: by the name of a module that is gone."""
+    module = ModuleType("recbole_xling.compat.plain")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for name in ("restore_array", "restore_enum", "restore_sparse"):
+        function = getattr(plain_data, name)
+        old = FunctionType(function.__code__, function.__globals__, name)
+        old.__module__ = module.__name__
+        setattr(module, name, old)
+
+    def make(name: str, *arguments: object) -> Call:
+        return Call(getattr(module, name), *arguments)
+
+    return make
+
+
+def test_a_checkpoint_of_the_first_releases_loads(config, old_call, through_file):
+    matrix = scipy.sparse.random(3, 4, density=0.5, format="coo", random_state=1)
+    rows = matrix.tocsr()
+    parts = [torch.from_numpy(part) for part in (rows.data, rows.indices, rows.indptr)]
+    original = config(topk=[1, 2])
+    settings = {
+        key: old_call("restore_enum", type(value).__name__, value.name) if isinstance(value, Enum) else value
+        for key, value in original.final_config_dict.items()
+    }
+    old = {
+        "config": Call(
+            checkpoint.restore_config, "recbole.config.configurator.Config", {"final_config_dict": settings}
+        ),
+        "epoch": 3,
+        "state_dict": {"a": torch.ones(2)},
+        "other_parameter": {
+            "w": old_call("restore_sparse", "coo", [3, 4], *parts),
+            "pred": old_call("restore_array", torch.arange(3)),
+            "set": {1, (2, "x")},
+        },
+    }
+    loaded = through_file(old)
+    assert type(loaded["config"]) is Config
+    assert loaded["config"].final_config_dict == original.final_config_dict
+    assert loaded["other_parameter"]["w"].format == "coo"
+    assert (loaded["other_parameter"]["w"] != matrix).nnz == 0
+    assert loaded["other_parameter"]["pred"].tolist() == [0, 1, 2]
+    assert (loaded["epoch"], loaded["other_parameter"]["set"]) == (3, {1, (2, "x")})
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("restore_enum", ["sys", "path"], "enumerations"),
+        ("restore_enum", ["ModelType", "__class__"], "no member"),
+        ("restore_sparse", ["eval", [1, 1], *[torch.zeros(1)] * 3], "format"),
+        ("restore_sparse", ["csr", [1, 2], torch.ones(1), torch.tensor([9]), torch.tensor([0, 1])], "not valid"),
+        ("restore_sparse", ["csr", [1, 2], torch.ones(1), torch.tensor([0]), torch.tensor([0, 9])], "not valid"),
+        ("restore_sparse", ["csr", [1, 2], "x", "y", "z"], "stored as a str"),
+    ],
+)
+def test_calls_that_the_first_releases_did_not_make_are_refused(name, arguments, message, old_call, through_file):
+    with pytest.raises(CheckpointError, match=message):
+        through_file(old_call(name, *arguments))

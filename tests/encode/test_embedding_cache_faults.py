@@ -186,8 +186,9 @@ def test_a_cache_that_holds_everything_need_not_be_writable(
     def refuse(*arguments: object) -> None:
         raise PermissionError(errno.EACCES, "read-only")
 
-    monkeypatch.setattr(shard, "write_synced", refuse)
-    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(shard, "replacing", refuse)
+    for write in ("mkdir", "write_bytes"):
+        monkeypatch.setattr(Path, write, refuse)
     check_vectors(_TEXTS, [])
 
 

@@ -72,7 +72,7 @@ def test_merging_into_a_filled_folder_overwrites_nothing(build_encoder: _Build, 
 def test_merging_on_a_full_disk_leaves_nothing_behind(
     build_encoder: _Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full_disk: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(merge, "_write_settings", full_disk)
+    monkeypatch.setattr(merge, "_write_json", full_disk)
     with pytest.raises(XlingError, match=r"cannot write the encoder to .*merged.*No space left.*Free space"):
         merge_to_folder(build_encoder(), tmp_path / "merged")
     assert not list(tmp_path.iterdir())

@@ -183,7 +183,7 @@ def test_a_full_disk_keeps_the_translations_stored_so_far(cache, counting_transl
 def test_an_invalid_translation_is_refused_and_not_stored(cache, counting_translator, spoilt: str) -> None:
     translator = counting_translator()
     translator.spoil["title 3"] = spoilt
-    with pytest.raises(TranslationError, match=r"'title 3'.*no valid text"):
+    with pytest.raises(TranslationError, match=r"'title 3'.*not a valid text"):
         cache.translate(translator, TEXTS, "de", "es")
     translator.translate = lambda texts, source, target: ["one"]
     with pytest.raises(TranslationError, match="returned 1 translations of 10 texts"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from recbole_xling.convert.base import Converter
 from recbole_xling.convert.cells import bad_ids
 from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.errors import DataError
+from recbole_xling.utils.files import replacing
 
 NUMBERS = ("rating", "timestamp")
 ROW = "row"
@@ -78,9 +78,8 @@ class InteractionTable:
             if not kept.height:
                 self._paths.remove(path)
             elif kept.height < part.height:
-                draft = path.with_suffix(".draft")
-                kept.write_parquet(draft, compression="lz4")
-                os.replace(draft, path)
+                with replacing(path) as new:
+                    kept.write_parquet(new, compression="lz4")
         return before - self.rows
 
     def write(self, path: Path) -> None:
