@@ -21,16 +21,19 @@ def finite_number(value: str | float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def parse_time(text: str) -> float | None:
-    """Return a time stamp as it is, an ISO date or time (UTC if it names no zone) in Unix seconds, else None."""
-    number = finite_number(text)
-    if number is not None:
-        return number
+def parse_iso_time(text: str) -> float | None:
+    """Return an ISO date or time (UTC if it names no zone) in Unix seconds, None for anything else."""
     try:
         time = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
     except ValueError:
         return None
     return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def parse_time(text: str) -> float | None:
+    """Return a time stamp as it is, an ISO date or time in Unix seconds, None for anything else."""
+    number = finite_number(text)
+    return parse_iso_time(text) if number is None else number
 
 
 def time_argument(text: str) -> float:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from typing import Any
 
 from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.utils.arguments import parse_iso_time
 
 _EXAMPLES = {
     "LS": "{'LS': 'valid_and_test'}",
@@ -112,11 +112,10 @@ def _point(value: list[Any], point: Any) -> float:
     """Return a time stamp as it is, a date as seconds since 1970 (UTC where it names no zone)."""
     if _is_number(point):
         return float(point)
-    try:
-        moment = datetime.fromisoformat(point.replace("Z", "+00:00"))
-    except (AttributeError, ValueError) as error:
-        raise _wrong("GT", value, "needs dates or time stamps") from error
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    moment = parse_iso_time(point) if isinstance(point, str) else None
+    if moment is None:
+        raise _wrong("GT", value, "needs dates or time stamps")
+    return moment
 
 
 def _transfer(value: Any) -> LanguageTransfer:
