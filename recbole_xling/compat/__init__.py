@@ -1,11 +1,11 @@
 """What RecBole 1.2.1 needs to run on current numpy, pandas, scipy, torch and setuptools.
 
-RecBole 1.2.1 (February 2025) uses what newer releases of its dependencies have removed or changed. :func:`apply` mends
-exactly those places, in memory: no file of RecBole changes, nothing happens where nothing is broken, and nothing is
+RecBole 1.2.1 (February 2025) uses what newer releases of its dependencies have removed or changed. :func:`apply` fixes
+exactly those places, in memory: no file of RecBole changes, nothing happens unless something is broken, and nothing is
 imported that the program does not import anyway (each shim waits for its library).
 
 ======================  =============================================================  ======================
-broken since            what RecBole 1.2.1 or its ray <= 2.6.3 does                    mended in
+broken since            what RecBole 1.2.1 or its ray <= 2.6.3 does                    fixed in
 ======================  =============================================================  ======================
 numpy 2.0               reads ``np.float_`` and three more removed names               :mod:`.libraries`
 scipy 1.13              calls ``dok_matrix._update`` (LightGCN, NGCF and five more)    :mod:`.libraries`
@@ -13,7 +13,10 @@ setuptools 81           imports ``pkg_resources`` (ray)                         
 always                  switches on autograd's anomaly detection (``sine.py``)         :mod:`.libraries`
 pandas 3.0              fills missing values of a chained selection in place           :mod:`.frames`
 torch 2.6               pickles objects, which ``torch.load`` refuses to read          :mod:`.checkpoint`
+always (slow)           parses files in Python, counts tokens one by one               :mod:`.fast_reading`
 ======================  =============================================================  ======================
+
+:mod:`.fast_reading` is not part of :func:`apply`: only our own dataset class reads and filters with it.
 """
 
 from __future__ import annotations

@@ -24,10 +24,10 @@ OWN_MEMORY = {"value = data[k].values": "value = data[k].to_numpy(copy=True)"}
 
 
 def install() -> None:
-    """Mend RecBole's dataset classes when they are imported."""
-    when_imported("recbole.data.dataset.dataset", mend_dataset)
-    when_imported("recbole.data.dataset.sequential_dataset", mend_sequential_dataset)
-    when_imported("recbole.data.dataset.kg_dataset", mend_kg_dataset)
+    """Fix RecBole's dataset classes when they are imported."""
+    when_imported("recbole.data.dataset.dataset", fix_dataset)
+    when_imported("recbole.data.dataset.sequential_dataset", fix_sequential_dataset)
+    when_imported("recbole.data.dataset.kg_dataset", fix_kg_dataset)
 
 
 def _pandas_3() -> bool:
@@ -36,8 +36,8 @@ def _pandas_3() -> bool:
     return int(pd.__version__.split(".")[0]) >= 3
 
 
-def mend_dataset(module: ModuleType) -> None:
-    """Mend ``Dataset`` (recbole/data/dataset/dataset.py).
+def fix_dataset(module: ModuleType) -> None:
+    """Fix ``Dataset`` (recbole/data/dataset/dataset.py).
 
     Missing values: ``_load_feat`` at line 501 (a missing sequence crashes), ``_fill_nan`` at 648 and 650 (missing
     tokens and numbers stay NaN). Lengths of sequences: ``_normalize`` at 712, ``_discretization`` at 792 and 809,
@@ -53,13 +53,13 @@ def mend_dataset(module: ModuleType) -> None:
     edit(module.Dataset._dataframe_to_interaction, OWN_MEMORY)
 
 
-def mend_sequential_dataset(module: ModuleType) -> None:
-    """Mend ``SequentialDataset._benchmark_presets`` (recbole/data/dataset/sequential_dataset.py:165)."""
+def fix_sequential_dataset(module: ModuleType) -> None:
+    """Fix ``SequentialDataset._benchmark_presets`` (recbole/data/dataset/sequential_dataset.py:165)."""
     if _pandas_3():
         edit(module.SequentialDataset._benchmark_presets, EACH_CELL)
 
 
-def mend_kg_dataset(module: ModuleType) -> None:
-    """Mend ``KnowledgeBasedDataset._reset_ent_remapID`` (recbole/data/dataset/kg_dataset.py:316)."""
+def fix_kg_dataset(module: ModuleType) -> None:
+    """Fix ``KnowledgeBasedDataset._reset_ent_remapID`` (recbole/data/dataset/kg_dataset.py:316)."""
     if _pandas_3():
         edit(module.KnowledgeBasedDataset._reset_ent_remapID, EACH_CELL)

@@ -1,4 +1,4 @@
-"""Three small tools to mend a library in memory: act after an import, show a changed module, edit a function."""
+"""Tools that fix a library in memory: act after an import, show a changed module, edit a function."""
 
 from __future__ import annotations
 
@@ -32,24 +32,22 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         for finder in sys.meta_path:
             spec = None if finder is self else finder.find_spec(fullname, path, target)
             if spec is not None:
-                self._wrap(spec)
-                return spec
-        return None
+                break
+        else:
+            return None
+        if spec.loader is not None:
+            execute = spec.loader.exec_module
 
-    def _wrap(self, spec: ModuleSpec) -> None:
-        if spec.loader is None:
-            return
-        execute = spec.loader.exec_module
+            def exec_module(module: ModuleType) -> None:
+                before = [(write, read()) for read, write in self.kept.pop(fullname, ())]
+                execute(module)
+                for write, value in before:
+                    write(value)
+                for action in self.actions.pop(fullname, ()):
+                    action(module)
 
-        def exec_module(module: ModuleType) -> None:
-            before = [(write, read()) for read, write in self.kept.pop(spec.name, ())]
-            execute(module)
-            for write, value in before:
-                write(value)
-            for action in self.actions.pop(spec.name, ()):
-                action(module)
-
-        setattr(spec.loader, "exec_module", exec_module)  # noqa: B010  (mypy: a method may not be assigned to)
+            setattr(spec.loader, "exec_module", exec_module)  # noqa: B010  (mypy: a method may not be assigned to)
+        return spec
 
 
 _after_import = _AfterImport()
@@ -77,7 +75,7 @@ def _watch_imports() -> None:
 
 
 class ChangedModule(ModuleType):
-    """A stand-in for ``module`` in which a few names differ; every other name is looked up in ``module``.
+    """A substitute for ``module`` in which a few names differ; every other name is looked up in ``module``.
 
     Put in place of ``import torch`` in one module of RecBole, it changes what that module calls and nothing else.
     """

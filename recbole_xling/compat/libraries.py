@@ -12,12 +12,12 @@ from typing import Any
 
 from recbole_xling.compat.hooks import keep_during_import, when_imported
 
-#: Removed in numpy 2.0; each is an alias of the name beside it.
+#: Removed in numpy 2.0; each is an alias of its value here.
 NUMPY_ALIASES = {"float_": "float64", "complex_": "complex128", "unicode_": "str_", "bool8": "bool_"}
 
 
 def install() -> None:
-    """Mend numpy and scipy when they are imported, and answer ray's ``import pkg_resources`` if nothing else does."""
+    """Fix numpy and scipy when they are imported, and answer ray's ``import pkg_resources`` if nothing else does."""
     when_imported("numpy", restore_numpy_aliases)
     when_imported("scipy.sparse", restore_dok_update)
     keep_anomaly_mode()
@@ -73,7 +73,7 @@ def _dok_update(matrix: Any, data: Mapping[tuple[int, int], Any]) -> None:
     """Set many entries of a ``dok_matrix`` at once; unlike scipy's old method it checks the positions first.
 
     Raises:
-        IndexError: a (row, column) pair lies outside the matrix; nothing is changed then.
+        IndexError: a (row, column) pair is outside the matrix, which is not changed then.
     """
     import numpy as np
 
@@ -83,7 +83,7 @@ def _dok_update(matrix: Any, data: Mapping[tuple[int, int], Any]) -> None:
     if positions.ndim != 2 or positions.shape[1] != 2 or positions.dtype.kind not in "iu":
         raise IndexError("dok_matrix._update: the keys must be (row, column) pairs of integers")
     if (positions < 0).any() or (positions >= np.array(matrix.shape)).any():
-        raise IndexError(f"dok_matrix._update: a (row, column) pair lies outside the shape {matrix.shape}")
+        raise IndexError(f"dok_matrix._update: a (row, column) pair is outside the shape {matrix.shape}")
     convert = matrix.dtype.type
     matrix._dict.update((key, convert(value)) for key, value in data.items())
 
@@ -91,7 +91,7 @@ def _dok_update(matrix: Any, data: Mapping[tuple[int, int], Any]) -> None:
 class _PkgResourcesForRay(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Answers ``import pkg_resources`` for ray <= 2.6.3 where setuptools is absent or >= 81 and no longer has it.
 
-    Stands last in ``sys.meta_path``, so a real ``pkg_resources`` always wins, and answers only once ray is being
+    It comes last in ``sys.meta_path``, so a real ``pkg_resources`` always wins, and it answers only once ray is being
     imported, so that other packages' ``except ImportError`` still works. ray 2.6.3 uses ``pkg_resources.packaging``
     (ray/air/_internal/remote_storage.py:8), ``get_distribution("numpy").version`` (ray/_private/parameter.py:423) and
     ``pkg_resources._vendor.packaging.version`` (ray/_private/utils.py:1761); setuptools >= 71 lacks the last as well.
@@ -110,27 +110,22 @@ class _PkgResourcesForRay(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         import packaging.version  # a dependency of ray
 
-        setattr(module, "packaging", packaging)  # noqa: B010  (mypy: ModuleType has no such attribute)
+        def get_distribution(name: str) -> SimpleNamespace:
+            return SimpleNamespace(version=importlib.metadata.version(name))  # all that ray reads of it
+
+        def fixup_namespace_packages(path_item: str, parent: str | None = None) -> None:
+            """Do nothing: no namespace package was declared here. pytest calls this when it changes ``sys.path``."""
+
+        def missing(name: str) -> Any:
+            raise AttributeError(
+                f"pkg_resources.{name} is missing: this setuptools has no pkg_resources, and recbole_xling provides "
+                "only what ray 2.6.3 uses of it. pip install 'setuptools<81' brings the real one."
+            )
+
         if module.__name__ == "pkg_resources":
-            setattr(module, "get_distribution", _get_distribution)  # noqa: B010
-            setattr(module, "fixup_namespace_packages", _no_namespace_packages)  # noqa: B010
-            setattr(module, "__getattr__", _missing_in_stand_in)  # noqa: B010
+            content = {"packaging": packaging, "get_distribution": get_distribution, "__getattr__": missing}
+            vars(module).update(content, fixup_namespace_packages=fixup_namespace_packages)
         else:
+            vars(module)["packaging"] = packaging
             sys.modules[f"{module.__name__}.packaging"] = packaging
             sys.modules[f"{module.__name__}.packaging.version"] = packaging.version
-
-
-def _get_distribution(name: str) -> SimpleNamespace:
-    """Return what ray reads of ``pkg_resources.get_distribution``: an object with a ``version``."""
-    return SimpleNamespace(version=importlib.metadata.version(name))
-
-
-def _no_namespace_packages(path_item: str, parent: str | None = None) -> None:
-    """Do nothing: no namespace package was declared here. pytest calls this whenever it changes ``sys.path``."""
-
-
-def _missing_in_stand_in(name: str) -> Any:
-    raise AttributeError(
-        f"pkg_resources.{name} is not there: this setuptools has no pkg_resources, and recbole_xling stands in only "
-        "for what ray 2.6.3 uses of it. pip install 'setuptools<81' brings the real one."
-    )

@@ -1,4 +1,4 @@
-"""Where a sentence-transformers model comes from, and what pins its weights."""
+"""Where a model comes from, a folder or the Hugging Face hub, and what pins its weights."""
 
 from __future__ import annotations
 
@@ -39,8 +39,15 @@ class LocalModel:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of names and contents of the model's files."""
-        return _content_hash(self.folder, _model_files(self.folder))
+        """Hash of names and contents of the model's files: all but hidden ones, documents and pictures."""
+        files = []
+        for path in self.folder.rglob("*"):
+            parts = path.relative_to(self.folder).parts
+            hidden = any(part.startswith(".") for part in parts)
+            if path.is_file() and not hidden and path.suffix.lower() not in _NOT_MODEL:
+                state = path.stat()
+                files.append(("/".join(parts), state.st_size, state.st_mtime_ns))
+        return _content_hash(self.folder, tuple(sorted(files)))
 
     @property
     def plain(self) -> bool:
@@ -62,7 +69,7 @@ class HubModel:
 
     @property
     def fingerprint(self) -> str:
-        """The commit that the asked revision stands for now."""
+        """The commit that the asked revision means now."""
         return self._found[0]
 
     @property
@@ -77,7 +84,7 @@ class HubModel:
 
     @cached_property
     def _found(self) -> tuple[str, str]:
-        """The commit and the configuration file it was told from; asks the hub, and its cache where there is no net."""
+        """The commit and the configuration file it was told from; asks the hub, or its cache without a network."""
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
@@ -91,7 +98,7 @@ class HubModel:
                 )
                 return Path(path).parent.name, file  # .../snapshots/<commit>/<file>
             except LocalEntryNotFoundError as error:
-                offline, cause = True, error  # no need to wait for the net a second time
+                offline, cause = True, error  # no need to wait for the network a second time
             except EntryNotFoundError as error:
                 cause = error
             except Exception as error:
@@ -108,29 +115,20 @@ def find_model(model: str | Path, revision: str | None = None) -> LocalModel | H
     """Tell a folder from a hub name.
 
     Raises:
-        EncoderError: it is neither, or the folder holds no model.
+        EncoderError: it is neither, or the folder does not contain a model.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
         if revision is not None:
             raise EncoderError(f"the model folder {folder} has no revisions: drop revision='{revision}'")
         if not any((folder / file).is_file() for file in _CONFIG_FILES):
-            raise EncoderError(f"the folder {folder} holds no model: neither modules.json nor config.json is in it")
+            raise EncoderError(
+                f"the folder {folder} does not contain a model: modules.json and config.json are missing"
+            )
         return LocalModel(folder.resolve())
     if _HUB_NAME.fullmatch(str(model)):
         return HubModel(str(model), revision)
     raise EncoderError(f"the model '{model}' is neither an existing folder nor a hub name of the form owner/name")
-
-
-def _model_files(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return name, size and time of every file that may matter: all but hidden ones, documents and pictures."""
-    files = []
-    for path in sorted(folder.rglob("*")):
-        parts = path.relative_to(folder).parts
-        if path.is_file() and path.suffix.lower() not in _NOT_MODEL and not any(part.startswith(".") for part in parts):
-            state = path.stat()
-            files.append(("/".join(parts), state.st_size, state.st_mtime_ns))
-    return tuple(sorted(files))
 
 
 @cache

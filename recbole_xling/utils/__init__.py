@@ -1,1 +1,1 @@
-"""The ground floor: files, processes, plain data, run folders, paths, times."""
+"""The ground floor: files, processes, backends, plain data, run folders, paths, times."""

@@ -1,4 +1,4 @@
-"""Where the data files that ship with the package lie, and where caches do."""
+"""The folders of the data files that ship with the package, and of the user's caches."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def package_folder(name: str) -> Path:
     """Return the folder ``datasets`` or ``properties`` of the installed package or of the checkout.
 
     The top-level folder is installed as the sub-package ``recbole_xling.<name>``; in a checkout that is not installed
-    it lies beside the package.
+    it is next to the package.
 
     Raises:
-        ConfigError: there is no such folder in the project.
-        DataError: the folder is not there: the installation is damaged.
+        ConfigError: the project does not ship a folder of this name.
+        DataError: the folder is missing: the installation is damaged.
     """
     if name not in FOLDERS:
         raise ConfigError(unknown_name("package folder", name, FOLDERS))

@@ -234,7 +234,7 @@ def test_a_wrong_setting_is_refused_at_once(bert_folder: Path, options: dict[str
 
 
 def test_a_folder_without_a_model_and_one_with_a_broken_model_are_refused(bert_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(EncoderError, match="holds no model"):
+    with pytest.raises(EncoderError, match="does not contain a model"):
         create_encoder(str(tmp_path))
     broken = Path(shutil.copytree(bert_folder, tmp_path / "broken"))
     (broken / "model.safetensors").write_bytes(b"cut")

@@ -100,7 +100,7 @@ def _runs(pid: int) -> bool:
 
 def test_a_missing_program_is_named() -> None:
     system = create_translator("command", command="no-such-program {source}-{target}")
-    with pytest.raises(TranslationError, match="no program 'no-such-program'"):
+    with pytest.raises(TranslationError, match="the program 'no-such-program' was not found"):
         system.check_pairs([("en", "es")])
     with pytest.raises(TranslationError, match="cannot run 'no-such-program en-es': No such file"):
         system.translate(["a"], "en", "es")
@@ -132,7 +132,7 @@ def test_a_translator_has_the_name_of_its_program_unless_another_is_given() -> N
         ({"command": "a 'b"}, "cannot be split"),
         ({"command": 7}, "cannot be split"),
         ({"command": "a", "timeout": 0}, "'timeout' is 0"),
-        ({"command": "a", "name": "two words"}, "no name for a translator"),
+        ({"command": "a", "name": "two words"}, "cannot be the name of a translator"),
         ({"command": "a", "codes": {"es": 1}}, "codes must be written"),
         ({"command": "a", "time_out": 1}, "Did you mean 'timeout'"),
     ],

@@ -116,7 +116,7 @@ def test_a_model_of_another_family_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_broken_model_folder_or_option_is_refused(tmp_path: Path, nllb_folder: Path) -> None:
-    with pytest.raises(TranslationError, match="holds no model"):
+    with pytest.raises(TranslationError, match="does not contain a model"):
         translator(tmp_path)
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(TranslationError, match="cannot load the model"):

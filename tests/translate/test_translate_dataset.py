@@ -174,7 +174,7 @@ def test_unknown_languages_are_refused_before_anything_is_translated(path, fill,
         fill(translator, "es", "fr")
     assert translator.asked == []
     for languages, options in [(["spanish!"], {}), (["es"], {"source_language": "d"})]:
-        with pytest.raises(ConfigError, match="no BCP 47 tag"):
+        with pytest.raises(ConfigError, match="not a BCP 47 tag"):
             fill(translator, *languages, **options)
 
 
@@ -205,7 +205,7 @@ def test_a_dataset_that_another_process_writes_to_is_left_alone(path, fill, coun
 
 
 def test_a_dataset_without_item_text_is_refused(tmp_path, counting_translator) -> None:
-    with pytest.raises(DataError, match=r"no item text .*d\.itemtext\.jsonl"):
+    with pytest.raises(DataError, match=r"item text .*d\.itemtext\.jsonl is missing"):
         translate_dataset(tmp_path, "d", counting_translator(), ["es"])
 
 
