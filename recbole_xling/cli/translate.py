@@ -41,7 +41,15 @@ def run(options: argparse.Namespace) -> str:
     Raises:
         XlingError: see :func:`create_translator` and :func:`translate_dataset`.
     """
-    translator = create_translator(options.system, **_system_options(options.option))
+    system_options: dict[str, Any] = {}
+    for word in options.option:
+        key, equals, value = word.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--option '{word}' is not understood; options of the system are written key=value")
+        if key in system_options:
+            raise ConfigError(f"--option '{key}' is given twice; keep one")
+        system_options[key] = parse_literal(value)
+    translator = create_translator(options.system, **system_options)
     report = translate_dataset(
         Path(options.data_path) / options.dataset,
         options.dataset,
@@ -54,18 +62,6 @@ def run(options: argparse.Namespace) -> str:
     )
     added = ", ".join(f"{language} {number}" for language, number in report.added.items()) or "none"
     return f"{report.path}: texts added: {added}; there already: {report.present}"
-
-
-def _system_options(words: list[str]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--option '{word}' is not understood; options of the system are written key=value")
-        if key in options:
-            raise ConfigError(f"--option '{key}' is given twice; keep one")
-        options[key] = parse_literal(value)
-    return options
 
 
 def _words(text: str) -> list[str]:
