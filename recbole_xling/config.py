@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from recbole_xling.compat import register_config_class
 from recbole_xling.data.splits.settings import read_split
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.text.view import TextView
+from recbole_xling.utils.arguments import parse_literal
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.paths import package_folder
 from recbole_xling.utils.typed_config import TypedConfig
@@ -270,17 +270,6 @@ _UNLISTED_OF_OTHER_MODELS = frozenset(
     xgb_early_stopping_rounds xgb_verbose_eval xgb_weight xgb_base_margin xgb_missing xgb_silent xgb_nthread
     """.split()
 )
-
-
-def parse_literal(text: str) -> Any:
-    """Turn ``"0.1"``, ``"[5, 10]"``, ``"true"``, ``"None"`` into values; anything else stays the string it is."""
-    words = {"true": True, "false": False, "null": None, "~": None}
-    if text.strip().lower() in words:
-        return words[text.strip().lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text
 
 
 @register_config_class

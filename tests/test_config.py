@@ -17,7 +17,7 @@ from recbole.model.sequential_recommender import GRU4Rec
 from recbole.utils import InputType
 
 import recbole_xling.config as module
-from recbole_xling.config import OverallConfig, XLingConfig, parse_literal, plain_settings
+from recbole_xling.config import OverallConfig, XLingConfig, plain_settings
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.layers.fusion import FUSIONS
 from recbole_xling.model.layers.text_projection import TEXT_PROJECTIONS
@@ -27,6 +27,7 @@ from recbole_xling.model.llmsasrec import LLMSASRec, LLMSASRecConfig
 from recbole_xling.model.text_encoder.encoder import POOLING
 from recbole_xling.model.xlingtwotower import XLingTwoTowerConfig
 from recbole_xling.registry import register_model
+from recbole_xling.utils.arguments import parse_literal
 from recbole_xling.utils.typed_config import TypedConfig
 
 

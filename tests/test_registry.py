@@ -103,7 +103,7 @@ def test_a_registered_model_runs_by_its_name_and_by_its_class(small_dataset, set
 
 
 def test_import_loads_neither_ray_nor_encoders_nor_pytest():
-    heavy = ("ray", "transformers", "sentence_transformers", "pytest")
+    heavy = ("ray", "transformers", "sentence_transformers", "pytest", "torch", "recbole")
     code = f"import recbole_xling, sys; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

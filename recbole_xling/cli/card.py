@@ -5,10 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from recbole_xling.card.build import build_configured_card
-from recbole_xling.card.page import write_card
-from recbole_xling.card.tables import card_table
-
 DESCRIPTION = (
     "Describe a dataset and warn about what would spoil an experiment, with the settings a run would use "
     "(--key=value), among them its split (--eval_args=...)."
@@ -28,6 +24,9 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     Raises:
         XlingError: the dataset is missing or wrong, or the card cannot be written.
     """
+    from recbole_xling.card.build import build_configured_card
+    from recbole_xling.card.page import write_card
+    from recbole_xling.card.tables import card_table
     from recbole_xling.config import DatasetConfig
 
     files = options.config_files.split() if options.config_files else None

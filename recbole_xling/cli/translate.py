@@ -6,17 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from recbole_xling.config import parse_literal
 from recbole_xling.errors import ConfigError
-from recbole_xling.translate.base import create_translator, translator_names
-from recbole_xling.translate.dataset import translate_dataset
-from recbole_xling.utils.arguments import comma_list
+from recbole_xling.utils.arguments import comma_list, parse_literal
 
 DESCRIPTION = "Translate the item texts of a dataset into the languages they lack."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
+    from recbole_xling.translate.base import translator_names
+
     systems = ", ".join(translator_names())
     parser.add_argument("dataset", help="name of the dataset")
     parser.add_argument("--to", required=True, help="languages, separated by commas: es,fr")
@@ -41,6 +40,9 @@ def run(options: argparse.Namespace) -> str:
     Raises:
         XlingError: see :func:`create_translator` and :func:`translate_dataset`.
     """
+    from recbole_xling.translate.base import create_translator
+    from recbole_xling.translate.dataset import translate_dataset
+
     system_options: dict[str, Any] = {}
     for word in options.option:
         key, equals, value = word.partition("=")

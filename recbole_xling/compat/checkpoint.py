@@ -26,7 +26,6 @@ from typing import Any
 from recbole_xling.compat.hooks import ChangedModule, when_imported
 from recbole_xling.errors import CheckpointError
 from recbole_xling.utils.files import replacing
-from recbole_xling.utils.plain_data import from_plain, restore_array, restore_enum, restore_sparse, self_restoring
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +57,8 @@ def _name(config_class: type) -> str:
 
 def add_safe_globals(torch: ModuleType) -> None:
     """Let ``torch.load`` call what rebuilds a checkpoint, under its own name and those in older files."""
+    from recbole_xling.utils.plain_data import from_plain, restore_array, restore_enum, restore_sparse
+
     known: list[Any] = [restore_config, from_plain]
     for function in (restore_array, restore_enum, restore_sparse):
         older = FunctionType(function.__code__, function.__globals__, function.__name__)
@@ -82,6 +83,8 @@ def fix_config(module: ModuleType) -> None:
 
 def _plain_items(values: dict[str, Any]) -> dict[str, Any]:
     """Return the entries that can be stored; the others are left out, each with one warning."""
+    from recbole_xling.utils.plain_data import self_restoring
+
     kept = {}
     for key, value in values.items():
         try:
@@ -121,6 +124,8 @@ def restore_config(class_name: str, state: dict[str, Any]) -> Any:
     settings = state.get("final_config_dict") if isinstance(state, dict) else None
     if not isinstance(settings, dict) or not str(settings.get("model", "")).isidentifier():
         raise CheckpointError("the checkpoint is damaged or not written by RecBole: its config has no settings")
+    if class_name == "recbole_xling.config.XLingConfig":
+        import recbole_xling.config  # noqa: F401  (it registers its class, and is slow to import before it is needed)
     config = Config.__new__(_config_classes.get(class_name, Config))
     config.__dict__.update(state)
     Config.compatibility_settings(config)  # np.float and others, which RecBole's code reads everywhere
@@ -142,6 +147,8 @@ def save(state: dict[str, Any], file: str | os.PathLike[str], **_: Any) -> None:
         CheckpointError: the model keeps a parameter outside the state dict that cannot be stored.
     """
     import torch
+
+    from recbole_xling.utils.plain_data import self_restoring
 
     content = dict(state)
     for key in state.keys() - {"config", "state_dict", "optimizer"}:

@@ -216,3 +216,19 @@ def test_commands_about_datasets_accept_the_configuration_file_of_any_run(typed,
 def test_commands_about_datasets_refuse_a_setting_that_no_model_has(typed, capsys, words):
     assert typed(*words, "--config_files", "settings.yaml", "--hiden_size=3") == 2
     assert "unknown setting 'hiden_size'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["run"], ["convert"], ["convert", "movielens"], ["translate"], ["card"], ["encode"], ["evaluate"], ["merge"]],
+)
+def test_help_is_printed_without_loading_torch_or_recbole(words):
+    code = (
+        "import sys; from recbole_xling.cli.main import main\n"
+        f"try: main({[*words, '--help']})\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('torch', 'recbole', 'transformers') if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(("usage: recbole-xling", "recbole-xling <command>"))
+    assert done.stderr.splitlines()[-1] == "[]"
