@@ -32,7 +32,7 @@ from recbole_xling.utils.run_folder import MODEL_FILE
 def _tensorboard_in_run_folder(config: Any) -> Iterator[None]:
     """Choose where RecBole's trainers record, whose constructor names a folder below the current one.
 
-    The first process records in the run folder if there is one, further processes not at all.
+    The first process records in the run folder, if the run has one; further processes do not record.
     """
     original = recbole_trainer.get_tensorboard
     if not is_main_process(config):
