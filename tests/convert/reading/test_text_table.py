@@ -197,7 +197,7 @@ def written(rows: list[tuple[str, str, str]], quoted: bool) -> bytes:
     return "".join(",".join(map(raw, row)) + "\n" for row in rows).encode()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(cell, number, cell), max_size=8),
     quoted=st.booleans(),

@@ -76,7 +76,7 @@ def filtered(table: list[Row], filters: Filters, folder: Path, batch: int) -> tu
     return left, removed
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(rows, some_filters, st.integers(1, 12), st.integers(1, 30))
 def test_filters_agree_with_plain_python(table: list[Row], filters: Filters, batch: int, pairs: int) -> None:
     table = [(user, item, rating, float(time)) for user, item, rating, time in table]

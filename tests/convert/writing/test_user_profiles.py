@@ -74,7 +74,7 @@ def reference(rows: list[tuple[str, str, float, float]]) -> list[str]:
     return lines
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(st.sampled_from("uvw"), st.sampled_from(sorted(ITEMS)), st.just(1.0), st.integers(0, 9).map(float)),
