@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recbole_xling.card.plots import Plot, card_plots
 from recbole_xling.card.schema import Card
-from recbole_xling.card.tables import Table, card_tables, headline
+from recbole_xling.card.tables import CardTable, card_tables, headline
 from recbole_xling.errors import XlingError
 from recbole_xling.utils.files import staged
 
@@ -114,7 +114,7 @@ def _warnings(card: Card) -> str:
     return f'<section class="warnings"><h2>Warnings</h2><ul>{items}</ul></section>'
 
 
-def _section(table: Table, plots: list[Plot]) -> str:
+def _section(table: CardTable, plots: list[Plot]) -> str:
     head = "".join(
         f'<th scope="col"{_WORDS if place < table.words else ""}>{escape(name)}</th>'
         for place, name in enumerate(table.headers)

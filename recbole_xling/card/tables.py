@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from recbole_xling.card.schema import Card, Held, Quantiles
+from recbole_xling.card.schema import Card, Quantiles, SplitStats
 from recbole_xling.language.tags import UNDETERMINED
 
 _QUANTILES = ("mean", "min", "5%", "25%", "median", "75%", "95%", "max")
@@ -22,7 +22,7 @@ _SPLITS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CardTable:
     """A table of ready texts; the first column names the row, the first ``words`` columns are not numbers."""
 
     name: str
@@ -44,7 +44,7 @@ def card_table(card: Card) -> str:
     return "\n\n".join(blocks)
 
 
-def card_tables(card: Card) -> Iterator[Table]:
+def card_tables(card: Card) -> Iterator[CardTable]:
     """Yield the tables of a card in the order of reading."""
     yield _size(card)
     yield _counts(card)
@@ -63,7 +63,7 @@ def card_tables(card: Card) -> Iterator[Table]:
     yield _top_items(card)
 
 
-def _size(card: Card) -> Table:
+def _size(card: Card) -> CardTable:
     size = card.size
     rows = [
         ("users", _n(size.users)),
@@ -82,15 +82,15 @@ def _size(card: Card) -> Table:
         "Bilingual: at least two and at least a fifth of the user's interactions, the test target aside, are in a "
         "second language."
     )
-    return Table("size", "Size", ("", "value"), tuple(rows), note)
+    return CardTable("size", "Size", ("", "value"), tuple(rows), note)
 
 
-def _counts(card: Card) -> Table:
+def _counts(card: Card) -> CardTable:
     rows = (_quantiles("per user", card.size.per_user), _quantiles("per item", card.size.per_item))
-    return Table("counts", "Interactions per user and item", ("interactions", *_QUANTILES), rows)
+    return CardTable("counts", "Interactions per user and item", ("interactions", *_QUANTILES), rows)
 
 
-def _languages(card: Card) -> Table:
+def _languages(card: Card) -> CardTable:
     n_items, n = sum(language.items for language in card.languages), card.size.interactions
     rows = tuple(
         (
@@ -103,10 +103,10 @@ def _languages(card: Card) -> Table:
     )
     headers = ("language", "items", "users", "interactions")
     note = "Users by main language: the most frequent one of their items, the test target aside."
-    return Table("languages", "Languages", headers, rows, note)
+    return CardTable("languages", "Languages", headers, rows, note)
 
 
-def _mixing(card: Card) -> Table:
+def _mixing(card: Card) -> CardTable:
     mixing = card.mixing
     columns = [place for place in range(len(mixing.languages)) if any(row[place] for row in mixing.targets)]
     rows = tuple(
@@ -121,10 +121,10 @@ def _mixing(card: Card) -> Table:
     )
     headers = ("main language", *(mixing.languages[place] for place in columns))
     title = "Language mixing: test targets by main language of the user"
-    return Table("mixing", title, headers, rows, note)
+    return CardTable("mixing", title, headers, rows, note)
 
 
-def _texts(card: Card) -> Table:
+def _texts(card: Card) -> CardTable:
     texts = card.texts
     rows = tuple(
         (
@@ -138,28 +138,28 @@ def _texts(card: Card) -> Table:
     )
     headers = ("language", "display", "parallel", "translation", "any")
     note = f"Items without a display text: {_of(texts.without_text, texts.items)}."
-    return Table("texts", "Items with a text, by language and source", headers, rows, note)
+    return CardTable("texts", "Items with a text, by language and source", headers, rows, note)
 
 
-def _lengths(card: Card) -> Table:
+def _lengths(card: Card) -> CardTable:
     rows = tuple(_quantiles(row.language, row.characters) for row in card.texts.languages if row.display)
-    return Table("lengths", "Length of display texts in characters, all fields", ("language", *_QUANTILES), rows)
+    return CardTable("lengths", "Length of display texts in characters, all fields", ("language", *_QUANTILES), rows)
 
 
-def _fields(card: Card) -> Table:
+def _fields(card: Card) -> CardTable:
     shown = sum(row.display for row in card.texts.languages)
     rows = tuple((name, _of(count, shown)) for name, count in card.texts.fields.items())
-    return Table("fields", "Fields of display texts", ("field", "filled"), rows)
+    return CardTable("fields", "Fields of display texts", ("field", "filled"), rows)
 
 
-def _shared(card: Card) -> Table:
+def _shared(card: Card) -> CardTable:
     texts = card.texts
     rows = tuple((row.text, row.language, _n(row.items)) for row in texts.most_shared)
     note = f"{_n(texts.sharing)} items share {_n(texts.shared)} texts."
-    return Table("shared", "Texts that several items have", ("text", "language", "items"), rows, note, words=2)
+    return CardTable("shared", "Texts that several items have", ("text", "language", "items"), rows, note, words=2)
 
 
-def _splits(card: Card) -> Table:
+def _splits(card: Card) -> CardTable:
     splits = card.splits
     name, meaning = _SPLITS[next(iter(splits.setting))]
     note = (
@@ -171,10 +171,10 @@ def _splits(card: Card) -> Table:
     rows = [("train", *_held(splits.train), "", "")]
     for part, held in (("valid", splits.valid), ("test", splits.test)):
         rows.append((part, *_held(held), _of(held.cold_interactions, held.interactions), _n(held.cold_items)))
-    return Table("splits", f"Split: {name}", headers, tuple(rows), note)
+    return CardTable("splits", f"Split: {name}", headers, tuple(rows), note)
 
 
-def _split_languages(card: Card) -> Table:
+def _split_languages(card: Card) -> CardTable:
     splits = card.splits
     headers = ("language", *(f"train\n{name}" for name in ("users", "items", "interactions")))
     headers += tuple(f"{part}\n{name}" for part in ("valid", "test") for name in ("users", "items", "targets", "cold"))
@@ -184,20 +184,20 @@ def _split_languages(card: Card) -> Table:
         targets = [(*_held(held), _n(held.cold_interactions)) for held in (valid, test)]
         rows.append((language, *_held(train), *targets[0], *targets[1]))
     note = "Users by main language; items, interactions and targets by the item's language."
-    return Table("parts", "Split by language", headers, tuple(rows), note)
+    return CardTable("parts", "Split by language", headers, tuple(rows), note)
 
 
-def _held(held: Held) -> tuple[str, str, str]:
+def _held(held: SplitStats) -> tuple[str, str, str]:
     return _n(held.users), _n(held.items), _n(held.interactions)
 
 
-def _popularity(card: Card) -> Table:
+def _popularity(card: Card) -> CardTable:
     n = card.splits.test.interactions
     rows = tuple((band, _of(count, n)) for band, count in card.splits.popularity.items())
-    return Table("popularity", "Test targets by popularity of the item", ("item", "test targets"), rows)
+    return CardTable("popularity", "Test targets by popularity of the item", ("item", "test targets"), rows)
 
 
-def _checks(card: Card) -> Table:
+def _checks(card: Card) -> CardTable:
     checks = card.checks
     n, users, targets = card.size.interactions, card.size.users, card.splits.test.interactions
     rows = (
@@ -214,12 +214,12 @@ def _checks(card: Card) -> Table:
         ("test targets before an interaction of their history", _of(checks.early_targets, targets)),
         ("items of the itemtext file that are unknown", _n(card.texts.unknown_items)),
     )
-    return Table("checks", "Checks", ("", "number"), rows)
+    return CardTable("checks", "Checks", ("", "number"), rows)
 
 
-def _top_items(card: Card) -> Table:
+def _top_items(card: Card) -> CardTable:
     rows = tuple((item.item_id, item.text, item.language, _n(item.interactions)) for item in card.top_items)
-    return Table("top", "Most popular items", ("item", "text", "language", "interactions"), rows, words=3)
+    return CardTable("top", "Most popular items", ("item", "text", "language", "interactions"), rows, words=3)
 
 
 def _quantiles(name: str, values: Quantiles) -> tuple[str, ...]:
