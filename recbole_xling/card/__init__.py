@@ -1,7 +1,6 @@
 """The data card: what a dataset holds, and what in it would spoil an experiment."""
 
-from recbole_xling.card.build import build_card, build_configured_card
-from recbole_xling.card.histories import Columns
+from recbole_xling.card.build import Columns, build_card, build_configured_card
 from recbole_xling.card.page import write_card
 from recbole_xling.card.schema import Card
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class SplitStats:
     """What a part of a split holds, or one language of it.
 
     Attributes:
@@ -30,14 +30,14 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Part(Held):
+class PartStats(SplitStats):
     """One part of a split, and what it holds of each language; items and interactions go by the item's language."""
 
-    languages: Mapping[str, Held]
+    languages: Mapping[str, SplitStats]
 
-    def of(self, language: str) -> Held:
+    def of(self, language: str) -> SplitStats:
         """Return what the part holds of a language, zeros where it holds nothing."""
-        return self.languages.get(language, Held(0, 0, 0, 0, 0))
+        return self.languages.get(language, SplitStats(0, 0, 0, 0, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class Splits:
     """
 
     setting: Mapping[str, Any]
-    train: Part
-    valid: Part
-    test: Part
+    train: PartStats
+    valid: PartStats
+    test: PartStats
     untested_users: int
     untrained_items: int
     popularity: Mapping[str, int]

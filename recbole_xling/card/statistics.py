@@ -1,9 +1,9 @@
-"""Languages of items, users and targets; who reads what."""
+"""The figures of a data card, computed from a dataset's split and texts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import cached_property
@@ -11,114 +11,74 @@ from itertools import pairwise
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
-from recbole_xling.card.catalog import Catalog
-from recbole_xling.card.histories import Histories, IntArray
+from recbole_xling.card.catalog import CatalogTexts
+from recbole_xling.card.dataset import CardDataset
 from recbole_xling.card.schema import (
     Checks,
     Distributions,
-    Held,
     Language,
     Mixing,
-    Part,
+    PartStats,
     Quantiles,
     SharedText,
     Size,
     Splits,
+    SplitStats,
     TextLanguage,
     Texts,
     Time,
     TopItem,
 )
-from recbole_xling.card.split import Split
+from recbole_xling.card.split import IntArray, Split
 from recbole_xling.evaluator.slices import popularity_bands
 from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.language.users import BILINGUAL_MIN, BILINGUAL_SHARE, user_languages
+from recbole_xling.language.users import languages_of_readers
 from recbole_xling.text.record import DISPLAY, PARALLEL
 
-
-def describe_splits(codes: LanguageCodes) -> Splits:
-    """Describe the parts of a split."""
-    split = codes.split
-    bands = np.array(popularity_bands(split.train_counts))
-    found = Counter(bands[split.test_items].tolist())
-    return Splits(
-        setting=split.setting,
-        train=_part(codes, split.train),
-        valid=_part(codes, split.valid),
-        test=_part(codes, split.test),
-        untested_users=len(split.histories.user_ids) - len(np.unique(split.test_users)),
-        untrained_items=int((split.train_counts == 0).sum()),
-        popularity={band: found[band] for band in ("popular", "medium", "rare", "cold")},
-    )
-
-
-def _part(codes: LanguageCodes, positions: IntArray) -> Part:
-    histories, is_cold = codes.split.histories, codes.split.train_counts == 0
-    of_item = np.bincount(histories.items[positions], minlength=len(is_cold))
-    met, of_cold_item = of_item > 0, np.where(is_cold, of_item, 0)
-    is_there = np.zeros(len(histories.user_ids), dtype=bool)
-    is_there[histories.users[positions]] = True
-    columns = (
-        codes.count(codes.of_users[is_there]),
-        codes.count(codes.of_items[met]),
-        codes.count(codes.of_items, of_item),
-        codes.count(codes.of_items, of_cold_item),
-        codes.count(codes.of_items[met & is_cold]),
-    )
-    rows = zip(codes.names, *columns, strict=True)
-    languages = {name: Held(*counts) for name, *counts in rows if any(counts)}
-    return Part(**asdict(Held(*map(sum, columns))), languages=languages)
-
-
 TOP_ITEMS = 10
+MOST_SHARED = 5
 PERIODS = 60
 _POPULARITY_POINTS = 200
 _LENGTHS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
-# between 1985 and 2099
-_SECONDS = (473385600.0, 4102444800.0)
+_SECONDS = (473385600.0, 4102444800.0)  # between 1985 and 2099
+_KINDS = (DISPLAY, PARALLEL, "translation")
 
 
-def distinct_pairs(histories: Histories) -> int:
-    """Return how many different user-item pairs there are."""
-    pairs = pl.Series(histories.users).cast(pl.UInt64) * len(histories.item_ids) + pl.Series(histories.items)
-    return pairs.n_unique()
+# ---- interactions ---------------------------------------------------------------------------------------------
 
 
-def describe_size(histories: Histories, pairs: int, idle_users: int) -> Size:
+def describe_size(split: Split, idle_users: int) -> Size:
     """Count users, items and interactions."""
-    counts = np.sort(histories.item_counts[histories.item_counts > 0])[::-1]
-    n_users, n_items = len(histories.user_ids), len(counts)
+    counts = np.sort(split.item_counts[split.item_counts > 0])[::-1]
+    n_users, n_items = len(split.length), len(counts)
     return Size(
         users=n_users,
         items=n_items,
-        interactions=len(histories),
-        density=pairs / (n_users * n_items),
+        interactions=len(split),
+        density=split.n_pairs / (n_users * n_items),
         idle_users=idle_users,
-        idle_items=len(histories.item_ids) - n_items,
-        top_fifth=float(counts[: -(-n_items // 5)].sum() / len(histories)),
-        per_user=Quantiles.of(histories.length),
+        idle_items=split.n_items - n_items,
+        top_fifth=float(counts[: -(-n_items // 5)].sum() / len(split)),
+        per_user=Quantiles.of(split.length),
         per_item=Quantiles.of(counts),
     )
 
 
-def top_items(histories: Histories, catalog: Catalog) -> tuple[TopItem, ...]:
+def top_items(split: Split, texts: CatalogTexts) -> tuple[TopItem, ...]:
     """Return the items with most interactions; ties go to the id."""
-    counts = pl.DataFrame({"id": histories.item_ids, "count": histories.item_counts}).with_row_index("item")
-    best = counts.filter(pl.col("count") > 0).top_k(TOP_ITEMS, by=["count", "id"], reverse=[False, True])
-    best = best.sort(["count", "id"], descending=[True, False])
+    counts = pl.DataFrame({"id": texts.item_ids, "count": split.item_counts}).with_row_index("item")
+    best = counts.filter(pl.col("count") > 0).sort(["count", "id"], descending=[True, False]).head(TOP_ITEMS)
     return tuple(
-        TopItem(item_id, catalog.item_languages[item], count, catalog.excerpt(item))
-        for item, item_id, count in best.iter_rows()
+        TopItem(item_id, texts.languages[item], count, texts.excerpt(item)) for item, item_id, count in best.iter_rows()
     )
 
 
-def describe_time(histories: Histories) -> Time | None:
-    """Return the range of times, None where there are none."""
-    if histories.times is None:
+def describe_time(split: Split) -> Time | None:
+    """Return the range of times, None if the dataset has none."""
+    if split.times is None:
         return None
-    first, last = float(histories.times.min()), float(histories.times.max())
+    first, last = float(split.times.min()), float(split.times.max())
     scale = time_scale(first, last)
     if scale is None:
         return Time(first, last, None, None)
@@ -127,157 +87,147 @@ def describe_time(histories: Histories) -> Time | None:
 
 
 def time_scale(first: float, last: float) -> float | None:
-    """Return how many units make a second where times look like Unix seconds or milliseconds, else None."""
+    """Return how many units make a second if times look like Unix seconds or milliseconds, else None."""
     for scale in (1.0, 1000.0):
         if _SECONDS[0] <= first / scale and last / scale <= _SECONDS[1]:
             return scale
     return None
 
 
-def describe_checks(split: Split, pairs: int, duplicate_rows: int, unknown_users: int) -> Checks:
-    """Count what is odd."""
-    histories = split.histories
-    in_a_row = (histories.items[1:] == histories.items[:-1]) & (histories.users[1:] == histories.users[:-1])
+def describe_checks(split: Split, dataset: CardDataset) -> Checks:
+    """Count what is odd in the interactions and in the files."""
+    in_a_row = (split.items[1:] == split.items[:-1]) & (split.users[1:] == split.users[:-1])
+    is_unordered = split.length > 1
+    if split.times is not None:
+        start = np.cumsum(split.length) - split.length
+        lowest, highest = (bound.reduceat(split.times, start) for bound in (np.minimum, np.maximum))
+        is_unordered &= lowest == highest
     return Checks(
-        missing_ids=histories.missing_ids,
-        unknown_item_interactions=histories.unknown_items,
-        unknown_users=unknown_users,
-        repeats=len(histories) - pairs,
+        missing_ids=dataset.missing_ids,
+        unknown_item_interactions=dataset.unknown_items,
+        unknown_users=dataset.unknown_users,
+        repeats=len(split) - split.n_pairs,
         repeats_in_a_row=int(in_a_row.sum()),
-        duplicate_rows=duplicate_rows,
-        missing_times=histories.missing_times,
-        unordered_users=_unordered_users(histories),
+        duplicate_rows=dataset.duplicate_rows if split.n_pairs < len(split) else 0,  # filters may drop them
+        missing_times=dataset.missing_times,
+        unordered_users=int(is_unordered.sum()),
         repeated_targets=split.repeated_targets(),
         tied_targets=split.tied_targets(),
         early_targets=split.early_targets(),
     )
 
 
-def _unordered_users(histories: Histories) -> int:
-    several = histories.length > 1
-    if histories.times is None:
-        return int(several.sum())
-    lowest = np.minimum.reduceat(histories.times, histories.start)
-    highest = np.maximum.reduceat(histories.times, histories.start)
-    return int((several & (lowest == highest)).sum())
-
-
-def describe_distributions(histories: Histories) -> Distributions:
+def describe_distributions(split: Split) -> Distributions:
     """Return the points of the plots."""
-    counts = np.sort(histories.item_counts[histories.item_counts > 0])[::-1]
+    counts = np.sort(split.item_counts[split.item_counts > 0])[::-1]
     ranks = np.unique(np.geomspace(1, len(counts), _POPULARITY_POINTS).round().astype(np.int64))
-    users, _ = np.histogram(histories.length, bins=[*_LENGTHS, np.inf])
+    users, _ = np.histogram(split.length, bins=[*_LENGTHS, np.inf])
     names = [str(a) if b == a + 1 else f"{a}-{b - 1}" for a, b in pairwise(_LENGTHS)]
     lengths = list(zip([*names, f"{_LENGTHS[-1]}+"], users.tolist(), strict=True))
     while len(lengths) > 1 and not lengths[-1][1]:
         lengths.pop()
+    timeline: tuple[tuple[float, int], ...] = ()
+    if split.times is not None and split.times.min() < split.times.max():
+        periods, edges = np.histogram(split.times, bins=PERIODS)
+        timeline = tuple(zip(edges[:-1].tolist(), periods.tolist(), strict=True))
     return Distributions(
         popularity=tuple(zip(ranks.tolist(), counts[ranks - 1].tolist(), strict=True)),
         history_lengths=tuple(lengths),
-        timeline=_timeline(histories.times),
+        timeline=timeline,
     )
 
 
-def _timeline(times: NDArray[np.float64] | None) -> tuple[tuple[float, int], ...]:
-    if times is None or times.min() == times.max():
-        return ()
-    counts, edges = np.histogram(times, bins=PERIODS)
-    return tuple(zip(edges[:-1].tolist(), counts.tolist(), strict=True))
+# ---- texts ----------------------------------------------------------------------------------------------------
 
 
-MOST_SHARED = 5
-_KINDS = (DISPLAY, PARALLEL, "translation")
-
-
-def describe_texts(catalog: Catalog, split: Split) -> Texts:
+def describe_texts(texts: CatalogTexts, split: Split) -> Texts:
     """Describe the texts of a catalog."""
-    visible = catalog.texts.filter(pl.col("characters") > 0)
-    shown = visible.filter(pl.col("kind") == DISPLAY)
+    shown = texts.texts.filter(pl.col("kind") == DISPLAY)
     groups = (
-        shown.group_by("content")
-        .agg(pl.len().alias("items"), pl.col("item").min())
+        shown.group_by("content", maintain_order=True)
+        .agg(pl.len().alias("items"), pl.col("item").first())
         .filter(pl.col("items") > 1)
-        .sort(["items", "item"], descending=[True, False])
+        .sort("items", descending=True, maintain_order=True)
     )
     most_shared = groups.head(MOST_SHARED).select("item", "items").iter_rows()
-    return Texts(
-        languages=tuple(_languages(visible)),
-        items=len(catalog),
-        without_text=int((~catalog.has_text).sum()),
-        interactions_without_text=int(split.histories.item_counts[~catalog.has_text].sum()),
-        test_without_text=int((~catalog.has_text[split.test_items]).sum()),
-        unknown_language=shown.filter(pl.col("language") == UNDETERMINED).height,
-        fields=dict(catalog.fields.most_common()),
-        sharing=int(groups["items"].sum()),
-        shared=groups.height,
-        most_shared=tuple(
-            SharedText(catalog.excerpt(item), catalog.item_languages[item], items) for item, items in most_shared
-        ),
-        unknown_items=catalog.unknown_items,
-    )
-
-
-def _languages(visible: pl.DataFrame) -> Iterator[TextLanguage]:
-    """Yield a row per language, the one with most display texts first."""
-    for (language,), texts in sorted(visible.group_by("language"), key=lambda part: _rank(str(part[0][0]), part[1])):
-        items = {kind: texts.filter(pl.col("kind") == kind)["item"].n_unique() for kind in _KINDS}
-        lengths = texts.filter(pl.col("kind") == DISPLAY)["characters"].to_numpy()
-        yield TextLanguage(
+    languages = []
+    for (language,), of_language in texts.texts.group_by("language"):
+        items = {kind: of_language.filter(pl.col("kind") == kind)["item"].n_unique() for kind in _KINDS}
+        lengths = of_language.filter(pl.col("kind") == DISPLAY)["characters"].to_numpy()
+        found = TextLanguage(
             language=str(language),
             display=items[DISPLAY],
             parallel=items[PARALLEL],
             translation=items["translation"],
-            items=texts["item"].n_unique(),
+            items=of_language["item"].n_unique(),
             characters=Quantiles.of(lengths),
         )
+        languages.append(((-len(lengths), -of_language.height, found.language), found))
+    return Texts(
+        languages=tuple(found for _, found in sorted(languages, key=lambda ranked: ranked[0])),
+        items=len(texts.item_ids),
+        without_text=int((~texts.has_text).sum()),
+        interactions_without_text=int(split.item_counts[~texts.has_text].sum()),
+        test_without_text=int((~texts.has_text[split.items[split.test]]).sum()),
+        unknown_language=shown.filter(pl.col("language") == UNDETERMINED).height,
+        fields=dict(texts.fields.most_common()),
+        sharing=int(groups["items"].sum()),
+        shared=groups.height,
+        most_shared=tuple(SharedText(texts.excerpt(item), texts.languages[item], items) for item, items in most_shared),
+        unknown_items=texts.unknown_items,
+    )
 
 
-def _rank(language: str, texts: pl.DataFrame) -> tuple[int, int, str]:
-    return -int((texts["kind"] == DISPLAY).sum()), -texts.height, language
+# ---- languages ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class LanguageCodes:
-    """Languages as numbers: places in :attr:`names`, the most met one first, ``und`` last."""
+    """Languages as numbers: places in :attr:`names`, the most met one first, ``und`` last.
+
+    Attributes:
+        split: the interactions.
+        item_languages: language of each item of the catalog.
+    """
 
     split: Split
-    catalog: Catalog
+    item_languages: Sequence[str]
+
+    @cached_property
+    def readers(self) -> pl.DataFrame:
+        """Users with a main language, as results define it, and who is bilingual."""
+        known = self.split.known
+        return languages_of_readers(self.item_languages, self.split.users[known], self.split.items[known])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All languages of items and users; ``und`` only where there is a case of it."""
-        met: dict[str, int] = {}
-        counts = self.split.histories.item_counts.tolist()
-        for language, count in zip(self.catalog.item_languages, counts, strict=True):
-            met[language] = met.get(language, 0) + count
-        found = {*met, *self._main}
-        return tuple(sorted(found, key=lambda name: (name == UNDETERMINED, -met.get(name, 0), name)))
+        """All languages of items and users; ``und`` only if there is a case of it."""
+        met = dict.fromkeys(self.item_languages, 0)
+        for language, count in zip(self.item_languages, self.split.item_counts.tolist(), strict=True):
+            met[language] += count
+        if self.readers.height < len(self.split.length):
+            met.setdefault(UNDETERMINED, 0)
+        return tuple(sorted(met, key=lambda name: (name == UNDETERMINED, -met[name], name)))
+
+    @cached_property
+    def unknown(self) -> int:
+        """The number of ``und``, -1 if there is no case of it."""
+        return self.names.index(UNDETERMINED) if UNDETERMINED in self.names else -1
 
     @cached_property
     def of_items(self) -> IntArray:
         """Language of each item of the catalog, ``(n_items,)``."""
-        return self._codes(self.catalog.item_languages)
+        code = {name: number for number, name in enumerate(self.names)}
+        return np.array([code[language] for language in self.item_languages], dtype=np.int64)
 
     @cached_property
     def of_users(self) -> IntArray:
-        """Main language of each user as results define it, ``(n_users,)``."""
-        return self._codes(self._main)
-
-    @cached_property
-    def unknown(self) -> int:
-        """The number of ``und``, -1 where there is no case of it."""
-        return self.names.index(UNDETERMINED) if UNDETERMINED in self.names else -1
-
-    @cached_property
-    def _main(self) -> list[str]:
-        histories, known = self.split.histories, self.split.known
-        users, items = histories.users[known], histories.items[known]
-        languages, n_users = self.catalog.item_languages, len(histories.user_ids)
-        return user_languages(languages, users, items, n_users)  # type: ignore[arg-type]  # half the size of int64
-
-    def _codes(self, languages: list[str]) -> IntArray:
+        """Main language of each user, ``(n_users,)``."""
+        codes = np.full(len(self.split.length), self.unknown)
         code = {name: number for number, name in enumerate(self.names)}
-        return np.array([code[language] for language in languages], dtype=np.int64)
+        main = self.readers["main_language"].cast(pl.String).replace_strict(code, return_dtype=pl.Int64)
+        codes[self.readers["user"].to_numpy()] = main.to_numpy()
+        return codes
 
     def count(self, codes: IntArray, weights: IntArray | None = None) -> list[int]:
         """Return how often each language is among these numbers, each counting by its weight."""
@@ -290,7 +240,7 @@ def describe_languages(codes: LanguageCodes) -> tuple[Language, ...]:
     columns = (
         codes.count(codes.of_items),
         codes.count(codes.of_users),
-        codes.count(codes.of_items, codes.split.histories.item_counts),
+        codes.count(codes.of_items, codes.split.item_counts),
     )
     return tuple(Language(*row) for row in zip(codes.names, *columns, strict=True))
 
@@ -298,7 +248,7 @@ def describe_languages(codes: LanguageCodes) -> tuple[Language, ...]:
 def describe_mixing(codes: LanguageCodes) -> Mixing:
     """Cross the main languages of tested users with the languages of their test targets."""
     split, n = codes.split, len(codes.names)
-    users, targets = codes.of_users[split.test_users], codes.of_items[split.test_items]
+    users, targets = codes.of_users[split.users[split.test]], codes.of_items[split.items[split.test]]
     matrix = np.bincount(users * n + targets, minlength=n * n).reshape(n, n)
     both = (users != codes.unknown) & (targets != codes.unknown)
     same = int((both & (users == targets)).sum())
@@ -307,19 +257,38 @@ def describe_mixing(codes: LanguageCodes) -> Mixing:
         targets=tuple(tuple(row) for row in matrix.tolist()),
         cross_language=int(both.sum()) - same,
         same_language=same,
-        bilingual_users=_bilingual_users(codes),
-        users=int((codes.of_users != codes.unknown).sum()),
+        bilingual_users=int(codes.readers["is_bilingual"].sum()),
+        users=codes.readers.height,
     )
 
 
-def _bilingual_users(codes: LanguageCodes) -> int:
-    histories = codes.split.histories
-    language, n_users = codes.of_items[histories.items], len(histories.user_ids)
-    known = codes.split.known & (language != codes.unknown)
-    is_other = known & (language != codes.of_users[histories.users])
-    n_languages = len(codes.names)
-    whole = np.bincount(histories.users[known], minlength=n_users)
-    pairs, sizes = np.unique(histories.users[is_other] * n_languages + language[is_other], return_counts=True)
-    second = np.zeros(n_users, dtype=np.int64)
-    np.maximum.at(second, pairs // n_languages, sizes)
-    return int(((second >= BILINGUAL_MIN) & (second >= BILINGUAL_SHARE * whole)).sum())
+def describe_splits(codes: LanguageCodes) -> Splits:
+    """Describe the parts of a split."""
+    split = codes.split
+    bands = np.array(popularity_bands(split.train_counts))
+    found = Counter(bands[split.items[split.test]].tolist())
+    return Splits(
+        setting=split.setting,
+        train=_part(codes, split.train),
+        valid=_part(codes, split.valid),
+        test=_part(codes, split.test),
+        untested_users=len(split.length) - len(np.unique(split.users[split.test])),
+        untrained_items=int((split.train_counts == 0).sum()),
+        popularity={band: found[band] for band in ("popular", "medium", "rare", "cold")},
+    )
+
+
+def _part(codes: LanguageCodes, positions: IntArray) -> PartStats:
+    split, is_cold = codes.split, codes.split.train_counts == 0
+    of_item = np.bincount(split.items[positions], minlength=split.n_items)
+    met, of_cold_item = of_item > 0, np.where(is_cold, of_item, 0)
+    columns = (
+        codes.count(codes.of_users[np.unique(split.users[positions])]),
+        codes.count(codes.of_items[met]),
+        codes.count(codes.of_items, of_item),
+        codes.count(codes.of_items, of_cold_item),
+        codes.count(codes.of_items[met & is_cold]),
+    )
+    rows = zip(codes.names, *columns, strict=True)
+    languages = {name: SplitStats(*counts) for name, *counts in rows if any(counts)}
+    return PartStats(**asdict(SplitStats(*map(sum, columns))), languages=languages)

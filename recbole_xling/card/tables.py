@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from recbole_xling.card.schema import Card, Held, Quantiles
+from recbole_xling.card.schema import Card, Quantiles, SplitStats
 from recbole_xling.language.tags import UNDETERMINED
 
 _QUANTILES = ("mean", "min", "5%", "25%", "median", "75%", "95%", "max")
@@ -22,7 +22,7 @@ _SPLITS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CardTable:
     """A table of ready texts; the first column names the row, the first ``words`` columns are not numbers."""
 
     name: str
@@ -44,201 +44,6 @@ def card_table(card: Card) -> str:
     return "\n\n".join(blocks)
 
 
-def card_tables(card: Card) -> Iterator[Table]:
-    """Yield the tables of a card in the order of reading."""
-    yield _size(card)
-    yield _counts(card)
-    yield _languages(card)
-    yield _mixing(card)
-    if card.texts.languages:
-        yield _texts(card)
-        yield _lengths(card)
-        yield _fields(card)
-    if card.texts.most_shared:
-        yield _shared(card)
-    yield _splits(card)
-    yield _split_languages(card)
-    yield _popularity(card)
-    yield _checks(card)
-    yield _top_items(card)
-
-
-def _size(card: Card) -> Table:
-    size = card.size
-    rows = [
-        ("users", _n(size.users)),
-        ("items", _n(size.items)),
-        ("interactions", _n(size.interactions)),
-        ("density", f"{size.density:.4%}"),
-        ("interactions of the top fifth of the items", f"{size.top_fifth:.1%}"),
-        ("items without interactions", _n(size.idle_items)),
-        ("users without interactions", _n(size.idle_users)),
-        ("bilingual users", _of(card.mixing.bilingual_users, card.mixing.users)),
-    ]
-    if card.time is not None:
-        rows.append(("first interaction", _date(card.time.first_date) or f"{card.time.first:g}"))
-        rows.append(("last interaction", _date(card.time.last_date) or f"{card.time.last:g}"))
-    note = (
-        "Bilingual: at least two and at least a fifth of the user's interactions, the test target aside, are in a "
-        "second language."
-    )
-    return Table("size", "Size", ("", "value"), tuple(rows), note)
-
-
-def _counts(card: Card) -> Table:
-    rows = (_quantiles("per user", card.size.per_user), _quantiles("per item", card.size.per_item))
-    return Table("counts", "Interactions per user and item", ("interactions", *_QUANTILES), rows)
-
-
-def _languages(card: Card) -> Table:
-    n_items, n = sum(language.items for language in card.languages), card.size.interactions
-    rows = tuple(
-        (
-            row.language,
-            _of(row.items, n_items),
-            _of(row.users, card.size.users),
-            _of(row.interactions, n),
-        )
-        for row in card.languages
-    )
-    headers = ("language", "items", "users", "interactions")
-    note = "Users by main language: the most frequent one of their items, the test target aside."
-    return Table("languages", "Languages", headers, rows, note)
-
-
-def _mixing(card: Card) -> Table:
-    mixing = card.mixing
-    columns = [place for place in range(len(mixing.languages)) if any(row[place] for row in mixing.targets)]
-    rows = tuple(
-        (name, *(_n(row[place]) for place in columns))
-        for name, row in zip(mixing.languages, mixing.targets, strict=True)
-        if any(row)
-    )
-    both = mixing.cross_language + mixing.same_language
-    note = (
-        "Columns: language of the target. In another language than the user's main one: "
-        f"{_of(mixing.cross_language, both)} of the test targets."
-    )
-    headers = ("main language", *(mixing.languages[place] for place in columns))
-    title = "Language mixing: test targets by main language of the user"
-    return Table("mixing", title, headers, rows, note)
-
-
-def _texts(card: Card) -> Table:
-    texts = card.texts
-    rows = tuple(
-        (
-            row.language,
-            _n(row.display),
-            _n(row.parallel),
-            _n(row.translation),
-            _of(row.items, texts.items),
-        )
-        for row in texts.languages
-    )
-    headers = ("language", "display", "parallel", "translation", "any")
-    note = f"Items without a display text: {_of(texts.without_text, texts.items)}."
-    return Table("texts", "Items with a text, by language and source", headers, rows, note)
-
-
-def _lengths(card: Card) -> Table:
-    rows = tuple(_quantiles(row.language, row.characters) for row in card.texts.languages if row.display)
-    return Table("lengths", "Length of display texts in characters, all fields", ("language", *_QUANTILES), rows)
-
-
-def _fields(card: Card) -> Table:
-    shown = sum(row.display for row in card.texts.languages)
-    rows = tuple((name, _of(count, shown)) for name, count in card.texts.fields.items())
-    return Table("fields", "Fields of display texts", ("field", "filled"), rows)
-
-
-def _shared(card: Card) -> Table:
-    texts = card.texts
-    rows = tuple((row.text, row.language, _n(row.items)) for row in texts.most_shared)
-    note = f"{_n(texts.sharing)} items share {_n(texts.shared)} texts."
-    return Table("shared", "Texts that several items have", ("text", "language", "items"), rows, note, words=2)
-
-
-def _splits(card: Card) -> Table:
-    splits = card.splits
-    name, meaning = _SPLITS[next(iter(splits.setting))]
-    note = (
-        f"split: {dict(splits.setting)}. {meaning} Cold: without a training interaction; so are "
-        f"{_of(splits.untrained_items, card.texts.items)} items of the catalog. "
-        f"Users without a test target: {_n(splits.untested_users)}."
-    )
-    headers = ("part", "users", "items", "interactions or targets", "cold targets", "cold items")
-    rows = [("train", *_held(splits.train), "", "")]
-    for part, held in (("valid", splits.valid), ("test", splits.test)):
-        rows.append((part, *_held(held), _of(held.cold_interactions, held.interactions), _n(held.cold_items)))
-    return Table("splits", f"Split: {name}", headers, tuple(rows), note)
-
-
-def _split_languages(card: Card) -> Table:
-    splits = card.splits
-    headers = ("language", *(f"train\n{name}" for name in ("users", "items", "interactions")))
-    headers += tuple(f"{part}\n{name}" for part in ("valid", "test") for name in ("users", "items", "targets", "cold"))
-    rows = []
-    for language in (row.language for row in card.languages):
-        train, valid, test = (part.of(language) for part in (splits.train, splits.valid, splits.test))
-        targets = [(*_held(held), _n(held.cold_interactions)) for held in (valid, test)]
-        rows.append((language, *_held(train), *targets[0], *targets[1]))
-    note = "Users by main language; items, interactions and targets by the item's language."
-    return Table("parts", "Split by language", headers, tuple(rows), note)
-
-
-def _held(held: Held) -> tuple[str, str, str]:
-    return _n(held.users), _n(held.items), _n(held.interactions)
-
-
-def _popularity(card: Card) -> Table:
-    n = card.splits.test.interactions
-    rows = tuple((band, _of(count, n)) for band, count in card.splits.popularity.items())
-    return Table("popularity", "Test targets by popularity of the item", ("item", "test targets"), rows)
-
-
-def _checks(card: Card) -> Table:
-    checks = card.checks
-    n, users, targets = card.size.interactions, card.size.users, card.splits.test.interactions
-    rows = (
-        ("interactions with an item that the user has met before", _of(checks.repeats, n)),
-        ("... right after it", _of(checks.repeats_in_a_row, n)),
-        ("rows that equal another one", _of(checks.duplicate_rows, n)),
-        ("interactions with unknown items (dropped)", _n(checks.unknown_item_interactions)),
-        ("rows without user or item (dropped)", _n(checks.missing_ids)),
-        ("interactions without time", _of(checks.missing_times, n)),
-        ("users that the .user file lacks", _of(checks.unknown_users, users)),
-        ("users without order", _of(checks.unordered_users, users)),
-        ("test targets that are in the history", _of(checks.repeated_targets, targets)),
-        ("test targets at the time of another interaction", _of(checks.tied_targets, targets)),
-        ("test targets before an interaction of their history", _of(checks.early_targets, targets)),
-        ("items of the itemtext file that are unknown", _n(card.texts.unknown_items)),
-    )
-    return Table("checks", "Checks", ("", "number"), rows)
-
-
-def _top_items(card: Card) -> Table:
-    rows = tuple((item.item_id, item.text, item.language, _n(item.interactions)) for item in card.top_items)
-    return Table("top", "Most popular items", ("item", "text", "language", "interactions"), rows, words=3)
-
-
-def _quantiles(name: str, values: Quantiles) -> tuple[str, ...]:
-    points = (values.minimum, values.p5, values.p25, values.median, values.p75, values.p95, values.maximum)
-    return (name, f"{values.mean:,.1f}", *(f"{point:,.0f}" for point in points))
-
-
-def _date(date: str | None) -> str | None:
-    return date and f"{date[:16].replace('T', ' ')} UTC"
-
-
-def _n(count: int) -> str:
-    return f"{count:,}"
-
-
-def _of(count: int, whole: int) -> str:
-    return f"{count:,} ({count / whole:.1%})" if whole else f"{count:,}"
-
-
 def headline(card: Card) -> Sequence[tuple[str, str]]:
     """Return the few numbers to see first."""
     languages = [row.language for row in card.languages if row.language != UNDETERMINED]
@@ -252,3 +57,151 @@ def headline(card: Card) -> Sequence[tuple[str, str]]:
         ("bilingual users", f"{card.mixing.bilingual_users / card.mixing.users:.1%}" if card.mixing.users else "–"),
         ("targets in another language", f"{card.mixing.cross_language / both:.1%}" if both else "–"),
     ]
+
+
+def card_tables(card: Card) -> Iterator[CardTable]:
+    """Yield the tables of a card in the order of reading."""
+    yield from _size_tables(card)
+    yield from _language_tables(card)
+    yield from _text_tables(card)
+    yield from _split_tables(card)
+    checks, targets = card.checks, card.splits.test.interactions
+    rows = (
+        ("interactions with an item that the user has met before", _of(checks.repeats, card.size.interactions)),
+        ("... right after it", _of(checks.repeats_in_a_row, card.size.interactions)),
+        ("rows that equal another one", _of(checks.duplicate_rows, card.size.interactions)),
+        ("interactions with unknown items (dropped)", _n(checks.unknown_item_interactions)),
+        ("rows without user or item (dropped)", _n(checks.missing_ids)),
+        ("interactions without time", _of(checks.missing_times, card.size.interactions)),
+        ("users that the .user file lacks", _of(checks.unknown_users, card.size.users)),
+        ("users without order", _of(checks.unordered_users, card.size.users)),
+        ("test targets that are in the history", _of(checks.repeated_targets, targets)),
+        ("test targets at the time of another interaction", _of(checks.tied_targets, targets)),
+        ("test targets before an interaction of their history", _of(checks.early_targets, targets)),
+        ("items of the itemtext file that are unknown", _n(card.texts.unknown_items)),
+    )
+    yield CardTable("checks", "Checks", ("", "number"), rows)
+    top = tuple((item.item_id, item.text, item.language, _n(item.interactions)) for item in card.top_items)
+    yield CardTable("top", "Most popular items", ("item", "text", "language", "interactions"), top, words=3)
+
+
+def _size_tables(card: Card) -> Iterator[CardTable]:
+    size = card.size
+    rows = [
+        ("users", _n(size.users)),
+        ("items", _n(size.items)),
+        ("interactions", _n(size.interactions)),
+        ("density", f"{size.density:.4%}"),
+        ("interactions of the top fifth of the items", f"{size.top_fifth:.1%}"),
+        ("items without interactions", _n(size.idle_items)),
+        ("users without interactions", _n(size.idle_users)),
+        ("bilingual users", _of(card.mixing.bilingual_users, card.mixing.users)),
+    ]
+    if card.time is not None:
+        ends = (("first", card.time.first, card.time.first_date), ("last", card.time.last, card.time.last_date))
+        for name, time, date in ends:
+            rows.append((f"{name} interaction", f"{date[:16].replace('T', ' ')} UTC" if date else f"{time:g}"))
+    note = (
+        "Bilingual: at least two and at least a fifth of the user's interactions, the test target aside, are in a "
+        "second language."
+    )
+    yield CardTable("size", "Size", ("", "value"), tuple(rows), note)
+    counts = (_quantiles("per user", size.per_user), _quantiles("per item", size.per_item))
+    yield CardTable("counts", "Interactions per user and item", ("interactions", *_QUANTILES), counts)
+
+
+def _language_tables(card: Card) -> Iterator[CardTable]:
+    n_items, mixing = sum(language.items for language in card.languages), card.mixing
+    n_users, n = card.size.users, card.size.interactions
+    rows = tuple(
+        (row.language, _of(row.items, n_items), _of(row.users, n_users), _of(row.interactions, n))
+        for row in card.languages
+    )
+    note = "Users by main language: the most frequent one of their items, the test target aside."
+    yield CardTable("languages", "Languages", ("language", "items", "users", "interactions"), rows, note)
+
+    met = [place for place in range(len(mixing.languages)) if any(row[place] for row in mixing.targets)]
+    targets = tuple(
+        (name, *(_n(row[place]) for place in met))
+        for name, row in zip(mixing.languages, mixing.targets, strict=True)
+        if any(row)
+    )
+    headers = ("main language", *(mixing.languages[place] for place in met))
+    crossing = _of(mixing.cross_language, mixing.cross_language + mixing.same_language)
+    title = "Language mixing: test targets by main language of the user"
+    note = (
+        "Columns: language of the target. In another language than the user's main one: "
+        f"{crossing} of the test targets."
+    )
+    yield CardTable("mixing", title, headers, targets, note)
+
+
+def _text_tables(card: Card) -> Iterator[CardTable]:
+    texts = card.texts
+    if texts.languages:
+        headers = ("language", "display", "parallel", "translation", "any")
+        rows = tuple(
+            (row.language, _n(row.display), _n(row.parallel), _n(row.translation), _of(row.items, texts.items))
+            for row in texts.languages
+        )
+        note = f"Items without a display text: {_of(texts.without_text, texts.items)}."
+        yield CardTable("texts", "Items with a text, by language and source", headers, rows, note)
+        lengths = tuple(_quantiles(row.language, row.characters) for row in texts.languages if row.display)
+        title = "Length of display texts in characters, all fields"
+        yield CardTable("lengths", title, ("language", *_QUANTILES), lengths)
+        shown = sum(row.display for row in texts.languages)
+        fields = tuple((name, _of(count, shown)) for name, count in texts.fields.items())
+        yield CardTable("fields", "Fields of display texts", ("field", "filled"), fields)
+    if texts.most_shared:
+        shared = tuple((row.text, row.language, _n(row.items)) for row in texts.most_shared)
+        note = f"{_n(texts.sharing)} items share {_n(texts.shared)} texts."
+        yield CardTable("shared", "Texts that several items have", ("text", "language", "items"), shared, note, words=2)
+
+
+def _split_tables(card: Card) -> Iterator[CardTable]:
+    splits = card.splits
+    name, meaning = _SPLITS[next(iter(splits.setting))]
+    note = (
+        f"split: {dict(splits.setting)}. {meaning} Cold: without a training interaction; so are "
+        f"{_of(splits.untrained_items, card.texts.items)} items of the catalog. "
+        f"Users without a test target: {_n(splits.untested_users)}."
+    )
+    headers: tuple[str, ...] = ("part", "users", "items", "interactions or targets", "cold targets", "cold items")
+    rows = [("train", *_counts(splits.train), "", "")]
+    for part, stats in (("valid", splits.valid), ("test", splits.test)):
+        cold = _of(stats.cold_interactions, stats.interactions)
+        rows.append((part, *_counts(stats), cold, _n(stats.cold_items)))
+    yield CardTable("splits", f"Split: {name}", headers, tuple(rows), note)
+
+    headers = ("language", *(f"train\n{name}" for name in ("users", "items", "interactions")))
+    headers += tuple(f"{part}\n{name}" for part in ("valid", "test") for name in ("users", "items", "targets", "cold"))
+    by_language = []
+    for language in (row.language for row in card.languages):
+        cells = [language, *_counts(splits.train.of(language))]
+        for part_stats in (splits.valid.of(language), splits.test.of(language)):
+            cells += (*_counts(part_stats), _n(part_stats.cold_interactions))
+        by_language.append(tuple(cells))
+    note = "Users by main language; items, interactions and targets by the item's language."
+    yield CardTable("parts", "Split by language", headers, tuple(by_language), note)
+    targets = tuple((band, _of(count, splits.test.interactions)) for band, count in splits.popularity.items())
+    yield CardTable("popularity", "Test targets by popularity of the item", ("item", "test targets"), targets)
+
+
+# ---- cells ----------------------------------------------------------------------------------------------------
+
+
+def _counts(stats: SplitStats) -> tuple[str, str, str]:
+    return _n(stats.users), _n(stats.items), _n(stats.interactions)
+
+
+def _quantiles(name: str, values: Quantiles) -> tuple[str, ...]:
+    points = (values.minimum, values.p5, values.p25, values.median, values.p75, values.p95, values.maximum)
+    return (name, f"{values.mean:,.1f}", *(f"{point:,.0f}" for point in points))
+
+
+def _n(count: int) -> str:
+    return f"{count:,}"
+
+
+def _of(count: int, whole: int) -> str:
+    return f"{count:,} ({count / whole:.1%})" if whole else f"{count:,}"

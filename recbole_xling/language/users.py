@@ -1,4 +1,4 @@
-"""Users' languages."""
+"""The languages that users read: which one is their main one, and who reads two."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from recbole_xling.language.tags import UNDETERMINED
@@ -19,8 +20,46 @@ BILINGUAL_MIN = 2
 IntArray = NDArray[np.integer[Any]]
 
 
+def languages_of_users(interactions: pl.DataFrame, **more: pl.Expr) -> pl.DataFrame:
+    """Return the main language of each user, and who is bilingual.
+
+    The main language is the one with most interactions, of several the first by alphabet. A bilingual user has at
+    least :data:`BILINGUAL_MIN` interactions, and at least :data:`BILINGUAL_SHARE` of all, in the second language.
+
+    Args:
+        interactions: columns ``user`` (numbers are sorted fastest) and ``language``; rows whose language is null do
+            not count.
+        more: further columns by name, aggregated per user from ``language`` and ``count``, the largest count first.
+
+    Returns:
+        One row per user with a known language, sorted by user: ``user``, ``main_language``, ``is_bilingual`` and the
+        columns of ``more``.
+    """
+    counts = interactions.drop_nulls("language").group_by("user", "language").agg(pl.len().alias("count"))
+    ordered = counts.sort("user", "count", "language", descending=[False, True, False])
+    second = pl.col("count").slice(1, 1).sum()
+    return ordered.group_by("user", maintain_order=True).agg(
+        pl.col("language").first().alias("main_language"),
+        ((second >= BILINGUAL_MIN) & (second / pl.col("count").sum() >= BILINGUAL_SHARE)).alias("is_bilingual"),
+        **more,
+    )
+
+
+def languages_of_readers(item_languages: Sequence[str], users: IntArray, items: IntArray) -> pl.DataFrame:
+    """Return :func:`languages_of_users` for interactions given as arrays.
+
+    Args:
+        item_languages: indexed by item id; ``und`` where unknown, which does not count.
+        users: of the interactions to go by, ``(n,)``.
+        items: of the same interactions.
+    """
+    names = sorted(set(item_languages) - {UNDETERMINED})  # an Enum is sorted in the order of its names
+    languages = pl.Series([None if name == UNDETERMINED else name for name in item_languages], dtype=pl.Enum(names))
+    return languages_of_users(pl.DataFrame({"user": users, "language": languages.gather(items)}))
+
+
 def user_languages(item_languages: Sequence[str], users: IntArray, items: IntArray, n_users: int) -> list[str]:
-    """Return each user's main language: the most frequent one of his items; ties go to the alphabet.
+    """Return each user's main language, ``und`` where none is known.
 
     Args:
         item_languages: indexed by item id; ``und`` where unknown, which does not count.
@@ -28,12 +67,8 @@ def user_languages(item_languages: Sequence[str], users: IntArray, items: IntArr
         items: of the same interactions.
         n_users: number of users, the padding user included.
     """
-    names = sorted(set(item_languages) - {UNDETERMINED})
-    if not names:
-        return [UNDETERMINED] * n_users
-    index = {name: position for position, name in enumerate(names)}
-    language = np.array([index.get(name, -1) for name in item_languages])[items]
-    counts = np.zeros((n_users, len(names)), dtype=np.int64)
-    np.add.at(counts, (users[language >= 0], language[language >= 0]), 1)
-    best = counts.argmax(axis=1)
-    return [names[position] if counts[user, position] else UNDETERMINED for user, position in enumerate(best)]
+    found = languages_of_readers(item_languages, users, items)
+    main = [UNDETERMINED] * n_users
+    for user, language in found.select("user", "main_language").iter_rows():
+        main[user] = language
+    return main

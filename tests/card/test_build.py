@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pytest
 
 from recbole_xling.card import Columns, build_card
-from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.errors import DataError
 
 
 def languages_of_targets(card):
@@ -124,6 +125,20 @@ def test_rows_as_recbole_reads_them(made):
     assert (card.checks.duplicate_rows, card.checks.repeats) == (1, 1)
 
 
+def test_rows_without_user_and_rows_without_item(made):
+    rows = " a 1|u1 a 1|u1 b 2|u1 c 3|u1 d 4|u2 a 1|u2 d 2|u2  3"
+    card = build_card(made(interactions=rows), "made")
+    assert (card.size.users, card.size.items, card.size.interactions, card.checks.missing_ids) == (2, 4, 6, 2)
+
+
+def test_separators_of_several_characters(made):
+    folder = made(name="wide")
+    for file in folder.glob("wide.*r"):
+        file.write_text(file.read_text(encoding="utf-8").replace("\t", "::"), encoding="utf-8")
+    card = build_card(folder, "wide", Columns(separator="::"))
+    assert replace(card, dataset="made") == build_card(made(), "made")
+
+
 def test_agrees_with_counting_one_by_one(made):
     rng = random.Random(1)
     language = {f"i{n}": rng.choice(["de", "en", "fr", "und"]) for n in range(12)}
@@ -175,7 +190,7 @@ def test_what_is_wrong_is_named(made, tmp_path):
         build_card(made(name="long", interactions="u1 a 1|u1 b 2 3 4"), "long")
     with pytest.raises(DataError, match="no interaction with a known item"):
         build_card(made(name="strange", items="q"), "strange")
-    with pytest.raises(ConfigError, match="field_separator of one character"):
+    with pytest.raises(DataError, match=r"wide\.inter: no column 'item_id'"):
         build_card(made(name="wide"), "wide", Columns(separator="::"))
     folder = made(name="text")
     (folder / "text.itemtext.jsonl").write_text("{}\n")

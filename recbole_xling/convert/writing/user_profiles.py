@@ -13,7 +13,7 @@ from recbole_xling.convert.cells import header
 from recbole_xling.convert.writing.interactions import ROW, InteractionTable
 from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.language.users import BILINGUAL_MIN, BILINGUAL_SHARE
+from recbole_xling.language.users import BILINGUAL_MIN, languages_of_users
 from recbole_xling.utils.arguments import time_argument
 
 USER_LANGUAGE = "user_language"
@@ -33,7 +33,7 @@ _MAIN = "main language"  # not the name of a feature, which has no spaces
 
 @dataclass(frozen=True, slots=True)
 class ProfileSetting:
-    """Which interactions make a user's profile: none that a run is tested on may be among them.
+    """Which interactions make a user's profile; a run may not be tested on any of them.
 
     Attributes:
         until: those before this time, in the unit of the source; None for all but the last two of each user.
@@ -89,7 +89,8 @@ def derive_profiles(parts: InteractionTable, languages: Mapping[str, str], setti
     known = [(item, language) for item, language in languages.items() if language != UNDETERMINED]
     if not known:
         raise ConfigError("--user-profile needs the languages of items, and none is known; identify them by --identify")
-    items = pl.DataFrame(known, {"item_id": pl.String, "language": pl.Categorical}, orient="row")
+    names = pl.Enum(sorted({language for _, language in known}))
+    items = pl.DataFrame(known, {"item_id": pl.String, "language": names}, orient="row")
     times = ["timestamp"] if "timestamp" in parts.columns else []
     shares = (_profiles(rows, items, setting) for rows in parts.by_users(["user_id", "item_id", *times, ROW]))
     return pl.concat(shares).sort(ROW).drop(ROW)
@@ -98,35 +99,30 @@ def derive_profiles(parts: InteractionTable, languages: Mapping[str, str], setti
 def _profiles(rows: pl.DataFrame, items: pl.DataFrame, setting: ProfileSetting) -> pl.DataFrame:
     """Return the profiles of some users, given all their interactions, with the number of the first of these."""
     rows = rows.join(items, on="item_id", how="left").drop("item_id").cast({"user_id": pl.Categorical})
-    users = rows.group_by("user_id").agg(pl.col(ROW).min())
-    counted = _without_last(rows) if setting.until is None else rows.filter(pl.col("timestamp") < setting.until)
-    counts = counted.drop_nulls("language").group_by("user_id", "language").len().cast({"language": pl.String})
-    ordered = counts.sort(_user(), "len", "language", descending=[False, True, False])
-    number, second = pl.col("len").sum(), pl.col("len").slice(1, 1).sum()
-    is_bilingual = (second >= BILINGUAL_MIN) & (second / number >= BILINGUAL_SHARE)
-    profiles = ordered.group_by("user_id", maintain_order=True).agg(
-        pl.col("language").first().alias(_MAIN),
-        pl.col("language").str.join(" ").alias("history_languages"),
-        (pl.col("len") / number).round(3).cast(pl.String).str.join(" ").alias("language_share"),
-        pl.when(number < 2 * BILINGUAL_MIN)
-        .then(pl.lit(""))
-        .otherwise(pl.when(is_bilingual).then(pl.lit("yes")).otherwise(pl.lit("no")))
-        .alias("bilingual"),
+    rows = rows.with_columns(user=pl.col("user_id").to_physical())  # numbers are sorted faster than ids
+    if setting.until is not None:
+        counted = rows.filter(pl.col("timestamp") < setting.until)
+    else:
+        times = [pl.col("timestamp").cast(pl.Float32)] if "timestamp" in rows.columns else []
+        ordered = rows.sort("user", *times, ROW)
+        counted = ordered.filter(pl.col("user") == pl.col("user").shift(-HELD_OUT))
+    profiles = languages_of_users(
+        counted.select("user", "language"),
+        history_languages=pl.col("language").cast(pl.String).str.join(" "),
+        language_share=(pl.col("count") / pl.col("count").sum()).round(3).cast(pl.String).str.join(" "),
+        is_known=pl.col("count").sum() >= 2 * BILINGUAL_MIN,
     )
-    joined = users.join(profiles, on="user_id", how="left").cast({"user_id": pl.String})
+    is_bilingual = pl.when(pl.col("is_bilingual")).then(pl.lit("yes")).otherwise(pl.lit("no"))
+    profiles = profiles.select(
+        "user",
+        pl.col("main_language").cast(pl.String).alias(_MAIN),
+        "history_languages",
+        "language_share",
+        bilingual=pl.when("is_known").then(is_bilingual).otherwise(pl.lit("")),
+    )
+    users = rows.group_by("user", "user_id").agg(pl.col(ROW).min())
+    joined = users.join(profiles, on="user", how="left").drop("user").cast({"user_id": pl.String})
     return joined.with_columns(pl.col(pl.String).fill_null(""))
-
-
-def _user() -> pl.Expr:
-    """Return the users as numbers, which are sorted faster than ids."""
-    return pl.col("user_id").to_physical()
-
-
-def _without_last(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return the interactions without the last :data:`HELD_OUT` of each user."""
-    keys = [pl.col("timestamp").cast(pl.Float32)] if "timestamp" in rows.columns else []
-    ordered = rows.sort(_user(), *keys, pl.col(ROW))
-    return ordered.filter(_user() == _user().shift(-HELD_OUT))
 
 
 def write_profiles(
@@ -134,7 +130,7 @@ def write_profiles(
 ) -> dict[str, int]:
     """Write RecBole's ``.user`` file: the users that the source describes, then the others who interact.
 
-    The column ``user_language`` is the stated language, or the main one of the history where none is stated.
+    The column ``user_language`` gives the stated language, or else the main one of the history.
 
     Args:
         path: of the new file.
