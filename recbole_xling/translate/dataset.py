@@ -89,8 +89,9 @@ def translate_dataset(
         TranslationError: the translator cannot translate between these languages, or failed.
         XlingError: the cache cannot be written.
     """
-    for language in (*targets, *([] if source_language is None else [source_language])):
-        if not is_language(language):
+    targets = list(dict.fromkeys(targets))
+    for language in [*targets, source_language]:
+        if language is not None and not is_language(language):
             raise ConfigError(f"language {language!r} is not a BCP 47 tag; write it like 'de' or 'zh-Hant'")
     path = itemtext_path(folder, dataset)
     cache = TranslationCache(cache_dir or user_cache_folder("translations"))
@@ -98,9 +99,7 @@ def translate_dataset(
         state = _state(path)
         store = ItemTextStore.load(path)
         chosen = _fields(store, fields)
-        jobs, present, without_source = select_jobs(
-            store, translator.name, list(dict.fromkeys(targets)), source_language, back
-        )
+        jobs, present, without_source = select_jobs(store, translator.name, targets, source_language, back)
         translations = _translate(translator, cache, jobs, chosen, show_progress)
         with staged(path.parent, dataset, [path.name]) as staging:
             if _state(path) != state:
@@ -112,8 +111,8 @@ def translate_dataset(
         if without_source:
             known = source_language or "a known language"
             logger.warning("%d items have no text in %s to translate from", without_source, known)
-        added = Counter(job.target for job in jobs)
-        return TranslationReport(path, dict(added.most_common()), present, without_source)
+        added = dict(Counter(job.target for job in jobs).most_common())
+        return TranslationReport(path, added, present, without_source)
 
 
 def _state(path: Path) -> tuple[int, int, int]:
