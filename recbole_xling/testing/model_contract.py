@@ -23,7 +23,7 @@ class ModelContract:
 
         class TestMyModel(recbole_xling.testing.ModelContract):
             model = MyModel
-            settings = {"hidden_size": 16, "allow_unknown_keys": True}
+            settings = {"hidden_size": 16}
 
     All tests run on datasets of :func:`write_small_dataset` with :func:`small_settings`.
 
