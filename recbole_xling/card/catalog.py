@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.errors import DataError
+from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.raw_tables import table_columns
 from recbole_xling.text.record import DISPLAY
 from recbole_xling.text.store import ItemTextStore, itemtext_path
@@ -80,5 +81,12 @@ def read_texts(catalog: ItemCatalog) -> CatalogTexts:
     texts = pl.DataFrame(rows, schema=schema, orient="row")
     has_text = np.zeros(len(item_ids), dtype=bool)
     has_text[texts.filter(pl.col("kind") == DISPLAY)["item"].to_numpy()] = True
-    unknown = sum(item_id not in place for item_id in store)
-    return CatalogTexts(item_ids, catalog.languages[1:], store, texts, filled, has_text, unknown)
+    return CatalogTexts(
+        item_ids=item_ids,
+        languages=catalog.languages[1:] if len(store) else [UNDETERMINED] * len(item_ids),
+        store=store,
+        texts=texts,
+        fields=filled,
+        has_text=has_text,
+        unknown_items=sum(item_id not in place for item_id in store),
+    )

