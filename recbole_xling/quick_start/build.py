@@ -20,7 +20,7 @@ from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.impressions import Interactions
 from recbole_xling.data.loader import WindowLoader
 from recbole_xling.data.splits.build import build_parts
-from recbole_xling.errors import CheckpointError, ConfigError, DataError, unknown_name
+from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.ranking import eval_context_of
 from recbole_xling.evaluator.slices import EvalContext
 from recbole_xling.evaluator.split_summary import split_summary, target_pairs, training_pairs
@@ -29,7 +29,7 @@ from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.trainer import XLingTrainer
 from recbole_xling.utils.plain_data import from_plain
-from recbole_xling.utils.run_folder import MODEL_FILE
+from recbole_xling.utils.run_folder import model_file
 
 
 @dataclass
@@ -169,10 +169,7 @@ def load_run(folder: str | os.PathLike[str]) -> Run:
     Raises:
         CheckpointError: the folder is not a run, or its files are damaged.
     """
-    file = Path(folder) / MODEL_FILE
-    if not file.is_file():
-        raise CheckpointError(f"'{folder}' is not a run folder ({MODEL_FILE} is missing)")
-    return load_model_file(file)
+    return load_model_file(model_file(folder))
 
 
 def load_model_file(file: Path) -> Run:

@@ -27,9 +27,9 @@ from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.trainer.mixin import Evaluation
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import (
-    MODEL_FILE,
     USERS_FILE,
     create_run_folder,
+    model_file,
     versions,
     write_config,
     write_result,
@@ -76,9 +76,7 @@ def evaluate_run(
     started = time.perf_counter()
     if split not in SPLITS:
         raise ConfigError(unknown_name("split", split, SPLITS))
-    file = Path(run) / MODEL_FILE
-    if not file.is_file():
-        raise CheckpointError(f"'{run}' is not a run folder ({MODEL_FILE} is missing)")
+    file = model_file(run)
     checkpoint = load_checkpoint(file)
     trained: dict[str, Any] = from_plain(checkpoint["config"])
     config = _settings(trained, dataset, config_dict, arguments)

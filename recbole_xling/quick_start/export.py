@@ -14,7 +14,7 @@ from recbole_xling.model.xlingtwotower import XLingTwoTower
 from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.plain_data import from_plain
-from recbole_xling.utils.run_folder import MODEL_FILE
+from recbole_xling.utils.run_folder import model_file
 
 _PREFIX = "encoder."  # of the item tower's weights in the model's
 _POOLING = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}  # our name -> the library's flag
@@ -33,7 +33,7 @@ def merge_run(run: str | os.PathLike[str], folder: str | os.PathLike[str]) -> No
         EncoderError: the base encoder cannot be found or loaded.
         XlingError: the folder cannot be written.
     """
-    file = Path(run) / MODEL_FILE
+    file = model_file(run)
     state = load_checkpoint(file)
     if state["model"] != XLingTwoTower.__name__:
         raise CheckpointError(f"'{run}' is a run of {state['model']}: only {XLingTwoTower.__name__} tunes an encoder")

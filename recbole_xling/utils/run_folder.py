@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 import re
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,18 @@ def create_run_folder(root: Path, model: str, dataset: str) -> Path:
             raise XlingError(f"cannot create the run folder '{folder}': {error}; set checkpoint_dir") from error
         return folder
     raise XlingError(f"no free name for a run folder under '{root}'")
+
+
+def model_file(folder: str | os.PathLike[str]) -> Path:
+    """Return the file of a run's trained model.
+
+    Raises:
+        CheckpointError: the folder is not that of a run.
+    """
+    path = Path(folder) / MODEL_FILE
+    if not path.is_file():
+        raise CheckpointError(f"'{folder}' is not a run folder ({MODEL_FILE} is missing)")
+    return path
 
 
 def write_config(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -64,7 +64,7 @@ def display_language(movie_id: str, titles: Mapping[str, str], original: str | N
 
 
 @dataclass(frozen=True, slots=True)
-class _Film:
+class _ListedFilm:
     movie_id: str
     year: str
     genres: tuple[str, ...]
@@ -142,7 +142,7 @@ class MovieLens100K(Converter):
                 yield SourceText(film.movie_id, language, fields, source, film.location)
 
     @cached_property
-    def _films(self) -> list[_Film]:
+    def _films(self) -> list[_ListedFilm]:
         known: dict[str, dict[str, str]] = {}  # titles by film and language
         path = self.tables / "titles.tsv"
         for number, (movie_id, language, title) in table_rows(path, ("movie_id", "language", "title")):
@@ -168,7 +168,7 @@ class MovieLens100K(Converter):
             language = display_language(movie_id, titles, originals.get(movie_id))
             year = year if re.fullmatch("[0-9]{4}", year) and int(year) in _YEARS else ""
             location = SourceLocation(str(path), line)
-            films.append(_Film(movie_id, year, tuple(genres.split()), titles, language, location))
+            films.append(_ListedFilm(movie_id, year, tuple(genres.split()), titles, language, location))
         return films
 
     @cached_property
