@@ -70,7 +70,7 @@ def peer(scratch: Path) -> Run:
     loaders = data_preparation(config, dataset)
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     model = get_model("SASRec")(config, loaders[0]._dataset).to(config["device"])
-    return Run(config, dataset, *loaders, model, pairs=())  # type: ignore[arg-type]
+    return Run(config, dataset, *loaders, interactions=None, model=model)  # type: ignore[arg-type]
 
 
 def ours(representation: str, scratch: Path, **changed: Any) -> Run:
