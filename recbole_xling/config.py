@@ -169,6 +169,12 @@ class RecBoleConfig(TypedConfig):
     attn_dropout_prob: float | None = None
 
 
+def settings_of(model_class: type) -> type[TypedConfig] | None:
+    """Return the type of a model's settings, its ``config_class``; None for models whose settings are not typed."""
+    typed: type[TypedConfig] | None = getattr(model_class, "config_class", None)
+    return typed
+
+
 # ---- old names ------------------------------------------------------------------------------------------------
 
 _RENAMED = {
@@ -189,7 +195,7 @@ def current_names(settings: Mapping[str, Any], model_class: type) -> dict[str, A
     Raises:
         ConfigError: a setting is given by both names, with different values.
     """
-    typed: type[TypedConfig] | None = getattr(model_class, "config_class", None)
+    typed = settings_of(model_class)
     known = typed.model_fields if typed else {}
     renamed: dict[str, Any] = {}
     for key, value in settings.items():
@@ -237,7 +243,7 @@ def load_defaults(config: Config, model_class: type, dataset: str) -> dict[str, 
         file = folder / f"{name}.yaml"
         return (yaml.load(file.read_text(encoding="utf-8"), Loader=config.yaml_loader) or {}) if file.is_file() else {}
 
-    typed: type[TypedConfig] | None = getattr(model_class, "config_class", None)
+    typed = settings_of(model_class)
     own = read(f"model/{model_class.__name__}") or (typed.defaults() if typed else {})
     return {**read("overall"), **own, **read(f"dataset/{dataset}")}
 
@@ -354,7 +360,7 @@ class XLingConfig(Config):
             self.internal_config_dict["repeatable"] = True  # RecBole's sequential models accept nothing else
         if self.external_config_dict.get("allow_unknown_keys"):
             return
-        typed: type[TypedConfig] | None = getattr(model_class, "config_class", None)
+        typed = settings_of(model_class)
         known = {*self.internal_config_dict, *_UNLISTED, *(typed.model_fields if typed else _UNLISTED_OF_OTHER_MODELS)}
         known.update(general_arguments, training_arguments, evaluation_arguments, dataset_arguments)
         for key in self.external_config_dict:
@@ -371,7 +377,7 @@ class XLingConfig(Config):
         if takes_any_loss and settings.get("loss_type") == "CE" and "train_neg_sample_args" not in chosen:
             settings["train_neg_sample_args"] = None  # RecBole's CE models refuse its default sampling
         faults: dict[str, None] = {}  # in order, each once: a model's class may have inherited shared settings
-        for typed in (RecBoleConfig, OverallConfig, getattr(self.model_class, "config_class", None) or RecBoleConfig):
+        for typed in (RecBoleConfig, OverallConfig, settings_of(self.model_class) or RecBoleConfig):
             try:
                 typed.of(settings)
             except ConfigError as error:

@@ -121,7 +121,7 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
             "build": built - started,
             "train": trained - built,
             "test": time.perf_counter() - trained,
-            "epochs": list(getattr(trainer, "epoch_seconds", [])),
+            "epochs": list(trainer.epoch_seconds),
         },
         "seed": config["seed"],
         "versions": versions(),

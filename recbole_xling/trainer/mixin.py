@@ -58,6 +58,7 @@ class XLingTrainerMixin:
     Attributes:
         eval_collector: collects the rows of an evaluation.
         evaluator: has the exact and per-user values of the last evaluation.
+        epoch_seconds: time of each training epoch; empty where RecBole's own loop trains.
     """
 
     config: Any
@@ -81,6 +82,7 @@ class XLingTrainerMixin:
             self.saved_model_file = str(Path(config["run_dir"]) / MODEL_FILE)
         self.eval_collector = XLingCollector(config)
         self.evaluator = XLingEvaluator(config)
+        self.epoch_seconds: list[float] = []
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 

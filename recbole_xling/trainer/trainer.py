@@ -48,7 +48,6 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.accumulation_steps: int = config["accumulation_steps"] or 1
         self.schedule: torch.optim.lr_scheduler.LambdaLR | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
-        self.epoch_seconds: list[float] = []
         self._resumed: dict[str, Any] | None = None
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
