@@ -6,11 +6,11 @@ The import itself loads neither torch nor RecBole: the public names below are lo
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recbole_xling import compat, registry
 from recbole_xling.registry import register_model
+from recbole_xling.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from recbole_xling.config import XLingConfig
@@ -24,20 +24,12 @@ registry.install()
 __all__ = ["XLingConfig", "evaluate_run", "load_run", "register_model", "run"]
 __version__ = "0.1.0"
 
-_MODULES = {
-    "XLingConfig": "recbole_xling.config",
-    "evaluate_run": "recbole_xling.quick_start.evaluate",
-    "load_run": "recbole_xling.quick_start.build",
-    "run": "recbole_xling.quick_start.train",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "XLingConfig": "recbole_xling.config",
+        "evaluate_run": "recbole_xling.quick_start.evaluate",
+        "load_run": "recbole_xling.quick_start.build",
+        "run": "recbole_xling.quick_start.train",
+    },
+)

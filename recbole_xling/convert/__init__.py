@@ -5,10 +5,10 @@ What needs polars is imported when it is used, so that the command line can list
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from recbole_xling.convert.base import CONVERTERS, Converter, get_converter
+from recbole_xling.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from recbole_xling.convert.writing.dataset import write_dataset
@@ -18,20 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CONVERTERS", "ConvertReport", "Converter", "Filters", "ProfileSetting", "get_converter", "write_dataset"]
 
-_MODULES = {
-    "ConvertReport": "recbole_xling.convert.writing.report",
-    "Filters": "recbole_xling.convert.writing.filters",
-    "ProfileSetting": "recbole_xling.convert.writing.user_profiles",
-    "write_dataset": "recbole_xling.convert.writing.dataset",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "ConvertReport": "recbole_xling.convert.writing.report",
+        "Filters": "recbole_xling.convert.writing.filters",
+        "ProfileSetting": "recbole_xling.convert.writing.user_profiles",
+        "write_dataset": "recbole_xling.convert.writing.dataset",
+    },
+)

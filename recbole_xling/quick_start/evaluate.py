@@ -88,8 +88,8 @@ def evaluate_run(
     built = time.perf_counter()
     table: pl.DataFrame | None
     if impressions:
-        without_history = hooks_of(model).ranks_without_history
-        result, table = evaluate_impressions(config, model, data, split, ranks_without_history=without_history)
+        without = hooks_of(model).ranks_without_history
+        result, table = evaluate_impressions(config, model, data, split, ranks_without_history=without)
     else:
         result, table = _rank_catalog(config, model, data, part, split)
     result = {
