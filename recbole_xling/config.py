@@ -455,6 +455,11 @@ class DatasetConfig(XLingConfig):
         self._merge_external_config_dict()
         return super()._get_model_and_dataset(model, dataset)
 
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        settings = super()._get_final_config_dict()
+        settings["eval_args"] = {**settings["eval_args"], "order": "TO"}  # a run of a general model may ask for another
+        return settings
+
 
 _DERIVED = frozenset(
     """

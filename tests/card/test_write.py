@@ -146,3 +146,22 @@ def test_command_knows_the_settings_of_a_run(made, tmp_path):
     assert not (folder / "card.json").exists()
     with pytest.raises(ConfigError, match="unknown setting 'data_pth'"):
         call("made", "--data_pth=x")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": "XLingTwoTower", "user_tower": "attention", "lora_rank": 4, "train_batch_size": 32},
+        {"model": "SASRec", "n_layers": 3, "loss_type": "BPR"},
+        {"model": "DeepFM", "mlp_hidden_size": [8], "numerical_features": ["timestamp"], "threshold": {"rating": 3}},
+        {"model": "BPR", "embedding_size": 32, "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO"}},
+    ],
+)
+def test_command_shows_the_same_card_for_every_model(made, tmp_path, settings):
+    columns = "user_id:token item_id:token rating:float timestamp:float"
+    folder = made(interactions="|".join(f"u{n % 4} {'abcdex'[n % 6]} {n % 5} {n}" for n in range(40)), columns=columns)
+    split = {"split": {"RS": [0.6, 0.2, 0.2]}}
+    plain = call("made", f"--data_path={folder.parent}", f"--eval_args={split}")
+    file = tmp_path / "run.yaml"
+    file.write_text(json.dumps({"eval_args": split, **settings}), encoding="utf-8")
+    assert call("made", f"--data_path={folder.parent}", "--config_files", str(file)) == plain
