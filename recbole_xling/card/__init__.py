@@ -1,4 +1,4 @@
-"""The data card: what a dataset holds, and what in it would spoil an experiment."""
+"""The data card: what a dataset contains, and what in it would spoil an experiment."""
 
 from recbole_xling.card.build import Columns, build_card, build_configured_card
 from recbole_xling.card.page import write_card

@@ -27,7 +27,7 @@ class CatalogTexts:
         item_ids: external ids, ``n_items`` of them.
         languages: language of each item's display text, ``und`` if it has none, as in results.
         store: all texts.
-        texts: a row per text of a known item in which any field is filled: ``item`` (its place), ``language``, ``kind``
+        rows: one per text of a known item in which any field is filled: ``item`` (its place), ``language``, ``kind``
             (``display``, ``parallel`` or ``translation``), ``characters`` (of all fields), ``content`` (equal for equal
             texts).
         fields: display texts by the fields they fill.
@@ -38,7 +38,7 @@ class CatalogTexts:
     item_ids: list[str]
     languages: list[str]
     store: ItemTextStore
-    texts: pl.DataFrame
+    rows: pl.DataFrame
     fields: Counter[str]
     has_text: NDArray[np.bool_]
     unknown_items: int
@@ -63,7 +63,7 @@ def read_texts(catalog: ItemCatalog) -> CatalogTexts:
         separator = catalog.config["field_separator"]
         there = table_columns(item_file, separator=separator) if item_file.is_file() else []
         if itemtext_path(catalog.folder, catalog.dataset).is_file() or (fields and set(fields) <= set(there)):
-            raise  # there are texts, but they cannot be read
+            raise  # the dataset has texts, but they cannot be read
         store = ItemTextStore()
     item_ids = list(catalog.tokens[1:])
     place = {item_id: number for number, item_id in enumerate(item_ids)}
@@ -78,14 +78,14 @@ def read_texts(catalog: ItemCatalog) -> CatalogTexts:
         kind, content = text.source.partition(":")[0], tuple(values.values())
         rows.append((place[text.item_id], text.language, kind, sum(map(len, content)), hash(content)))
     schema = {"item": pl.UInt32, "language": pl.String, "kind": pl.String, "characters": pl.Int64, "content": pl.Int64}
-    texts = pl.DataFrame(rows, schema=schema, orient="row")
+    table = pl.DataFrame(rows, schema=schema, orient="row")
     has_text = np.zeros(len(item_ids), dtype=bool)
-    has_text[texts.filter(pl.col("kind") == DISPLAY)["item"].to_numpy()] = True
+    has_text[table.filter(pl.col("kind") == DISPLAY)["item"].to_numpy()] = True
     return CatalogTexts(
         item_ids=item_ids,
         languages=catalog.languages[1:] if len(store) else [UNDETERMINED] * len(item_ids),
         store=store,
-        texts=texts,
+        rows=table,
         fields=filled,
         has_text=has_text,
         unknown_items=sum(item_id not in place for item_id in store),

@@ -66,7 +66,7 @@ class CardDataset(XLingDataset):
         return table
 
     def _check_numbers(self, path: str) -> None:
-        """Raise a DataError that names the first time that is not a finite number, if there is one."""
+        """Raise a DataError that names the first time that is not a finite number, if any."""
         separator = self.config["field_separator"]
         names = table_columns(Path(path), separator=separator)
         if self.time_field not in names:
@@ -112,6 +112,8 @@ class CardDataset(XLingDataset):
         if self.time_field in table:
             self.missing_times = int(table[self.time_field][is_kept].isna().sum())
         alike = table[table.duplicated(ids, keep=False)]
+        sequences = [field for field in table if self.field2type[field].value.endswith("seq")]  # arrays, not hashable
+        alike = alike.assign(**{field: alike[field].map(tuple) for field in sequences})
         self.duplicate_rows = int(alike.duplicated().sum())
         listed = self._listed_ids(FeatureSource.USER, self.uid_field)
         if listed is not None:
@@ -150,7 +152,8 @@ def load_dataset(config: XLingConfig) -> CardDataset:
     elif "load_col" not in config.external_config_dict and time not in (columns or {}).get("inter", ()):
         columns = {"inter": "*", "user": "*", "item": ids[1:]}
     changed = {"load_col": columns, "eval_args": {**config["eval_args"], "order": "TO"}, "benchmark_filename": None}
-    changed |= {"numerical_features": [], "discretization": None, "preload_weight": None}  # what only models need
+    changed |= dict.fromkeys(("discretization", "preload_weight", "additional_feat_suffix"))  # what only models need
+    changed["numerical_features"] = []
     changed |= {key: None for key in _FILTERS if config[key] in _NO_FILTER}  # RecBole counts even for "[0,inf)"
     config = copy(config)
     config.final_config_dict = {**config.final_config_dict, **changed}

@@ -22,7 +22,7 @@ def write_card(card: Card, folder: str | Path) -> tuple[Path, Path]:
 
     Args:
         card: the card.
-        folder: where to write; created where it does not exist.
+        folder: where to write; created if it does not exist.
 
     Returns:
         The two files.

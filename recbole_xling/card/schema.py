@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class SplitStats:
-    """What a part of a split holds, or one language of it.
+    """The size of a part of a split, or of one language of it.
 
     Attributes:
         users: in a language: those whose main language it is.
@@ -31,12 +31,12 @@ class SplitStats:
 
 @dataclass(frozen=True, slots=True)
 class PartStats(SplitStats):
-    """One part of a split, and what it holds of each language; items and interactions go by the item's language."""
+    """The size of one part of a split, in all and by language; items and interactions go by the item's language."""
 
     languages: Mapping[str, SplitStats]
 
     def of(self, language: str) -> SplitStats:
-        """Return what the part holds of a language, zeros where it holds nothing."""
+        """Return the size of a language in the part, zeros if the part has nothing of it."""
         return self.languages.get(language, SplitStats(0, 0, 0, 0, 0))
 
 
@@ -63,7 +63,7 @@ class Splits:
 
 @dataclass(frozen=True, slots=True)
 class Quantiles:
-    """How values are distributed; all zero where there is none."""
+    """How values are distributed; all zero without values."""
 
     count: int
     mean: float
@@ -187,7 +187,7 @@ class SharedText:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """What there is to read.
+    """The texts of a catalog.
 
     Attributes:
         languages: texts by language.
@@ -244,7 +244,7 @@ class Checks:
         unordered_users: users with several interactions, all at the same time or without any.
         repeated_targets: test targets that are in the user's history already.
         tied_targets: test targets at the same time as another interaction of the user.
-        early_targets: test targets whose history holds a later interaction.
+        early_targets: test targets with a later interaction in their history.
     """
 
     missing_ids: int
@@ -285,7 +285,7 @@ class CardWarning:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A data card; :meth:`to_dict` is what ``card.json`` holds."""
+    """A data card; :meth:`to_dict` is the content of ``card.json``."""
 
     dataset: str
     size: Size

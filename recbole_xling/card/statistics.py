@@ -142,7 +142,7 @@ def describe_distributions(split: Split) -> Distributions:
 
 def describe_texts(texts: CatalogTexts, split: Split) -> Texts:
     """Describe the texts of a catalog."""
-    shown = texts.texts.filter(pl.col("kind") == DISPLAY)
+    shown = texts.rows.filter(pl.col("kind") == DISPLAY)
     groups = (
         shown.group_by("content", maintain_order=True)
         .agg(pl.len().alias("items"), pl.col("item").first())
@@ -151,7 +151,7 @@ def describe_texts(texts: CatalogTexts, split: Split) -> Texts:
     )
     most_shared = groups.head(MOST_SHARED).select("item", "items").iter_rows()
     languages = []
-    for (language,), of_language in texts.texts.group_by("language"):
+    for (language,), of_language in texts.rows.group_by("language"):
         items = {kind: of_language.filter(pl.col("kind") == kind)["item"].n_unique() for kind in _KINDS}
         lengths = of_language.filter(pl.col("kind") == DISPLAY)["characters"].to_numpy()
         found = TextLanguage(
@@ -201,7 +201,7 @@ class LanguageCodes:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All languages of items and users; ``und`` only if there is a case of it."""
+        """All languages of items and users; ``und`` only if it occurs."""
         met = dict.fromkeys(self.item_languages, 0)
         for language, count in zip(self.item_languages, self.split.item_counts.tolist(), strict=True):
             met[language] += count
@@ -211,7 +211,7 @@ class LanguageCodes:
 
     @cached_property
     def unknown(self) -> int:
-        """The number of ``und``, -1 if there is no case of it."""
+        """The number of ``und``, -1 if it does not occur."""
         return self.names.index(UNDETERMINED) if UNDETERMINED in self.names else -1
 
     @cached_property

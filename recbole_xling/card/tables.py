@@ -14,7 +14,7 @@ _QUANTILES = ("mean", "min", "5%", "25%", "median", "75%", "95%", "max")
 _SPLITS = {
     "LS": ("leave-one-out", "A user's last interaction is the test target, the one before it the validation target."),
     "RS": ("shares of interactions", "The first share of the interactions is for training, the last one for the test."),
-    "TS": ("time boundary", "Test targets lie after a point in time that is the same for all users."),
+    "TS": ("time boundary", "Test targets come after a point in time that is the same for all users."),
     "GT": ("global time", "Training, validation and test are periods that are the same for all users."),
     "CI": ("cold items", "Targets are with items that neither training nor any history has."),
     "LT": ("language transfer", "Training and validation are of the source languages, the test of the target ones."),

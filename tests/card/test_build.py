@@ -131,6 +131,14 @@ def test_rows_without_user_and_rows_without_item(made):
     assert (card.size.users, card.size.items, card.size.interactions, card.checks.missing_ids) == (2, 4, 6, 2)
 
 
+def test_duplicates_of_rows_with_sequences(made):
+    rows = "u1 a p,q 1|u1 a p 1|u1 a p,q 1|u1 b p 2"
+    folder = made(interactions=rows, columns="user_id:token item_id:token tags:token_seq timestamp:float")
+    (folder / "made.inter").write_text((folder / "made.inter").read_text(encoding="utf-8").replace(",", " "))
+    checks = build_card(folder, "made").checks
+    assert (checks.repeats, checks.duplicate_rows) == (2, 1)
+
+
 def test_separators_of_several_characters(made):
     folder = made(name="wide")
     for file in folder.glob("wide.*r"):

@@ -23,7 +23,7 @@ COLUMNS = {
     "language_share": "float_seq",
     "bilingual": "token",
 }
-"""Columns of a profile in the ``.user`` file; the first one may be there without it."""
+"""Columns of a profile in the ``.user`` file; the source may have the first one itself."""
 
 HELD_OUT = 2
 """Last interactions of each user that a profile leaves out: the targets of validation and test by leave-one-out."""
@@ -79,7 +79,7 @@ def derive_profiles(parts: InteractionTable, languages: Mapping[str, str], setti
         Columns ``user_id``, ``main language`` (the most frequent language, of several the first by alphabet),
         ``history_languages`` and ``language_share`` (separated by spaces, the largest share first), and ``bilingual``:
         ``yes`` where the second language has at least :data:`BILINGUAL_SHARE` and :data:`BILINGUAL_MIN` interactions,
-        else ``no``, and empty where there are too few interactions to tell. All are empty without such interactions.
+        else ``no``, and empty if there are too few interactions to tell. All are empty without such interactions.
 
     Raises:
         ConfigError: no item has a known language, or the source has no times to go by.
