@@ -54,6 +54,7 @@ def test_the_model_trains_when_its_file_is_run(folder: Path) -> None:
     assert re.search(r"'ndcg@10': 0\.\d*[1-9]", in_another_process("mean_text.py"))
 
 
+@pytest.mark.slow
 def test_the_model_passes_its_own_test(folder: Path) -> None:
     assert "7 passed" in in_another_process("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mean_text.py")
 

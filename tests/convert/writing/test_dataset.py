@@ -230,6 +230,7 @@ def test_a_failure_between_two_moves_is_undone(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.slow
 def test_a_killed_run_leaves_whole_files_and_is_undone_by_the_next_run(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "helpers" / "killed.py"
     done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)
