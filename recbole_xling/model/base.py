@@ -73,14 +73,6 @@ class XLingRecommender(ModelHooks, SequentialRecommender):
 
     input_type = InputType.POINTWISE
 
-    def other_parameter(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps besides weights: plain data, NumPy arrays and tensors."""
-        return dict(super().other_parameter())
-
-    def load_other_parameter(self, para: dict[str, Any]) -> None:
-        """Restore what :meth:`other_parameter` returned."""
-        super().load_other_parameter(para)
-
 
 def hooks_of(model: Any) -> ModelHooks:
     """Return the hooks of any model, so that nobody else has to ask what a model defines.

@@ -74,7 +74,7 @@ def test_names_and_texts_are_escaped(made, tmp_path):
     assert "Data card of <b>x" in evil.text
 
 
-def test_pages_of_odd_data_sets(made, tmp_path):
+def test_pages_of_odd_datasets(made, tmp_path):
     for name, changed in {
         "bare": {"items": None, "users": None, "texts": None},
         "untimed": {"interactions": "u1 a|u1 b|u2 c", "columns": "user_id:token item_id:token"},

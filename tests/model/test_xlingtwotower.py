@@ -232,7 +232,7 @@ def test_wrong_settings_name_the_right_ones(make, key, value, named):
         make(**changed, **{key: value})
 
 
-def test_a_run_ranks_a_data_set_it_has_never_seen(small_dataset, settings):
+def test_a_run_ranks_a_dataset_it_has_never_seen(small_dataset, settings):
     """Other items, users and languages, no parallel texts: the ranking is that of the towers over its own texts."""
     folder = small_dataset(title=topic)
     with open(folder / "small.itemtext.jsonl", "a", encoding="utf-8") as file:

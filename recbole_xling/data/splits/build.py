@@ -165,16 +165,6 @@ def _uniform(dataset: Any, field: str) -> FloatArray:
     return seeded_uniform([str(token) for token in dataset.field2id_token[field]], dataset.config["seed"])
 
 
-def _few_shot(setting: LanguageTransfer, users: IntArray, pool: BoolArray, rank: IntArray) -> BoolArray:
-    there = {"users": len(np.unique(users[pool])), "interactions": int(pool.sum())}
-    for kind, wanted in (("users", setting.users), ("interactions", setting.interactions)):
-        if wanted is not None and wanted > there[kind]:
-            raise ConfigError(
-                f"split LT asks for {wanted} {kind} of {', '.join(setting.target)}, but training may have {there[kind]}"
-            )
-    return choose_few(users, pool, rank, n_users=setting.users, n_interactions=setting.interactions)
-
-
 def _language_masks(
     dataset: Any, setting: LanguageTransfer, users: IntArray, items: IntArray
 ) -> tuple[BoolArray, BoolArray]:

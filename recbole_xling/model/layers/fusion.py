@@ -5,8 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recbole_xling.errors import ConfigError, unknown_name
-
 
 class Fusion(nn.Module):
     """Joins the two parts of an item's vector.
@@ -127,14 +125,3 @@ FUSIONS: dict[str, type[Fusion]] = {
     "gate": Gate,
     "delta": Delta,
 }
-
-
-def get_fusion(name: str) -> type[Fusion]:
-    """Return the fusion called ``name``.
-
-    Raises:
-        ConfigError: the item representation is unknown.
-    """
-    if name not in FUSIONS:
-        raise ConfigError(unknown_name("item_representation", name, FUSIONS))
-    return FUSIONS[name]

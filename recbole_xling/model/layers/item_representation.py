@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from recbole_xling.model.layers.fusion import get_fusion
-from recbole_xling.model.layers.text_projection import build_text_projection
+from recbole_xling.model.layers.fusion import FUSIONS
+from recbole_xling.model.layers.text_projection import TEXT_PROJECTIONS
 from recbole_xling.utils.typed_config import TypedConfig
 
 FloatArray = NDArray[np.float32]
@@ -75,7 +75,7 @@ class ItemRepresentation(nn.Module):
     ) -> None:
         super().__init__()
         size, n_items = config.hidden_size, len(train_counts)
-        fusion = get_fusion(config.item_representation)
+        fusion = FUSIONS[config.item_representation]
         self.fusion = fusion(size, delta_max_norm=config.delta_max_norm)
         self.id_dropout_prob = config.id_dropout_prob
         self.language_embedding: nn.Embedding | None = None
@@ -96,8 +96,7 @@ class ItemRepresentation(nn.Module):
                 vectors = whiten(raw) if config.text_whitening else unit_scale(raw)
             self.register_buffer("has_text", torch.from_numpy(raw.any(axis=1, keepdims=True)), persistent=False)
             self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
-            self.text_projection = build_text_projection(
-                kind,
+            self.text_projection = TEXT_PROJECTIONS[kind](
                 vectors.shape[1],
                 size,
                 dropout=config.text_projection_dropout_prob,
@@ -135,7 +134,7 @@ class ItemRepresentation(nn.Module):
 
 def bound_to_data(config: RepresentationConfig) -> list[str]:
     """Return what makes such item vectors meaningless for the items of another dataset; empty if nothing does."""
-    fusion = get_fusion(config.item_representation)
+    fusion = FUSIONS[config.item_representation]
     pca = fusion.uses_text and (config.text_projection or fusion.default_projection) == "pca"
     reasons = {
         f"item_representation={config.item_representation} learns a vector for each item id": fusion.uses_id,

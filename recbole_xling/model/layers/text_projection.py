@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.model.layers.cpu_kernels import Dropout
 
 
@@ -68,14 +67,3 @@ TEXT_PROJECTIONS: dict[str, type[NoProjection] | type[LinearProjection] | type[M
     "mlp": MLPProjection,
     "moe": MoEProjection,
 }
-
-
-def build_text_projection(name: str, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> nn.Module:
-    """Build the text projection called ``name`` (``pca``, ``linear``, ``mlp`` or ``moe``).
-
-    Raises:
-        ConfigError: the text projection is unknown.
-    """
-    if name not in TEXT_PROJECTIONS:
-        raise ConfigError(unknown_name("text_projection", name, TEXT_PROJECTIONS))
-    return TEXT_PROJECTIONS[name](in_size, out_size, dropout=dropout, n_experts=n_experts)
