@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
-from recbole_xling.compat.fast_reading import count, read_csv, with_names
-from recbole_xling.compat.hooks import ChangedModule
 from recbole_xling.data.catalog import ItemCatalog
+from recbole_xling.data.mixin import XLingDatasetMixin
 from recbole_xling.data.sequences import Segments, leave_one_out_parts, next_item_rows, ratio_parts, user_starts
 from recbole_xling.data.splits.build import check_times, split_dataset
 from recbole_xling.data.splits.settings import read_split
@@ -24,7 +22,7 @@ from recbole_xling.language.tags import UNDETERMINED
 _ROW = "_sequence_position"  # column of inter_feat: the target's place in the flat sequence
 
 
-class XLingDataset(SequentialDataset):
+class XLingDataset(XLingDatasetMixin, SequentialDataset):
     """RecBole's ``SequentialDataset`` whose memory grows with interactions, not with interactions times history.
 
     RecBole stores the padded history of every row. This class stores the interactions once, in a flat array sorted by
@@ -40,12 +38,6 @@ class XLingDataset(SequentialDataset):
     other kinds each part has a table of what it may see."""
 
     # ---- building ---------------------------------------------------------------------------------------------
-
-    # RecBole reads atomic files with pandas' Python parser, about ten times as slow as the C parser, and counts
-    # interactions one Python object at a time. These are RecBole's own two methods with only these two calls replaced.
-    # The copies belong to this class, so RecBole's datasets keep the originals.
-    _load_feat = with_names(SequentialDataset._load_feat, pd=ChangedModule(pd, read_csv=read_csv))
-    _filter_by_inter_num = with_names(SequentialDataset._filter_by_inter_num, Counter=count)
 
     def build(self) -> list[Any]:
         """Return the datasets of training, validation and test.

@@ -19,6 +19,7 @@ from recbole_xling.config import XLingConfig
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.impressions import Interactions
 from recbole_xling.data.loader import WindowLoader
+from recbole_xling.data.mixin import XLingDatasetMixin
 from recbole_xling.data.splits.build import build_parts
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.ranking import eval_context_of
@@ -112,10 +113,14 @@ def _dataset_class(config: XLingConfig) -> Any:
     """Return the class of a model's dataset by RecBole's rule: by the model's name, else by its kind."""
     entry = registration(config["model"])
     if entry is not None:
-        return entry.dataset
-    by_kind = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}
-    default = getattr(recbole_datasets, by_kind.get(config["MODEL_TYPE"], "Dataset"))
-    return getattr(recbole_datasets, f"{config['model']}Dataset", default)
+        found = entry.dataset
+    else:
+        by_kind = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}
+        default = getattr(recbole_datasets, by_kind.get(config["MODEL_TYPE"], "Dataset"))
+        found = getattr(recbole_datasets, f"{config['model']}Dataset", default)
+    if issubclass(found, XLingDatasetMixin):
+        return found
+    return type(found.__name__, (XLingDatasetMixin, found), {})
 
 
 def find_dataset(config: XLingConfig) -> None:
