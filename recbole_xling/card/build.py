@@ -23,6 +23,7 @@ from recbole_xling.card.statistics import (
 )
 from recbole_xling.card.warnings import find_warnings
 from recbole_xling.config import XLingConfig
+from recbole_xling.utils.staging import reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +75,10 @@ def build_configured_card(config: XLingConfig) -> Card:
         ConfigError: the dataset cannot be split as the settings ask.
         DataError: a file is missing or wrong.
     """
-    dataset = load_dataset(config)
-    split = build_split(dataset)
-    texts = read_texts(dataset.catalog)
+    with reading(Path(config["data_path"]), config["dataset"]):
+        dataset = load_dataset(config)
+        split = build_split(dataset)
+        texts = read_texts(dataset.catalog)
     codes = LanguageCodes(split, texts.languages)
     card = Card(
         dataset=dataset.dataset_name,

@@ -11,7 +11,7 @@ from recbole_xling.card.plots import card_plots
 from recbole_xling.card.schema import Card
 from recbole_xling.card.tables import card_tables, headline
 from recbole_xling.errors import XlingError
-from recbole_xling.utils.files import staged
+from recbole_xling.utils.staging import staged
 
 JSON_FILE = "card.json"
 PAGE_FILE = "card.html"
@@ -36,7 +36,7 @@ def write_card(card: Card, folder: str | Path) -> tuple[Path, Path]:
         PAGE_FILE: card_page(card),
     }
     try:
-        with staged(folder, "card", list(contents)) as staging:
+        with staged(folder, list(contents)) as staging:
             for name, content in contents.items():
                 (staging.new / name).write_text(content, encoding="utf-8", newline="\n")
             staging.commit()

@@ -31,6 +31,7 @@ from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.trainer import XLingTrainer
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import model_file
+from recbole_xling.utils.staging import settle
 
 
 @dataclass
@@ -130,6 +131,7 @@ def find_dataset(config: XLingConfig) -> None:
         DataError: they do not; the message names the datasets of that folder.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
+    settle(folder)
     if config["benchmark_filename"] or (folder / f"{name}.inter").is_file():
         return
     known = [path.name for path in sorted(folder.parent.glob("*/")) if any(path.glob("*.inter"))]

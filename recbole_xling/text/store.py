@@ -23,6 +23,7 @@ from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.raw_tables import table_columns, table_rows, text_lines
 from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, check_text, format_text, parse_text
 from recbole_xling.utils.files import replacing
+from recbole_xling.utils.staging import settle
 
 
 class ItemTextStore:
@@ -159,6 +160,7 @@ def find_item_text(
         DataError: the dataset has neither; the message says what to add.
     """
     path = itemtext_path(dataset_folder, dataset)
+    settle(path.parent)
     if path.is_file():
         return ItemTextStore.load(path)
     item_file = path.with_name(f"{dataset}.item")

@@ -17,8 +17,8 @@ from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, check_text, f
 from recbole_xling.text.store import ItemTextStore, itemtext_path
 from recbole_xling.translate.base import Pair, Translator
 from recbole_xling.translate.cache import TranslationCache
-from recbole_xling.utils.files import staged
 from recbole_xling.utils.paths import user_cache_folder
+from recbole_xling.utils.staging import settle, staged
 
 logger = logging.getLogger(__name__)
 
@@ -96,12 +96,13 @@ def translate_dataset(
     path = itemtext_path(folder, dataset)
     cache = TranslationCache(cache_dir or user_cache_folder("translations"))
     while True:
+        settle(path.parent)
         state = _state(path)
         store = ItemTextStore.load(path)
         chosen = _fields(store, fields)
         jobs, present, without_source = select_jobs(store, translator.name, targets, source_language, back)
         translations = _translate(translator, cache, jobs, chosen, show_progress)
-        with staged(path.parent, dataset, [path.name]) as staging:
+        with staged(path.parent, [path.name]) as staging:
             if _state(path) != state:
                 logger.info("%s has changed meanwhile; reading it again", path)
                 continue

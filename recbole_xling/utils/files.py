@@ -1,47 +1,86 @@
-"""Files that appear whole or not at all: one of them, a folder, several of a folder together, and those of a cache."""
+"""Files and folders that appear whole or not at all, locks on folders, and the folders of caches."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import shutil
+import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from recbole_xling.errors import DataError, XlingError
+from recbole_xling.errors import XlingError
 
 try:
     import fcntl
 except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
+_OWN_FOLDER = re.compile(r"\.xling-[0-9a-f]{8}\.tmp")
+_DAY = 86_400.0  # seconds
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a free path next to ``path``; the file or folder written there takes the place of ``path`` at the end.
+    """Yield a free path of the same name; the file or folder written there takes the place of ``path`` at the end.
 
     A reader finds the old content or the new one, whole: the disk has the new one before it moves. After a failure
-    ``path`` is as it was and the new content is gone. A killed process leaves a hidden file or folder ``.*.tmp``.
+    ``path`` is as it was and the new content is gone. What a killed process leaves, a hidden folder ``.xling-*.tmp``
+    beside ``path``, is removed by the next one that replaces something there.
     """
-    new = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    _remove_leftovers(path)
+    with _own_folder(path.parent) as own:
+        new = own / path.name
         yield new
         for written in new.rglob("*") if new.is_dir() else [new]:
             if written.is_file():
                 sync(written)
         os.replace(new, path)
-    except BaseException:
-        if new.is_dir():
-            shutil.rmtree(new, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                new.unlink(missing_ok=True)
-        raise
+
+
+@contextmanager
+def _own_folder(parent: Path) -> Iterator[Path]:
+    """Yield a new hidden folder that is locked as long as this process needs it, and gone afterwards."""
+    while True:
+        own = parent / f".xling-{uuid.uuid4().hex[:8]}.tmp"
+        own.mkdir()
+        lock = FolderLock(own, wait=True)
+        if own.is_dir():
+            break  # else another process has taken it for a leftover before it was locked
+        lock.release()
+    try:
+        yield own
+    finally:
+        shutil.rmtree(own, ignore_errors=True)
+        lock.release()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what killed processes left beside ``path``; a folder in use is locked."""
+    older_release = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")  # files or folders, not locked
+    with suppress(OSError):
+        for found in path.parent.iterdir():
+            if _OWN_FOLDER.fullmatch(found.name):
+                lock = FolderLock(found)
+                if lock.is_held or (lock.is_impossible and _is_old(found)):
+                    shutil.rmtree(found, ignore_errors=True)
+                lock.release()
+            elif older_release.fullmatch(found.name) and _is_old(found):
+                if found.is_dir():
+                    shutil.rmtree(found, ignore_errors=True)
+                else:
+                    found.unlink(missing_ok=True)
+
+
+def _is_old(path: Path) -> bool:
+    """Whether nobody has written to a file or folder for a day."""
+    return path.stat().st_mtime < time.time() - _DAY
 
 
 def sync(path: Path) -> None:
@@ -60,6 +99,40 @@ def sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class FolderLock:
+    """A lock on a folder itself: it leaves no file and ends with the process.
+
+    Args:
+        folder: what to lock; nothing is locked if it is gone.
+        wait: until another process has released it.
+
+    Attributes:
+        is_held: whether this object has the lock.
+        is_impossible: whether the system or file system has no locks.
+    """
+
+    def __init__(self, folder: Path, *, wait: bool = False) -> None:
+        self.is_held = False
+        self.is_impossible = fcntl is None
+        self._descriptor: int | None = None
+        if fcntl is None:
+            return
+        with suppress(FileNotFoundError):
+            self._descriptor = os.open(folder, os.O_RDONLY)
+        if self._descriptor is not None:
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                self.is_held = True
+            except OSError as error:
+                self.is_impossible = error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+
+    def release(self) -> None:
+        """Release the lock if it is held."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 # ---- caches ---------------------------------------------------------------------------------------------------
@@ -97,108 +170,3 @@ def clear_write_errors(folder: Path, cache: str, kept: str) -> Iterator[None]:
             f"cannot write the {cache} cache {folder}: {error.strerror or error}. Make room there or choose another "
             f"folder, then run again: {kept}"
         ) from error
-
-
-# ---- several files of a folder ----------------------------------------------------------------------------------
-
-
-class Staging:
-    """A hidden folder inside the folder of the files that it replaces together.
-
-    New files are written to :attr:`new`; :meth:`commit` moves them into place. The staging folder keeps the previous
-    files until all have moved, and its file ``replacing`` lists them meanwhile: a run that fails between two moves is
-    undone by :meth:`recover` at its end, one that is killed there at the start of the next.
-
-    Args:
-        folder: the folder of the files.
-        label: part of the name of the staging folder.
-        names: the files that belong together; one that :attr:`new` lacks is removed.
-    """
-
-    def __init__(self, folder: Path, label: str, names: Sequence[str]) -> None:
-        self.folder = folder
-        self.names = tuple(names)
-        self.path = folder / f".{label}.staging"
-        self.new = self.path / "new"
-        self._old = self.path / "old"
-        self._replacing = self.path / "replacing"
-
-    def commit(self) -> None:
-        """Move the new files into place; after a failure :meth:`recover` puts the previous ones back."""
-        self._old.mkdir()
-        previous = [name for name in self.names if (self.folder / name).exists()]
-        for name in previous:
-            try:
-                os.link(self.folder / name, self._old / name)
-            except OSError:  # a file system without hard links
-                shutil.copy2(self.folder / name, self._old / name)
-        for name in os.listdir(self.new):
-            sync(self.new / name)
-        for folder in (self.new, self._old):
-            sync(folder)
-        with replacing(self._replacing) as listed:
-            listed.write_text("\n".join(previous), encoding="utf-8")
-        sync(self.path)
-        for name in self.names:
-            if (self.new / name).exists():
-                os.replace(self.new / name, self.folder / name)
-            else:
-                (self.folder / name).unlink(missing_ok=True)
-        sync(self.folder)
-        self._replacing.unlink()  # from here on the new files count
-
-    def recover(self) -> None:
-        """Undo a commit that did not finish, and remove the staging folder."""
-        if self._replacing.exists():
-            previous = self._replacing.read_text(encoding="utf-8").splitlines()
-            for name in self.names:
-                if name not in previous:
-                    (self.folder / name).unlink(missing_ok=True)
-                elif (self._old / name).exists():
-                    os.replace(self._old / name, self.folder / name)
-            sync(self.folder)
-            self._replacing.unlink()
-        if self.path.exists():
-            shutil.rmtree(self.path)
-
-
-@contextmanager
-def staged(folder: Path, label: str, names: Sequence[str]) -> Iterator[Staging]:
-    """Yield an empty staging folder; afterwards it is gone, and so is a new ``folder`` that stayed empty.
-
-    Raises:
-        DataError: another process is writing to ``folder``.
-    """
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder):
-        staging = Staging(folder, label, names)
-        staging.recover()
-        try:
-            staging.new.mkdir(parents=True)
-            yield staging
-        finally:
-            staging.recover()
-            if is_new:
-                with suppress(OSError):
-                    folder.rmdir()
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Lock the folder itself: this leaves no file and ends with the process."""
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            os.close(descriptor)
-            raise DataError(f"another process is writing to {folder}; wait until it has finished") from None
-        # a file system without locks: go on without one
-    try:
-        yield
-    finally:
-        os.close(descriptor)

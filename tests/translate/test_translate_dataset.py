@@ -14,7 +14,7 @@ from recbole_xling.errors import ConfigError, DataError, TranslationError
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import ItemTextStore, write_itemtext
 from recbole_xling.translate import translate_dataset
-from recbole_xling.utils.files import staged
+from recbole_xling.utils.staging import staged
 
 TEXTS = [
     ItemText("1", "de", {"title": "Der Pate", "year": "1972", "brand": "Nord"}, "display"),
@@ -194,7 +194,7 @@ def test_a_text_file_that_changes_meanwhile_is_read_again(path, fill, counting_t
 def test_a_dataset_that_another_process_writes_to_is_left_alone(path, fill, counting_translator) -> None:
     before = path.read_bytes()
     with (
-        staged(path.parent, "d", [path.name]),
+        staged(path.parent, [path.name]),
         pytest.raises(DataError, match="another process is writing"),
     ):
         fill(counting_translator(), "es")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from interrupted import restore, states_before_each_change
 
 from recbole_xling.utils.files import replacing
 
@@ -75,3 +79,68 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
         write_file(second, "second")
     assert content(tmp_path / "it") == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+@pytest.mark.parametrize("write", [write_file, write_folder])
+def test_what_a_killed_process_leaves_is_removed_by_the_next_one(
+    tmp_path: Path, write: Callable[[Path, str], None]
+) -> None:
+    (tmp_path / "first").mkdir()
+
+    def work() -> None:
+        with replacing(tmp_path / "first" / "it") as new:
+            write(new, "new")
+
+    killed = states_before_each_change(tmp_path / "first", work)
+    assert len(killed) > 3
+    for number, found in enumerate(killed):
+        folder = tmp_path / str(number)
+        restore(folder, found)
+        (folder / ".mine.tmp").write_text("mine")
+        with replacing(folder / "other") as new:
+            write(new, "other")
+        assert {path.name for path in folder.iterdir()} - {"it"} == {"other", ".mine.tmp"}
+        if (folder / "it").exists():
+            assert content(folder / "it") == "new"
+
+
+_WAITING = """
+import sys
+from pathlib import Path
+from recbole_xling.utils.files import replacing
+with replacing(Path(sys.argv[1])) as new:
+    new.write_text("first")
+    print("written", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_another_process_that_still_writes_is_left_alone(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", _WAITING, str(tmp_path / "it")]
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"written\n"
+        with replacing(tmp_path / "it") as new:
+            write_file(new, "second")
+        assert content(tmp_path / "it") == "second"
+        other.communicate()
+    assert content(tmp_path / "it") == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["it"]
+
+
+def test_what_older_releases_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    names = [".it.0123abcd.tmp", ".it.9999abcd.tmp", ".other.0123abcd.tmp"]
+    for name in names:
+        (tmp_path / name).write_text("half")
+    for name in names[1:]:
+        os.utime(tmp_path / name, (time.time() - 90_000,) * 2)
+    with replacing(tmp_path / "it") as new:
+        write_file(new, "new")
+    assert {path.name for path in tmp_path.iterdir()} == {"it", names[0], names[2]}
+
+
+def test_the_longest_name_that_a_file_can_have_is_written(tmp_path: Path) -> None:
+    with replacing(tmp_path / ("x" * 255)) as new:
+        write_file(new, "new")
+    assert content(tmp_path / ("x" * 255)) == "new"

@@ -29,7 +29,7 @@ from recbole_xling.convert.writing.user_profiles import (
 )
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.store import itemtext_path
-from recbole_xling.utils.files import Staging, staged
+from recbole_xling.utils.staging import Staging, staged
 
 
 def write_dataset(
@@ -82,7 +82,7 @@ def write_dataset(
     listed = Path(output_root) / f"{name}.rejects.jsonl"
     suffixes = ("inter", "item", "user", "imp", "rejects.jsonl", "convert.json")
     names = [itemtext_path(folder, name).name, *(f"{name}.{suffix}" for suffix in suffixes)]
-    with staged(folder, name, names) as staging:
+    with staged(folder, names) as staging:
         listed.unlink(missing_ok=True)
         drafts_folder, interactions_folder = staging.path / "records", staging.path / "interactions"
         drafts_folder.mkdir()

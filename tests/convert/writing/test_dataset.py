@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,19 +225,6 @@ def test_a_failure_between_two_moves_is_undone(tmp_path: Path, monkeypatch: pyte
     assert contents(folder) == before
     write(tmp_path)
     assert set(contents(folder)) == FILES
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.slow
-def test_a_killed_run_leaves_whole_files_and_is_undone_by_the_next_run(tmp_path: Path) -> None:
-    script = Path(__file__).parents[2] / "helpers" / "killed.py"
-    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    outcomes = json.loads(done.stdout)
-    after = [outcome["after"] for outcome in outcomes]
-    assert all(outcome["whole"] for outcome in outcomes)
-    assert after == ["old"] * after.count("old") + ["new"] * after.count("new")  # up to some step the old dataset
-    assert after.count("old") > 10 and after[-1] == "new"
 
 
 def test_two_runs_at_a_time_are_refused(tmp_path: Path) -> None:
