@@ -6,11 +6,41 @@ Every message says what was wrong, where, and how to mend it. Catch :class:`Xlin
 from __future__ import annotations
 
 import difflib
+import errno
+import os
+import re
 from collections.abc import Iterable
+
+# Control characters but tab and line feed; line and paragraph separators; marks that turn the direction of a text;
+# halves of surrogate pairs.
+_HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_OS_ERROR_ADVICE = {
+    errno.ENOSPC: "free space, then repeat the command",
+    errno.EDQUOT: "free space, then repeat the command",
+    errno.EACCES: "get access to it, or choose another place",
+    errno.EPERM: "get access to it, or choose another place",
+    errno.EROFS: "choose another place, which can be written to",
+    errno.EEXIST: "choose another place, or remove what is there",
+    errno.ENOTDIR: "a file is where a folder must be: choose another place",
+    errno.EISDIR: "a folder is where a file must be: choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+def shown(text: str) -> str:
+    """Return a text that is safe to print: characters that could steer a terminal are written as escapes.
+
+    Tabs and line breaks stay.
+    """
+    return _HARMFUL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 class XlingError(Exception):
-    """Base class of every error this package raises on purpose."""
+    """Base class of every error this package raises on purpose; its message is safe to print."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())
 
 
 class ConfigError(XlingError, ValueError):
@@ -38,6 +68,17 @@ class MissingExtraError(XlingError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"this needs the package '{package}': pip install 'recbole-xling[{extra}]'")
+
+
+def os_error_message(error: OSError) -> str:
+    """Return what the system refused, where, and what to do about it."""
+    number = error.errno
+    if number is None and (found := re.search(r"\(os error (\d+)\)", str(error))):  # an error of polars
+        number = int(found[1])
+    reason = str(error) if number is None else os.strerror(number)
+    where = "" if error.filename is None else f": '{os.fsdecode(error.filename)}'"
+    advice = f"; {_OS_ERROR_ADVICE[number]}" if number in _OS_ERROR_ADVICE else ""
+    return shown(f"{reason}{where}{advice}")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

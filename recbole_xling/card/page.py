@@ -10,7 +10,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from recbole_xling.card.plots import card_plots
 from recbole_xling.card.schema import Card
 from recbole_xling.card.tables import card_tables, headline
-from recbole_xling.errors import XlingError
 from recbole_xling.utils.staging import staged
 
 JSON_FILE = "card.json"
@@ -28,20 +27,18 @@ def write_card(card: Card, folder: str | Path) -> tuple[Path, Path]:
         The two files.
 
     Raises:
-        XlingError: the folder cannot be written to.
+        DataError: another process is writing to the folder.
+        OSError: the folder cannot be written to.
     """
     folder = Path(folder)
     contents = {
         JSON_FILE: json.dumps(card.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         PAGE_FILE: card_page(card),
     }
-    try:
-        with staged(folder, list(contents)) as staging:
-            for name, content in contents.items():
-                (staging.new / name).write_text(content, encoding="utf-8", newline="\n")
-            staging.commit()
-    except OSError as error:
-        raise XlingError(f"cannot write the data card to '{folder}': {error}; choose another --output") from error
+    with staged(folder, list(contents)) as staging:
+        for name, content in contents.items():
+            (staging.new / name).write_text(content, encoding="utf-8", newline="\n")
+        staging.commit()
     return folder / JSON_FILE, folder / PAGE_FILE
 
 

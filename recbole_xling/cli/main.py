@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from recbole_xling.errors import ConfigError, XlingError, unknown_name
+from recbole_xling.errors import ConfigError, XlingError, os_error_message, shown, unknown_name
+from recbole_xling.utils.terminal import prepare_terminal
 
 
 class _Command(NamedTuple):
@@ -40,6 +41,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    prepare_terminal()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
     try:
@@ -50,13 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "recbole-xling <command> --help tells more."
             )
         elif not words or words[0].startswith("-"):
-            print(call("run", words))
+            tell(call("run", words))
         elif words[0] in COMMANDS:
-            print(call(words[0], words[1:]))
+            tell(call(words[0], words[1:]))
         else:
             raise ConfigError(unknown_name("command", words[0], COMMANDS))
     except XlingError as error:
         print(f"recbole-xling: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"recbole-xling: {os_error_message(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("recbole-xling: interrupted; a run goes on with --resume=<run folder>", file=sys.stderr)
@@ -79,6 +84,14 @@ def call(name: str, words: Sequence[str]) -> str:
     else:
         told = command.run(parser.parse_args(words))
     return told
+
+
+def tell(text: str) -> None:
+    """Print what a command returned."""
+    try:
+        print(shown(text), flush=True)
+    except BrokenPipeError:  # whoever reads the output, say ``head``, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def script_main() -> None:

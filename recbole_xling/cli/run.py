@@ -30,7 +30,7 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     Raises:
         XlingError: settings or data cannot be used, or a file cannot be written.
     """
-    from recbole_xling.cli.main import call
+    from recbole_xling.cli.main import call, tell
     from recbole_xling.evaluator.report import result_table
     from recbole_xling.quick_start.train import run, run_processes
 
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
         model, dataset = model or DEMO_MODEL, dataset or DEMO_DATASET
     is_demo = dataset == DEMO_DATASET and not any(word.startswith("--data_path=") for word in settings)
     if is_demo and not (Path("datasets") / DEMO_DATASET / f"{DEMO_DATASET}.inter").is_file():
-        print(call("convert", [DEMO_SOURCE]))
+        tell(call("convert", [DEMO_SOURCE]))
     arguments = {"model": model, "dataset": dataset, "config_file_list": files, "arguments": settings}
     if options.nproc == 1 and options.world_size <= 0:
         result = run(**arguments)

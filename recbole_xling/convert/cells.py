@@ -16,12 +16,16 @@ from recbole_xling.utils.arguments import finite_number
 FIELD_TYPES = ("token", "token_seq", "float")
 
 MISSING_ID = "an id that RecBole reads as a missing value"
+PADDING_ID = "the id '[PAD]', which RecBole uses for padding"
+CONTROL_ID = "a control character in an id"
 TOO_LONG = "a value of more than 131,072 characters, at which RecBole's reader stops"
 UNREADABLE = "a tab, a line break, a NUL, or a quote at the start, which RecBole cannot read back"
 
 # RecBole's reader takes a quote at the start, the end of a cell and the end of a row for something else.
 _FORBIDDEN = r'^"|[\t\n\r\x00]'
 _FORBIDDEN_PATTERN = re.compile(_FORBIDDEN + "|[\ud800-\udfff]")
+_CONTROL = r"[\x00-\x1f\x7f-\x9f]"
+_PADDING = "[PAD]"
 _LONGEST = 131_072  # the field limit of Python's csv module, which RecBole's reader (pandas' Python engine) has too
 
 
@@ -34,11 +38,16 @@ def id_cell(value: str) -> str:
     """Return an id as it is written.
 
     Raises:
-        BadRowError: RecBole would not read it back.
+        BadRowError: RecBole would not read it back or has it for padding, or it has a control character in it.
     """
     if value in MISSING_WORDS:
         raise BadRowError(MISSING_ID)
-    return _token(value)
+    if value == _PADDING:
+        raise BadRowError(PADDING_ID)
+    cell = _token(value)
+    if re.search(_CONTROL, cell):
+        raise BadRowError(CONTROL_ID)
+    return cell
 
 
 def bad_ids(column: str) -> pl.Expr:
@@ -47,7 +56,13 @@ def bad_ids(column: str) -> pl.Expr:
     missing = ids.is_null() | ids.is_in(MISSING_WORDS)
     unreadable = ids.str.contains(_FORBIDDEN)
     too_long = ids.str.len_bytes() > _LONGEST
-    reasons = ((missing, MISSING_ID), (unreadable, UNREADABLE), (too_long, TOO_LONG))
+    reasons = (
+        (missing, MISSING_ID),
+        (ids == _PADDING, PADDING_ID),
+        (unreadable, UNREADABLE),
+        (too_long, TOO_LONG),
+        (ids.str.contains(_CONTROL), CONTROL_ID),
+    )
     return pl.coalesce(pl.when(found).then(pl.lit(reason)) for found, reason in reasons)
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED, normalize_language
+from recbole_xling.text.raw_tables import table_columns, text_lines
 from recbole_xling.text.template import TextTemplate
 
 IntArray = NDArray[np.int64]
@@ -91,15 +91,20 @@ def read_parallel_file(path: Path) -> list[list[str]]:
     """
     where = f"alignment_file '{path}'"
     try:
-        table = pl.read_csv(path, separator="\t", quote_char=None, infer_schema=False)
-        tags = [normalize_language(name) for name in table.columns]
-    except (OSError, pl.exceptions.PolarsError, DataError) as error:
+        names, lines = table_columns(path), text_lines(path)
+        tags = [normalize_language(name) for name in names]
+        groups = []
+        next(lines)
+        for number, line in lines:
+            cells = [cell.strip() for cell in line.split("\t")]
+            if len(cells) > len(names):
+                raise DataError(f"line {number} has {len(cells)} cells, but the first one {len(names)}")
+            groups.append(list(dict.fromkeys(cell for cell in cells if cell)))
+    except (OSError, DataError) as error:
         rule = "expected a tab-separated table whose first line names the language of each column, such as 'en<tab>de'"
         raise DataError(f"{where} cannot be read: {error}; {rule}") from error
     if len(set(tags)) < len(tags) or UNDETERMINED in tags:
-        raise DataError(f"{where}: its columns must be different languages, but are {', '.join(table.columns)}")
-    rows = ([(cell or "").strip() for cell in row] for row in table.iter_rows())
-    groups = [list(dict.fromkeys(cell for cell in row if cell)) for row in rows]
+        raise DataError(f"{where}: its columns must be different languages, but are {', '.join(names)}")
     groups = [texts for texts in groups if len(texts) > 1]
     if not groups:
         raise DataError(f"{where}: no row has texts in two languages")

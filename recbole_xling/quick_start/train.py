@@ -31,6 +31,7 @@ from recbole_xling.utils.run_folder import (
     write_config,
     write_result,
 )
+from recbole_xling.utils.terminal import prepare_terminal
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +178,7 @@ def run_processes(
 def _worker(rank: int, settings: dict[str, Any], queue: Any) -> None:
     import recbole_xling  # noqa: F401  (a spawned process starts empty)
 
+    prepare_terminal()
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, stream=sys.stderr, format="%(message)s")
     error, folder = "", ""
     try:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from recbole_xling.errors import CheckpointError, XlingError
+from recbole_xling.errors import CheckpointError, XlingError, shown
 from recbole_xling.utils.files import replacing
 
 CONFIG_FILE = "config.yaml"
@@ -111,7 +111,7 @@ def _simple(value: Any) -> Any:
 
 class _PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return _COLORS.sub("", super().format(record))
+        return shown(_COLORS.sub("", super().format(record)))
 
 
 class RunFileHandler(logging.FileHandler):

@@ -217,7 +217,7 @@ def parquet_batches(
     """
     rejects.begin(path)
     try:
-        file = pl.scan_parquet(path)
+        file = pl.scan_parquet(path, glob=False)
         schema, height = file.collect_schema(), file.select(pl.len()).collect().item()
         absent = next((name for name in names if name not in schema), None)
         if absent is not None:

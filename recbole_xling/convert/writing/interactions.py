@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
@@ -49,13 +52,14 @@ class InteractionTable:
             numbers = pl.int_range(self._next_row, self._next_row + frame.height, dtype=pl.Int64, eager=True)
             self.columns = frame.columns
             self._paths.append(self.folder / f"{len(self._paths):06}.parquet")
-            frame.with_columns(numbers.alias(ROW)).write_parquet(self._paths[-1], compression="lz4")
+            with _os_errors(self._paths[-1]):
+                frame.with_columns(numbers.alias(ROW)).write_parquet(self._paths[-1], compression="lz4")
             self._next_row += frame.height
             self.rows += frame.height
 
     def scan(self) -> pl.LazyFrame:
         """Return all rows as a lazy frame; the table must not be empty."""
-        return pl.scan_parquet(self._paths)
+        return pl.scan_parquet(self._paths, glob=False)
 
     def distinct(self, column: str) -> pl.Series:
         """Return the values of a column, each once, unordered."""
@@ -72,13 +76,13 @@ class InteractionTable:
         """Replace the rows of each file by those that ``chosen`` returns; return the number of rows removed."""
         before, self.rows = self.rows, 0
         for path in list(self._paths):
-            part = pl.read_parquet(path, memory_map=False)
+            part = pl.read_parquet(path, memory_map=False, glob=False)
             kept = chosen(part)
             self.rows += kept.height
             if not kept.height:
                 self._paths.remove(path)
             elif kept.height < part.height:
-                with replacing(path) as new:
+                with replacing(path) as new, _os_errors(new):
                     kept.write_parquet(new, compression="lz4")
         return before - self.rows
 
@@ -93,7 +97,20 @@ class InteractionTable:
         cells = [pl.col(name).alias(f"{name}:token") for name in ("user_id", "item_id")]
         for name, number in numbers.items():
             cells.append(number.cast(pl.Int64 if whole[name].item() else pl.Float64).alias(f"{name}:float"))
-        frame.select(cells).sink_csv(path, separator="\t", quote_style="never")
+        with _os_errors(path):
+            frame.select(cells).sink_csv(path, separator="\t", quote_style="never")
+
+
+@contextmanager
+def _os_errors(path: Path) -> Iterator[None]:
+    """Raise an error of the disk as Python does: polars tells it in the text of other errors, without the file."""
+    try:
+        yield
+    except (OSError, pl.exceptions.PolarsError) as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 _CELLS = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Float64}

@@ -199,10 +199,9 @@ class RecordDrafts:
     def described_users(self, kept: Collection[str]) -> pl.DataFrame:
         """Return the ids and features of the users in ``kept`` as they are written."""
         schema = dict.fromkeys(("user_id", *self.converter.user_fields), pl.String)
-        draft = self._drafts["users"]
-        users = pl.read_csv(
-            draft, has_header=False, schema=schema, separator="\t", quote_char=None, raise_if_empty=False
-        )
+        # from bytes with a header: polars expands a path as a pattern, and takes a first id "x^" for zlib
+        table = "\t".join(schema).encode() + b"\n" + self._drafts["users"].read_bytes()
+        users = pl.read_csv(table, schema=schema, separator="\t", quote_char=None)
         ids = pl.DataFrame({"user_id": list(kept)}, {"user_id": pl.String})
         return users.join(ids, on="user_id", how="semi", maintain_order="left").fill_null("")
 

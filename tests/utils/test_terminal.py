@@ -1,0 +1,49 @@
+"""No text of a dataset can steer the terminal on which it is shown."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from recbole_xling.cli.main import tell
+from recbole_xling.errors import DataError, shown
+from recbole_xling.utils.terminal import prepare_terminal
+
+EVIL = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202egpj\u2028"
+HARMLESS = r"\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202egpj\u2028"
+
+
+@pytest.fixture
+def terminal():
+    before = logging.getLogRecordFactory()
+    prepare_terminal()
+    yield
+    logging.setLogRecordFactory(before)
+
+
+def test_escapes_are_shown_and_other_texts_stay() -> None:
+    assert shown(EVIL) == HARMLESS
+    assert shown("Müll\t七人の侍\n👩‍🚀 שלום") == "Müll\t七人の侍\n👩‍🚀 שלום"
+    assert shown("\ud83d") == r"\ud83d"
+
+
+def test_errors_logs_and_results_show_escapes(terminal, capsys, caplog) -> None:
+    assert str(DataError(f"item '{EVIL}'")) == f"item '{HARMLESS}'"
+    tell(f"title {EVIL}")
+    assert capsys.readouterr().out == f"title {HARMLESS}\n"
+    with caplog.at_level(logging.INFO):
+        logging.getLogger("any").info("%s of %d: %s", EVIL, 3, ValueError(EVIL))
+        logging.getLogger("any").info("\x1b[1;32mRecBole's own colors\x1b[0m")
+    assert caplog.messages == [f"{HARMLESS} of 3: {HARMLESS}", "\x1b[1;32mRecBole's own colors\x1b[0m"]
+
+
+def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
+    script = "from recbole_xling.cli.main import tell; tell('x' * 200_000)"
+    done = subprocess.run(
+        [f"'{sys.executable}' -c \"{script}\" | head -c 5"], shell=True, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("xxxxx", "")
