@@ -98,6 +98,9 @@ def staged(folder: Path, names: Sequence[str]) -> Iterator[Staging]:
                 yield staging
             finally:
                 _recover(folder)
+    except OSError as error:
+        error.filename = error.filename or str(folder)  # a full disk names no file
+        raise
     finally:
         for path in made:
             with suppress(OSError):

@@ -65,9 +65,9 @@ def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:
                     yield whole + newline
             if rest:
                 yield rest
-    except DataError:
-        raise
     except Exception as error:  # every format has errors of its own
+        if isinstance(error, DataError) or (isinstance(error, OSError) and error.errno is not None):
+            raise
         raise DataError(f"{path} cannot be read ({error}); is it complete? Fetch it again") from error
 
 

@@ -1,0 +1,100 @@
+"""What the system refuses ends in one line and exit code 2, and every file stays as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from interrupted import state
+
+from recbole_xling.cli import main as cli
+
+_LONG = "x" * 300
+_UPPER = f"{sys.executable} -c 'import sys; sys.stdout.write(sys.stdin.read().upper())' {{source}}"
+
+
+@pytest.fixture
+def typed(small_dataset, settings, tmp_path, monkeypatch, capsys) -> Callable[..., str]:
+    """Run a command that must fail, beside the small dataset; returns its error line."""
+    small_dataset()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "settings.yaml").write_text(json.dumps(settings))
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "clicks.csv").write_text("u,i\n" + "".join(f"u{n % 3},i{n % 5}\n" for n in range(30)))
+    (tmp_path / "shop.csv").write_text("id,name\n" + "".join(f"i{n},Titel {n}\n" for n in range(5)))
+
+    def run(words: list[str]) -> str:
+        before = state(tmp_path)
+        assert cli.main(words) == 2
+        assert state(tmp_path) == before
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("recbole-xling:")]
+        return line
+
+    return run
+
+
+def convert(output: str = "data", name: str = "small") -> list[str]:
+    words = "convert table --input clicks.csv --user u --item i --in-order --items shop.csv --item-id id".split()
+    return [*words, "--text", "title=name", "--output", output, "--name", name]
+
+
+def translate(cache: str = "translations", data: str = "data") -> list[str]:
+    words = ["translate", "small", "--to", "es", "--system", "command", "--data_path", data, "--cache_dir", cache]
+    return [*words, "--option", f"command={_UPPER}"]
+
+
+def card(output: str = "data/small") -> list[str]:
+    return ["card", "small", "--config_files", "settings.yaml", "--output", output]
+
+
+def encode(cache: str = "cache") -> list[str]:
+    return ["encode", "-d", "small", "--config_files", "settings.yaml", f"--embedding_cache_dir={cache}"]
+
+
+_IN_THE_WAY = {
+    "convert": convert(output="file"),
+    "translate, data": translate(data="file"),
+    "translate, cache": translate(cache="file"),
+    "card": card(output="file"),
+    "encode": encode(cache="file/cache"),
+}
+
+
+@pytest.mark.parametrize("words", _IN_THE_WAY.values(), ids=_IN_THE_WAY.keys())
+def test_a_file_in_the_place_of_a_folder(typed, words) -> None:
+    assert re.search(r"\bfile\b", typed(words))
+
+
+_LONG_NAMES = {
+    "convert": convert(name=_LONG),
+    "convert, its longest file": convert(name=_LONG[:250]),
+    "translate": translate(data=_LONG),
+    "card": card(output=_LONG),
+    "encode": encode(cache=_LONG),
+}
+
+
+@pytest.mark.parametrize("words", _LONG_NAMES.values(), ids=_LONG_NAMES.keys())
+def test_a_name_that_is_too_long(typed, words) -> None:
+    assert "File name too long" in typed(words)
+
+
+@pytest.mark.parametrize("words", [convert(), card()], ids=["convert", "card"])
+@pytest.mark.parametrize("operation", ["fsync", "mkdir", "replace"])
+def test_a_full_disk(typed, monkeypatch, full_disk, operation, words) -> None:
+    monkeypatch.setattr(os, operation, full_disk)
+    line = typed(words)
+    assert "No space left on device: 'data" in line and "free space" in line
+
+
+def test_a_full_disk_while_a_dataset_is_translated(typed, monkeypatch, full_disk, capsys) -> None:
+    before = state(Path("data"))
+    monkeypatch.setattr("recbole_xling.translate.dataset._append", full_disk)
+    assert cli.main(translate()) == 2
+    assert "No space left on device: 'data/small'" in capsys.readouterr().err
+    assert state(Path("data")) == before
