@@ -1,9 +1,9 @@
 """Translations on disk, so that a text is translated once per system and pair of languages.
 
 Layout: one folder per system, named after the hash of its identity. It contains ``system.json`` (the identity, for
-people) and a folder per pair of languages (``de_es``) with files of JSON lines, ``{"text": ..., "translation": ...}``.
-Each run appends to a file of its own, chunk by chunk, so several processes can fill one cache at once, and a killed
-run spoils the last line of its file at most.
+people) and a folder per pair of languages (``de_es``) with files of JSON lines, ``{"text": ..., "translation": ...,
+"crc32": ...}``; older releases wrote no checksum. Each run appends to a file of its own, chunk by chunk, so several
+processes can fill one cache at once, and a killed run spoils the last line of its file at most.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from os import fsync
 from pathlib import Path
 from time import perf_counter
 from uuid import uuid4
+from zlib import crc32
 
 from tqdm import tqdm
 
@@ -24,6 +25,7 @@ from recbole_xling.utils.files import clear_write_errors, identity_folder, write
 
 logger = logging.getLogger(__name__)
 
+_CHECKSUM = "crc32"
 _KEPT = "what is stored so far is kept and not translated again"
 
 
@@ -83,8 +85,7 @@ class TranslationCache:
                 chunk = missing[start : start + chunk_size]
                 translations = _checked(translator, chunk, translator.translate(chunk, source, target))
                 made = dict(zip(chunk, translations, strict=True))
-                records = ({"text": text, "translation": translation} for text, translation in made.items())
-                lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+                lines = "".join(_line(text, translation) for text, translation in made.items())
                 with clear_write_errors(folder, "translation", _KEPT), open(file, "ab") as stream:
                     stream.write(lines.encode())
                     stream.flush()
@@ -94,6 +95,15 @@ class TranslationCache:
         seconds = perf_counter() - began
         logger.info("%s: %d texts in %.1f s, %.1f a second", label, len(missing), seconds, len(missing) / seconds)
         return known
+
+
+def _line(text: str, translation: str) -> str:
+    record = {"text": text, "translation": translation, _CHECKSUM: _checksum(text, translation)}
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def _checksum(text: str, translation: str) -> int:
+    return crc32(f"{text}\0{translation}".encode("utf-8", "surrogatepass"))
 
 
 def _stored(folder: Path) -> Iterator[tuple[str, str]]:
@@ -107,6 +117,8 @@ def _stored(folder: Path) -> Iterator[tuple[str, str]]:
                     text, translation = record["text"], record["translation"]
                     if not isinstance(text, str) or not isinstance(translation, str):
                         raise TypeError
+                    if record.keys() - {"text", "translation"} and record[_CHECKSUM] != _checksum(text, translation):
+                        raise ValueError
                 except (ValueError, KeyError, TypeError, RecursionError):
                     damaged += 1
                 else:

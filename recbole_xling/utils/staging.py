@@ -7,6 +7,7 @@ comes next, reader or writer, puts the previous files back.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -99,7 +100,8 @@ def staged(folder: Path, names: Sequence[str]) -> Iterator[Staging]:
             finally:
                 _recover(folder)
     except OSError as error:
-        error.filename = error.filename or str(folder)  # a full disk names no file
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(folder)  # a full disk names no file
         raise
     finally:
         for path in made:

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -132,6 +133,27 @@ def test_a_damaged_shard_is_noticed_reported_and_encoded_again(
     assert not victim.exists()
     assert not victim.with_suffix(".npy").exists()
     check_vectors(_TEXTS, [])
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+def test_a_flipped_bit_never_gives_a_wrong_vector(cache: EmbeddingCache, counting_encoder: type, suffix: str) -> None:
+    expected = cache.vectors(counting_encoder(), _TEXTS)
+    (sidecar,) = _shards(cache)
+    whole = {path: path.read_bytes() for path in (sidecar, sidecar.with_suffix(".npy"))}
+    victim, draw, repaired = sidecar.with_suffix(suffix), Random(0), 0
+    for number in range(300):
+        damaged = bytearray(whole[victim])
+        damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+        victim.write_bytes(damaged)
+        os.utime(victim, (number,) * 2)  # file systems with coarse clocks
+        again = counting_encoder()
+        assert np.array_equal(cache.vectors(again, _TEXTS), expected)
+        repaired += bool(again.asked)
+        for other in cache.folder(again).iterdir():
+            other.unlink()
+        for path, content in whole.items():
+            path.write_bytes(content)
+    assert repaired > 200
 
 
 def test_status_does_not_count_damaged_shards(cache: EmbeddingCache, counting_encoder: type) -> None:

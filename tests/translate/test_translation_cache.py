@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -136,6 +137,30 @@ def test_a_damaged_line_of_the_cache_is_translated_again(cache, counting_transla
     assert cache.translate(resumed, TEXTS, "de", "es") == EXPECTED
     assert asked(resumed) == ["title 3"]
     assert "1 incomplete or damaged lines" in caplog.text
+
+
+def test_a_flipped_bit_never_gives_a_wrong_translation(cache, counting_translator, caplog) -> None:
+    cache.translate(counting_translator(), TEXTS, "de", "es")
+    (file,) = stored_files(cache)
+    whole, draw, repaired = file.read_bytes(), Random(0), 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[draw.randrange(len(damaged))] ^= 1 << draw.randrange(8)
+        file.write_bytes(damaged)
+        again = counting_translator()
+        assert cache.translate(again, TEXTS, "de", "es") == EXPECTED
+        repaired += bool(again.asked)
+        for other in set(stored_files(cache)) - {file}:
+            other.unlink()
+    assert repaired > 250
+
+
+def test_lines_of_older_releases_have_no_checksum(cache, counting_translator) -> None:
+    cache.translate(counting_translator(), ["a"], "de", "es")
+    stored_files(cache)[0].write_text('{"text": "a", "translation": "b"}\n')
+    again = counting_translator()
+    assert cache.translate(again, ["a"], "de", "es") == {"a": "b"}
+    assert again.asked == []
 
 
 def test_two_processes_share_the_translation_cache_unharmed(cache, counting_translator, caplog) -> None:

@@ -13,10 +13,16 @@ from typing import BinaryIO, cast
 
 from tqdm import tqdm
 
-from recbole_xling.errors import DataError
+from recbole_xling.errors import DataError, shown
 
 BLOCK_BYTES = 1 << 24
 """Bytes read at a time; a block is all whole lines of them."""
+
+LONGEST_LINE = BLOCK_BYTES
+"""Bytes of the longest line, or quoted record of several lines, that is read."""
+
+_MOST_EXPANSION = 200  # times; text rarely reaches 20
+_ALWAYS_UNPACKED = 1 << 23  # bytes, however small the file is
 
 SUFFIXES = (".gz", ".zst", ".zip")
 """Ends of the names of compressed files."""
@@ -45,29 +51,49 @@ def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:
         show_progress: show a bar over its bytes.
 
     Raises:
-        DataError: the file is missing, cannot be read, is cut off, or is an archive of several files.
+        DataError: the file is missing, damaged or cut off, is an archive of several files, has a line longer than
+            :data:`LONGEST_LINE`, or becomes so much larger by unpacking that it must be meant to harm.
+        OSError: the system refuses to read it.
     """
     if not path.is_file():
         raise DataError(f"file {path} does not exist")
-    size = path.stat().st_size
+    size, number, rest = path.stat().st_size, 1, b""
+    with (
+        open(path, "rb") as raw,
+        tqdm(total=size, desc=shown(path.name), unit="B", unit_scale=True, disable=not show_progress) as bar,
+    ):
+        for read in _pieces(raw, path):
+            bar.update(raw.tell() - bar.n)
+            whole, newline, tail = (rest + read).rpartition(b"\n")
+            rest = tail
+            if newline:
+                yield whole + newline
+                number += whole.count(b"\n") + 1
+            if len(rest) > LONGEST_LINE:
+                raise DataError(
+                    f"{path}:{number}: a line of more than {LONGEST_LINE >> 20} MiB; the file must be a text with one "
+                    "record on each line"
+                )
+        if rest:
+            yield rest
+
+
+def _pieces(raw: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield what is in an open file, unpacked, some :data:`BLOCK_BYTES` at a time."""
     try:
-        with (
-            open(path, "rb") as raw,
-            _decompressed(raw, path) as file,
-            tqdm(total=size, desc=path.name, unit="B", unit_scale=True, disable=not show_progress) as bar,
-        ):
-            rest = b""
+        with _decompressed(raw, path) as file:
+            unpacked = 0
             while read := file.read(BLOCK_BYTES):
-                bar.update(raw.tell() - bar.n)
-                whole, newline, tail = (rest + read).rpartition(b"\n")
-                rest = tail
-                if newline:
-                    yield whole + newline
-            if rest:
-                yield rest
+                unpacked += len(read)
+                if file is not raw and unpacked > max(_ALWAYS_UNPACKED, _MOST_EXPANSION * raw.tell()):
+                    raise DataError(
+                        f"{path}: unpacking makes it more than {_MOST_EXPANSION} times as large, as in files that are "
+                        "meant to fill a disk; if it is not one, unpack it yourself and give the unpacked file"
+                    )
+                yield read
+    except DataError:
+        raise
     except Exception as error:  # every format has errors of its own
-        if isinstance(error, DataError) or (isinstance(error, OSError) and error.errno is not None):
-            raise
         raise DataError(f"{path} cannot be read ({error}); is it complete? Fetch it again") from error
 
 
@@ -97,6 +123,8 @@ def _decompressed(raw: BinaryIO, path: Path) -> Iterator[BinaryIO]:
             names = [name for name in archive.namelist() if not name.endswith("/")]
             if len(names) != 1:
                 raise DataError(f"{path} has {len(names)} files in it, not one: unpack it and give the folder")
+            if archive.getinfo(names[0]).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise DataError(f"{path} is compressed in an unusual way: unpack it and give the unpacked file")
             with archive.open(names[0]) as file:
                 yield cast("BinaryIO", file)
     else:

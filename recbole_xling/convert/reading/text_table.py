@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recbole_xling.convert.reading.compressed import blocks
+from recbole_xling.convert.reading.compressed import LONGEST_LINE, blocks
 from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
 from recbole_xling.errors import DataError, unknown_name
 from recbole_xling.utils.arguments import finite_number
@@ -183,7 +183,12 @@ class TextTable:
         begin = 0
         while begin < len(lines):
             end = self._end_of_record(lines, begin)
-            if end is None and not last and len(lines) - begin <= _LONGEST_RECORD:
+            if (
+                end is None
+                and not last
+                and len(lines) - begin <= _LONGEST_RECORD
+                and sum(map(len, lines[begin:])) <= LONGEST_LINE
+            ):
                 break
             record = b"\n".join(lines[begin : end or begin + 1])
             number = self._line + begin

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+from io import BytesIO
 
 import polars as pl
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packing import PACKED, pack
 
-from recbole_xling.convert.reading import compressed
+from recbole_xling.convert.reading import compressed, text_table
+from recbole_xling.convert.reading.open_table import open_table
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.errors import ConfigError, DataError
@@ -153,6 +156,45 @@ def test_compressed_files_that_are_cut_off_are_an_error(read, suffix):
 def test_archives_of_several_files_are_refused(read):
     with pytest.raises(DataError, match="has 2 files in it"):
         read(pack(b"", ".zip", names=("a.csv", "b.csv")))
+
+
+@pytest.mark.parametrize("line", ["u,1,x\n", "\n", '"u,1,x\n', "\0"])
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(read, suffix, line):
+    data = HEADER.encode() + line.encode() * (40_000_000 // len(line))
+    with pytest.raises(DataError, match=r"unpacking makes it more than 200 times as large.*unpack it yourself"):
+        read(pack(data, suffix))
+
+
+def test_a_zip_archive_is_unpacked_by_a_method_that_can_be_bounded(read):
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("a.csv", HEADER)
+    with pytest.raises(DataError, match="unusual way: unpack it"):
+        read(file.getvalue())
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_lines_without_an_end_are_refused_or_bad(read, rejects, monkeypatch, quote):
+    monkeypatch.setattr(compressed, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(compressed, "LONGEST_LINE", 5000)
+    with pytest.raises(DataError, match=r"raw\.csv:3: a line of more than"):
+        read(f"{HEADER}a,1,x\n{quote}{'b' * 6000},2,y\n".encode())
+
+
+def test_a_quote_left_open_does_not_swallow_more_than_a_long_line(read, rejects, monkeypatch):
+    monkeypatch.setattr(text_table, "LONGEST_LINE", 50)
+    rows = read(f'{HEADER}a,1,"x\n{"b" * 60}\nc,2,y\n'.encode())
+    assert [row[1] for row in rows] == ["c"]
+    assert [row["line"] for row in listed(rejects)] == [2, 3]
+
+
+@pytest.mark.parametrize("name", ["a[1].parquet", "a*.parquet", "a?.parquet"])
+def test_the_name_of_a_parquet_file_is_no_pattern(tmp_path, rejects, name):
+    for other, user in (("a1.parquet", "other"), (name, "mine")):
+        pl.DataFrame({"userId": [user]}).write_parquet(tmp_path / other)
+    (frame,) = open_table(tmp_path / name, {"userId": Column("user_id")}, rejects)
+    assert frame["user_id"].to_list() == ["mine"]
 
 
 # ---- rejects -----------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from made import FILES, Made, contents, frame, rejected, text, write
 
+from recbole_xling.convert import Filters, ProfileSetting
 from recbole_xling.convert.base import Item, SourceLocation, User
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.writing.dataset import write_dataset
@@ -44,6 +45,16 @@ def test_all_files_and_the_report_are_written(tmp_path: Path) -> None:
     assert list(ItemTextStore.load(folder / "d.itemtext.jsonl").texts()) == expected
     figures = json.loads((folder / "d.convert.json").read_text(encoding="utf-8"))
     assert figures["source"] == "made" and figures["items_per_language"] == {"de": 1, "zh": 1}
+
+
+def test_no_name_or_id_is_taken_for_a_pattern_or_a_compressed_file(tmp_path: Path) -> None:
+    options = {"user_profile": ProfileSetting(), "filters": Filters(user_core=1)}
+    users = [User("x^"), User("u1")]  # polars takes what begins with "x^" for zlib
+    clicks = [frame(("x^", "b", 3.0, 1.0), ("u1", "a", 4.5, 2.0))]
+    report = write(tmp_path / "d[1]", users=users, interactions=clicks, options=options)
+    assert (report.users, report.interactions) == (2, 2)
+    assert (tmp_path / "d[1]/d/d.inter").read_text().splitlines()[1] == "x^\tb\t3.0\t1"
+    assert (tmp_path / "d[1]/d/d.user").read_text().splitlines()[1].startswith("x^\t")
 
 
 def test_other_files_stay_and_own_files_are_replaced(tmp_path: Path) -> None:
@@ -82,6 +93,12 @@ def test_the_order_of_the_source_is_kept_over_many_batches(tmp_path: Path) -> No
         ({"interactions": [frame(("null", "a", 1.0, 2.0), INTERACTION)]}, ("made.csv", 2), "missing value"),
         ({"interactions": [frame((None, "a", 1.0, 2.0), INTERACTION)]}, ("made.csv", 2), "missing value"),
         ({"interactions": [frame(("", "a", 1.0, 2.0), INTERACTION)]}, ("made.csv", 2), "missing value"),
+        ({"interactions": [frame(INTERACTION, ("[PAD]", "a", 1.0, 2.0))]}, ("made.csv", 3), "uses for padding"),
+        ({"interactions": [frame(INTERACTION, ("u\x1b[2J", "a", 1.0, 2.0))]}, ("made.csv", 3), "a control character"),
+        ({"interactions": [frame(INTERACTION, ("u\x9b", "a", 1.0, 2.0))]}, ("made.csv", 3), "a control character"),
+        ({"items": [*Made().records["items"], Item("[PAD]", "de")]}, ("made", 0), "uses for padding"),
+        ({"items": [*Made().records["items"], Item("c\x07", "de")]}, ("made", 0), "a control character"),
+        ({"users": [User("u1"), User("\x85", location=SourceLocation("u", 3))]}, ("u", 3), "a control character"),
         ({"interactions": [frame(INTERACTION, ("u\t1", "a", 1.0, 2.0))]}, ("made.csv", 3), "a tab"),
         ({"interactions": [frame(INTERACTION, ('"u1', "a", 1.0, 2.0))]}, ("made.csv", 3), "a quote at the start"),
         ({"interactions": [frame(INTERACTION, ("u" * 131_073, "a", 1.0, 2.0))]}, ("made.csv", 3), "131,072 characters"),
