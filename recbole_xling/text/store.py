@@ -22,8 +22,7 @@ from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.raw_tables import table_columns, table_rows, text_lines
 from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, check_text, format_text, parse_text
-from recbole_xling.utils.files import replacing
-from recbole_xling.utils.staging import settle
+from recbole_xling.utils.staging import settle, staged
 
 
 class ItemTextStore:
@@ -189,17 +188,19 @@ def write_itemtext(path: str | Path, records: Iterable[ItemText]) -> int:
     """Write an itemtext file and return the number of its records; a failure leaves the previous file as it was.
 
     Raises:
-        DataError: a record is malformed or contradicts another one.
+        DataError: a record is malformed or contradicts another one, or another process is writing to the folder.
     """
     path = Path(path)
     index = RowIndex()
     number = 0
-    with replacing(path) as new, new.open("w", encoding="utf-8", newline="\n") as file:
-        for number, text in enumerate(records, start=1):
-            with _located(f"{path.name}: record {number}"):
-                check_text(text)
-                index.add(text)
-            file.write(format_text(text) + "\n")
+    with staged(path.parent, [path.name]) as staging:
+        with open(staging.new / path.name, "w", encoding="utf-8", newline="\n") as file:
+            for number, text in enumerate(records, start=1):
+                with _located(f"{path.name}: record {number}"):
+                    check_text(text)
+                    index.add(text)
+                file.write(format_text(text) + "\n")
+        staging.commit()
     return number
 
 
