@@ -11,6 +11,9 @@ from pathlib import Path
 
 from recbole_xling.errors import ConfigError, DataError
 
+LONGEST_LINE = 1 << 24
+"""Bytes of the longest line that is read: a longer one is no text."""
+
 MISSING_WORDS = (
     "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
     "NULL", "NaN", "None", "n/a", "nan", "null",
@@ -23,7 +26,8 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]
 
     Raises:
         ConfigError: the encoding is unknown or not a superset of ASCII.
-        DataError: the file is missing, or a line contains a NUL byte or is not valid in the encoding.
+        DataError: the file is missing, or a line is longer than :data:`LONGEST_LINE`, contains a NUL byte or is not
+            valid in the encoding.
     """
     try:
         ascii_based = b"\t\n".decode(encoding) == "\t\n"
@@ -38,7 +42,9 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]
     except FileNotFoundError:
         raise DataError(f"file {path} does not exist") from None
     with file:
-        for number, raw in enumerate(file, start=1):
+        for number, raw in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), b""), start=1):
+            if len(raw) > LONGEST_LINE:
+                raise DataError(f"{path}:{number}: a line of more than {LONGEST_LINE >> 20} MiB; is it a text file?")
             if b"\0" in raw:
                 raise DataError(f"{path}:{number}: the line contains a NUL byte; remove it")
             try:

@@ -96,7 +96,11 @@ def test_a_malformed_record_is_refused_with_file_and_line(
     assert message in str(error.value)
 
 
-@pytest.mark.parametrize(("raw", "message"), [(b"\0", "NUL byte"), (b"\xff", "not valid utf-8")])
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [(b"\0", "NUL byte"), (b"\xff", "not valid utf-8"), (b"x" * (1 << 24), "a line of more than 16 MiB")],
+    ids=["NUL", "no UTF-8", "long"],
+)
 def test_broken_bytes_are_refused_with_their_line(tmp_path: Path, raw: bytes, message: str) -> None:
     path = tmp_path / "d.itemtext.jsonl"
     path.write_bytes(json.dumps(row()).encode() + b"\n" + raw + b"\n")

@@ -157,9 +157,9 @@ def left_by_older_release(folder: Path, label: str, old: State, new: State, move
     restore(folder, old)
     (path / "old").mkdir(parents=True)
     (path / "new").mkdir()
-    if len(new) > 1:
+    if label == "d" and len(new) > 1:
         (path / "records").mkdir()
-    names = [name for name in (*old, *new) if name in new or name.startswith("d.")]
+    names = [name for name in (*old, *new) if name in new or (label == "d" and name.startswith("d."))]
     (path / "replacing").write_text("\n".join(name for name in dict.fromkeys(names) if name in old))
     for name in old:
         if name in names:
@@ -183,6 +183,11 @@ def test_what_an_older_release_left_is_undone(tmp_path, old, follower, moved) ->
     left_by_older_release(root / "d", "d", {"d.itemtext.jsonl": b"old", "d.inter": b"old"}, one, moved)
     follower(root)
     assert state(root / "d") == {"d.itemtext.jsonl": b"old", "d.inter": b"old"}
+    shutil.rmtree(root / "d")
+    card_files = {"card.html": b"new", "card.json": b"new"}
+    left_by_older_release(root / "d", "card", {"card.json": b"old", "d.inter": b"old"}, card_files, moved)
+    follower(root)
+    assert state(root / "d") == {"card.json": b"old", "d.inter": b"old"}
 
 
 # ---- other processes and folders that cannot be written ---------------------------------------------------------

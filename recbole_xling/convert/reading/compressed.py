@@ -14,12 +14,10 @@ from typing import BinaryIO, cast
 from tqdm import tqdm
 
 from recbole_xling.errors import DataError, shown
+from recbole_xling.text.raw_tables import LONGEST_LINE
 
 BLOCK_BYTES = 1 << 24
 """Bytes read at a time; a block is all whole lines of them."""
-
-LONGEST_LINE = BLOCK_BYTES
-"""Bytes of the longest line, or quoted record of several lines, that is read."""
 
 _MOST_EXPANSION = 200  # times; text rarely reaches 20
 _ALWAYS_UNPACKED = 1 << 23  # bytes, however small the file is
@@ -51,8 +49,8 @@ def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:
         show_progress: show a bar over its bytes.
 
     Raises:
-        DataError: the file is missing, damaged or cut off, is an archive of several files, has a line longer than
-            :data:`LONGEST_LINE`, or becomes so much larger by unpacking that it must be meant to harm.
+        DataError: the file is missing, damaged or cut off, is an archive of several files, has a line of more than 16
+            MiB, or becomes so much larger by unpacking that it must be meant to harm.
         OSError: the system refuses to read it.
     """
     if not path.is_file():

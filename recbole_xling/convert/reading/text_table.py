@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import polars as pl
 
-from recbole_xling.convert.reading.compressed import LONGEST_LINE, blocks
+from recbole_xling.convert.reading.compressed import blocks
 from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
 from recbole_xling.errors import DataError, unknown_name
+from recbole_xling.text.raw_tables import LONGEST_LINE
 from recbole_xling.utils.arguments import finite_number
 
 Kind = Literal["text", "number"]
