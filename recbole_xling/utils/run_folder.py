@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -121,6 +122,11 @@ class RunFileHandler(logging.FileHandler):
         super().__init__(folder / LOG_FILE, encoding="utf-8")
         self.run_folder = folder
         self.setFormatter(_PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Go on where the disk is full: the run ends with its message when it writes a file that it needs."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 @contextmanager

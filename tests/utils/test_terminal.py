@@ -11,6 +11,7 @@ import pytest
 
 from recbole_xling.cli.main import tell
 from recbole_xling.errors import DataError, shown
+from recbole_xling.utils.run_folder import RunFileHandler
 from recbole_xling.utils.terminal import prepare_terminal
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202egpj\u2028"
@@ -47,3 +48,11 @@ def test_a_reader_that_has_enough_is_no_error(tmp_path: Path) -> None:
         [f"'{sys.executable}' -c \"{script}\" | head -c 5"], shell=True, capture_output=True, text=True
     )
     assert (done.stdout, done.stderr) == ("xxxxx", "")
+
+
+def test_a_full_disk_does_not_stop_the_log_on_the_terminal(tmp_path: Path, full_disk, capsys) -> None:
+    handler = RunFileHandler(tmp_path)
+    handler.stream.close()
+    handler.stream = type("Full", (), {"write": full_disk, "flush": lambda _: None})()
+    handler.emit(logging.LogRecord("any", logging.INFO, "", 0, "message", (), None))
+    assert capsys.readouterr().err == ""
