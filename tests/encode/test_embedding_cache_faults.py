@@ -15,6 +15,7 @@ from random import Random
 
 import numpy as np
 import pytest
+from interrupted import restore, states_before_each_change
 
 from recbole_xling.encode import EmbeddingCache
 from recbole_xling.encode import cache as shard
@@ -154,6 +155,23 @@ def test_a_flipped_bit_never_gives_a_wrong_vector(cache: EmbeddingCache, countin
         for path, content in whole.items():
             path.write_bytes(content)
     assert repaired > 200
+
+
+def test_a_process_killed_at_any_change_leaves_a_cache_that_serves_right_vectors(
+    cache: EmbeddingCache, counting_encoder: type, tmp_path: Path
+) -> None:
+    expected = EmbeddingCache(tmp_path / "whole").vectors(counting_encoder(), _TEXTS)
+    killed = states_before_each_change(
+        cache.root, lambda: cache.vectors(counting_encoder(), _TEXTS, chunk_size=4, show_progress=False)
+    )
+    assert len(killed) > 10
+    for number, found in enumerate(killed):
+        restore(tmp_path / str(number), found)
+        for _ in range(2):
+            again = counting_encoder()
+            left = EmbeddingCache(tmp_path / str(number))
+            assert np.array_equal(left.vectors(again, _TEXTS, show_progress=False), expected)
+        assert again.asked == []
 
 
 def test_status_does_not_count_damaged_shards(cache: EmbeddingCache, counting_encoder: type) -> None:
