@@ -35,26 +35,25 @@ def run(options: argparse.Namespace) -> str:
     chosen = vars(_converter_parser(options.source, converter).parse_args(options.options))
     filters = Filters(**{field.name: chosen.pop(field.name) for field in fields(Filters)})
     output, name = chosen.pop("output"), chosen.pop("name")
-    settings = {key: chosen.pop(key) for key in ("identify", "user_profile", "max_bad", "strict")}
-    cleaner = TextCleaner(chosen.pop("clean"), chosen.pop("max_length") or None)
+    names = ("identify", "min_confidence", "unsure", "user_profile", "max_bad", "strict")
+    settings = {key: chosen.pop(key) for key in names}
+    clean = TextCleaner(chosen.pop("clean"), chosen.pop("max_length") or None)
     report = write_dataset(
         converter(**chosen),
         Path(output),
         name or f"{options.source}-xling",
         filters=filters,
-        clean=cleaner,
+        clean=clean,
         **settings,
     )
-    lines = list(report.lines())
-    if cleaner.changes:
-        changes = ", ".join(f"{step} {n}" for step, n in cleaner.changes.most_common())
-        lines.append(f"texts changed by cleaning: {changes}")
-    return "\n".join(lines)
+    return "\n".join(report.lines())
 
 
 def _converter_parser(source: str, converter: type[Converter]) -> argparse.ArgumentParser:
     """Return the options of all converters, of texts, users and filters, and of this converter."""
     from recbole_xling.convert import Filters, ProfileSetting
+    from recbole_xling.convert.writing.languages import MIN_CONFIDENCE, UNSURE
+    from recbole_xling.language.tags import UNDETERMINED
     from recbole_xling.text.cleaning import DEFAULT_MAX_LENGTH, DEFAULT_STEPS
     from recbole_xling.utils.arguments import comma_list
 
@@ -82,6 +81,10 @@ def _converter_parser(source: str, converter: type[Converter]) -> argparse.Argum
         "compare the stated ones"
     )
     texts.add_argument("--identify", nargs="?", type=comma_list, const=(), metavar="TAGS", help=identify)
+    least = f"believe an identified language with this confidence or more, from 0 to 1 (default: {MIN_CONFIDENCE:g})"
+    texts.add_argument("--min-confidence", type=float, default=MIN_CONFIDENCE, metavar="SHARE", help=least)
+    unsure = "what items count as whose language is not believed: und (default), or main for the language of most items"
+    texts.add_argument("--unsure", choices=UNSURE, default=UNDETERMINED, help=unsure)
     ProfileSetting.add_argument(parser.add_argument_group("users"))
     Filters.add_arguments(parser.add_argument_group("filters, applied in this order; off by default"))
     return parser

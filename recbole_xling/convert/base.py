@@ -9,6 +9,7 @@ import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -88,6 +89,7 @@ class Converter(ABC):
     Attributes:
         item_fields: type by column of :attr:`Item.features`: ``token``, ``token_seq`` or ``float``.
         user_fields: the same for :attr:`User.features`, with other names.
+        interaction_fields: the same for further columns of the interactions, with other names.
 
     Args:
         input: file or folder of the raw data, None for the converter's own default.
@@ -98,6 +100,7 @@ class Converter(ABC):
     clean_texts: ClassVar[bool] = False
     item_fields: Mapping[str, str] = {}
     user_fields: Mapping[str, str] = {}
+    interaction_fields: Mapping[str, str] = {}
 
     def __init__(self, *, input: str | Path | None = None) -> None:
         self.input = None if input is None else Path(input)
@@ -129,8 +132,8 @@ class Converter(ABC):
         """Yield all interactions in frames of any length, in the order of the source.
 
         Columns: ``user_id`` and ``item_id`` (String); ``rating`` and ``timestamp`` (Float64) if the source has them, a
-        time in Unix seconds if it tells the date, otherwise any number that grows; ``file`` (String) and ``line``
-        (Int64).
+        time in Unix seconds if it tells the date, otherwise any number that grows; those of ``interaction_fields`` as
+        texts (String); ``file`` (String) and ``line`` (Int64).
         """
 
     @abstractmethod
@@ -165,6 +168,19 @@ def located(table: Batches) -> Iterator[pl.DataFrame]:
 
     for frame in table:
         yield frame.with_columns(pl.lit(str(table.path)).alias(FILE))
+
+
+def chance_order(interactions: pl.DataFrame) -> pl.Series:
+    """Return a time stamp for each interaction of a source that does not tell which was first.
+
+    It is a hash of user and item, so an order by chance that is the same each time and on every machine, whatever the
+    order of the source. Of the hash (BLAKE2b) 24 bits are taken, which single precision keeps apart.
+    """
+    import polars as pl
+
+    pairs = zip(interactions["user_id"], interactions["item_id"], strict=True)
+    hashes = (blake2b(f"{user}\t{item}".encode("utf-8", "replace"), digest_size=3).digest() for user, item in pairs)
+    return pl.Series("timestamp", [int.from_bytes(value, "big") for value in hashes], pl.Float64)
 
 
 def located_rows(table: Batches) -> Iterator[tuple[dict[str, Any], SourceLocation]]:

@@ -66,12 +66,16 @@ def bad_ids(column: str) -> pl.Expr:
     return pl.coalesce(pl.when(found).then(pl.lit(reason)) for found, reason in reasons)
 
 
-def feature_cells(features: Features, columns: Mapping[str, str]) -> Iterator[str]:
+def feature_cells(features: Features, columns: Mapping[str, str], faults: list[str]) -> Iterator[str]:
     """Yield a record's features as they are written, one for each column.
+
+    Args:
+        features: values by column.
+        columns: types by column.
+        faults: takes what is wrong with a value that RecBole would not read back; its cell is empty.
 
     Raises:
         DataError: a feature is not declared, or of another type than declared.
-        BadRowError: RecBole would not read a value back.
     """
     unknown = next((name for name in features if name not in columns), None)
     if unknown is not None:
@@ -96,7 +100,25 @@ def feature_cells(features: Features, columns: Mapping[str, str]) -> Iterator[st
             else:
                 yield _token(value)
         except BadRowError as error:
-            raise BadRowError(f"column '{name}': {error}") from None
+            faults.append(f"column '{name}': {error}")
+            yield ""
+
+
+def checked_features(columns: Mapping[str, str]) -> Iterator[tuple[pl.Expr, pl.Expr]]:
+    """Yield for columns of texts in a frame each column as it is written, and what is wrong with each of its cells.
+
+    It does for a frame what :func:`feature_cells` does for a record. A number is a Float64, a faulty cell is null.
+    """
+    for name, kind in columns.items():
+        cells = pl.col(name)
+        if kind == "token_seq":
+            cells = cells.str.replace_all(r"\s+", " ").str.strip_chars(" ")
+        numbers = cells.str.strip_chars().cast(pl.Float64, strict=False)
+        reasons = [(cells.str.contains(_FORBIDDEN), UNREADABLE), (cells.str.len_bytes() > _LONGEST, TOO_LONG)]
+        if kind == "float":
+            reasons = [((cells != "") & ~numbers.is_finite().fill_null(False), "no finite number")]
+        fault = pl.coalesce(pl.when(found).then(pl.lit(f"column '{name}': {reason}")) for found, reason in reasons)
+        yield pl.when(fault.is_null()).then(numbers if kind == "float" else cells).alias(name), fault
 
 
 def _token(value: str) -> str:

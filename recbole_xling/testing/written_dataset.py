@@ -34,7 +34,8 @@ def check_dataset(report: ConvertReport) -> None:
     assert (len(items), len(interactions)) == (report.items, report.interactions)
     assert items["item_id"].is_unique and items["item_language"].map(is_language).all()
     assert interactions["item_id"].isin(items["item_id"]).all()
-    assert np.isfinite(interactions.select_dtypes("number")).all(axis=None)
+    numbers = interactions[[name for name in ("rating", "timestamp") if name in interactions]]
+    assert np.isfinite(numbers).all(axis=None)
     users = set(interactions["user_id"])
     if "user" in tables:
         assert tables["user"]["user_id"].is_unique
@@ -54,7 +55,8 @@ def check_dataset(report: ConvertReport) -> None:
     assert all(text.source != "display" or text.language == languages[text.item_id] for text in texts)
     rejects = folder / f"{name}.rejects.jsonl"
     rows = [json.loads(line) for line in rejects.read_text().splitlines()] if rejects.exists() else []
-    assert len(rows) == sum(report.rejected.values()) <= report.rows_read
+    assert len(rows) == sum(report.rejected.values()) + sum(report.omitted.values())
+    assert sum(report.rejected.values()) <= report.rows_read
     assert json.loads((folder / f"{name}.convert.json").read_text(encoding="utf-8"))["items"] == report.items
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from html.entities import html5
+from typing import Any
 
 from recbole_xling.errors import ConfigError, unknown_name
 
@@ -103,13 +104,31 @@ _EMOJI = "\u2600-\u27bf\ufe0f\U0001f000-\U0001faff"
 _STRAY_JOINER = re.compile(f"(?<![{_JOINING}])\u200c|(?<![{_JOINING}{_EMOJI}])\u200d")
 
 
+_REPLACED = "\ufffd"  # what decoders write for a character that they cannot read
+# UTF-8 that was read as Latin-1 twice, and lost the control character U+0083 to a question mark
+_DOUBLE = re.compile("Ã\\?Â([\xa0-\xbf])")
+# the same after a loss that leaves several letters possible; "AMANHÃ?" is a word
+_LOST = re.compile("(?<=[a-zà-ÿ])Ã\\?|Ã\\?(?=[a-zà-ÿÂ\xa0-\xbf])|â€|ï¿½|\ufffd")
+
+
 def repair_encoding(text: str) -> str:
-    """Undo UTF-8 that was read in another encoding (``CafÃ©``), by ftfy (R. Speer, https://ftfy.readthedocs.io)."""
+    """Undo UTF-8 that was read in another encoding, by ftfy (R. Speer, https://ftfy.readthedocs.io).
+
+    ``CafÃ©`` becomes ``Café``, and so does ``CafÃ?Â©``, the same read twice and damaged once. Where a letter is lost, as
+    in ``StraÃ?Â?e``, the text stays as it is: :func:`is_broken` tells.
+    """
     if text.isascii():
         return text
     import ftfy
 
-    return ftfy.fix_encoding(text)
+    text = _DOUBLE.sub(lambda match: chr(ord(match[1]) + 0x40), text)
+    fixed = ftfy.fix_encoding(text, replace_lossy_sequences=False)
+    return fixed if fixed.count(_REPLACED) <= text.count(_REPLACED) else text
+
+
+def is_broken(text: str) -> bool:
+    """Tell whether characters of a text are damaged, as far as can be seen, so that :func:`repair_encoding` failed."""
+    return not text.isascii() and _LOST.search(text) is not None
 
 
 def normalize_unicode(text: str) -> str:
@@ -241,6 +260,7 @@ class TextCleaner:
 
     Attributes:
         changes: number of texts that each step changed, ``length`` for the cap.
+        broken: number of texts with damaged characters that the step ``mojibake`` could not repair.
 
     Raises:
         ConfigError: a step is unknown, or ``max_length`` is not positive.
@@ -253,6 +273,7 @@ class TextCleaner:
         if max_length is not None and max_length < 1:
             raise ConfigError(f"max_length={max_length} leaves no text; use a positive number, or None for no cap")
         self.changes: Counter[str] = Counter()
+        self.broken = 0
         self._steps = {name: step for name, step in STEPS.items() if name in steps}
         if max_length is not None:
             self._steps[LENGTH] = partial(cut, max_length=max_length)
@@ -270,4 +291,9 @@ class TextCleaner:
             if text == before:
                 break
         self.changes.update(changed)
+        self.broken += "mojibake" in self._steps and is_broken(text)
         return text
+
+    def figures(self) -> dict[str, Any]:
+        """Return :attr:`changes`, the largest first, and :attr:`broken` as plain values for a report."""
+        return {"changed": dict(self.changes.most_common()), "broken": self.broken}

@@ -42,6 +42,7 @@ def find_file(folder: Path, name: str) -> Path | None:
 def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:
     r"""Yield the file in blocks that end with ``\n``, the last one perhaps without.
 
+    If the lines of the file end with a mere ``\r``, as on old Macintoshes, the blocks have ``\n`` in its place.
     gzip, Zstandard and zip archives with a single file are read in place, whatever their name.
 
     Args:
@@ -56,12 +57,17 @@ def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:
     if not path.is_file():
         raise DataError(f"file {path} does not exist")
     size, number, rest = path.stat().st_size, 1, b""
+    has_only_returns: bool | None = None
     with (
         open(path, "rb") as raw,
         tqdm(total=size, desc=shown(path.name), unit="B", unit_scale=True, disable=not show_progress) as bar,
     ):
         for read in _pieces(raw, path):
             bar.update(raw.tell() - bar.n)
+            if has_only_returns is None:
+                has_only_returns = b"\n" not in read and b"\r" in read[:-1]
+            if has_only_returns:
+                read = read.replace(b"\r", b"\n")
             whole, newline, tail = (rest + read).rpartition(b"\n")
             rest = tail
             if newline:

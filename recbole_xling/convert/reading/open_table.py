@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,11 +12,13 @@ import polars as pl
 
 from recbole_xling.convert.reading.compressed import SUFFIXES, blocks
 from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
-from recbole_xling.convert.reading.text_table import Column, Layout, TextTable, batch_schema
-from recbole_xling.errors import DataError, unknown_name
+from recbole_xling.convert.reading.text_table import Column, Layout, TextTable, batch_schema, check_columns
+from recbole_xling.errors import DataError
 from recbole_xling.utils.arguments import finite_number
 
-_TABLES = {".csv": Layout(), ".tsv": Layout(separator="\t", quote=None), ".txt": Layout(separator="\t", quote=None)}
+_TABS = Layout(separator="\t", quote=None)
+_TABLES = {".csv": Layout(), ".tsv": _TABS, ".txt": _TABS, ".dat": _TABS}
+_COLONS = "::"  # in many a .dat file, MovieLens's for one
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
 _PARQUET_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # a panic is not an ``Exception``
@@ -38,6 +40,7 @@ def open_table(
     *,
     separator: str | None = None,
     encoding: str = "utf-8",
+    numbered: bool = False,
 ) -> Batches:
     """Return the reader for a file by the end of its name: CSV, TSV, JSON lines or Parquet.
 
@@ -45,8 +48,10 @@ def open_table(
         path: the file; all but Parquet may be compressed.
         columns: the wanted column by its name in the file.
         rejects: takes the bad rows.
-        separator: between the cells of a text table, instead of the comma of ``.csv`` and the tab of ``.tsv``.
+        separator: between the cells of a text table, instead of the comma of ``.csv`` and the tab of the others, or the
+            ``::`` of a ``.dat`` file that has it in its first line.
         encoding: of a text table.
+        numbered: whether the columns of a text table have no names, and are called ``1``, ``2``, ...
 
     Raises:
         DataError: the name does not tell the format.
@@ -59,7 +64,9 @@ def open_table(
         return ParquetTable(path, columns, rejects)
     if suffix in _TABLES:
         layout = _TABLES[suffix]
-        layout = Layout(separator or layout.separator, layout.quote, encoding=encoding)
+        if suffix == ".dat" and separator is None and _COLONS.encode() in next(blocks(path), b"").partition(b"\n")[0]:
+            separator = _COLONS
+        layout = Layout(separator or layout.separator, layout.quote, encoding=encoding, numbered=numbered)
         return TextTable(path, columns, rejects, layout=layout)
     known = ", ".join((*_TABLES, *_JSON_LINES, *_PARQUET))
     raise DataError(f"{path}: no known format; the name of the file must end in one of {known}")
@@ -72,7 +79,7 @@ class JsonLines:
         path: the file, compressed or not.
         columns: the wanted column by its key in the objects.
         rejects: takes lines that are not objects, and rows with a value of the wrong type or nothing in a required
-            column.
+            column; a value of the wrong type in another column is left out.
 
     Raises:
         DataError: the file cannot be read, or no row has one of the keys.
@@ -94,20 +101,23 @@ class JsonLines:
                     continue
                 self.rejects.saw(self.path, 1)
                 record = parse_object(line)
+                faults: list[str] = []
                 try:
                     if record is None:
                         raise BadRowError("not a JSON object in UTF-8")
                     keys.update(record)
-                    cells = (_json_cell(record.get(key), key, column) for key, column in self.columns.items())
+                    cells = [_json_cell(record.get(key), key, column, faults) for key, column in self.columns.items()]
                     rows.append((number, *cells))
                 except BadRowError as error:
                     self.rejects.add(self.path, number, str(error), line.decode(errors="replace"))
+                    continue
+                for fault in faults:
+                    self.rejects.omit(self.path, number, fault, line.decode(errors="replace"))
             first += len(lines)
             if rows:
                 yield pl.DataFrame(rows, schema=batch_schema(self.columns), orient="row")
-        absent = next((key for key in self.columns if key not in keys), None)
-        if first > 1 and absent is not None:
-            raise DataError(f"{self.path}: {unknown_name('key', absent, keys)}")
+        if first > 1:
+            check_columns(self.path, self.columns, keys, "key")
 
 
 def parse_object(line: bytes) -> dict[str, Any] | None:
@@ -119,16 +129,26 @@ def parse_object(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _json_cell(value: object, key: str, column: Column) -> str | float | None:
-    """Return a value of a JSON object as the column wants it.
+def _json_cell(value: object, key: str, column: Column, faults: list[str]) -> str | float | None:
+    """Return a value of a JSON object as the column wants it; ``faults`` takes why one that is not required is not.
 
     Raises:
-        BadRowError: it cannot be that; the message says why.
+        BadRowError: it cannot be that, and is required; the message says why.
     """
     if value is None or value == "":
         if column.required:
             raise BadRowError(f"nothing in column '{key}'")
         return None
+    try:
+        return _wanted_value(value, key, column)
+    except BadRowError as error:
+        if column.required:
+            raise
+        faults.append(str(error))
+        return None
+
+
+def _wanted_value(value: object, key: str, column: Column) -> str | float:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise BadRowError(f"neither text nor number in column '{key}'")
     if column.kind == "text":
@@ -148,7 +168,8 @@ class ParquetTable:
     Args:
         path: the file.
         columns: the wanted column by its name in the file. Dates become ISO texts in UTC where texts are wanted.
-        rejects: takes rows with nothing in a required column, or no finite number where one is wanted.
+        rejects: takes rows with nothing in a required column, or no finite number in one of numbers; in a column that
+            is not required it is left out.
 
     Raises:
         DataError: the file cannot be read, lacks a column, or has lists or records in one.
@@ -161,27 +182,36 @@ class ParquetTable:
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         reasons = [pl.lit(None, pl.String)]
+        optional = []  # columns of numbers
         for name, column in self.columns.items():
+            no_number = pl.when(~pl.col(column.name).is_finite()).then(pl.lit(f"no number in column '{name}'"))
             if column.required:
                 nothing = pl.lit(f"nothing in column '{name}'")
                 reasons.append(pl.when(pl.col(column.name).is_null()).then(nothing))
-            if column.kind == "number":
-                no_number = pl.lit(f"no number in column '{name}'")
-                reasons.append(pl.when(~pl.col(column.name).is_finite()).then(no_number))
-        for frame in parquet_batches(self.path, list(self.columns), self.rejects, self._wanted_cells):
-            yield self.rejects.sift(
-                frame,
-                reasons,
-                lambda row: str({name: row[column.name] for name, column in self.columns.items()}),
-                self.path,
-            )
+                reasons += [no_number] if column.kind == "number" else []
+            elif column.kind == "number":
+                optional.append((column.name, no_number))
+        for frame in parquet_batches(self.path, self.columns, self.rejects, self._wanted_cells):
+            good = self.rejects.sift(frame, reasons, self._row, self.path)
+            for name, no_number in optional:
+                marked = good.with_columns(no_number.alias("fault")).filter(pl.col("fault").is_not_null())
+                for cells in marked.iter_rows(named=True):
+                    self.rejects.omit(self.path, cells[LINE], cells["fault"], self._row(cells))
+                good = good.with_columns(pl.when(pl.col(name).is_finite()).then(pl.col(name)))
+            yield good
+
+    def _row(self, cells: Mapping[str, Any]) -> str:
+        return str({name: cells[column.name] for name, column in self.columns.items()})
 
     def _wanted_cells(self, schema: pl.Schema) -> Iterator[pl.Expr]:
         """Yield the wanted columns of a file with this schema; what should be a number and is not becomes NaN."""
-        nested = next((name for name in self.columns if schema[name].is_nested()), None)
+        nested = next((name for name in self.columns if name in schema and schema[name].is_nested()), None)
         if nested is not None:
             raise DataError(f"{self.path}: column '{nested}' has {schema[nested]}; it must have texts or numbers")
         for name, column in self.columns.items():
+            if name not in schema:
+                yield pl.lit(None, pl.Float64 if column.kind == "number" else pl.String).alias(column.name)
+                continue
             cells, kind = pl.col(name), schema[name]
             if column.kind == "number":
                 numbers = cells.cast(pl.Float64, strict=False)
@@ -197,7 +227,7 @@ class ParquetTable:
 
 def parquet_batches(
     path: Path,
-    names: Sequence[str],
+    columns: Mapping[str, Column],
     rejects: Rejects,
     cells: Callable[[pl.Schema], Iterable[pl.Expr]],
     *,
@@ -207,7 +237,7 @@ def parquet_batches(
 
     Args:
         path: the file.
-        names: columns that the file must have.
+        columns: the wanted column by its name in the file.
         rejects: counts the rows.
         cells: returns the columns of the batches, given the file's schema.
         rows_at_a_time: rows of a batch.
@@ -219,9 +249,7 @@ def parquet_batches(
     try:
         file = pl.scan_parquet(path, glob=False)
         schema, height = file.collect_schema(), file.select(pl.len()).collect().item()
-        absent = next((name for name in names if name not in schema), None)
-        if absent is not None:
-            raise DataError(f"{path}: {unknown_name('column', absent, schema)}")
+        check_columns(path, columns, schema)
         wanted = list(cells(schema))
         for start in range(0, height, rows_at_a_time):
             frame = file.slice(start, rows_at_a_time).select(wanted).collect()

@@ -31,8 +31,11 @@ class BadRowError(ValueError):
 class Rejects:
     """Takes the bad rows of a conversion; a context manager that owns the file it writes.
 
-    The file has one JSON object per line: ``{"file", "line", "reason", "row"}``. It is written only if a row is bad. A
+    The file has one JSON object per line: ``{"file", "line", "reason", "row"}``. It is written only if there is one. A
     source file may be read more than once: its rows count once, and a line is bad once, for the first reason found.
+
+    A row that is only short of something optional is not bad: it stays without that, is listed all the same, and does
+    not count for ``max_bad``.
 
     Args:
         path: where bad rows are written.
@@ -41,6 +44,7 @@ class Rejects:
 
     Attributes:
         reasons: number of bad rows by reason.
+        omitted: number of rows that stay without a cell or a text, by what is wrong with it.
     """
 
     def __init__(self, path: Path, *, strict: bool = False, max_bad: float = 0.01) -> None:
@@ -50,8 +54,10 @@ class Rejects:
         self.strict = strict
         self.max_bad = max_bad
         self.reasons: Counter[str] = Counter()
+        self.omitted: Counter[str] = Counter()
         self._rows: dict[str, int] = {}  # by file
-        self._bad: dict[str, bytearray] = {}  # by file, a bit per line: little memory even if millions are bad
+        # by file and what is left out of the row, "" for a bad one; a bit per line: little memory even for millions
+        self._listed: dict[tuple[str, str], bytearray] = {}
         self._file: TextIO | None = None
 
     def begin(self, file: Path | str) -> None:
@@ -79,19 +85,30 @@ class Rejects:
         Raises:
             DataError: ``strict`` is set.
         """
+        if self._list(file, line, reason, row, omitted=False):
+            self.reasons[reason] += 1
+
+    def omit(self, file: Path | str, line: int, reason: str, row: str) -> None:
+        """Take a row that stays without a cell or a text; arguments and errors are those of :meth:`add`."""
+        if self._list(file, line, reason, row, omitted=True):
+            self.omitted[reason] += 1
+
+    def _list(self, file: Path | str, line: int, reason: str, row: str, *, omitted: bool) -> bool:
+        """Write a row to the list; return whether it was not there yet."""
         if line:
-            bits, byte, bit = self._bad.setdefault(str(file), bytearray()), line >> 3, 1 << (line & 7)
+            key = (str(file), reason if omitted else "")
+            bits, byte, bit = self._listed.setdefault(key, bytearray()), line >> 3, 1 << (line & 7)
             bits.extend(bytes(max(byte + 1 - len(bits), 0)))
             if bits[byte] & bit:
-                return
+                return False
             bits[byte] |= bit
         if self.strict:
             raise DataError(f"{file}:{line}: {reason}: {row[:200]!r}; fix the file, or convert without --strict")
         if self._file is None:
             self._file = open(self.path, "w", encoding="utf-8", newline="\n")  # noqa: SIM115
-        self.reasons[reason] += 1
         record = {"file": str(file), "line": line, "reason": reason, "row": row[:_LONGEST_ROW]}
         self._file.write(json.dumps(record) + "\n")  # ASCII, because a bad row may contain any bytes
+        return True
 
     def sift(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,12 +34,35 @@ class Column:
     Attributes:
         name: its name in the batches.
         kind: ``text``, or ``number`` for finite floats.
-        required: whether an empty cell makes the row a bad one; otherwise it becomes null.
+        required: whether an empty cell makes the row a bad one; otherwise it becomes null, and so does one that is no
+            number where a number is wanted.
+        may_be_absent: whether the file may lack the column, whose cells are null then.
+        hint: a sentence for the message if the file lacks the column.
     """
 
     name: str
     kind: Kind = "text"
     required: bool = True
+    may_be_absent: bool = False
+    hint: str = ""
+
+
+def check_columns(path: Path, columns: Mapping[str, Column], found: Collection[str], kind: str = "column") -> None:
+    """Check that a file has the wanted columns.
+
+    Args:
+        path: the file.
+        columns: the wanted column by its name in the file.
+        found: names of the columns that the file has.
+        kind: what the format calls a column.
+
+    Raises:
+        DataError: it lacks one.
+    """
+    for name, column in columns.items():
+        if name not in found and not column.may_be_absent:
+            hint = f". {column.hint}" if column.hint else ""
+            raise DataError(f"{path}: {unknown_name(kind, name, found)}{hint}")
 
 
 def batch_schema(columns: Mapping[str, Column]) -> dict[str, type[pl.DataType]]:
@@ -58,6 +81,7 @@ class Layout:
         escape: character that takes a quote's meaning away, None for none.
         encoding: of the text.
         names: the columns, if the first line does not name them.
+        numbered: whether the columns have no names, and are called ``1``, ``2``, ...
     """
 
     separator: str = ","
@@ -65,6 +89,7 @@ class Layout:
     escape: str | None = None
     encoding: str = "utf-8"
     names: Sequence[str] | None = None
+    numbered: bool = False
 
 
 class TextTable:
@@ -76,8 +101,8 @@ class TextTable:
     Args:
         path: the file, compressed or not.
         columns: the wanted column by its name in the file.
-        rejects: takes rows with another number of cells, broken quotes, wrong encoding, NUL bytes, bad numbers, or
-            nothing in a required column.
+        rejects: takes rows with another number of cells, broken quotes, wrong encoding, NUL bytes, and a bad number or
+            nothing in a required column; a bad number in another column is left out.
         layout: how the file is written.
         show_progress: show a bar over its bytes.
 
@@ -133,13 +158,16 @@ class TextTable:
         try:
             names = [name.strip() for name in self._cells(line.decode(self.layout.encoding, "replace").rstrip("\r"))]
         except csv.Error:
-            raise DataError(f"{self.path}:1: broken quotes in the line that names the columns") from None
-        for name in self.columns:
-            if name not in names:
-                raise DataError(f"{self.path}: {unknown_name('column', name, names)}")
-            if names.count(name) > 1:
-                raise DataError(f"{self.path}: column '{name}': appears twice")
+            raise DataError(f"{self.path}:1: broken quotes in the first line") from None
+        if self.layout.numbered:
+            names = [str(number) for number in range(1, len(names) + 1)]
+        check_columns(self.path, self.columns, names)
+        twice = next((name for name in self.columns if names.count(name) > 1), None)
+        if twice is not None:
+            raise DataError(f"{self.path}: column '{twice}': appears twice")
         self._names = names
+        if self.layout.numbered:
+            return data
         self._line += 1
         return rest
 
@@ -159,6 +187,10 @@ class TextTable:
             return None
         series = [pl.int_range(self._line, self._line + len(lines), eager=True).alias(LINE)]
         for name, column in self.columns.items():
+            if name not in names:
+                kind = batch_schema(self.columns)[column.name]
+                series.append(pl.repeat(None, len(lines), dtype=kind, eager=True).alias(column.name))
+                continue
             values = cells.field(f"field_{names.index(name)}").alias(column.name)
             empty = values == ""
             if empty.any():
@@ -197,10 +229,14 @@ class TextTable:
             if record.strip():
                 self.rejects.saw(self.path, 1)
                 text = record.removesuffix(b"\r").decode(self.layout.encoding, "replace")
+                faults: list[str] = []
                 try:
-                    rows.append((number, *self._wanted_cells(record, text, closed=end is not None)))
+                    rows.append((number, *self._wanted_cells(record, text, faults, closed=end is not None)))
                 except BadRowError as error:
                     self.rejects.add(self.path, number, str(error), text)
+                    continue
+                for fault in faults:
+                    self.rejects.omit(self.path, number, fault, text)
         self._line += begin
         frame = pl.DataFrame(rows, schema=batch_schema(self.columns), orient="row")
         return frame, b"\n".join(lines[begin:]) + b"\n" if begin < len(lines) else b""
@@ -219,8 +255,8 @@ class TextTable:
                 return end + 1
         return None
 
-    def _wanted_cells(self, record: bytes, text: str, *, closed: bool) -> Cells:
-        """Return the wanted cells of a record, given as bytes and decoded.
+    def _wanted_cells(self, record: bytes, text: str, faults: list[str], *, closed: bool) -> Cells:
+        """Return the wanted cells of a record, given as bytes and decoded; ``faults`` takes what is left out of it.
 
         Raises:
             BadRowError: the row is bad; the message says why.
@@ -243,7 +279,7 @@ class TextTable:
             raise BadRowError(f"{expected} cells expected" + (", more found" if len(cells) > expected else ""))
         wanted: Cells = []
         for name, column in self.columns.items():
-            cell = cells[self._names.index(name)]
+            cell = cells[self._names.index(name)] if name in self._names else ""
             if not cell and column.required:
                 raise BadRowError(f"nothing in column '{name}'")
             if not cell or column.kind == "text":
@@ -251,7 +287,10 @@ class TextTable:
                 continue
             number = None if "_" in cell else finite_number(cell)  # Python reads 1_0 as 10
             if number is None:
-                raise BadRowError(f"no number in column '{name}'")
+                fault = f"no number in column '{name}'"
+                if column.required:
+                    raise BadRowError(fault)
+                faults.append(fault)
             wanted.append(number)
         return wanted
 

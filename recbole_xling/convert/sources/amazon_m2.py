@@ -156,6 +156,7 @@ def read_sessions(path: Path, rejects: Rejects, *, has_next: bool) -> Iterator[p
         DataError: the file cannot be read or lacks a column.
     """
     names = ["prev_items", "locale", *(["next_item"] if has_next else [])]
+    columns = {name: Column(name) for name in names}
 
     def cells(schema: pl.Schema) -> Iterator[pl.Expr]:
         for name in names:
@@ -164,9 +165,9 @@ def read_sessions(path: Path, rejects: Rejects, *, has_next: bool) -> Iterator[p
 
     frames: Iterable[pl.DataFrame]
     if path.suffix == ".parquet":
-        frames = parquet_batches(path, names, rejects, cells, rows_at_a_time=_SESSIONS_AT_A_TIME)
+        frames = parquet_batches(path, columns, rejects, cells, rows_at_a_time=_SESSIONS_AT_A_TIME)
     else:
-        frames = open_table(path, {name: Column(name) for name in names}, rejects)
+        frames = open_table(path, columns, rejects)
     for frame in frames:
         items = pl.col("prev_items")
         if frame.schema["prev_items"] == pl.String:

@@ -6,44 +6,70 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located, located_rows
+from recbole_xling.convert.base import (
+    Converter,
+    Item,
+    SourceLocation,
+    SourceText,
+    User,
+    chance_order,
+    located,
+    located_rows,
+)
 from recbole_xling.convert.reading.compressed import blocks, find_file
 from recbole_xling.convert.reading.rejects import LINE, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.record import DISPLAY
+from recbole_xling.utils.arguments import finite_number
 
 _NAMES = {
     "ratings": ("BX-Book-Ratings.csv", "Ratings.csv", "ratings.csv"),
     "books": ("BX-Books.csv", "Books.csv", "books.csv"),
     "users": ("BX-Users.csv", "Users.csv", "users.csv"),
 }
-_BOOK = {
-    "ISBN": Column("item_id"),
-    "Book-Title": Column("title"),
-    "Book-Author": Column("author", required=False),
-    "Year-Of-Publication": Column("year", "number", required=False),  # rejects rows whose cells are out of place
-    "Publisher": Column("publisher", required=False),
+# by their usual name, with the others that published files have, in small letters without hyphens and underscores
+_COLUMNS = {
+    "ratings": {
+        "User-ID": (Column("user_id"), "user"),
+        "ISBN": (Column("item_id"), "bookid itemid"),
+        "Book-Rating": (Column("rating", "number"), "rating"),
+    },
+    "books": {
+        "ISBN": (Column("item_id"), "bookid itemid"),
+        "Book-Title": (Column("title"), "title"),
+        "Book-Author": (Column("author", required=False, may_be_absent=True), "author"),
+        "Year-Of-Publication": (Column("year", required=False, may_be_absent=True), "year publicationyear bookyear"),
+        "Publisher": (Column("publisher", required=False, may_be_absent=True), "bookpublisher"),
+    },
+    "users": {
+        "User-ID": (Column("user_id"), "user"),
+        "Location": (Column("location", required=False, may_be_absent=True), "userlocation country usercountry"),
+        "Age": (Column("age", required=False, may_be_absent=True), "userage"),
+    },
 }
 _YEARS = range(1450, 2006)  # from the first printed books to the year after the data were collected
 _UNKNOWN = ("", "n/a", "null")
+_OUT_OF_PLACE = '\\";'  # what a title has in it that was not taken apart from the cells behind it
 
 
 class BookCrossing(Converter):
     """Book-Crossing, as published or as CSV with commas; separator, escapes and encoding are found out.
 
     A book has the language of the registration group of its ISBN, ``und`` if that has several. ISBNs are written in
-    capitals without hyphens and spaces. The source has no times: an interaction's time stamp is the number of its line.
-    The rating 0 means an interaction without a rating.
+    capitals without hyphens and spaces, and get back the zeros in front that tables of numbers have lost. The source
+    has no times, and lists each user's books by ISBN: an interaction's time stamp is a hash of user and book. The
+    rating 0 means an interaction without a rating.
 
     Args:
         input: the folder of the files.
@@ -61,7 +87,8 @@ class BookCrossing(Converter):
   BX-Books.csv or Books.csv             ISBN, Book-Title, Book-Author, Year-Of-Publication, Publisher
   BX-Users.csv or Users.csv             User-ID, Location, Age; may be missing
 with cells separated by ; or , and quoted where needed, in Latin-1 or UTF-8; names without BX- may be in small
-letters; each may be compressed (.gz, .zst, .zip)"""
+letters, and columns may have other usual names (title, Book-Publisher, User-Country, rating, ...); only ISBN, title,
+user and rating are needed; each file may be compressed (.gz, .zst, .zip)"""
     item_fields = {"publication_year": "token", "author": "token"}
     user_fields = {"country": "token", "age": "token"}
 
@@ -74,6 +101,8 @@ letters; each may be compressed (.gz, .zst, .zip)"""
         self.keep_unknown = keep_unknown
         self._implicit = 0
         self._layouts: dict[Path, Layout] = {}
+        self._shifted: set[str] = set()  # books whose cells were out of place
+        self._padded: set[str] = set()  # ISBNs that got zeros
 
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
@@ -84,31 +113,27 @@ letters; each may be compressed (.gz, .zst, .zip)"""
         parser.add_argument("--keep-unknown", action="store_true", help=keep_unknown)
 
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
-        """Yield the ratings, 0 for an interaction without one; the time is the number of the line."""
-        columns = {
-            "User-ID": Column("user_id"),
-            "ISBN": Column("item_id"),
-            "Book-Rating": Column("rating", "number"),
-        }
+        """Yield the ratings, 0 for an interaction without one, in an order by chance."""
         self._implicit = 0
-        for frame in located(self._table("ratings", columns, rejects)):
+        for frame in located(self._table("ratings", rejects)):
             implicit = frame["rating"] == 0
             self._implicit += int(implicit.sum())
             if self.explicit_only:
                 frame = frame.filter(~implicit)
-            yield frame.with_columns(_isbn(), pl.col(LINE).cast(pl.Float64).alias("timestamp"))
+            frame = self._with_isbns(frame)
+            yield frame.with_columns(chance_order(frame))
 
     def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield the books, then those that only the ratings have."""
         listed = set()
         for row, location in self._books(rejects):
-            features = {"publication_year": _year(row["year"]), "author": _token(row["author"])}
+            features = {"publication_year": row["year"], "author": _token(row["author"])}
             yield Item(row["item_id"], isbn_language(row["item_id"]), features, location)
             listed.add(row["item_id"])
         if self.keep_unknown:
-            ratings = self._table("ratings", {"ISBN": Column("item_id")}, rejects)
+            ratings = self._table("ratings", rejects)
             for frame in ratings:
-                first = frame.with_columns(_isbn()).unique("item_id", keep="first", maintain_order=True)
+                first = self._with_isbns(frame).unique("item_id", keep="first", maintain_order=True)
                 for line, isbn in first.select(LINE, "item_id").iter_rows():
                     if isbn not in listed:
                         yield Item(isbn, isbn_language(isbn), location=SourceLocation(str(ratings.path), line))
@@ -117,12 +142,7 @@ letters; each may be compressed (.gz, .zst, .zip)"""
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield the users with age and country: the last part of their location, in small letters."""
         if self._files["users"] is not None:
-            columns = {
-                "User-ID": Column("user_id"),
-                "Location": Column("location", required=False),
-                "Age": Column("age", required=False),
-            }
-            for row, location in located_rows(self._table("users", columns, rejects)):
+            for row, location in located_rows(self._table("users", rejects)):
                 country = (row["location"] or "").rpartition(",")[2]
                 features = {"country": _token(country).lower(), "age": _token(row["age"]).removesuffix(".0")}
                 features = {name: value for name, value in features.items() if value.lower() not in _UNKNOWN}
@@ -134,7 +154,7 @@ letters; each may be compressed (.gz, .zst, .zip)"""
             fields = {
                 "title": row["title"],
                 "author": row["author"],
-                "year": _year(row["year"]),
+                "year": row["year"],
                 "publisher": row["publisher"],
             }
             fields = {name: value for name, value in fields.items() if value}
@@ -142,36 +162,76 @@ letters; each may be compressed (.gz, .zst, .zip)"""
 
     def notes(self) -> Iterator[str]:
         """Yield what the ratings and their order mean."""
-        yield "no times in the source: the number of the line is the time stamp, which tells nothing of what was first"
+        yield (
+            "no times in the source, whose order is that of the ISBNs: the time stamp is a hash of user and book, so what "
+            "comes last is left to chance, the same on every machine"
+        )
         what = "were left out" if self.explicit_only else "have the rating 0 (--explicit-only leaves them out)"
         yield f"{self._implicit} interactions without a rating {what}"
+        if self._padded:
+            yield f"{len(self._padded)} ISBNs had lost zeros in front, which they got back, in books and ratings alike"
+        if self._shifted:
+            yield f"{len(self._shifted)} books had author, year and publisher in the cells of their neighbors"
 
     @cached_property
     def _files(self) -> dict[str, Path | None]:
         found = {what: [find_file(self.folder, name) for name in names] for what, names in _NAMES.items()}
         return {what: next((path for path in paths if path is not None), None) for what, paths in found.items()}
 
-    def _table(self, what: str, columns: Mapping[str, Column], rejects: Rejects) -> TextTable:
+    def _table(self, what: str, rejects: Rejects) -> TextTable:
         path = self._files[what]
         if path is None:
             raise DataError(f"{self.folder} has neither {' nor '.join(_NAMES[what])}")
         if path not in self._layouts:
             self._layouts[path] = find_layout(path)
-        return TextTable(path, columns, rejects, layout=self._layouts[path])
+        layout = self._layouts[path]
+        names = _column_names(path, layout)
+        columns = {}
+        for usual, (column, others) in _COLUMNS[what].items():
+            known = (_plain(usual), *others.split())
+            columns[next((name for name in names if _plain(name) in known), usual)] = column
+        return TextTable(path, columns, rejects, layout=layout)
 
     def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], SourceLocation]]:
-        table = self._table("books", _BOOK, rejects)
+        """Yield the books; ``year`` is a plausible one, or empty."""
+        table = self._table("books", rejects)
         for frame in table:
-            for row in frame.with_columns(_isbn()).iter_rows(named=True):
-                yield row, SourceLocation(str(table.path), row[LINE])
+            for row in self._with_isbns(frame).iter_rows(named=True):
+                location = SourceLocation(str(table.path), row[LINE])
+                number = finite_number(row["year"] or "0")
+                if number is None and _OUT_OF_PLACE in row["title"]:
+                    self._shifted.add(row["item_id"])
+                    title, _, author = row["title"].partition(_OUT_OF_PLACE)
+                    row |= {
+                        "title": title,
+                        "author": author.strip('"'),
+                        "publisher": row["year"],
+                        "year": row["author"],
+                    }
+                    number = finite_number(row["year"] or "0")
+                if number is None:
+                    rejects.omit(table.path, row[LINE], "a year that is no number", f"{row['item_id']} {row['year']}")
+                row["year"] = str(int(number)) if number is not None and int(number) in _YEARS else ""
+                yield row, location
+
+    def _with_isbns(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a table with its ISBNs in one spelling."""
+        isbn = pl.col("item_id").str.to_uppercase().str.replace_all("[ -]", "")
+        frame = frame.with_columns(isbn)
+        short = frame.filter(pl.col("item_id").str.contains(_SHORT))["item_id"].unique()
+        whole = {isbn: isbn.zfill(10) for isbn in short if _is_checked(isbn.zfill(10))}
+        self._padded.update(whole)
+        return frame.with_columns(pl.col("item_id").replace(whole)) if whole else frame
 
 
-def _isbn() -> pl.Expr:
-    return pl.col("item_id").str.to_uppercase().str.replace_all("[ -]", "")
+def _plain(name: str) -> str:
+    return re.sub("[-_ ]", "", name).lower()
 
 
-def _year(number: float | None) -> str:
-    return str(int(number)) if number is not None and int(number) in _YEARS else ""
+def _column_names(path: Path, layout: Layout) -> list[str]:
+    line = next(blocks(path), b"").partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf")
+    text = line.decode(layout.encoding, "replace").rstrip("\r")
+    return [name.strip() for name in next(csv.reader([text], delimiter=layout.separator), [])]
 
 
 def _token(cell: str | None) -> str:
@@ -181,6 +241,7 @@ def _token(cell: str | None) -> str:
 
 # ---- language by ISBN -------------------------------------------------------------------------------------------
 
+_SHORT = "^[0-9]{5,8}[0-9X]$"  # what is left of ten characters after four zeros at most
 _ISBN = re.compile(r"(?:97[89][0-9]|[0-9])[0-9]{8}[0-9X]")
 _GROUPS = {
     "ar": "603 9933 9960",
@@ -222,6 +283,12 @@ _GROUPS_979 = {"en": "8", "es": "13", "fr": "10", "it": "12", "ko": "11"}
 _LANGUAGE = {f"978{group}": language for language, groups in _GROUPS.items() for group in groups.split()}
 _LANGUAGE |= {f"979{group}": language for language, groups in _GROUPS_979.items() for group in groups.split()}
 _LONGEST = max(map(len, _LANGUAGE))
+
+
+def _is_checked(isbn: str) -> bool:
+    """Tell whether the check digit of an ISBN of ten characters is right."""
+    digits = [10 if character == "X" else int(character) for character in isbn]
+    return sum(weight * digit for weight, digit in zip(range(10, 0, -1), digits, strict=True)) % 11 == 0
 
 
 def isbn_language(isbn: str) -> str:

@@ -13,12 +13,12 @@ import polars as pl
 
 from recbole_xling.convert.base import Converter
 from recbole_xling.convert.cells import FIELD_TYPES
-from recbole_xling.convert.reading.rejects import Rejects
+from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.convert.writing.filters import Filters
 from recbole_xling.convert.writing.impressions import write_impressions
-from recbole_xling.convert.writing.interactions import InteractionTable, read_interactions
+from recbole_xling.convert.writing.interactions import NUMBERS, ROW, InteractionTable, read_interactions
 from recbole_xling.convert.writing.items import RecordDrafts
-from recbole_xling.convert.writing.languages import LanguageReader
+from recbole_xling.convert.writing.languages import MIN_CONFIDENCE, LanguageReader
 from recbole_xling.convert.writing.report import ConvertReport
 from recbole_xling.convert.writing.user_profiles import (
     COLUMNS,
@@ -28,6 +28,8 @@ from recbole_xling.convert.writing.user_profiles import (
     write_profiles,
 )
 from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.text.cleaning import TextCleaner
 from recbole_xling.text.store import itemtext_path
 from recbole_xling.utils.staging import Staging, staged
 
@@ -40,6 +42,8 @@ def write_dataset(
     filters: Filters = Filters(),  # noqa: B008
     clean: Callable[[str], str] | None = None,
     identify: Sequence[str] | None = None,
+    min_confidence: float = MIN_CONFIDENCE,
+    unsure: str = UNDETERMINED,
     user_profile: ProfileSetting | None = None,
     max_bad: float = 0.01,
     strict: bool = False,
@@ -63,6 +67,8 @@ def write_dataset(
         clean: applied to each part of each text; None takes texts as they are.
         identify: languages among which to identify that of a text if the source states none, and to compare the stated
             one; empty for those that the source states; None to do neither.
+        min_confidence: a language identified with less confidence is not believed, from 0 to 1.
+        unsure: what items in such a language count as: ``und``, or ``main`` for the language of most items.
         user_profile: write users' profiles, derived from these interactions; None for what the source tells of users.
         max_bad: largest share of bad rows, from 0 to 1.
         strict: fail at the first bad row.
@@ -77,7 +83,7 @@ def write_dataset(
     if not name or Path(name).name != name or name.startswith("."):
         raise ConfigError(f"'{name}' is not a name for a dataset; use letters, digits and hyphens")
     _check_fields(converter, {} if user_profile is None else COLUMNS)
-    reader = LanguageReader(identify)
+    reader = LanguageReader(identify, min_confidence=min_confidence, unsure=unsure)
     folder = Path(output_root) / name
     listed = Path(output_root) / f"{name}.rejects.jsonl"
     suffixes = ("inter", "item", "user", "imp", "rejects.jsonl", "convert.json")
@@ -96,7 +102,7 @@ def write_dataset(
             read_interactions(converter, interactions, drafts.languages, rejects, show_progress=show_progress)
             rejects.check()
         report = _write(staging, folder, drafts, interactions, filters, user_profile)
-        if rejects.count:
+        if rejects.count or rejects.omitted:
             shutil.move(listed, staging.new / listed.name)
         staging.commit()
     return report
@@ -104,14 +110,17 @@ def write_dataset(
 
 def _check_fields(converter: Converter, profile: Mapping[str, str]) -> None:
     """Check the columns that the converter declares, and those of users' profiles with them."""
-    fields = [*converter.item_fields.items(), *converter.user_fields.items()]
+    fields = [*converter.item_fields.items(), *converter.user_fields.items(), *converter.interaction_fields.items()]
     added = [name for name in profile if name != USER_LANGUAGE or name not in converter.user_fields]
-    names = ["item_id", "item_language", "user_id", *(name for name, _ in fields), *added]
+    names = ["item_id", "item_language", "user_id", *NUMBERS, *(name for name, _ in fields), *added]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise DataError(
             f"{converter.name}: column '{twice}' appears twice; RecBole needs distinct names of all columns"
         )
+    taken = next((name for name in (FILE, LINE, ROW) if name in converter.interaction_fields), None)
+    if taken is not None:
+        raise DataError(f"{converter.name}: column '{taken}' of the interactions needs another name")
     for name, kind in fields:
         if kind not in FIELD_TYPES or not name.isidentifier():
             raise DataError(f"{converter.name}: column '{name}:{kind}'; a type is one of {', '.join(FIELD_TYPES)}")
@@ -141,7 +150,7 @@ def _write(
     kept_users = drafts.users.intersection(users) if filters.user_core else drafts.users
     suffixes = ("inter", "item", "user", "imp", "convert.json")
     paths = {suffix: staging.new / f"{folder.name}.{suffix}" for suffix in suffixes}
-    interactions.write(paths["inter"])
+    interactions.write(paths["inter"], converter.interaction_fields)
     drafts.write_items(paths["item"], kept_items)
     profiles: dict[str, Any] | None = None
     if user_profile is None:
@@ -170,6 +179,8 @@ def _write(
         user_profiles=profiles,
         rows_read=rejects.seen,
         rejected=dict(rejects.reasons.most_common()),
+        omitted=dict(rejects.omitted.most_common()),
+        cleaning=drafts.clean.figures() if isinstance(drafts.clean, TextCleaner) else None,
         filters={name: value for name, value in asdict(filters).items() if value != defaults[name]},
         removed=removed,
         notes=tuple(converter.notes()),

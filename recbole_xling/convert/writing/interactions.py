@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from tqdm import tqdm
 
 from recbole_xling.convert.base import Converter
-from recbole_xling.convert.cells import bad_ids
+from recbole_xling.convert.cells import bad_ids, checked_features
 from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.errors import DataError
 from recbole_xling.utils.files import replacing
@@ -86,17 +87,27 @@ class InteractionTable:
                     kept.write_parquet(new, compression="lz4")
         return before - self.rows
 
-    def write(self, path: Path) -> None:
-        """Write RecBole's ``.inter`` file; a column of whole numbers is written without decimals."""
+    def write(self, path: Path, fields: Mapping[str, str]) -> None:
+        """Write RecBole's ``.inter`` file; a column of whole numbers is written without decimals.
+
+        Args:
+            path: of the new file.
+            fields: types of the further columns.
+        """
         frame = self.scan()
-        numbers = {name: pl.col(name) for name in NUMBERS if name in self.columns}
+        floats = [*NUMBERS, *(name for name, kind in fields.items() if kind == "float")]
+        numbers = {name: pl.col(name) for name in floats if name in self.columns}
         whole = frame.select(
             ((number == number.floor()) & number.is_between(-(2.0**63), 2.0**63, closed="none")).all()
             for number in numbers.values()
         ).collect(engine="streaming")
         cells = [pl.col(name).alias(f"{name}:token") for name in ("user_id", "item_id")]
-        for name, number in numbers.items():
-            cells.append(number.cast(pl.Int64 if whole[name].item() else pl.Float64).alias(f"{name}:float"))
+        for name in (*(name for name in NUMBERS if name in numbers), *fields):
+            if name in numbers:
+                cell = numbers[name].cast(pl.Int64 if whole[name].item() else pl.Float64).alias(f"{name}:float")
+            else:
+                cell = pl.col(name).alias(f"{name}:{fields[name]}")
+            cells.append(cell)
         with _os_errors(path):
             frame.select(cells).sink_csv(path, separator="\t", quote_style="never")
 
@@ -114,7 +125,8 @@ def _os_errors(path: Path) -> Iterator[None]:
 
 
 _CELLS = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Float64}
-_SCHEMA = _CELLS | {FILE: pl.String, LINE: pl.Int64}
+_KNOWN, _FAULT = "is known", "what is wrong"  # no names of features, which have no spaces
+_PLACE = {FILE: pl.String, LINE: pl.Int64}
 
 
 def read_interactions(
@@ -128,7 +140,7 @@ def read_interactions(
     """Read all interactions of a source into a table.
 
     Bad ones go to ``rejects``: an unknown item, an id that RecBole cannot read back, a rating or time that is missing
-    or not finite.
+    or not finite. A cell of a further column that cannot be written is left out.
 
     Args:
         converter: the source.
@@ -140,16 +152,21 @@ def read_interactions(
     Raises:
         DataError: the converter yields other columns than it should.
     """
-    known = pl.DataFrame({"item_id": list(items)}, schema={"item_id": pl.String}).with_columns(is_known=True)
+    known = pl.DataFrame({"item_id": list(items)}, schema={"item_id": pl.String}).with_columns(
+        pl.lit(True).alias(_KNOWN)
+    )
     before: list[str] | None = None
+    fields = dict(converter.interaction_fields)
+    schema = _CELLS | dict.fromkeys(fields, pl.String) | _PLACE
+    features = list(checked_features(fields))
     with tqdm(desc="interactions", unit=" rows", unit_scale=True, disable=not show_progress) as bar:
         for batch in converter.interactions(rejects):
-            columns = [name for name in _SCHEMA if name in batch.columns]
-            missing = [name for name in _SCHEMA if name not in NUMBERS and name not in columns]
-            if missing or set(batch.columns) - set(_SCHEMA) or columns != (before or columns):
+            columns = [name for name in schema if name in batch.columns]
+            missing = [name for name in schema if name not in NUMBERS and name not in columns]
+            if missing or set(batch.columns) - set(schema) or columns != (before or columns):
                 raise DataError(
                     f"{converter.name}: interactions with the columns {', '.join(batch.columns)}; "
-                    f"all batches must have the same ones of {', '.join(_SCHEMA)}"
+                    f"all batches must have the same ones of {', '.join(schema)}"
                 )
             before = columns
             reasons = [bad_ids("user_id"), bad_ids("item_id")]
@@ -157,9 +174,18 @@ def read_interactions(
                 if name in columns:
                     finite = pl.col(name).is_finite().fill_null(False)
                     reasons.append(pl.when(~finite).then(pl.lit(f"no finite number as {name}")))
-            reasons.append(pl.when(pl.col("is_known").is_null()).then(pl.lit("an unknown item")))
-            rows = batch.cast({name: _SCHEMA[name] for name in columns})
+            reasons.append(pl.when(pl.col(_KNOWN).is_null()).then(pl.lit("an unknown item")))
+            rows = batch.cast({name: schema[name] for name in columns})
             rows = rows.join(known, on="item_id", how="left", maintain_order="left")
-            good = rejects.sift(rows, reasons, lambda row: " ".join(str(row[name]) for name in _CELLS if name in row))
-            table.append(good.select(name for name in _CELLS if name in columns))
+            good = rejects.sift(rows, reasons, _row)
+            for cells, fault in features:
+                marked = good.with_columns(fault.alias(_FAULT))
+                for row in marked.filter(pl.col(_FAULT).is_not_null()).iter_rows(named=True):
+                    rejects.omit(row[FILE], row[LINE], row[_FAULT], _row(row))
+                good = good.with_columns(cells)
+            table.append(good.select(name for name in schema if name in columns and name not in _PLACE))
             bar.update(batch.height)
+
+
+def _row(cells: Mapping[str, Any]) -> str:
+    return " ".join(str(cells[name]) for name in _CELLS if name in cells)

@@ -24,6 +24,7 @@ from recbole_xling.text.record import DISPLAY, ItemText, check_text, format_text
 from recbole_xling.text.store import RowIndex
 
 Record = TypeVar("Record")
+_NO_TEXT = "title"  # the field of a text that has none
 _BROKEN = re.compile("[\0\ud800-\udfff]")
 
 
@@ -62,6 +63,7 @@ class RecordDrafts:
         self.show_progress = show_progress
         self.languages: dict[str, str] = {}
         self.users: set[str] = set()
+        self._unsure: set[str] = set()  # items shown in a language that is not identified surely
         self._drafts = {kind: folder / kind for kind in ("items", "users", "texts")}
 
     def read(self) -> None:
@@ -76,6 +78,11 @@ class RecordDrafts:
             if not self.languages:
                 self.rejects.check()
                 raise DataError(f"{self.converter.name}: {self.converter.origin} has no items; is it the right one?")
+        if self._unsure:
+            main = self.reader.find_main(self.languages.values())
+            if main == UNDETERMINED:
+                self._unsure.clear()
+            self.languages.update(dict.fromkeys(self._unsure, main))
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -86,7 +93,7 @@ class RecordDrafts:
             if cells is None:
                 continue
             if item.item_id in self.languages:
-                self._reject(item, item.item_id, "a second row of the same item")
+                self._list(item, item.item_id, "a second row of the same item")
             else:
                 self.languages[item.item_id] = self.reader.tag(item.language)
                 yield cells
@@ -101,7 +108,7 @@ class RecordDrafts:
             if cells is None:
                 continue
             if user.user_id in self.users:
-                self._reject(user, user.user_id, "a second row of the same user")
+                self._list(user, user.user_id, "a second row of the same user")
             else:
                 self.users.add(user.user_id)
                 yield cells
@@ -112,6 +119,7 @@ class RecordDrafts:
             stated = {stated_language(text.language) for text in texts}
             self.reader.choose_among({*self.languages.values(), *stated})
         index = RowIndex()
+        empty: dict[str, tuple[SourceText, ItemText]] = {}  # display texts, which tell the language of their item
         for source_text in self._progress(self.converter.texts(self.rejects), "texts"):
             fields = dict(source_text.fields)
             if self.clean is not None:
@@ -120,19 +128,32 @@ class RecordDrafts:
             tag = stated_language if source_text.source == DISPLAY else self.reader.tag
             text = ItemText(source_text.item_id, tag(source_text.language), fields, source_text.source)
             text = self.reader.identified(text)
+            if not any(fields.values()) and text.item_id in self.languages:
+                self._list(source_text, format_text(text), "an empty text", self.rejects.omit)
+                if text.source == DISPLAY and text.language != UNDETERMINED:
+                    empty.setdefault(text.item_id, (source_text, replace(text, fields=fields or {_NO_TEXT: ""})))
+                continue
+            reason = self._fault(text, index)
+            if reason is not None:
+                self._list(source_text, format_text(text), reason)
+                continue
+            if text.source == DISPLAY:
+                empty.pop(text.item_id, None)
+                if self.reader.is_unsure(text):
+                    self._unsure.add(text.item_id)
+            yield format_text(text)
+        for source_text, text in empty.values():
             reason = self._fault(text, index)
             if reason is None:
                 yield format_text(text)
             else:
-                self._reject(source_text, format_text(text), reason)
+                self._list(source_text, format_text(text), reason)
 
     def _fault(self, text: ItemText, index: RowIndex) -> str | None:
         """Return why a text cannot be kept; an item of unknown language gets that of its first display text."""
         stated = self.languages.get(text.item_id)
         if stated is None:
             return "a text of an unknown item"
-        if not any(text.fields.values()):
-            return "an empty text"
         if text.source == DISPLAY and stated not in (text.language, UNDETERMINED):
             return "a display text in another language than its item's"
         if any(_BROKEN.search(value) for value in text.fields.values()):
@@ -148,17 +169,28 @@ class RecordDrafts:
 
     def _cells(self, record_id: str, record: Item | User, columns: Mapping[str, str]) -> str | None:
         """Return id and features as they are written, or hand the record to the rejects."""
+        faults: list[str] = []
         try:
-            return "\t".join([id_cell(record_id), *feature_cells(record.features, columns)])
+            cells = "\t".join([id_cell(record_id), *feature_cells(record.features, columns, faults)])
         except BadRowError as error:
-            self._reject(record, f"{record_id} {dict(record.features)}", str(error))
+            self._list(record, f"{record_id} {dict(record.features)}", str(error))
             return None
         except DataError as error:
             raise DataError(f"{self.converter.name}: {record_id!r}: {error}") from None
+        for fault in faults:
+            self._list(record, f"{record_id} {dict(record.features)}", fault, self.rejects.omit)
+        return cells
 
-    def _reject(self, record: Item | User | SourceText, row: str, reason: str) -> None:
+    def _list(
+        self,
+        record: Item | User | SourceText,
+        row: str,
+        reason: str,
+        take: Callable[[str, int, str, str], None] | None = None,
+    ) -> None:
+        """Hand a record to the rejects, as a bad one unless ``take`` says otherwise."""
         location = record.location or SourceLocation(self.converter.name, 0)
-        self.rejects.add(location.file, location.line, reason, row)
+        (take or self.rejects.add)(location.file, location.line, reason, row)
 
     def _progress(self, records: Iterable[Record], what: str) -> Iterable[Record]:
         bar: Iterable[Record] = tqdm(records, desc=what, unit=" rows", disable=not self.show_progress)
@@ -187,7 +219,7 @@ class RecordDrafts:
         if kept:
             columns = self.converter.user_fields
             unknown = {USER_LANGUAGE: UNDETERMINED} if USER_LANGUAGE in columns else {}
-            empty = "".join("\t" + cell for cell in feature_cells(unknown, columns))
+            empty = "".join("\t" + cell for cell in feature_cells(unknown, columns, []))
             others = interacting.filter(~interacting.is_in(pl.Series(list(kept), dtype=pl.String))).sort()
             with open(path, "w", encoding="utf-8", newline="\n") as file:
                 file.write(header({"user_id": "token"} | dict(columns)) + "\n")
@@ -211,6 +243,9 @@ class RecordDrafts:
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             for line in self._lines("texts"):
                 record = json.loads(line)
+                if record["item_id"] in self._unsure and record["source"] == DISPLAY:
+                    record |= {"language": self.languages[record["item_id"]], "language_confidence": 0.0}
+                    line = json.dumps(record, ensure_ascii=False) + "\n"
                 if record["item_id"] in kept:
                     languages[record["language"]] += 1
                     file.write(line)

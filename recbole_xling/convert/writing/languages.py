@@ -18,6 +18,14 @@ _logger = logging.getLogger(__name__)
 _LOOKED_AT = 1000  # characters of a text; more take longer and tell nothing new
 _LONGEST_NAME = 40
 _REMEMBERED = 1 << 16  # texts of which the language is not identified again
+_BANDS = ((0.99, "0.99 to 1"), (0.95, "0.95 to 0.99"), (0.9, "0.9 to 0.95"), (0.8, "0.8 to 0.9"), (0.5, "0.5 to 0.8"))
+
+MIN_CONFIDENCE = 0.8
+"""A language identified with less confidence is not believed, unless the user says otherwise."""
+
+MAIN = "main"
+UNSURE = (UNDETERMINED, MAIN)
+"""What a text may count as whose language is not identified surely: unknown, or the dataset's main language."""
 
 
 class LanguageReader:
@@ -26,23 +34,40 @@ class LanguageReader:
     Args:
         candidates: languages among which to identify; empty for those that the source states, given by
             :meth:`choose_among`; None to identify nothing.
+        min_confidence: a language identified with less is not believed, from 0 to 1.
+        unsure: what an item whose language is not believed counts as, one of :data:`UNSURE`.
 
     Attributes:
         unread: number of times by value, of values that the source states as a language although they name none.
 
     Raises:
-        ConfigError: ``candidates`` name no language.
+        ConfigError: ``candidates`` name no language, or another argument makes no sense.
         DataError: one of them cannot be read.
         MissingExtraError: py3langid is not installed.
     """
 
-    def __init__(self, candidates: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[str] | None = None,
+        *,
+        min_confidence: float = MIN_CONFIDENCE,
+        unsure: str = UNDETERMINED,
+    ) -> None:
+        if not 0 <= min_confidence <= 1:
+            raise ConfigError(f"min_confidence is a number from 0 to 1, not {min_confidence:g}")
+        if unsure not in UNSURE:
+            raise ConfigError(f"unsure is one of {', '.join(UNSURE)}, not {unsure!r}")
+        self.min_confidence = min_confidence
+        self.unsure = unsure
+        self.main: str | None = None
         self.unread: Counter[str] = Counter()
         self.lacks_candidates = candidates is not None and not candidates
         self._identify: Callable[[str], Identified] | None = None
         self._languages: tuple[str, ...] = ()
         self._identified: Counter[str] = Counter()
-        self._agreement = LanguageAgreement()
+        self._unsure: Counter[str] = Counter()
+        self._confidence: Counter[str] = Counter()
+        self._agreement = LanguageAgreement(min_confidence)
         if candidates:
             self.choose_among(candidates)
 
@@ -73,7 +98,10 @@ class LanguageReader:
         return tag
 
     def identified(self, text: ItemText) -> ItemText:
-        """Return a text with its language identified if it is ``und``; compare a stated one without changing it."""
+        """Return a text with its language identified if it is ``und``; compare a stated one without changing it.
+
+        A language that is not identified surely stays ``und``.
+        """
         content = ". ".join(value for value in text.fields.values() if value)[:_LOOKED_AT]
         if self._identify is None or not content:
             return text
@@ -82,10 +110,22 @@ class LanguageReader:
                 self._agreement.add(content, text.language, self._identify(content))
             return text
         found = self._identify(content)
-        self._identified[found.language] += 1
-        if found.language == UNDETERMINED:
+        self._confidence[next((band for least, band in _BANDS if found.confidence >= least), "under 0.5")] += 1
+        if found.language == UNDETERMINED or found.confidence < self.min_confidence:
+            self._unsure[found.language] += 1
             return text
+        self._identified[found.language] += 1
         return replace(text, language=found.language, language_confidence=round(found.confidence, 3))
+
+    def is_unsure(self, text: ItemText) -> bool:
+        """Tell whether a text, as :meth:`identified` returns it, is to count as in the main language."""
+        return self._identify is not None and self.unsure == MAIN and text.language == UNDETERMINED
+
+    def find_main(self, languages: Iterable[str]) -> str:
+        """Return the language that most items are in, given that of each; ``und`` if none is known."""
+        counts = Counter(language for language in languages if language != UNDETERMINED)
+        self.main = min(counts, key=lambda language: (-counts[language], language), default=UNDETERMINED)
+        return self.main
 
     def summary(self) -> dict[str, Any] | None:
         """Return what was identified, as plain values for the report; None if that was not asked for."""
@@ -93,7 +133,11 @@ class LanguageReader:
             return None
         return {
             "languages": list(self._languages),
+            "min_confidence": self.min_confidence,
             "identified": dict(self._identified.most_common()),
+            "unsure": dict(self._unsure.most_common()),
+            "unsure_are": self.main or UNDETERMINED,
+            "confidence": {band: self._confidence[band] for band in (*dict(_BANDS).values(), "under 0.5")},
             "agreement": self._agreement.summary(),
         }
 

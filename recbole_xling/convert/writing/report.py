@@ -28,12 +28,17 @@ class ConvertReport:
         unread_languages: what the source states as a language although it names none, or several, with how often it
             does; it became ``und``. None if all could be read.
         identification: how languages were identified, None if they were not: ``languages`` to choose from; number of
-            texts ``identified`` by language; ``agreement`` of stated with identified languages, as in
+            texts ``identified`` by language with at least ``min_confidence``; number of ``unsure`` ones by the language
+            guessed, and the language that such items count as, ``unsure_are``; number of texts by ``confidence``;
+            ``agreement`` of stated with identified languages, as in
             :meth:`~recbole_xling.language.identification.LanguageAgreement.summary`.
+        cleaning: parts of texts that each step of the cleaning ``changed``, and ``broken`` ones, whose characters are
+            damaged beyond repair; None if texts were not cleaned.
         user_profiles: the ``history`` that users' profiles come from; number of users whose language is ``stated``,
             ``derived`` or ``unknown``, and of ``bilingual`` ones. None without profiles.
         rows_read: rows of the source, bad ones included.
         rejected: number of bad rows by reason; they are listed in ``<name>.rejects.jsonl``.
+        omitted: number of rows that stay without a cell or a text, by what is wrong with it; listed in the same file.
         filters: the settings of the filters that were on.
         removed: number of interactions that each of them removed, in the order in which they were applied.
         notes: what else the user should know about this source.
@@ -49,9 +54,11 @@ class ConvertReport:
     texts_per_language: Mapping[str, int]
     unread_languages: Mapping[str, int] | None
     identification: Mapping[str, Any] | None
+    cleaning: Mapping[str, Any] | None
     user_profiles: Mapping[str, Any] | None
     rows_read: int
     rejected: Mapping[str, int]
+    omitted: Mapping[str, int]
     filters: Mapping[str, object]
     removed: Mapping[str, int]
     notes: tuple[str, ...]
@@ -71,27 +78,37 @@ class ConvertReport:
         if self.unread_languages:
             yield f"no language, so und: {_counts(self.unread_languages, _MOST)}"
         if self.identification is not None:
-            identified, agreement = self.identification["identified"], self.identification["agreement"]
-            if identified:
-                yield f"texts by identified language: {_counts(identified)}"
-            if agreement["compared"]:
-                pairs = {
-                    f"{pair['stated']} seems {pair['identified']}": pair["count"] for pair in agreement["examples"]
-                }
-                differ = (
-                    f"stated and identified languages differ in {sum(pairs.values())} of {agreement['compared']} texts"
-                )
-                examples = f": {_counts(pairs, _MOST)} (examples in the .convert.json file)" if pairs else ""
-                yield differ + examples
+            yield from _identification(self.identification)
         if self.user_profiles is not None:
             profiles = dict(self.user_profiles)
             yield f"user profiles, from {profiles.pop('history')}: {_counts(profiles)}"
         if self.removed:
             yield f"interactions removed by filters: {_counts(self.removed)}"
+        rejects = self.folder / f"{self.folder.name}.rejects.jsonl"
         if self.rejected:
-            rejects = self.folder / f"{self.folder.name}.rejects.jsonl"
             yield f"bad rows: {_counts(self.rejected)} of {self.rows_read}; they are listed in {rejects}"
+        if self.omitted:
+            yield f"left out of rows that stay: {_counts(self.omitted)}; they are listed in {rejects}"
+        if self.cleaning is not None and self.cleaning["changed"]:
+            yield f"texts changed by cleaning: {_counts(self.cleaning['changed'])}"
+        if self.cleaning is not None and self.cleaning["broken"]:
+            yield f"texts with characters that are damaged beyond repair: {self.cleaning['broken']}"
         yield from (f"note: {note}" for note in self.notes)
+
+
+def _identification(figures: Mapping[str, Any]) -> Iterator[str]:
+    identified, unsure, agreement = figures["identified"], figures["unsure"], figures["agreement"]
+    if identified:
+        yield f"texts by identified language: {_counts(identified)}"
+    if unsure:
+        least, guesses = figures["min_confidence"], _counts(unsure, _MOST)
+        yield f"not identified with a confidence of {least:g}, so {figures['unsure_are']}: {guesses} as guessed"
+    if identified or unsure:
+        yield f"texts by confidence of the identification: {_counts(figures['confidence'])}"
+    if agreement["compared"]:
+        pairs = {f"{pair['stated']} seems {pair['identified']}": pair["count"] for pair in agreement["examples"]}
+        differ = f"stated and identified languages differ in {sum(pairs.values())} of {agreement['compared']} texts"
+        yield differ + (f": {_counts(pairs, _MOST)} (examples in the .convert.json file)" if pairs else "")
 
 
 def _counts(numbers: Mapping[str, int], most: int | None = None) -> str:

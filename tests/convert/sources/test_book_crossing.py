@@ -46,9 +46,9 @@ def test_both_layouts_give_the_same(
     inter = lines(tmp_path, "inter")
     assert inter[0] == "user_id:token\titem_id:token\trating:float\ttimestamp:float"
     assert [inter[1], inter[10], inter[-1]] == [
-        "1\t0195153448\t0\t2",
-        "3\t0345451041\t9\t11",
-        "6\t3257227043\t1\t25",
+        "1\t0195153448\t0\t14266743",
+        "3\t0345451041\t9\t5988519",
+        "6\t3257227043\t1\t7024037",
     ]
     items = lines(tmp_path, "item")
     assert items[0] == "item_id:token\titem_language:token\tpublication_year:token\tauthor:token"
@@ -92,9 +92,9 @@ def test_explicit_only_leaves_out_interactions_without_a_rating(
     assert report.notes[1] == "3 interactions without a rating were left out"
     inter = lines(tmp_path, "inter")
     assert [inter[1], inter[10], inter[-1]] == [
-        "1\t3257227043\t1\t3",
-        "3\t9727112345\t10\t12",
-        "6\t3257227043\t1\t25",
+        "1\t3257227043\t1\t15599265",
+        "3\t9727112345\t10\t1244405",
+        "6\t3257227043\t1\t7024037",
     ]
 
 
@@ -118,7 +118,11 @@ def test_books_that_only_the_ratings_have_are_rejected_or_kept_without_text(
     report = convert(BookCrossing(input=published, keep_unknown=True), max_bad=0.5)
     assert (report.items, report.interactions, sum(report.texts_per_language.values())) == (13, 27, 11)
     assert lines(tmp_path, "item")[-2:] == ["349912345X\tde\t\t", "O67174142X\tund\t\t"]
-    assert lines(tmp_path, "inter")[-3:] == ["7\t349912345X\t8\t26", "8\t349912345X\t0\t27", "8\tO67174142X\t5\t28"]
+    assert lines(tmp_path, "inter")[-3:] == [
+        "7\t349912345X\t8\t14556274",
+        "8\t349912345X\t0\t15824949",
+        "8\tO67174142X\t5\t13371301",
+    ]
     assert [place[:2] for place in rejected(tmp_path / "out/d/d.rejects.jsonl")] == [("BX-Book-Ratings.csv", 29)]
 
 
@@ -156,14 +160,114 @@ def test_cells_out_of_place_and_a_broken_byte_in_a_copy_are_listed(
         file.write(b"3000000009,M\xfcll,M,2002,Seuil,\n")
     (copied / "Users.csv").unlink()
     report = convert(BookCrossing(input=copied), max_bad=0.5)
-    assert (report.users, report.items, report.interactions) == (6, 17, 24)
+    assert (report.users, report.items, report.interactions) == (6, 18, 24)
     assert not (tmp_path / "out" / "d" / "d.user").exists()
-    assert rejected(tmp_path / "out/d/d.rejects.jsonl") == [
-        ("Books.csv", 13, "no number in column 'Year-Of-Publication'"),
-        ("Books.csv", 20, "not valid utf-8"),
-    ]
+    assert rejected(tmp_path / "out/d/d.rejects.jsonl") == [("Books.csv", 20, "not valid utf-8")]
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
+    fields = {"title": "Readers (Level 4)", "author": "Michael T.", "year": "2000", "publisher": "DK"}
+    assert store.display("0789466953") == ItemText("0789466953", "en", fields, "display")
+    assert "1 books had author, year and publisher in the cells of their neighbors" in report.notes
     text = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl").display("2000000000")
     assert text is not None and text.fields["title"] == 'Plus \\"réel\\" que'
+
+
+# each user's rows in the order of the ISBNs, as in the published file
+SORTED = [(f"{u}", f"{g}{i:08}X", "5") for u in range(40) for g, i in ((0, u), (1, u), (2, u), (3, u), (8, u))]
+
+
+def test_what_comes_last_is_left_to_chance_and_the_same_in_every_order_of_the_rows(
+    tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
+    books = "ISBN,Book-Title\n" + "".join(f"{isbn},T {isbn}\n" for _, isbn, _ in SORTED)
+    (tmp_path / "Books.csv").write_text(books)
+    last: list[dict[str, str]] = []
+    for rows in (SORTED, SORTED[::-1]):
+        (tmp_path / "Ratings.csv").write_text("User-ID,ISBN,Book-Rating\n" + "".join(",".join(r) + "\n" for r in rows))
+        assert "a hash of user and book" in convert(BookCrossing(input=tmp_path)).notes[0]
+        cells = [line.split("\t") for line in lines(tmp_path, "inter")[1:]]
+        assert all(float(time) < 2**24 for *_, time in cells)  # exact in single precision
+        last.append({user: isbn for user, isbn, *_ in sorted(cells, key=lambda row: int(row[-1]))})
+    assert last[0] == last[1]
+    groups = [isbn[0] for isbn in last[0].values()]
+    assert all(3 <= groups.count(group) <= 15 for group in "01238")  # of 40; in the order of the file all are 8
+
+
+@pytest.mark.parametrize(
+    ("books", "ratings", "users"),
+    [
+        ("ISBN;Title;Author;Year;Book-Publisher", "User-ID;ISBN;Rating", "User-ID;User-Country;User-Age"),
+        (
+            "isbn,book_title,book_author,year_of_publication,publisher",
+            "user_id,isbn,book_rating",
+            "user_id,country,age",
+        ),
+    ],
+)
+def test_other_published_headers_are_read(
+    tmp_path: Path, convert: Callable[..., ConvertReport], books: str, ratings: str, users: str
+) -> None:
+    cells = {"Books": (books, "3257227043,Das Parfum,Patrick Suskind,1994,Diogenes"),
+             "Ratings": (ratings, "1,3257227043,7"), "Users": (users, "1,Germany,18")}  # fmt: skip
+    for name, (header, row) in cells.items():
+        (tmp_path / f"{name}.csv").write_text(f"{header}\n{row.replace(',', ';' if ';' in header else ',')}\n")
+    report = convert(BookCrossing(input=tmp_path))
+    assert (report.items, report.interactions, report.rejected, report.omitted) == (1, 1, {}, {})
+    assert lines(tmp_path, "item")[1] == "3257227043\tde\t1994\tPatrick Suskind"
+    assert lines(tmp_path, "user")[1] == "1\tgermany\t18"
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
+    fields = {"title": "Das Parfum", "author": "Patrick Suskind", "year": "1994", "publisher": "Diogenes"}
+    assert store.display("3257227043") == ItemText("3257227043", "de", fields, "display")
+
+
+def test_files_without_what_is_not_needed_are_read_and_a_needed_column_is_named(
+    tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
+    (tmp_path / "books.csv").write_text("ISBN,Title\n3257227043,Das Parfum\n")
+    (tmp_path / "ratings.csv").write_text("user,ISBN,rating\n1,3257227043,7\n")
+    (tmp_path / "users.csv").write_text("User-ID;Age\n1;18\n")
+    convert(BookCrossing(input=tmp_path))
+    assert lines(tmp_path, "user")[1] == "1\t\t18"
+    (tmp_path / "books.csv").write_text("ISBN,Name\n3257227043,Das Parfum\n")
+    with pytest.raises(DataError, match=r"books\.csv: unknown column 'Book-Title'.*Known: ISBN, Name"):
+        convert(BookCrossing(input=tmp_path))
+
+
+def test_a_year_that_is_no_number_costs_neither_the_book_nor_its_ratings(
+    published: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
+    with open(published / "BX-Books.csv", "a", encoding="latin-1", newline="") as file:
+        file.write('"2000000000";"Plus";"M";"ca. 1990";"Seuil";"http://i/b.jpg"\r\n')
+    with open(published / "BX-Book-Ratings.csv", "a", newline="") as file:
+        file.write('"9";"2000000000";"3"\r\n')
+    report = convert(BookCrossing(input=published))
+    assert (report.items, report.interactions, report.rejected) == (12, 25, {})
+    assert report.omitted == {"a year that is no number": 1}
+    assert rejected(tmp_path / "out/d/d.rejects.jsonl") == [("BX-Books.csv", 13, "a year that is no number")]
+    assert lines(tmp_path, "item")[-1] == "2000000000\tfr\t\tM"
+
+
+def test_isbns_get_back_the_zeros_that_they_lost(tmp_path: Path, convert: Callable[..., ConvertReport]) -> None:
+    """The books have lost zeros, some ratings have not; a number with another check digit is no ISBN."""
+    (tmp_path / "Books.csv").write_text("ISBN,Title\n2005018,Clara Callan\n195153448,Mythology\n195153449,Other\n")
+    rows = "1,0002005018,5\n1,195153448,5\n2,0195153448,5\n2,2005018,5\n2,195153449,5\n"
+    (tmp_path / "Ratings.csv").write_text(f"User-ID,ISBN,Rating\n{rows}")
+    report = convert(BookCrossing(input=tmp_path))
+    assert lines(tmp_path, "item")[1:] == ["0002005018\ten\t\t", "0195153448\ten\t\t", "195153449\tund\t\t"]
+    assert [line.split("\t")[:2] for line in lines(tmp_path, "inter")[1:]] == [
+        ["1", "0002005018"], ["1", "0195153448"], ["2", "0195153448"], ["2", "0002005018"], ["2", "195153449"],
+    ]  # fmt: skip
+    assert "2 ISBNs had lost zeros in front, which they got back, in books and ratings alike" in report.notes
+
+
+def test_lines_that_end_with_a_mere_return_are_read(
+    published: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
+    convert(BookCrossing(input=published))
+    before = {suffix: lines(tmp_path, suffix) for suffix in ("inter", "item", "user", "itemtext.jsonl")}
+    for path in published.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\r\n", b"\r"))
+    convert(BookCrossing(input=published))
+    assert {suffix: lines(tmp_path, suffix) for suffix in before} == before
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

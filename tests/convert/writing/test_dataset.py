@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from made import FILES, Made, contents, frame, rejected, text, write
 
@@ -16,7 +17,7 @@ from recbole_xling.convert.base import Item, SourceLocation, User
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.writing.dataset import write_dataset
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.testing import check_loading
+from recbole_xling.testing import check_dataset, check_loading
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import ItemTextStore
 
@@ -113,15 +114,8 @@ def test_the_order_of_the_source_is_kept_over_many_batches(tmp_path: Path) -> No
             "missing value",
         ),
         ({"items": [*Made().records["items"], Item("a", "en")]}, ("made", 0), "second row of the same item"),
-        ({"items": [*Made().records["items"], Item("c", "en", {"year": "19\n95"})]}, ("made", 0), "'year': a tab"),
-        ({"items": [*Made().records["items"], Item("c", "en", {"year": "\ud800"})]}, ("made", 0), "'year': a tab"),
-        ({"items": [*Made().records["items"], Item("c", "en", {"genres": ("a b",)})]}, ("made", 0), "has a space"),
-        ({"items": [*Made().records["items"], Item("c", "en", {"price": "low"})]}, ("made", 0), "no finite number"),
-        ({"items": [*Made().records["items"], Item("c", "en", {"year": "1" * 131_073})]}, ("made", 0), "131,072"),
         ({"users": [User("u1"), User("u1", location=SourceLocation("u", 3))]}, ("u", 3), "second row of the same user"),
-        ({"users": [User("u1", {"age": "\r"})]}, ("made", 0), "'age': a tab"),
         ({"texts": [text("x", "de", "x", line=5)]}, ("texts.csv", 5), "a text of an unknown item"),
-        ({"texts": [text("a", "de", "", line=5)]}, ("texts.csv", 5), "an empty text"),
         ({"texts": [text("a", "en", "x", line=5)]}, ("texts.csv", 5), "another language than its item's"),
         ({"texts": [text("a", "de", "x\0")]}, ("made", 0), "a NUL or half a surrogate"),
         ({"texts": [text("a", "de", "\ud83d")]}, ("made", 0), "a NUL or half a surrogate"),
@@ -145,9 +139,96 @@ def test_a_bad_row_is_listed_and_the_others_are_written(
     assert contents(tmp_path / "d") == before
 
 
+PRICED = {"year": "1995", "genres": ("War",), "price": "15"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason", "row"),
+    [
+        ({"price": "$15.00"}, "column 'price': no finite number", "c\ten\t1995\tWar\t"),
+        ({"price": "—"}, "column 'price': no finite number", "c\ten\t1995\tWar\t"),
+        ({"price": "inf"}, "column 'price': no finite number", "c\ten\t1995\tWar\t"),
+        ({"year": "19\n95"}, "column 'year': a tab, a line break", "c\ten\t\tWar\t15"),
+        ({"year": "\ud800"}, "column 'year': a tab, a line break", "c\ten\t\tWar\t15"),
+        ({"year": "1" * 131_073}, "column 'year': a value of more than 131,072", "c\ten\t\tWar\t15"),
+        ({"genres": ("a b",)}, "column 'genres': an element of a sequence", "c\ten\t1995\t\t15"),
+    ],
+)
+def test_a_bad_cell_costs_neither_the_item_nor_its_interactions(
+    tmp_path: Path, changed: dict[str, Any], reason: str, row: str
+) -> None:
+    records = {
+        "items": [Item("c", "en", PRICED | changed, SourceLocation("items.csv", 7))],
+        "interactions": [frame(("u1", "c", 1.0, 1.0))],
+        "texts": [text("c", "en", "C")],
+    }
+    report = write(tmp_path, rows=1, options={"max_bad": 0.0}, **records)
+    assert (report.items, report.interactions, report.rejected) == (1, 1, {})
+    ((file, line, found),) = rejected(tmp_path / "d" / "d.rejects.jsonl")
+    assert (file, line) == ("items.csv", 7) and found.startswith(reason) and report.omitted == {found: 1}
+    assert f"left out of rows that stay: {found} 1; they are listed in" in "\n".join(report.lines())
+    assert (tmp_path / "d" / "d.item").read_text(encoding="utf-8").splitlines()[1] == row
+    check_loading(report, tmp_path)
+    with pytest.raises(DataError, match="--strict"):
+        write(tmp_path, options={"strict": True}, **records)
+
+
+def test_a_bad_cell_of_a_user_is_left_out(tmp_path: Path) -> None:
+    report = write(tmp_path, users=[User("u1", {"age": "\r"}), User("u2", {"age": "24"})])
+    assert (tmp_path / "d" / "d.user").read_text() == "user_id:token\tage:token\nu1\t\nu2\t24\n"
+    assert list(report.omitted.values()) == [1] and report.rejected == {}
+
+
+def test_an_item_without_text_keeps_the_language_that_is_stated(tmp_path: Path) -> None:
+    texts = [text("a", "de", "", line=5), text("a", "en", "", "parallel", line=6), text("b", "zh", "活着")]
+    report = write(tmp_path, texts=texts, options={"clean": str.strip})
+    assert (report.omitted, report.rejected) == ({"an empty text": 2}, {})
+    assert rejected(tmp_path / "d" / "d.rejects.jsonl") == [
+        ("texts.csv", 5, "an empty text"),
+        ("texts.csv", 6, "an empty text"),
+    ]
+    store = ItemTextStore.load(tmp_path / "d" / "d.itemtext.jsonl")
+    assert [(t.item_id, t.language, t.fields, t.source) for t in store.texts()] == [
+        ("b", "zh", {"title": "活着"}, "display"),
+        ("a", "de", {"title": ""}, "display"),
+    ]
+    assert report.items_per_language == {"de": 1, "zh": 1}
+    check_dataset(report)
+
+
+def test_a_text_goes_before_an_empty_one_of_the_same_item(tmp_path: Path) -> None:
+    write(tmp_path, texts=[text("a", "de", ""), text("a", "de", "Müll"), text("b", "zh", "")])
+    store = ItemTextStore.load(tmp_path / "d" / "d.itemtext.jsonl")
+    assert [(t.item_id, t.fields["title"]) for t in store.texts()] == [("a", "Müll"), ("b", "")]
+
+
+def test_further_columns_of_the_interactions_are_checked_and_written(tmp_path: Path) -> None:
+    class Events(Made):
+        interaction_fields = {"event": "token", "weight": "float", "tags": "token_seq"}
+
+    cells = pl.DataFrame(
+        {
+            "event": ["view", "a\tb", None, ""],
+            "weight": ["2.50", "3", "$4", None],
+            "tags": ["x  y", "", None, " z"],
+        }
+    )
+    rows = [("u1", "a", 1.0, 1.0), ("u1", "b", 2.0, 2.0), ("u2", "a", 3.0, 3.0), ("u2", "b", 4.0, 4.0)]
+    report = write_dataset(
+        Events(interactions=[frame(*rows).hstack(cells)]), tmp_path, "d", max_bad=0.0, show_progress=False
+    )
+    assert (tmp_path / "d" / "d.inter").read_text() == (
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\tevent:token\tweight:float\ttags:token_seq\n"
+        "u1\ta\t1\t1\tview\t2.5\tx y\nu1\tb\t2\t2\t\t3.0\t\nu2\ta\t3\t3\t\t\t\nu2\tb\t4\t4\t\t\tz\n"
+    )
+    assert (report.interactions, report.rejected, sum(report.omitted.values())) == (4, {}, 2)
+    assert [bad[:2] for bad in rejected(tmp_path / "d" / "d.rejects.jsonl")] == [("made.csv", 3), ("made.csv", 4)]
+    check_loading(report, tmp_path)
+
+
 def test_the_list_of_a_failed_run_goes_with_the_next_one(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="are bad"):
-        write(tmp_path, rows=9, texts=[text("a", "de", "")])
+        write(tmp_path, rows=9, texts=[text("x", "de", "x")])
     write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
     assert set(contents(tmp_path / "d")) == FILES
@@ -192,12 +273,24 @@ def test_columns_must_be_distinct_and_of_a_known_type(tmp_path: Path) -> None:
     class Odd(Made):
         item_fields = {"year": "text"}
 
+    class Twice(Made):
+        interaction_fields = {"age": "token"}
+
+    class Rating(Made):
+        interaction_fields = {"rating": "float"}
+
+    class Line(Made):
+        interaction_fields = {"line": "token"}
+
     class Polyglot(Made):
         user_fields = {"user_language": "token_seq"}
 
     for converter, message in [
         (Shared(), "'year' appears twice"),
         (Odd(), "'year:text'"),
+        (Twice(), "'age' appears twice"),
+        (Rating(), "'rating' appears twice"),
+        (Line(), "'line' of the interactions needs another name"),
         (Polyglot(), "'user_language' must be of type token"),
     ]:
         with pytest.raises(DataError, match=message):
