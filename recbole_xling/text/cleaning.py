@@ -114,8 +114,8 @@ _LOST = re.compile("(?<=[a-zà-ÿ])Ã\\?|Ã\\?(?=[a-zà-ÿÂ\xa0-\xbf])|â€|ï
 def repair_encoding(text: str) -> str:
     """Undo UTF-8 that was read in another encoding, by ftfy (R. Speer, https://ftfy.readthedocs.io).
 
-    ``CafÃ©`` becomes ``Café``, and so does ``CafÃ?Â©``, the same read twice and damaged once. Where a letter is lost, as
-    in ``StraÃ?Â?e``, the text stays as it is: :func:`is_broken` tells.
+    ``CafÃ©`` becomes ``Café``, and so does ``CafÃ?Â©``, the same read twice and damaged once. Where a letter is lost,
+    as in ``StraÃ?Â?e``, the text stays as it is: :func:`is_broken` tells.
     """
     if text.isascii():
         return text

@@ -54,10 +54,12 @@ def open_table(
         numbered: whether the columns of a text table have no names, and are called ``1``, ``2``, ...
 
     Raises:
-        DataError: the name does not tell the format.
+        DataError: the name does not tell the format, or ``numbered`` is set for one that names its columns.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in SUFFIXES]
     suffix = suffixes[-1] if suffixes else ""
+    if numbered and suffix not in _TABLES:
+        raise DataError(f"{path}: this format names its columns; --no-header is for {', '.join(_TABLES)}")
     if suffix in _JSON_LINES:
         return JsonLines(path, columns, rejects)
     if suffix in _PARQUET:
@@ -66,7 +68,9 @@ def open_table(
         layout = _TABLES[suffix]
         if suffix == ".dat" and separator is None and _COLONS.encode() in next(blocks(path), b"").partition(b"\n")[0]:
             separator = _COLONS
-        layout = Layout(separator or layout.separator, layout.quote, encoding=encoding, numbered=numbered)
+        separator = separator or layout.separator
+        quote = layout.quote if len(separator) == 1 else None
+        layout = Layout(separator, quote, encoding=encoding, numbered=numbered)
         return TextTable(path, columns, rejects, layout=layout)
     known = ", ".join((*_TABLES, *_JSON_LINES, *_PARQUET))
     raise DataError(f"{path}: no known format; the name of the file must end in one of {known}")

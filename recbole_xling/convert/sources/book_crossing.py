@@ -163,8 +163,8 @@ user and rating are needed; each file may be compressed (.gz, .zst, .zip)"""
     def notes(self) -> Iterator[str]:
         """Yield what the ratings and their order mean."""
         yield (
-            "no times in the source, whose order is that of the ISBNs: the time stamp is a hash of user and book, so what "
-            "comes last is left to chance, the same on every machine"
+            "no times in the source, whose order is that of the ISBNs: the time stamp is a hash of user and book, so "
+            "what comes last is left to chance, the same on every machine"
         )
         what = "were left out" if self.explicit_only else "have the rating 0 (--explicit-only leaves them out)"
         yield f"{self._implicit} interactions without a rating {what}"

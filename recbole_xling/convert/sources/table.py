@@ -3,47 +3,56 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
-from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
-from recbole_xling.convert.cells import FIELD_TYPES
+from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, chance_order, located
 from recbole_xling.convert.reading.open_table import Batches, open_table
-from recbole_xling.convert.reading.rejects import LINE, Rejects
+from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.convert.reading.text_table import Column
-from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.text.record import DISPLAY
+from recbole_xling.convert.sources.table_mapping import Feature, read_mapping
+from recbole_xling.errors import DataError
+from recbole_xling.language.tags import UNDETERMINED, stated_language
+from recbole_xling.text.record import DISPLAY, PARALLEL
 from recbole_xling.utils.arguments import parse_time
-
-_FILES = ("input", "items", "users")
-
 
 _OPTIONS = (
     ("user", "COLUMN", "column of user ids in the interactions (default: user_id)"),
     ("item", "COLUMN", "column of item ids in the interactions (default: item_id)"),
     ("rating", "COLUMN", "column of ratings"),
     ("time", "COLUMN", "column of times: numbers, or ISO dates and times (UTC where they name no zone)"),
+    (
+        "interaction-features",
+        "PARTS",
+        "further columns for the .inter file: event,weight=quantity:float; the types are token (default), token_seq "
+        "(elements with spaces between) and float",
+    ),
     ("items", "FILE", "file of the items"),
     ("item-id", "COLUMN", "column of ids in the items (default: that of --item)"),
     ("language", "COLUMN", "column of language tags in the items"),
-    ("text", "PARTS", "columns of text in the items: title=name,description=desc"),
     (
-        "item-features",
+        "text",
         "PARTS",
-        "further columns for the .item file: brand=maker,price=eur:float; the types are token (default), token_seq "
-        "(elements with spaces between) and float",
+        "columns of text in the items: title=name,description=desc; with languages, title:de=name_de,title:fr=name_fr, "
+        "an item has a text in each, and is shown in that of --language or the first",
     ),
+    ("item-features", "PARTS", "further columns for the .item file, written like --interaction-features"),
     ("users", "FILE", "file of the users"),
     ("user-id", "COLUMN", "column of ids in the users (default: that of --user)"),
-    ("user-features", "PARTS", "further columns for the .user file, written like --item-features"),
-    ("separator", "CHARACTER", "between cells of .csv, .tsv and .txt"),
-    ("encoding", "NAME", "of .csv, .tsv and .txt (default: utf-8)"),
+    ("user-features", "PARTS", "further columns for the .user file, written like --interaction-features"),
+    ("separator", "CHARACTER", "between cells of .csv, .tsv, .txt and .dat"),
+    ("encoding", "NAME", "of .csv, .tsv, .txt and .dat (default: utf-8)"),
 )
+_FLAGS = (
+    ("in-order", "interactions without times are in order of time; their number becomes the time stamp"),
+    ("random-order", "interactions are in no order of time; a hash of user and item becomes the time stamp"),
+    ("no-header", "the first line of .csv, .tsv, .txt and .dat is a row: columns are called 1, 2, ..."),
+)
+_SHOWN = 10  # values of a column in a message
 
 
 class TableConverter(Converter):
@@ -54,7 +63,8 @@ class TableConverter(Converter):
     Args:
         input: file of the interactions.
         mapping: YAML file with any of the settings.
-        settings: as in :class:`~recbole_xling.convert.sources.table.TableMapping`; they go before those of the file.
+        settings: as in :class:`~recbole_xling.convert.sources.table_mapping.TableMapping`; they go before those of the
+            file.
 
     Raises:
         ConfigError: a setting is unknown or malformed.
@@ -64,6 +74,7 @@ class TableConverter(Converter):
     layout = """a file of interactions (--input) and perhaps one of items (--items) and one of users (--users), each of
   .csv                       cells separated by commas, quoted with " where needed; the first line names the columns
   .tsv, .txt                 cells separated by tabs, never quoted; the first line names the columns
+  .dat                       the same, or cells separated by ::
   .jsonl, .ndjson, .json     one JSON object per line
   .parquet, .pq
 all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping has the same settings as YAML:
@@ -74,8 +85,12 @@ all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping h
     def __init__(self, *, input: str | Path | None = None, mapping: str | Path | None = None, **settings: Any) -> None:
         self.mapping = read_mapping(None if mapping is None else Path(mapping), settings | {"input": input})
         super().__init__(input=self.mapping.input)
-        self.item_fields = {name: feature.kind for name, feature in self.mapping.item_features.items()}
-        self.user_fields = {name: feature.kind for name, feature in self.mapping.user_features.items()}
+        self.item_fields = _kinds(self.mapping.item_features)
+        self.user_fields = _kinds(self.mapping.user_features)
+        self.interaction_fields = _kinds(self.mapping.interaction_features)
+        self._removed: Counter[str] = Counter()  # rows by condition
+        self._met: dict[str, dict[str, None]] = {}  # the first values of columns with a condition
+        self._unmet: dict[tuple[str, str], None] = {}  # columns and values that no row has had yet
 
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
@@ -83,231 +98,240 @@ all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping h
         parser.add_argument("--mapping", metavar="FILE", help="YAML file of the settings below; options go before it")
         for name, metavar, explanation in _OPTIONS:
             parser.add_argument(f"--{name}", metavar=metavar, help=explanation)
-        in_order = "interactions without times are in order of time; their number becomes the time stamp"
-        parser.add_argument("--in-order", action="store_true", default=None, help=in_order)
+        for name, explanation in _FLAGS:
+            parser.add_argument(f"--{name}", action="store_true", default=None, help=explanation)
+        where = (
+            "read only rows of the interactions for which this holds, and so on if it is given again: "
+            "event=purchase,cart or market!=uk or 'stars>=4'"
+        )
+        parser.add_argument("--where", action="append", metavar="CONDITION", help=where)
 
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield the interactions; dates become Unix seconds, numbers stay as they are."""
-        mapping = self.mapping
-        wanted = {"user_id": mapping.user, "item_id": mapping.item, "rating": mapping.rating, "timestamp": mapping.time}
-        columns = {
-            name: Column(meaning, "number" if meaning == "rating" else "text")
-            for meaning, name in wanted.items()
-            if name is not None
-        }
-        before = 0
-        for frame in located(self._open(mapping.input, columns, rejects)):
+        mapping, before = self.mapping, 0
+        for frame in self._interactions(rejects):
             if mapping.time is not None:
-                texts = frame["timestamp"]
-                times = texts.cast(pl.Float64, strict=False)
-                if times.null_count():
-                    unique = texts.unique().to_list()
-                    times = texts.replace_strict(unique, [parse_time(text) for text in unique], return_dtype=pl.Float64)
-                reason = f"neither a number nor an ISO date in column '{mapping.time}'"
-                frame = rejects.sift(
-                    frame.with_columns(times.alias("number")),
-                    [pl.when(pl.col("number").is_null()).then(pl.lit(reason))],
-                    lambda row: f"{row['user_id']} {row['item_id']} {row['timestamp']}",
-                )
-                frame = frame.drop("timestamp").rename({"number": "timestamp"})
+                frame = self._timed(frame, rejects)
             elif mapping.in_order:
                 order = pl.int_range(before + 1, before + 1 + frame.height, dtype=pl.Int64, eager=True)
                 frame = frame.with_columns(order.cast(pl.Float64).alias("timestamp"))
+            elif mapping.random_order:
+                frame = frame.with_columns(chance_order(frame))
             before += frame.height
-            yield frame
+            meanings = [name for name in ("user_id", "item_id", "rating", "timestamp") if name in frame.columns]
+            features = [
+                self._text_of(feature.column).alias(name) for name, feature in mapping.interaction_features.items()
+            ]
+            yield frame.select(*meanings, *features, FILE, LINE)
 
     def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield the items of the file, or else those that occur, in the order in which they first do."""
         mapping = self.mapping
         if mapping.items is None:
             seen: dict[str, None] = {}
-            for frame in self._open(mapping.input, {mapping.item: Column("item_id")}, rejects):
+            for frame in self._interactions(rejects):
                 seen.update(dict.fromkeys(frame["item_id"].unique(maintain_order=True)))
             yield from (Item(item_id, UNDETERMINED) for item_id in seen)
             return
-        for row, location in self._rows(mapping.items, self._item_id, self._item_columns, rejects):
-            language = row[mapping.language] if mapping.language else None
-            features = _features(row, mapping.item_features)
-            yield Item(row[self._item_id] or "", language or UNDETERMINED, features, location)
+        for row, location in self._items(rejects):
+            language, _ = self._texts_of(row)
+            yield Item(row[self._item_id] or "", language, _features(row, mapping.item_features), location)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield the users of the file, if there is one."""
         mapping = self.mapping
         if mapping.users is not None:
             user_id = mapping.user_id or mapping.user
-            columns = [feature.column for feature in mapping.user_features.values()]
-            for row, location in self._rows(mapping.users, user_id, columns, rejects):
+            hints = {user_id: "--user-id names the column of ids in the users; without it --user does in both files"}
+            hints = {feature.column: "--user-features names it" for feature in mapping.user_features.values()} | hints
+            for row, location in self._rows(mapping.users, user_id, hints, rejects):
                 yield User(row[user_id] or "", _features(row, mapping.user_features), location)
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
-        """Yield a display text per item, of the parts that are not empty."""
-        mapping = self.mapping
-        if mapping.items is not None and mapping.text:
-            for row, location in self._rows(mapping.items, self._item_id, self._item_columns, rejects):
-                language = row[mapping.language] if mapping.language else None
-                fields = {name: row[column] or "" for name, column in mapping.text.items()}
-                yield SourceText(row[self._item_id] or "", language or UNDETERMINED, fields, DISPLAY, location)
+        """Yield the texts of each item, of the parts that are not empty: the display text, then parallel ones."""
+        if self.mapping.items is not None and self.mapping.text:
+            for row, location in self._items(rejects):
+                shown, texts = self._texts_of(row)
+                for language, fields in texts.items():
+                    source = DISPLAY if language == shown else PARALLEL
+                    yield SourceText(row[self._item_id] or "", language, fields, source, location)
 
     def notes(self) -> Iterator[str]:
-        """Yield what RecBole's models will miss."""
+        """Yield what the conditions did, and what RecBole's models will miss."""
+        for condition, number in self._removed.items():
+            yield f"--where {condition} took out {number} rows"
+        for column, value in self._unmet:
+            yield f"--where: no row has '{value}' as {column}, which has {', '.join(self._met[column])}"
         if self.mapping.in_order:
             yield "no times in the source: the number of the row is the time stamp"
+        elif self.mapping.random_order:
+            yield (
+                "no times in the source: the time stamp is a hash of user and item, so what comes last is left to "
+                "chance, the same on every machine"
+            )
         elif self.mapping.time is None:
-            yield "no times: sequential models need a column of times (--time), or rows in order of time (--in-order)"
+            yield (
+                "no times: sequential models need a column of times (--time), rows in order of time (--in-order), or "
+                "an order by chance (--random-order)"
+            )
         if not self.mapping.text:
             yield "no texts: name their columns with --items and --text"
+
+    # ---- interactions -----------------------------------------------------------------------------------------
+
+    def _interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
+        """Yield the rows for which the conditions hold, with a column for each of the file that has a use.
+
+        Raises:
+            DataError: the conditions hold for none.
+        """
+        mapping = self.mapping
+        hints = {condition.column: "--where names it" for condition in mapping.where}
+        hints |= {
+            feature.column: "--interaction-features names it" for feature in mapping.interaction_features.values()
+        }
+        columns = {name: Column(self._name_of(name), required=False, hint=hint) for name, hint in hints.items()}
+        header = "; --no-header is for a first line that is a row"
+        columns[mapping.user] = Column("user_id", hint=f"--user names the column of user ids{header}")
+        columns[mapping.item] = Column("item_id", hint=f"--item names the column of item ids{header}")
+        if mapping.rating is not None:
+            columns[mapping.rating] = Column("rating", "number", hint="--rating names the column of ratings")
+        if mapping.time is not None:
+            columns[mapping.time] = Column("timestamp", hint="--time names the column of times")
+        self._removed = Counter({str(condition): 0 for condition in mapping.where})
+        self._met = {condition.column: {} for condition in mapping.where}
+        self._unmet = dict.fromkeys((c.column, v) for c in mapping.where for v in c.values if not c.compares_numbers)
+        left = 0
+        for frame in located(self._open(mapping.input, columns, rejects)):
+            kept = self._kept(frame, rejects)
+            left += kept.height
+            yield kept
+        if mapping.where and not left:
+            met = "; ".join(f"'{column}' has {', '.join(values)}" for column, values in self._met.items())
+            conditions = " --where ".join(map(str, mapping.where))
+            raise DataError(f"{mapping.input}: no row is left by --where {conditions}: {met}")
+
+    def _name_of(self, column: str) -> str:
+        """Return the name in frames of a column of the interactions."""
+        mapping = self.mapping
+        named = {mapping.user: "user_id", mapping.item: "item_id", mapping.rating: "rating", mapping.time: "timestamp"}
+        return named.get(column, f"cell {column}")
+
+    def _text_of(self, column: str) -> pl.Expr:
+        """Return the texts of a column of the interactions, also of that of the ratings, which are numbers."""
+        texts = pl.col(self._name_of(column)).cast(pl.String)
+        return texts.str.strip_suffix(".0") if column == self.mapping.rating else texts
+
+    def _kept(self, frame: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
+        """Return the rows for which the conditions hold."""
+        for condition in self.mapping.where:
+            cells = self._text_of(condition.column)
+            values = frame.select(cells.fill_null("")).to_series().unique(maintain_order=True)
+            for value in values.head(_SHOWN):
+                if len(self._met[condition.column]) < _SHOWN:
+                    self._met[condition.column][value or "(nothing)"] = None
+            for value in values.filter(values.is_in(list(condition.values))):
+                self._unmet.pop((condition.column, value), None)
+            if condition.compares_numbers:
+                is_number = cells.cast(pl.Float64, strict=False).is_finite().fill_null(False)
+                no_number = pl.lit(f"no number in column '{condition.column}'")
+                reason = pl.when(cells.is_not_null() & ~is_number).then(no_number)
+                frame = rejects.sift(frame, [reason], lambda row: f"{row['user_id']} {row['item_id']}")
+            kept = frame.filter(condition.holds(cells))
+            self._removed[str(condition)] += frame.height - kept.height
+            frame = kept
+        return frame
+
+    def _timed(self, frame: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
+        """Return the rows whose time can be read, with it as a number."""
+        texts = frame["timestamp"]
+        times = texts.cast(pl.Float64, strict=False)
+        if times.null_count():
+            unique = texts.unique().to_list()
+            times = texts.replace_strict(unique, [parse_time(text) for text in unique], return_dtype=pl.Float64)
+        reason = f"neither a number nor an ISO date in column '{self.mapping.time}'"
+        good = rejects.sift(
+            frame.with_columns(times.alias("number")),
+            [pl.when(pl.col("number").is_null()).then(pl.lit(reason))],
+            lambda row: f"{row['user_id']} {row['item_id']} {row['timestamp']}",
+        )
+        return good.drop("timestamp").rename({"number": "timestamp"})
+
+    # ---- items and texts --------------------------------------------------------------------------------------
 
     @property
     def _item_id(self) -> str:
         return self.mapping.item_id or self.mapping.item
 
-    @property
-    def _item_columns(self) -> list[str]:
+    def _items(self, rejects: Rejects) -> Iterator[tuple[dict[str, str | None], SourceLocation]]:
         mapping = self.mapping
-        features = [feature.column for feature in mapping.item_features.values()]
-        return [*([mapping.language] if mapping.language else []), *mapping.text.values(), *features]
+        assert mapping.items is not None
+        hints = {feature.column: "--item-features names it" for feature in mapping.item_features.values()}
+        hints |= {part.column: "--text names it" for part in mapping.text}
+        if mapping.language is not None:
+            hint = "--language names the column of languages"
+            if stated_language(mapping.language) != UNDETERMINED:
+                hint += f"; if all texts are in one language, write --text title:{mapping.language}=COLUMN"
+            hints[mapping.language] = hint
+        hints[self._item_id] = "--item-id names the column of ids in the items; without it --item does in both files"
+        return self._rows(mapping.items, self._item_id, hints, rejects)
+
+    def _texts_of(self, row: Mapping[str, str | None]) -> tuple[str, dict[str, dict[str, str]]]:
+        """Return the language that an item is shown in, and its texts by language, this one first.
+
+        Parts whose language is not told belong to the text in the language of ``language``, or, without that, to all.
+        """
+        mapping = self.mapping
+        stated = row[mapping.language] if mapping.language else None
+        plain = {part.name: row[part.column] or "" for part in mapping.text if part.language is None}
+        if not mapping.text_languages:
+            return stated or UNDETERMINED, {stated or UNDETERMINED: plain}
+        texts = {}
+        for language in mapping.text_languages:
+            own = {part.name: row[part.column] or "" for part in mapping.text if part.language == language}
+            if any(own.values()):
+                texts[language] = own if mapping.language else plain | own
+        shown = next(iter(texts), mapping.text_languages[0] if len(mapping.text_languages) == 1 else UNDETERMINED)
+        if mapping.language:
+            main = stated_language(stated or "")
+            if any(plain.values()) or main in texts or not texts:
+                own = texts.pop(main, {})
+                shown = stated if stated and main == UNDETERMINED else main
+                texts = {shown: plain | own} | texts
+        return shown, texts or {shown: plain}
+
+    # ---- tables -----------------------------------------------------------------------------------------------
 
     def _open(self, path: Path, columns: Mapping[str, Column], rejects: Rejects) -> Batches:
-        return open_table(path, columns, rejects, separator=self.mapping.separator, encoding=self.mapping.encoding)
+        mapping = self.mapping
+        return open_table(
+            path, columns, rejects, separator=mapping.separator, encoding=mapping.encoding, numbered=mapping.no_header
+        )
 
     def _rows(
-        self, path: Path, id_column: str, others: list[str], rejects: Rejects
+        self, path: Path, id_column: str, hints: Mapping[str, str], rejects: Rejects
     ) -> Iterator[tuple[dict[str, str | None], SourceLocation]]:
-        """Yield the rows of a table one by one: cells by column of the file, and where the row comes from."""
-        names = list(dict.fromkeys([id_column, *others]))
-        columns = {name: Column(f"cell {name}", required=name == id_column) for name in names}
+        """Yield the rows of a table one by one: cells by column of the file, and where the row comes from.
+
+        Args:
+            path: the file.
+            id_column: the column that every row needs.
+            hints: the wanted columns, that one included, with a sentence for the message if the file lacks one.
+            rejects: takes the bad rows.
+        """
+        columns = {name: Column(f"cell {name}", required=name == id_column, hint=hint) for name, hint in hints.items()}
         for frame in self._open(path, columns, rejects):
             lines = frame[LINE]
             cells = frame.select(column.name for column in columns.values())
             for line, row in zip(lines, cells.iter_rows(), strict=True):
-                yield dict(zip(names, row, strict=True)), SourceLocation(str(path), line)
+                yield dict(zip(columns, row, strict=True)), SourceLocation(str(path), line)
+
+
+def _kinds(features: Mapping[str, Feature]) -> dict[str, str]:
+    return {name: feature.kind for name, feature in features.items()}
 
 
 def _features(row: Mapping[str, str | None], features: Mapping[str, Feature]) -> dict[str, str | tuple[str, ...]]:
     """Return the features in a row; the elements of a sequence are separated by spaces."""
     cells = {name: (row[feature.column] or "", feature.kind) for name, feature in features.items()}
     return {name: tuple(cell.split()) if kind == "token_seq" else cell for name, (cell, kind) in cells.items()}
-
-
-# ---- the mapping ------------------------------------------------------------------------------------------------
-
-
-class Feature(NamedTuple):
-    """A feature: the column it is in, and its type (``token``, ``token_seq``, ``float``)."""
-
-    column: str
-    kind: str = "token"
-
-
-@dataclass(frozen=True, slots=True)
-class TableMapping:
-    """The files, and the names of their columns.
-
-    Attributes:
-        input: file of the interactions.
-        user: its column of user ids.
-        item: its column of item ids.
-        rating: its column of ratings.
-        time: its column of times: numbers, or ISO dates and times.
-        in_order: the interactions are in order of time; their number becomes the time stamp.
-        items: file of the items.
-        item_id: its column of ids; None for the name of ``item``.
-        language: its column of language tags.
-        text: its columns of text by the name of the part: ``{"title": "name"}``.
-        item_features: further columns for the ``.item`` file, by their names there.
-        users: file of the users.
-        user_id: its column of ids; None for the name of ``user``.
-        user_features: further columns for the ``.user`` file, by their names there.
-        separator: between cells of text tables.
-        encoding: of text tables.
-
-    Raises:
-        ConfigError: two settings contradict each other, or one lacks its file.
-    """
-
-    input: Path
-    user: str = "user_id"
-    item: str = "item_id"
-    rating: str | None = None
-    time: str | None = None
-    in_order: bool = False
-    items: Path | None = None
-    item_id: str | None = None
-    language: str | None = None
-    text: Mapping[str, str] = field(default_factory=dict)
-    item_features: Mapping[str, Feature] = field(default_factory=dict)
-    users: Path | None = None
-    user_id: str | None = None
-    user_features: Mapping[str, Feature] = field(default_factory=dict)
-    separator: str | None = None
-    encoding: str = "utf-8"
-
-    def __post_init__(self) -> None:
-        columns = [name for name in (self.user, self.item, self.rating, self.time) if name is not None]
-        if len(set(columns)) < len(columns):
-            raise ConfigError(f"user, item, rating and time are columns of their own, not {', '.join(columns)}")
-        if self.in_order and self.time is not None:
-            raise ConfigError("a table has either a column of times or is in order, not both")
-        if self.items is None and (self.language or self.text or self.item_features):
-            raise ConfigError("language, text and item_features are columns of a file of items; name it with --items")
-        if self.users is None and self.user_features:
-            raise ConfigError("user_features are columns of a file of users; name it with --users")
-
-
-def read_mapping(path: Path | None, settings: Mapping[str, Any]) -> TableMapping:
-    """Return the mapping of a YAML file, None for no file, with ``settings`` in place of what it says.
-
-    The keys of the file are the attributes of :class:`TableMapping`; its paths are relative to it. A feature is
-    written ``column`` or ``column:type``, several names in a flag as ``name=column,name=column``.
-
-    Raises:
-        ConfigError: a key is unknown or a value malformed.
-    """
-    merged: dict[str, Any] = {} if path is None else _read_yaml(path)
-    merged |= {name: value for name, value in settings.items() if value is not None}
-    known = [option.name for option in fields(TableMapping)]
-    unknown = next((name for name in merged if name not in known), None)
-    if unknown is not None:
-        raise ConfigError(unknown_name("setting of a table", unknown, known))
-    if "input" not in merged:
-        raise ConfigError("table needs --input, the file of interactions")
-    for option in ("item_features", "user_features"):
-        if option in merged:
-            features = {}
-            for name, value in _names(option, merged[option]).items():
-                column, colon, kind = value.rpartition(":")
-                features[name] = Feature(column, kind) if colon else Feature(value)
-                if features[name].kind not in FIELD_TYPES:
-                    raise ConfigError(f"{option}: {value!r} has no known type; it is one of {', '.join(FIELD_TYPES)}")
-            merged[option] = features
-    if "text" in merged:
-        merged["text"] = _names("text", merged["text"])
-    merged |= {name: Path(merged[name]) for name in _FILES if name in merged}
-    for name, value in merged.items():
-        if not isinstance(value, (str, Path, dict)) and name != "in_order":
-            raise ConfigError(f"{name} of a table must be a name, not {value!r}")
-    return TableMapping(**merged)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must have 'name: value' lines, such as 'user: customer_id'")
-    return {key: path.parent / value if key in _FILES else value for key, value in content.items()}
-
-
-def _names(option: str, value: object) -> dict[str, str]:
-    """Return ``title=name,year`` or the same as a dict: name to column, ``year`` for ``year=year``."""
-    if isinstance(value, str):
-        pairs = (pair.partition("=") for pair in value.split(","))
-        value = {name.strip(): (column or name).strip() for name, _, column in pairs}
-    if not isinstance(value, Mapping) or not all(
-        isinstance(cell, str) and cell for pair in value.items() for cell in pair
-    ):
-        raise ConfigError(f"{option} of a table is written like title=name,description=desc, not {value!r}")
-    return dict(value)

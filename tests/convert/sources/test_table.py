@@ -73,9 +73,10 @@ def test_the_command_line_and_a_mapping_say_the_same(
     )
     words = ["--mapping", str(tmp_path / "shop.yaml"), "--time", "when"]
     assert cli.main(["convert", "table", *words, "--output", str(tmp_path / "mapping"), "--name", "d"]) == 0
-    for path in (tmp_path / "out" / "d").iterdir():
-        assert (tmp_path / "flags" / "d" / path.name).read_bytes() == path.read_bytes()
+    for path in (tmp_path / "flags" / "d").iterdir():
         assert (tmp_path / "mapping" / "d" / path.name).read_bytes() == path.read_bytes()
+        if path.name != "d.convert.json":  # which says that the command line has cleaned the texts
+            assert (tmp_path / "out" / "d" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_filters_are_options_of_the_command_line(
@@ -134,7 +135,8 @@ def test_bad_rows_are_listed_in_every_format(
         "unknown item",
     ):
         assert part in reasons
-    with pytest.raises(DataError, match="6 of 47 rows are bad"):
+    assert report.omitted == {"an empty text": 1}
+    with pytest.raises(DataError, match="5 of 47 rows are bad"):
         convert(TableConverter(**settings), max_bad=0.1)
 
 
@@ -173,6 +175,27 @@ def test_parquet_may_have_dates_numbers_as_ids_and_missing_values(
         ({"input": "x.csv", "items": "y.csv", "item_features": "a=b:int"}, ConfigError, "no known type"),
         ({"input": "x.csv", "user": "id", "item": "id"}, ConfigError, "columns of their own"),
         ({"input": "x.csv", "time": "t", "in_order": True}, ConfigError, "not both"),
+        ({"input": "x.csv", "random_order": True, "in_order": True}, ConfigError, "not both"),
+        ({"input": "x.csv", "in_order": "no"}, ConfigError, "in_order of a table is true or false, not 'no'"),
+        (
+            {"input": "x.csv", "items": "y.csv", "text": "title=a,title=b"},
+            ConfigError,
+            "text of a table has 'title' twice",
+        ),
+        ({"input": "x.csv", "items": "y.csv", "text": "title:de=a,title:ger=b"}, ConfigError, "'title:de' twice"),
+        ({"input": "x.csv", "items": "y.csv", "text": "title:xx=a"}, ConfigError, "'xx' names no language"),
+        ({"input": "x.csv", "items": "y.csv", "text": ":de=a"}, ConfigError, "written like title:de=title_de"),
+        ({"input": "x.csv", "items": "y.csv", "item_features": "a,a=b"}, ConfigError, "item_features.*'a' twice"),
+        ({"input": "x.csv", "interaction_features": "a=b:flaot"}, ConfigError, "no known type"),
+        ({"input": "x.csv", "interaction_features": "user_id=b"}, DataError, "'user_id' appears twice"),
+        ({"input": "x.csv", "where": "event"}, ConfigError, "'event' is no condition"),
+        ({"input": "x.csv", "where": ["stars>=many"]}, ConfigError, "compares numbers, and 'many' is none"),
+        ({"input": "x.csv", "where": {"event": "buy"}}, ConfigError, "or a list of them"),
+        ({"input": "x.csv", "separator": ""}, ConfigError, "separator"),
+        ({"input": "x.csv", "separator": '"'}, ConfigError, "separator"),
+        ({"input": "x.csv", "encoding": "utf-9"}, ConfigError, "unknown text encoding 'utf-9'"),
+        ({"input": "x.csv", "encoding": "utf-16"}, ConfigError, "convert them to UTF-8"),
+        ({"input": "x.jsonl", "no_header": True}, DataError, "--no-header is for"),
         ({"input": "x.csv", "mapping": "none.yaml"}, ConfigError, "none.yaml cannot be read"),
         ({"input": "x.xlsx"}, DataError, "no known format"),
         ({"input": "x.csv"}, DataError, "file x.csv does not exist"),
@@ -194,6 +217,228 @@ def test_a_column_that_is_not_there_is_named(
     path = write_rows(tmp_path / f"clicks{suffix}", [{"user_id": "u", "item_id": "a", "stars": 1}])
     with pytest.raises(DataError, match=r"unknown (column|key) 'star'\. Did you mean 'stars'"):
         convert(TableConverter(input=path, rating="star"), max_bad=1.0)
+
+
+# ---- several languages ----------------------------------------------------------------------------------------
+
+CATALOG = [
+    {"item_id": "a", "lang": "fr", "name": "Ding", "de": "Ding", "fr": "Chose", "en": "Thing", "year": "1990"},
+    {"item_id": "b", "lang": "de", "name": "Haus", "de": "Haus", "fr": "", "en": "House", "year": ""},
+    {"item_id": "c", "lang": "", "name": "", "de": "", "fr": "", "en": "", "year": "2001"},
+]
+
+
+def _texts(tmp_path: Path) -> list[tuple[str, str, dict[str, str], str]]:
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
+    return [(t.item_id, t.language, dict(t.fields), t.source) for t in store.texts()]
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> dict[str, Any]:
+    clicks = [{"user_id": "u", "item_id": item} for item in "abc"]
+    return {"input": write_rows(tmp_path / "clicks.csv", clicks), "items": write_rows(tmp_path / "items.csv", CATALOG)}
+
+
+def test_a_column_per_language_gives_a_text_in_each(
+    catalog: dict[str, Any], convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    report = convert(TableConverter(**catalog, text="title:de=de,title:fr=fr,title:eng=en,year"))
+    assert _texts(tmp_path) == [
+        ("a", "de", {"title": "Ding", "year": "1990"}, "display"),
+        ("a", "fr", {"title": "Chose", "year": "1990"}, "parallel"),
+        ("a", "en", {"title": "Thing", "year": "1990"}, "parallel"),
+        ("b", "de", {"title": "Haus", "year": ""}, "display"),
+        ("b", "en", {"title": "House", "year": ""}, "parallel"),
+        ("c", "und", {"year": "2001"}, "display"),
+    ]
+    assert report.items_per_language == {"de": 2, "und": 1}
+
+
+def test_the_column_of_languages_tells_in_which_one_an_item_is_shown(
+    catalog: dict[str, Any], convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    convert(TableConverter(**catalog, language="lang", text="title:de=de,title:fr=fr,title:en=en"))
+    assert [text[:2] for text in _texts(tmp_path) if text[-1] == "display"] == [("a", "fr"), ("b", "de")]
+    convert(TableConverter(**catalog, language="lang", text="title=name,year,title:en=en"))
+    assert _texts(tmp_path) == [
+        ("a", "fr", {"title": "Ding", "year": "1990"}, "display"),
+        ("a", "en", {"title": "Thing"}, "parallel"),
+        ("b", "de", {"title": "Haus", "year": ""}, "display"),
+        ("b", "en", {"title": "House"}, "parallel"),
+        ("c", "und", {"title": "", "year": "2001"}, "display"),
+    ]
+
+
+def test_one_language_of_all_texts(
+    catalog: dict[str, Any], convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    with pytest.raises(
+        DataError, match=r"unknown column 'fr'.*if all texts are in one language.*--text title:fr=COLUMN"
+    ):
+        write_rows(tmp_path / "less.csv", [{"item_id": "a", "name": "A"}])
+        convert(TableConverter(**catalog | {"items": tmp_path / "less.csv"}, language="fr", text="title=name"))
+    report = convert(TableConverter(**catalog, text="title:fr=name"))
+    assert report.items_per_language == {"fr": 3}  # c has no text, but this language is stated
+    assert _texts(tmp_path)[-1] == ("c", "fr", {"title": ""}, "display")
+
+
+# ---- events, conditions ---------------------------------------------------------------------------------------
+
+EVENTS = [
+    {"user_id": "u", "item_id": "a", "event": "view", "market": "de", "qty": "1", "stars": 4},
+    {"user_id": "u", "item_id": "b", "event": "cart", "market": "fr", "qty": "2.5", "stars": 5},
+    {"user_id": "v", "item_id": "a", "event": "purchase", "market": "", "qty": "—", "stars": 3},
+    {"user_id": "v", "item_id": "b", "event": "purchase", "market": "de", "qty": "", "stars": 1},
+]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_features_of_interactions_are_written(
+    suffix: str, convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / f"events{suffix}", EVENTS)
+    report = convert(
+        TableConverter(input=path, rating="stars", interaction_features="event,market,weight=qty:float,grade=stars")
+    )
+    assert lines(tmp_path, "inter") == [
+        "user_id:token\titem_id:token\trating:float\tevent:token\tmarket:token\tweight:float\tgrade:token",
+        "u\ta\t4\tview\tde\t1.0\t4",
+        "u\tb\t5\tcart\tfr\t2.5\t5",
+        "v\ta\t3\tpurchase\t\t\t3",
+        "v\tb\t1\tpurchase\tde\t\t1",
+    ]
+    assert report.omitted == {"column 'weight': no finite number": 1}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ("event=purchase", ["va", "vb"]),
+        ("event=view,cart", ["ua", "ub"]),
+        ("event!=view,cart", ["va", "vb"]),
+        ("market!=de", ["ub", "va"]),
+        ("market=", ["va"]),
+        ("market!=", ["ua", "ub", "vb"]),
+        ("stars=4", ["ua"]),
+        ("stars>=4", ["ua", "ub"]),
+        ("stars < 3", ["vb"]),
+        (["event=purchase", "market=de"], ["vb"]),
+    ],
+)
+def test_conditions_choose_the_rows_that_are_interactions(
+    suffix: str, where: str | list[str], kept: list[str], convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / f"events{suffix}", EVENTS)
+    for settings in ({}, {"rating": "stars"}):
+        report = convert(TableConverter(input=path, where=where, **settings))
+        assert ["".join(line.split("\t")[:2]) for line in lines(tmp_path, "inter")[1:]] == kept
+        removed = [int(note.split()[-2]) for note in report.notes if "took out" in note]
+        assert sum(removed) == 4 - len(kept)
+    assert {line.split("\t")[0] for line in lines(tmp_path, "item")[1:]} == {item for _, item in kept}
+
+
+def test_values_that_no_row_has_are_told_and_cells_that_are_no_numbers_are_bad(
+    convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    path = write_rows(tmp_path / "events.csv", EVENTS)
+    report = convert(TableConverter(input=path, where="event=buy,cart"))
+    assert "--where: no row has 'buy' as event, which has view, cart, purchase" in report.notes
+    assert "--where event=buy,cart took out 3 rows" in report.notes
+    with pytest.raises(DataError, match="no row is left by --where event=buy: 'event' has view, cart, purchase"):
+        convert(TableConverter(input=path, where="event=buy"))
+    with pytest.raises(DataError, match=r"unknown column 'evnt'. Did you mean 'event'.*--where names it"):
+        convert(TableConverter(input=path, where="evnt=buy"))
+    report = convert(TableConverter(input=path, where="qty>=1"), max_bad=0.3)
+    assert (report.interactions, report.rejected) == (2, {"no number in column 'qty'": 1})
+
+
+def test_events_and_conditions_are_options_of_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_rows(tmp_path / "events.csv", EVENTS)
+    words = [
+        "--input",
+        str(path),
+        "--interaction-features",
+        "event",
+        "--where",
+        "event=purchase",
+        "--where",
+        "stars>=2",
+    ]
+    assert cli.main(["convert", "table", *words, "--output", str(tmp_path / "out"), "--name", "d"]) == 0
+    assert lines(tmp_path, "inter")[1:] == ["v\ta\tpurchase"]
+    assert "--where event=purchase took out 2 rows" in capsys.readouterr().out
+
+
+def test_an_order_by_chance_is_the_same_for_every_order_of_the_rows(
+    convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    rows = [{"user_id": f"u{i % 7}", "item_id": f"i{i}"} for i in range(100)]
+    found = []
+    for number, part in enumerate((rows, rows[::-1])):
+        convert(TableConverter(input=write_rows(tmp_path / f"{number}.csv", part), random_order=True))
+        found.append(set(lines(tmp_path, "inter")))
+    assert found[0] == found[1] and "u0\ti0\t12684194" in found[0]
+
+
+# ---- other layouts --------------------------------------------------------------------------------------------
+
+
+def test_dat_files_and_files_without_names_of_columns_are_read(
+    convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    (tmp_path / "ratings.dat").write_text("1::1193::5::978300760\n1::661::3::978302109\n")
+    (tmp_path / "movies.dat").write_bytes("661::Amélie: 2 (2001)::Drama\n1193::Cuckoo::Drama\n".encode("latin-1"))
+    settings = {"input": tmp_path / "ratings.dat", "items": tmp_path / "movies.dat", "encoding": "latin-1"}
+    names = {
+        "user": "1",
+        "item": "2",
+        "rating": "3",
+        "time": "4",
+        "item_id": "1",
+        "text": "title:en=2",
+        "no_header": True,
+    }
+    convert(TableConverter(**settings, **names))
+    assert lines(tmp_path, "inter")[1:] == ["1\t1193\t5\t978300760", "1\t661\t3\t978302109"]
+    assert _texts(tmp_path)[0] == ("661", "en", {"title": "Amélie: 2 (2001)"}, "display")
+    with pytest.raises(DataError, match=r"unknown column 'item_id'.*--item names the column of item ids; --no-header"):
+        convert(TableConverter(input=tmp_path / "ratings.dat", user="1193"))
+    (tmp_path / "plays.dat").write_text("userID\tartistID\tweight\n2\t51\t13883\n")
+    convert(TableConverter(input=tmp_path / "plays.dat", user="userID", item="artistID", rating="weight"))
+    assert lines(tmp_path, "inter")[1:] == ["2\t51\t13883"]
+    (tmp_path / "plays.csv").write_text("a;b||x\n")
+    words = {"user": "1", "item": "2", "separator": "||", "no_header": True}
+    convert(TableConverter(input=tmp_path / "plays.csv", **words))
+    assert lines(tmp_path, "item")[1:] == ["x\tund"]
+
+
+@pytest.mark.parametrize("words", ["\\t", "tab"])
+def test_a_tab_can_be_written_in_a_shell(words: str, convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    (tmp_path / "clicks.csv").write_text("user_id\titem_id\nu\ta\n")
+    assert convert(TableConverter(input=tmp_path / "clicks.csv", separator=words)).interactions == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"user": "custmer"}, "customers.csv: unknown column 'custmer'.*'customer'.*without it --user does in both"),
+        ({"user": "custmer", "user_id": "customer"}, "sales.csv: unknown column 'custmer'.*--user names the column"),
+        ({"item_id": "id"}, "products.csv: unknown column 'id'.*--item-id names the column of ids in the items"),
+        ({"text": "title=titel"}, "products.csv: unknown column 'titel'.*--text names it"),
+        ({"language": "lng"}, "unknown column 'lng'. Did you mean 'lang'.*--language names"),
+        ({"user_features": "town"}, "customers.csv: unknown column 'town'.*--user-features names it"),
+        ({"item_features": "price"}, "unknown column 'price'.*--item-features names it"),
+        ({"time": "at"}, "unknown column 'at'.*--time names"),
+    ],
+)
+def test_the_option_that_names_a_missing_column_is_told(
+    settings: dict[str, str], message: str, shop: Callable[[str], dict[str, Any]], convert: Callable[..., ConvertReport]
+) -> None:
+    with pytest.raises(DataError, match=message):
+        convert(TableConverter(**shop(".csv") | settings))
 
 
 def test_the_dataset_loads_in_recbole(
