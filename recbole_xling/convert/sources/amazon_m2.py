@@ -38,8 +38,8 @@ class AmazonM2(Converter):
     """Amazon-M2: each session is a user, the position in it the time stamp.
 
     Users are named by locale and number, counted within the locale from 0 in the order of the files: ``UK:0``. A
-    product of several locales is one item: it is shown as in the first row about it, the texts of its other locales are
-    parallel ones.
+    product of several locales is one item with a text in the language of each: it is shown as in the first row about
+    it, the texts of its other locales are parallel ones. The locale of a session tells the language of its user.
 
     Args:
         input: the folder of the files.
@@ -52,11 +52,12 @@ class AmazonM2(Converter):
 
     name = "amazon-m2"
     layout = """a folder of (CSV, which may be compressed: .gz, .zst, .zip, or .parquet)
-  products_train.csv      id, locale, title, price, brand, color, size, model, material, author, desc
+  products_train.csv      id, locale, title, price, brand, color, size, model, material, author, desc; the first three
+                          are needed
   sessions_train.csv      prev_items (as NumPy prints them: ['B01' 'B02'], or a list of Parquet), next_item, locale
   sessions_test*.csv      the same without next_item; only for --test-sessions"""
     item_fields = {"brand": "token"}
-    user_fields = {"user_language": "token", "session_file": "token"}
+    user_fields = {"user_language": "token", "market": "token", "session_file": "token"}
 
     def __init__(self, *, input: str | Path | None = None, test_sessions: bool = False) -> None:
         super().__init__(input=input)
@@ -84,11 +85,11 @@ class AmazonM2(Converter):
                 yield Item(product.item_id, language, {"brand": product.brand}, product.location)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
-        """Yield the sessions with the language of their locale and the name of their file."""
+        """Yield the sessions with their locale as market, its language, and the name of their file."""
         for path, frame in self._sessions(rejects):
             file, name = str(path), path.name.partition(".")[0]
             for user_id, locale, line in frame.select("user_id", "locale", LINE).iter_rows():
-                features = {"user_language": LANGUAGES[locale], "session_file": name}
+                features = {"user_language": LANGUAGES[locale], "market": locale, "session_file": name}
                 yield User(user_id, features, SourceLocation(file, line))
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
@@ -125,7 +126,8 @@ class AmazonM2(Converter):
         """Yield each row of the products: product, language, whether it is the product's first row."""
         path = self._file("products_train")
         columns = {"id": Column("item_id"), "locale": Column("locale")}
-        columns |= {name: Column(field, required=False) for name, field in _TEXTS.items()}
+        for name, field in _TEXTS.items():
+            columns[name] = Column(field, required=False, may_be_absent=name != "title")
         seen: set[str] = set()
         for row, location in located_rows(open_table(path, columns, rejects)):
             item_id, language = row["item_id"], LANGUAGES.get(row["locale"])

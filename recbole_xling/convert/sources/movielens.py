@@ -143,6 +143,7 @@ each may be compressed (.gz, .zst, .zip)"""
                 of_film = titles.setdefault(row["movie_id"], {})
                 of_film.setdefault(language, (row["title"].strip(), location))  # of two in a language the first counts
         self._counts.clear()
+        self._counts["titles"] = sum(map(len, titles.values()))
         for film in self._films(rejects):
             more = titles.pop(film.movie_id, {})
             fields = film.english
@@ -157,16 +158,23 @@ each may be compressed (.gz, .zst, .zip)"""
             parallel.pop(film.language, None)
             for language in sorted(parallel):
                 location = more[language][1] if language in more else film.location
+                self._counts["joined"] += language in more
                 yield SourceText(film.movie_id, language, _not_empty(parallel[language]), PARALLEL, location)
             self._counts["native"] += film.native is not None
+            self._counts["titled"] += not more.keys().isdisjoint(parallel)
+            self._counts["shown"] += film.language in more
         self._counts["unused"] = len(titles)
 
     def notes(self) -> Iterator[str]:
         """Yield how many films the other files have."""
         if self.tmdb_text is not None:
             yield f"{self._counts['native']} films have a native title and overview"
-        if self._counts["unused"]:
-            yield f"{self._counts['unused']} films of {self.titles and self.titles.name} are not in this release"
+        if self.titles is not None:
+            yield (
+                f"{self._counts['joined']} of {self._counts['titles']} titles of {self.titles.name} became texts of "
+                f"{self._counts['titled']} films; {self._counts['shown']} are in the language that their film is shown "
+                f"in, and {self._counts['unused']} films are not in this release"
+            )
 
     @cached_property
     def _is_1m(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from dumps.amazon_m2 import PRODUCTS, write_csv, write_parquet
+from dumps.amazon_m2 import PRODUCTS, products, write_csv, write_parquet
 from made import lines, load_dataset
 
 from recbole_xling.convert import ConvertReport
@@ -46,10 +46,10 @@ def test_csv_and_parquet_give_the_same_dataset(
     ]
     users = lines(tmp_path, "user")
     assert [users[0], users[1], users[10], users[-1]] == [
-        "user_id:token\tuser_language:token\tsession_file:token",
-        "DE:0\tde\tsessions_train",
-        "DE:3\tde\tsessions_train",
-        "UK:3\ten\tsessions_train",
+        "user_id:token\tuser_language:token\tmarket:token\tsession_file:token",
+        "DE:0\tde\tDE\tsessions_train",
+        "DE:3\tde\tDE\tsessions_train",
+        "UK:3\ten\tUK\tsessions_train",
     ]
     items = lines(tmp_path, "item")
     assert [items[0], items[1], items[10], items[-1]] == [
@@ -75,7 +75,7 @@ def test_test_sessions_are_histories(
     report = convert(AmazonM2(input=folder, test_sessions=True))
     assert (report.users, report.interactions) == (14, 105)
     assert lines(tmp_path, "inter")[-3:] == ["DE:4\tB000000001\t1", "DE:4\tB000000002\t2", "UK:4\tB000000012\t1"]
-    assert lines(tmp_path, "user")[-1] == "UK:4\ten\tsessions_test_task1"
+    assert lines(tmp_path, "user")[-1] == "UK:4\ten\tUK\tsessions_test_task1"
     assert any("history" in note for note in report.notes)
 
 
@@ -117,7 +117,27 @@ def test_bad_products_and_sessions_are_listed(
         ("sessions", 7, "an unknown locale"),
         ("sessions", 8, "nothing in column 'next_item'"),
     ]  # fmt: skip
-    with pytest.raises(DataError, match="10 of 30 rows are bad"):
+    assert report.omitted == {"an empty text": 1}
+    with pytest.raises(DataError, match="9 of 30 rows are bad"):
+        convert(AmazonM2(input=folder))
+
+
+@pytest.mark.parametrize("write", [write_csv, write_parquet])
+def test_products_without_a_brand_are_read(
+    write: Callable[[Path], None], folder: Path, convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    write(folder)
+    few = products().select("id", "locale", "title", "desc")
+    if write is write_csv:
+        few.write_csv(folder / "products_train.csv")
+    else:
+        few.write_parquet(folder / "products_train.parquet")
+    assert (convert(AmazonM2(input=folder)).items, lines(tmp_path, "item")[1]) == (13, "B000000000\tde\t")
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
+    fields = {"title": "Ding 7", "description": "Beschreibung; lang"}
+    assert store.display("B000000007") == ItemText("B000000007", "de", fields, "display")
+    few.drop("title").write_csv(folder / "products_train.csv")
+    with pytest.raises(DataError, match="unknown column 'title'"):
         convert(AmazonM2(input=folder))
 
 

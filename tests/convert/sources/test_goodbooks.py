@@ -87,7 +87,8 @@ def test_bad_rows_are_listed(source: Path, tmp_path: Path, convert: Callable[...
     with open(source / "ratings.csv", "a", encoding="utf-8") as file:
         file.write("7,12,3\n7,1,five\n7,1\n")
     report = convert(Goodbooks(input=source), max_bad=0.5)
-    assert (report.items, report.interactions, report.rows_read) == (12, 25, 27 + 14)
+    assert (report.items, report.interactions, report.rows_read) == (13, 25, 27 + 14)
+    assert report.omitted == {"no number in column 'original_publication_year'": 1}
     assert report.unread_languages == {"mul": 1, "zzz-nothing": 1}
     rows = [json.loads(line) for line in lines(tmp_path, "rejects.jsonl")]
     assert sorted((Path(row["file"]).name, row["line"], row["reason"]) for row in rows) == [

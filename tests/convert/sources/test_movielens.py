@@ -93,7 +93,8 @@ def test_native_texts_are_shown_and_other_titles_are_parallel(
     assert report.texts_per_language == {"en": 11, "es": 2, "de": 2, "it": 1, "fr": 1}
     assert list(report.notes) == [
         "4 films have a native title and overview",
-        "1 films of titles.tsv are not in this release",
+        "3 of 5 titles of titles.tsv became texts of 2 films; 1 are in the language that their film is shown in, and "
+        "1 films are not in this release",
     ]
     (bad,) = [json.loads(line) for line in lines(tmp_path, "rejects.jsonl")]
     assert (Path(bad["file"]).name, bad["line"], bad["row"]) == ("top6000_german_films.csv", 3, "broken")

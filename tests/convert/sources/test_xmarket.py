@@ -102,7 +102,7 @@ def test_bad_ratings_and_products_are_listed(
         ("ratings", first + 2, "4 cells expected"),
         ("ratings", first + 3, "an unknown item"),
     ]
-    with pytest.raises(DataError, match="7 of 147 rows are bad"):
+    with pytest.raises(DataError, match="6 of 147 rows are bad"):
         convert(XMarket(input=source))
 
 

@@ -150,7 +150,7 @@ def test_a_text_of_which_nothing_can_be_told_stays_und(tmp_path: Path) -> None:
     records = {"items": [Item("a", ""), Item("b", "de")], "texts": [text("a", "", "1984")]}
     report = write(tmp_path, options={"identify": ["de", "en"]}, **records)
     assert languages(tmp_path / "d")["a"] == "und"
-    assert report.identification is not None and report.identification["identified"] == {"und": 1}
+    assert report.identification is not None and report.identification["unsure"] == {"und": 1}
     assert "confidence" not in (tmp_path / "d" / "d.itemtext.jsonl").read_text(encoding="utf-8")
 
 
