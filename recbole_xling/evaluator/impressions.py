@@ -29,6 +29,28 @@ logger = logging.getLogger(__name__)
 IntArray = NDArray[np.int64]
 
 
+def check_impressions(config: Any, data: Any, split: str) -> None:
+    """Check what :func:`evaluate_impressions` needs, before a model is built; arguments are the same.
+
+    Raises:
+        DataError: interactions have no times, or the impressions cannot be read, or none of the split tells what was
+            clicked and what was not.
+    """
+    dataset = data.dataset
+    if data.interactions.times is None:
+        raise DataError(
+            f"impressions need the times of interactions: add '{dataset.time_field}' to load_col['inter'], now "
+            f"{(config['load_col'] or {}).get('inter')}"
+        )
+    path = impressions_file(Path(config["data_path"]), config["dataset"])
+    tokens = (dataset.field2id_token[field] for field in (dataset.uid_field, dataset.iid_field))
+    can_rank = False
+    for block in _of_split(read_impressions(path, *tokens), data, split):  # all of it, for what is wrong at the end
+        can_rank |= bool(((0 < block.n_clicked) & (block.n_clicked < block.sizes)).any())
+    if not can_rank:
+        raise DataError(f"{path}: no impression of split '{split}' has both clicked and other candidates")
+
+
 def evaluate_impressions(
     config: Any, model: Any, data: Any, split: str, *, ranks_without_history: bool = False
 ) -> tuple[dict[str, Any], pl.DataFrame]:
@@ -48,12 +70,7 @@ def evaluate_impressions(
     Raises:
         DataError: the impressions cannot be read, or none of them can be ranked.
     """
-    dataset, (users, items, times) = data.dataset, data.interactions
-    if times is None:
-        raise DataError(
-            f"impressions need the times of interactions: add '{dataset.time_field}' to load_col['inter'], now "
-            f"{(config['load_col'] or {}).get('inter')}"
-        )
+    dataset, (users, items, _) = data.dataset, data.interactions
     context = eval_context_of(data.train_data._dataset, (users, items), target_pairs(data.test_data._dataset))
     path = impressions_file(Path(config["data_path"]), config["dataset"])
     ranker = ImpressionRanker(

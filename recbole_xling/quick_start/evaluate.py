@@ -18,7 +18,7 @@ from recbole.utils import ModelType, dataset_arguments, get_model
 from recbole_xling.config import XLingConfig, current_names, dataset_defaults, plain_settings
 from recbole_xling.data.impressions import impressions_file
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError, unknown_name
-from recbole_xling.evaluator.impressions import evaluate_impressions
+from recbole_xling.evaluator.impressions import check_impressions, evaluate_impressions
 from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import split_summary, summary_text, target_pairs
 from recbole_xling.model.base import hooks_of
@@ -83,6 +83,8 @@ def evaluate_run(
     if impressions:
         impressions_file(Path(config["data_path"]), config["dataset"])
     data, part, is_own = _prepare(config, trained, file, split)
+    if impressions:
+        check_impressions(config, data, split)
     model = config.model_class(config, part).to(config["device"])
     restore_model(model, checkpoint, file)
     built = time.perf_counter()

@@ -12,6 +12,7 @@ import torch
 
 import recbole_xling
 from recbole_xling.cli import main as cli
+from recbole_xling.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,28 @@ def test_scores_do_not_depend_on_the_number_of_histories_per_batch(trained, show
         monkeypatch.setattr(reading, "_BLOCK", 300)
         monkeypatch.setattr(chunks, "_SCORES_AT_ONCE", 40)
     assert tables[0].equals(tables[1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("0\twu1\t1573463500\twi1 nowhere\t1 0\n", "impression 0 shows 'nowhere'"),
+        ("0\twu1\t1573463500\twi1 wi2\t1 1\n", "no impression of split 'all' has both"),
+        ("0\twu1\t1573463500\twi1 wi2\t1\n", "as many labels"),
+    ],
+)
+def test_what_impressions_need_is_checked_before_anything_is_encoded(trained, shown, home, monkeypatch, rows, message):
+    from recbole_xling.model.llmsasrec import LLMSASRec
+
+    run, path = trained(), home / "data" / "west" / "west.imp"
+    monkeypatch.setattr(LLMSASRec, "__init__", lambda *_: pytest.fail("the model is built first"))
+    whole = path.read_bytes()
+    path.write_bytes(whole.partition(b"\n")[0] + b"\n" + rows.encode())
+    try:
+        with pytest.raises(DataError, match=message):
+            recbole_xling.evaluate_run(run, "west", split="all", impressions=True)
+    finally:
+        path.write_bytes(whole)
 
 
 def test_the_evaluate_command_prints_the_results_and_their_folder(trained, shown, capsys):

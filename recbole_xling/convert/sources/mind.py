@@ -66,6 +66,9 @@ class _News(NamedTuple):
 class Mind(Converter):
     """MIND, NeMig, or several editions of such news merged into one dataset.
 
+    News that are not in ``news.tsv`` are left out of histories and candidates, and the rows that name them are counted
+    as bad ones.
+
     Each user's history is yielded once, before the clicks of the impressions. The candidates that were not clicked are
     in the impressions only. Category names are features, not text, because they are English in every edition.
 

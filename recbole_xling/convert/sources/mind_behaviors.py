@@ -147,13 +147,21 @@ def _rows(edition: Edition, news: pl.DataFrame, rejects: Rejects, *, timed: bool
                     "no candidates": pl.col("item_id").list.len() == 0,
                     "no time like 11/11/2019 9:05:58 AM": pl.col("is_no_time"),
                     "no time, though other impressions have one": pl.col("time").is_null() & pl.lit(timed),
+                }
+                unknown = {
                     "unknown news in the history": pl.col(LINE).is_in(_with_unknown(parsed, "history", news)),
                     "unknown news among the candidates": pl.col(LINE).is_in(_with_unknown(parsed, "item_id", news)),
                 }
-                found = [pl.when(bad).then(pl.lit(reason)) for reason, bad in reasons.items()]
-                why = parsed.select(pl.coalesce(bad_ids("impression_id"), bad_ids("user_id"), *found)).to_series()
+                found = [pl.when(bad).then(pl.lit(reason)) for reason, bad in (reasons | unknown).items()]
+                unusable = pl.any_horizontal(*reasons.values(), bad_ids("impression_id").is_not_null())
+                why, is_unusable = parsed.select(
+                    pl.coalesce(bad_ids("impression_id"), bad_ids("user_id"), *found).alias("why"),
+                    (unusable | bad_ids("user_id").is_not_null()).alias("is unusable"),
+                )
                 rejects.sift(frame, [pl.lit(why)], lambda row: "\t".join(row[name] or "" for name in raw), path)
-                good = parsed.filter(why.is_null()).drop("is_malformed", "is_no_time")
+                good = parsed.filter(~is_unusable).drop("is_malformed", "is_no_time")
+                if why.count() > is_unusable.sum():
+                    good = _of_known(good, news)
                 yield good.with_columns(pl.lit(str(path)).alias(FILE))
 
 
@@ -175,6 +183,23 @@ def _parsed(frame: pl.DataFrame, prefix: str, part: str) -> pl.DataFrame:
         is_malformed=(candidates.list.eval(is_clicked | is_skipped).list.all()).not_(),
         is_no_time=pl.col("time").is_not_null() & time.is_null(),
     )
+
+
+def _of_known(impressions: pl.DataFrame, news: pl.DataFrame) -> pl.DataFrame:
+    """Return impressions without unknown news; those that showed nothing else are left out."""
+
+    def known(*lists: str, item: str) -> pl.DataFrame:
+        rows = (
+            impressions.select(LINE, *lists)
+            .explode(lists)
+            .join(news, left_on=item, right_on="item_id", how="semi", maintain_order="left")
+        )
+        return rows.group_by(LINE, maintain_order=True).agg(lists)
+
+    left = impressions.drop("item_id", "label", "history")
+    left = left.join(known("item_id", "label", item="item_id"), on=LINE, how="inner", maintain_order="left")
+    left = left.join(known("history", item="history"), on=LINE, how="left", maintain_order="left")
+    return left.with_columns(pl.col("history").fill_null([])).select(impressions.columns)
 
 
 def _with_unknown(parsed: pl.DataFrame, column: str, news: pl.DataFrame) -> list[int]:

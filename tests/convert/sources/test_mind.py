@@ -196,8 +196,9 @@ def test_bad_rows_are_listed(mind: Path, tmp_path: Path, convert: Callable[..., 
     write_table(mind / "behaviors.tsv", [*bad[:4], *BEHAVIORS, *bad[4:]])
     write_table(mind / "news.tsv", [*news(range(1, 13)), ("N13", "sports"), *news(range(1, 2))])
     report = convert(Mind(input=mind), max_bad=0.5)
-    assert (report.users, report.items, report.interactions) == (4, 12, 12)
-    assert len(lines(tmp_path, "imp")) == 1 + 6
+    assert (report.users, report.items, report.interactions) == (5, 12, 14)
+    assert lines(tmp_path, "imp")[1:3] == ["7\tU5\t1573693200\tN1\t1", "8\tU5\t1573693200\tN1\t1"]
+    assert len(lines(tmp_path, "imp")) == 1 + 8
     rejects = [json.loads(line) for line in lines(tmp_path, "rejects.jsonl")]
     found = {(Path(row["file"]).name, row["line"]): row["reason"] for row in rejects}
     assert found == {
@@ -215,6 +216,26 @@ def test_bad_rows_are_listed(mind: Path, tmp_path: Path, convert: Callable[..., 
     }
     assert len(rejects) == len(found) == sum(report.rejected.values())
     assert [row["row"] for row in rejects if row["line"] == 3] == ["\t".join(bad[2])]
+
+
+def test_unknown_news_cost_neither_the_row_nor_the_user_up_to_max_bad(
+    mind: Path, tmp_path: Path, convert: Callable[..., ConvertReport]
+) -> None:
+    time = "11/14/2019 1:00:00 AM"
+    rows = [
+        ("1", "U1", time, "N99 N1 N98 N2", "N3-0 N99-1 N4-1"),
+        ("2", "U2", time, "N99", "N97-1 N98-0"),
+        ("3", "U3", time, "N1", "N2-1 N3-0"),
+    ]
+    write_table(mind / "behaviors.tsv", rows)
+    with pytest.raises(DataError, match=r"2 of 15 rows are bad.*unknown news in the history: 2"):
+        convert(Mind(input=mind), max_bad=0.1)
+    report = convert(Mind(input=mind), max_bad=0.2)
+    assert report.rejected == {"unknown news in the history": 2}
+    assert [line.split("\t")[:2] for line in lines(tmp_path, "inter")[1:]] == [
+        ["U1", "N1"], ["U1", "N2"], ["U1", "N4"], ["U3", "N1"], ["U3", "N2"],
+    ]  # fmt: skip
+    assert [line.split("\t")[3:] for line in lines(tmp_path, "imp")[1:]] == [["N3 N4", "0 1"], ["N2 N3", "1 0"]]
 
 
 def test_options_that_do_not_fit_together_and_missing_files_are_named(mind: Path, tmp_path: Path) -> None:
