@@ -29,7 +29,7 @@ class CatalogTexts:
         store: all texts.
         rows: one per text of a known item in which any field is filled: ``item`` (its place), ``language``, ``kind``
             (``display``, ``parallel`` or ``translation``), ``characters`` (of all fields), ``content`` (equal for equal
-            texts).
+            texts), ``confidence`` (of an identified language, null for a stated one).
         fields: display texts by the fields they fill.
         has_text: whether each item has a display text that is not blank, ``(n_items,)``.
         unknown_items: items with texts that ``item_ids`` lacks.
@@ -67,7 +67,7 @@ def read_texts(catalog: ItemCatalog) -> CatalogTexts:
         store = ItemTextStore()
     item_ids = list(catalog.tokens[1:])
     place = {item_id: number for number, item_id in enumerate(item_ids)}
-    rows: list[tuple[int, str, str, int, int]] = []
+    rows: list[tuple[int, str, str, int, int, float | None]] = []
     filled: Counter[str] = Counter()
     for text in store.texts():
         values = {name: value for name, value in text.fields.items() if value.strip()}
@@ -76,8 +76,10 @@ def read_texts(catalog: ItemCatalog) -> CatalogTexts:
         if text.source == DISPLAY:
             filled.update(values.keys())
         kind, content = text.source.partition(":")[0], tuple(values.values())
-        rows.append((place[text.item_id], text.language, kind, sum(map(len, content)), hash(content)))
-    schema = {"item": pl.UInt32, "language": pl.String, "kind": pl.String, "characters": pl.Int64, "content": pl.Int64}
+        size = sum(map(len, content))
+        rows.append((place[text.item_id], text.language, kind, size, hash(content), text.language_confidence))
+    schema = {"item": pl.UInt32, "language": pl.String, "kind": pl.String, "characters": pl.Int64, "content": pl.Int64,
+              "confidence": pl.Float64}  # fmt: skip
     table = pl.DataFrame(rows, schema=schema, orient="row")
     has_text = np.zeros(len(item_ids), dtype=bool)
     has_text[table.filter(pl.col("kind") == DISPLAY)["item"].to_numpy()] = True

@@ -195,6 +195,8 @@ class Texts:
         without_text: items without a display text or with an empty one.
         interactions_without_text, test_without_text: interactions and test targets of such items.
         unknown_language: items with a display text whose language is unknown.
+        confidence: items with a display text whose language was identified rather than stated, by the confidence in
+            it; ``unsure_language`` counts those with less than a conversion asks for by default.
         fields: display texts by the fields they fill.
         sharing: items whose display text is another item's as well; ``shared`` counts those texts.
         most_shared: the texts that most items share.
@@ -207,6 +209,8 @@ class Texts:
     interactions_without_text: int
     test_without_text: int
     unknown_language: int
+    confidence: Mapping[str, int]
+    unsure_language: int
     fields: Mapping[str, int]
     sharing: int
     shared: int

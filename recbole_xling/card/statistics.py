@@ -32,6 +32,7 @@ from recbole_xling.card.schema import (
 )
 from recbole_xling.card.split import IntArray, Split
 from recbole_xling.evaluator.slices import popularity_bands
+from recbole_xling.language.identification import MIN_CONFIDENCE, count_confidence
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.language.users import languages_of_readers
 from recbole_xling.text.record import DISPLAY, PARALLEL
@@ -170,6 +171,8 @@ def describe_texts(texts: CatalogTexts, split: Split) -> Texts:
         interactions_without_text=int(split.item_counts[~texts.has_text].sum()),
         test_without_text=int((~texts.has_text[split.items[split.test]]).sum()),
         unknown_language=shown.filter(pl.col("language") == UNDETERMINED).height,
+        confidence=count_confidence(shown["confidence"].drop_nulls()),
+        unsure_language=int((shown["confidence"] < MIN_CONFIDENCE).sum()),
         fields=dict(texts.fields.most_common()),
         sharing=int(groups["items"].sum()),
         shared=groups.height,

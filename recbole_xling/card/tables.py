@@ -145,6 +145,9 @@ def _text_tables(card: Card) -> Iterator[CardTable]:
             for row in texts.languages
         )
         note = f"Items without a display text: {_of(texts.without_text, texts.items)}."
+        if identified := sum(texts.confidence.values()):
+            bands = ", ".join(f"{band}: {_n(count)}" for band, count in texts.confidence.items() if count)
+            note += f" Languages of display texts that were identified, by confidence: {_n(identified)} ({bands})."
         yield CardTable("texts", "Items with a text, by language and source", headers, rows, note)
         lengths = tuple(_quantiles(row.language, row.characters) for row in texts.languages if row.display)
         title = "Length of display texts in characters, all fields"

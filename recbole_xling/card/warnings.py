@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from recbole_xling.card.schema import Card, CardWarning
 from recbole_xling.encode.usem3 import USEM3Encoder
+from recbole_xling.language.identification import MIN_CONFIDENCE
 from recbole_xling.language.tags import UNDETERMINED
 
 MIN_TEST_TARGETS = 100
@@ -106,6 +107,13 @@ _SHARES = (
         lambda card: (card.texts.unknown_language, card.texts.items),
         "{share} items ({percent}) have a text whose language is unknown (und) and no part in results per language; "
         "state or identify their language.",
+    ),
+    _Share(
+        "unsure_language",
+        lambda card: (card.texts.unsure_language, card.texts.items),
+        "{share} items ({percent}) have a language that was identified with a confidence under "
+        f"{MIN_CONFIDENCE:g} or taken from most other items, so results per language are partly guesses; state their "
+        "language, or convert with --unsure und.",
     ),
     # ---- rows ----
     _Share(

@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> str:
 def _converter_parser(source: str, converter: type[Converter]) -> argparse.ArgumentParser:
     """Return the options of all converters, of texts, users and filters, and of this converter."""
     from recbole_xling.convert import Filters, ProfileSetting
-    from recbole_xling.convert.writing.languages import MIN_CONFIDENCE, UNSURE
+    from recbole_xling.convert.writing.languages import UNSURE
+    from recbole_xling.language.identification import MIN_CONFIDENCE
     from recbole_xling.language.tags import UNDETERMINED
     from recbole_xling.text.cleaning import DEFAULT_MAX_LENGTH, DEFAULT_STEPS
     from recbole_xling.utils.arguments import comma_list

@@ -46,7 +46,7 @@ def check_impressions(config: Any, data: Any, split: str) -> None:
     tokens = (dataset.field2id_token[field] for field in (dataset.uid_field, dataset.iid_field))
     can_rank = False
     for block in _of_split(read_impressions(path, *tokens), data, split):  # all of it, for what is wrong at the end
-        can_rank |= bool(((0 < block.n_clicked) & (block.n_clicked < block.sizes)).any())
+        can_rank |= bool(((block.n_clicked > 0) & (block.n_clicked < block.sizes)).any())
     if not can_rank:
         raise DataError(f"{path}: no impression of split '{split}' has both clicked and other candidates")
 

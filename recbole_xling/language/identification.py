@@ -88,6 +88,21 @@ def han_variant(text: str) -> str:
     return "Hant" if traditional > simplified else "Hans"
 
 
+# ---- confidence -----------------------------------------------------------------------------------------------
+
+MIN_CONFIDENCE = 0.8
+"""A language identified with less confidence is not believed, unless the user says otherwise."""
+
+_BANDS = ((0.99, "0.99 to 1"), (0.95, "0.95 to 0.99"), (0.9, "0.9 to 0.95"), (0.8, "0.8 to 0.9"), (0.5, "0.5 to 0.8"))
+_LEAST = "under 0.5"
+
+
+def count_confidence(confidences: Iterable[float]) -> dict[str, int]:
+    """Return the number of confidences in each band, the highest first."""
+    counts = Counter(next((band for least, band in _BANDS if value >= least), _LEAST) for value in confidences)
+    return {band: counts[band] for band in (*dict(_BANDS).values(), _LEAST)}
+
+
 # ---- identification -------------------------------------------------------------------------------------------
 
 # The model knows nothing about texts of fewer bytes ("Up", "Ran", one Chinese character); their script may decide.
@@ -221,7 +236,7 @@ class LanguageAgreement:
         examples: texts by stated and identified language, if these disagree.
     """
 
-    def __init__(self, min_confidence: float = 0.8, n_examples: int = 3) -> None:
+    def __init__(self, min_confidence: float = MIN_CONFIDENCE, n_examples: int = 3) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
         self.examples: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._min_confidence = min_confidence

@@ -105,8 +105,12 @@ _STRAY_JOINER = re.compile(f"(?<![{_JOINING}])\u200c|(?<![{_JOINING}{_EMOJI}])\u
 
 
 _REPLACED = "\ufffd"  # what decoders write for a character that they cannot read
-# UTF-8 that was read as Latin-1 twice, and lost the control character U+0083 to a question mark
-_DOUBLE = re.compile("Ã\\?Â([\xa0-\xbf])")
+# UTF-8 that was read as Latin-1 twice, and lost U+0082 (before a sign) or U+0083 (before a letter) to a question mark:
+# next to a letter it is a letter; Spanish marks stand before words
+_TWICE = re.compile(
+    "(?<=[A-Za-z\xa0-\xff])Ã\\?Â([\xa0-\xbe])|Ã\\?Â([\xa0-\xbe])(?=[A-Za-zÀ-ÿ])|(?<![^ ])Ã\\?Â(\xa0)(?= )"
+)
+_TWICE_MARK = re.compile("Ã\\?Â(¿)|(?<![A-Za-z\xa0-\xff])Ã\\?Â(¡)(?=[A-ZÀ-Þ])")
 # the same after a loss that leaves several letters possible; "AMANHÃ?" is a word
 _LOST = re.compile("(?<=[a-zà-ÿ])Ã\\?|Ã\\?(?=[a-zà-ÿÂ\xa0-\xbf])|â€|ï¿½|\ufffd")
 
@@ -121,7 +125,8 @@ def repair_encoding(text: str) -> str:
         return text
     import ftfy
 
-    text = _DOUBLE.sub(lambda match: chr(ord(match[1]) + 0x40), text)
+    text = _TWICE_MARK.sub(lambda match: match[match.lastindex or 0], text)
+    text = _TWICE.sub(lambda match: chr(ord(match[match.lastindex or 0]) + 0x40), text)
     fixed = ftfy.fix_encoding(text, replace_lossy_sequences=False)
     return fixed if fixed.count(_REPLACED) <= text.count(_REPLACED) else text
 

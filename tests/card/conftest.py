@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-Text = tuple[str, str, str, str]  # item, language, title, source
+Text = tuple[str, str, str, str] | tuple[str, str, str, str, float]  # item, language, title, source, confidence
 
 INTERACTIONS = """u1 a 1|u1 b 2|u1 c 3|u1 d 4
 u2 a 1|u2 a 2|u2 a 3
@@ -48,8 +48,9 @@ def write_dataset(
             (folder / f"{name}.{suffix}").write_text("\n".join(lines) + "\n", encoding="utf-8")
     if texts is not None:
         with open(folder / f"{name}.itemtext.jsonl", "w", encoding="utf-8") as file:
-            for item, language, title, source in texts:
+            for item, language, title, source, *confidence in texts:
                 record = {"item_id": item, "language": language, "fields": {"title": title}, "source": source}
+                record |= dict(zip(["language_confidence"], confidence, strict=False))
                 file.write(json.dumps(record) + "\n")
     return folder
 

@@ -40,6 +40,7 @@ SPOILT = {
     "without_text": {"texts": TEXTS[:-2]},
     "shared_texts": {"texts": [(item, language, title[:7], source) for item, language, title, source in TEXTS]},
     "unknown_language": {"texts": [(item, "und", title, source) for item, _, title, source in TEXTS]},
+    "unsure_language": {"texts": [(*text, 0.9 if text[0] > "i2" else 0.79) for text in TEXTS]},
     "unknown_to_encoder": {
         "texts": [(item, "hu-HU" if tag == "de" else tag, title, source) for item, tag, title, source in TEXTS]
     },

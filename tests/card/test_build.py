@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from recbole_xling.card import Columns, build_card
+from recbole_xling.card.tables import card_tables
 from recbole_xling.errors import DataError
 
 
@@ -79,6 +80,19 @@ def test_texts_by_language_and_source(made):
     assert found.fields == {"title": 3}
     assert [(row.text, row.items) for row in found.most_shared] == [("Hund", 2)]
     assert (found.sharing, found.shared) == (2, 1)
+
+
+def test_identified_languages_are_counted_by_confidence(made):
+    shown = [("a", "de", "Hund", "display", 0.995), ("b", "de", "Katze", "display", 0.8), ("c", "fr", "x", "display")]
+    card = build_card(
+        made(texts=[*shown, ("d", "fr", "y", "display", 0.79), ("a", "en", "dog", "parallel", 0.1)]), "made"
+    )
+    assert card.texts.confidence == {
+        "0.99 to 1": 1, "0.95 to 0.99": 0, "0.9 to 0.95": 0, "0.8 to 0.9": 1, "0.5 to 0.8": 1, "under 0.5": 0
+    }  # fmt: skip
+    assert card.texts.unsure_language == 1
+    (table,) = (table for table in card_tables(card) if table.name == "texts")
+    assert "identified, by confidence: 3 (0.99 to 1: 1, 0.8 to 0.9: 1, 0.5 to 0.8: 1)." in table.note
 
 
 def test_text_columns_of_the_item_file(made):

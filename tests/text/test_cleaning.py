@@ -174,3 +174,54 @@ def test_an_unknown_cleaning_step_is_refused_with_the_nearest_name() -> None:
     assert all(step in str(caught.value) for step in STEPS)
     with pytest.raises(ConfigError, match="max_length=0"):
         TextCleaner(max_length=0)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "repaired"),
+    [
+        ("Ã?Â¼ber den Wolken", "über den Wolken"),
+        ("Das Parfum. Die Geschichte eines MÃ?Â¶rders.", "Das Parfum. Die Geschichte eines Mörders."),
+        ("FranÃ?Â§ois, ediciÃ?Â³n, aÃ?Â±o, crÃ?Â©Ã?Â©", "François, edición, año, créé"),
+        ("Ã?Â¿QuÃ?Â© mÃ?Â¡s? Ã?Â¡Viva! Ã?Â¡rbol", "¿Qué más? ¡Viva! árbol"),
+        ("CafÃ© und Ã?Â¤hnliches", "Café und ähnliches"),
+        ("L'Ã©tÃ© Ã?Â\xa0 la mer", "L'été à la mer"),
+    ],
+)
+def test_damaged_characters_that_tell_their_letter_are_repaired(damaged: str, repaired: str) -> None:
+    cleaner = TextCleaner()
+    assert cleaner(damaged) == repaired
+    assert cleaner.figures() == {"changed": {"mojibake": 1}, "broken": 0}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "Die StraÃ?Â?e",
+        "L'Ã?Â?tranger",
+        "Las cenizas de Ã?ngela",
+        "GrüÃ?e",
+        "Mï¿½ller",
+        "M\ufffdller",
+        "â€?Wortâ€? und mehr",
+    ],
+)
+def test_damaged_characters_that_tell_no_letter_stay_and_are_counted(damaged: str) -> None:
+    cleaner = TextCleaner()
+    assert cleaner(damaged) == damaged
+    assert (cleaner.changes, cleaner.broken) == ({}, 1)
+
+
+def test_what_can_be_repaired_of_a_text_is_and_no_replacement_character_is_ever_made() -> None:
+    cleaner = TextCleaner()
+    assert cleaner("SchÃ?Â¶ne Ã?Â?ngste") == "Schöne Ã?Â?ngste"
+    assert cleaner.figures() == {"changed": {"mojibake": 1}, "broken": 1}
+    assert "\ufffd" not in cleaner("1Ã?Âª parte") and cleaner.broken == 2  # "1ª" or "1ê"
+
+
+@pytest.mark.parametrize(
+    "text", ["AMANHÃ?", "SÃO PAULO?", "Ã la carte", "El Ni?o", "Größe", "»Ärzte ohne Grenzen«", "Â?"]
+)
+def test_texts_that_only_look_damaged_are_not_counted(text: str) -> None:
+    cleaner = TextCleaner(("mojibake",))
+    cleaner(text)
+    assert cleaner.broken == 0

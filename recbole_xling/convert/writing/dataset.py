@@ -18,7 +18,7 @@ from recbole_xling.convert.writing.filters import Filters
 from recbole_xling.convert.writing.impressions import write_impressions
 from recbole_xling.convert.writing.interactions import NUMBERS, ROW, InteractionTable, read_interactions
 from recbole_xling.convert.writing.items import RecordDrafts
-from recbole_xling.convert.writing.languages import MIN_CONFIDENCE, LanguageReader
+from recbole_xling.convert.writing.languages import LanguageReader
 from recbole_xling.convert.writing.report import ConvertReport
 from recbole_xling.convert.writing.user_profiles import (
     COLUMNS,
@@ -28,6 +28,7 @@ from recbole_xling.convert.writing.user_profiles import (
     write_profiles,
 )
 from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.language.identification import MIN_CONFIDENCE
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.cleaning import TextCleaner
 from recbole_xling.text.store import itemtext_path

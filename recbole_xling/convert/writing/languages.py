@@ -10,7 +10,13 @@ from functools import lru_cache
 from typing import Any
 
 from recbole_xling.errors import ConfigError
-from recbole_xling.language.identification import Identified, LanguageAgreement, LanguageIdentifier
+from recbole_xling.language.identification import (
+    MIN_CONFIDENCE,
+    Identified,
+    LanguageAgreement,
+    LanguageIdentifier,
+    count_confidence,
+)
 from recbole_xling.language.tags import NOT_ONE_LANGUAGE, UNDETERMINED, stated_language
 from recbole_xling.text.record import ItemText
 
@@ -18,10 +24,6 @@ _logger = logging.getLogger(__name__)
 _LOOKED_AT = 1000  # characters of a text; more take longer and tell nothing new
 _LONGEST_NAME = 40
 _REMEMBERED = 1 << 16  # texts of which the language is not identified again
-_BANDS = ((0.99, "0.99 to 1"), (0.95, "0.95 to 0.99"), (0.9, "0.9 to 0.95"), (0.8, "0.8 to 0.9"), (0.5, "0.5 to 0.8"))
-
-MIN_CONFIDENCE = 0.8
-"""A language identified with less confidence is not believed, unless the user says otherwise."""
 
 MAIN = "main"
 UNSURE = (UNDETERMINED, MAIN)
@@ -66,7 +68,7 @@ class LanguageReader:
         self._languages: tuple[str, ...] = ()
         self._identified: Counter[str] = Counter()
         self._unsure: Counter[str] = Counter()
-        self._confidence: Counter[str] = Counter()
+        self._confidence: Counter[float] = Counter()
         self._agreement = LanguageAgreement(min_confidence)
         if candidates:
             self.choose_among(candidates)
@@ -110,7 +112,7 @@ class LanguageReader:
                 self._agreement.add(content, text.language, self._identify(content))
             return text
         found = self._identify(content)
-        self._confidence[next((band for least, band in _BANDS if found.confidence >= least), "under 0.5")] += 1
+        self._confidence[round(found.confidence, 3)] += 1
         if found.language == UNDETERMINED or found.confidence < self.min_confidence:
             self._unsure[found.language] += 1
             return text
@@ -137,7 +139,7 @@ class LanguageReader:
             "identified": dict(self._identified.most_common()),
             "unsure": dict(self._unsure.most_common()),
             "unsure_are": self.main or UNDETERMINED,
-            "confidence": {band: self._confidence[band] for band in (*dict(_BANDS).values(), "under 0.5")},
+            "confidence": count_confidence(self._confidence.elements()),
             "agreement": self._agreement.summary(),
         }
 

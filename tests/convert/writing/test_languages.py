@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from made import Made, contents, frame, text, write
 
-from recbole_xling.convert import write_dataset
+from recbole_xling.convert import Filters, write_dataset
 from recbole_xling.convert.base import Item, User
 from recbole_xling.convert.sources import book_crossing, tmdb, xmarket
 from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.language.identification import Identified
 from recbole_xling.language.tags import normalize_language
+from recbole_xling.testing import check_dataset
 from recbole_xling.text.store import ItemTextStore
 
 GERMAN = "Der Junge, der den Wind einfing und nach Hause brachte"
@@ -152,6 +155,93 @@ def test_a_text_of_which_nothing_can_be_told_stays_und(tmp_path: Path) -> None:
     assert languages(tmp_path / "d")["a"] == "und"
     assert report.identification is not None and report.identification["unsure"] == {"und": 1}
     assert "confidence" not in (tmp_path / "d" / "d.itemtext.jsonl").read_text(encoding="utf-8")
+
+
+class Guesses:
+    """Identifies "fr .9 ..." as French with a confidence of .9."""
+
+    def __init__(self, languages: Iterable[str]) -> None:
+        self.languages = tuple(languages)
+
+    def identify(self, text: str) -> Identified:
+        language, confidence, *_ = text.split()
+        return Identified(language, float(confidence))
+
+
+GUESSED = {
+    "items": [Item(name, "") for name in "abcdef"],
+    "texts": [
+        text("a", "", "fr .9 Chose"),
+        text("b", "", "fr .79 Titre"),
+        text("c", "", "en .8 Thing"),
+        text("c", "", "fr .5 Chose", "parallel"),
+        text("d", "", "en .99 House"),
+        text("e", "", "und 0 1984"),
+        text("f", "de", ""),
+    ],
+    "interactions": [frame(("u", "a"))],
+}
+
+
+def test_a_language_that_is_identified_with_little_confidence_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recbole_xling.convert.writing.languages.LanguageIdentifier", Guesses)
+    report = write(tmp_path, options={"identify": ["de", "en", "fr"]}, **GUESSED)
+    assert languages(tmp_path / "d") == {"a": "fr", "b": "und", "c": "en", "d": "en", "e": "und", "f": "de"}
+    found = report.identification
+    assert found is not None
+    assert (found["identified"], found["unsure"]) == ({"en": 2, "fr": 1}, {"fr": 2, "und": 1})
+    assert {band: count for band, count in found["confidence"].items() if count} == {
+        "0.99 to 1": 1, "0.9 to 0.95": 1, "0.8 to 0.9": 1, "0.5 to 0.8": 2, "under 0.5": 1,
+    }  # fmt: skip
+    lines = "\n".join(report.lines())
+    assert "not identified with a confidence of 0.8, so und: fr 2, und 1 as guessed" in lines
+    assert "texts by confidence of the identification: 0.99 to 1 1, 0.95 to 0.99 0" in lines
+    write(tmp_path, options={"identify": ["de", "en", "fr"], "min_confidence": 0.5}, **GUESSED)
+    assert languages(tmp_path / "d")["b"] == "fr"
+
+
+def test_items_whose_language_is_not_believed_may_count_as_the_main_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("recbole_xling.convert.writing.languages.LanguageIdentifier", Guesses)
+    report = write(tmp_path, options={"identify": ["de", "en", "fr"], "unsure": "main"}, **GUESSED)
+    assert languages(tmp_path / "d") == {"a": "fr", "b": "en", "c": "en", "d": "en", "e": "en", "f": "de"}
+    store = ItemTextStore.load(tmp_path / "d" / "d.itemtext.jsonl")
+    texts = [(t.item_id, t.language, t.source, t.language_confidence) for t in store.texts()]
+    assert texts == [
+        ("a", "fr", "display", 0.9),
+        ("b", "en", "display", 0.0),
+        ("c", "en", "display", 0.8),
+        ("c", "und", "parallel", None),
+        ("d", "en", "display", 0.99),
+        ("e", "en", "display", 0.0),
+        ("f", "de", "display", None),
+    ]
+    assert report.identification is not None and report.identification["unsure_are"] == "en"
+    assert "not identified with a confidence of 0.8, so en: fr 2, und 1 as guessed" in "\n".join(report.lines())
+    check_dataset(report)
+    chosen = write(
+        tmp_path / "filtered",
+        options={"identify": ["en", "fr"], "unsure": "main", "filters": Filters(languages=("en",))},
+        **GUESSED | {"interactions": [frame(("u", "a"), ("u", "b"), ("u", "e"))]},
+    )
+    assert (chosen.interactions, chosen.items_per_language) == (2, {"en": 4})
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"min_confidence": 1.5}, "from 0 to 1, not 1.5"),
+        ({"min_confidence": float("nan")}, "from 0 to 1"),
+        ({"unsure": "en"}, "unsure is one of und, main"),
+    ],
+)
+def test_a_confidence_that_is_none_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        write(tmp_path, options={"identify": ["de", "en"], **options})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_identification_without_languages_to_choose_from_is_refused(tmp_path: Path) -> None:
