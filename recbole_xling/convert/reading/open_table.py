@@ -219,7 +219,8 @@ class ParquetTable:
             cells, kind = pl.col(name), schema[name]
             if column.kind == "number":
                 numbers = cells.cast(pl.Float64, strict=False)
-                wanted = pl.when(cells.is_null() | numbers.is_not_null()).then(numbers).otherwise(math.nan)
+                is_empty = cells.is_null() | (cells == "") if kind == pl.String else cells.is_null()
+                wanted = pl.when(is_empty | numbers.is_not_null()).then(numbers).otherwise(math.nan)
             else:
                 texts = (cells.cast(pl.Datetime("us")) if kind.is_temporal() else cells).cast(pl.String)
                 if kind.is_float():  # whole numbers become floats in a column in which something is missing

@@ -1,0 +1,84 @@
+"""Every format reads the same rows, and leaves out what is wrong in a column that is not required."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from dumps.table import write_rows
+
+from recbole_xling.convert.reading.open_table import open_table
+from recbole_xling.convert.reading.rejects import Rejects
+from recbole_xling.convert.reading.text_table import Column
+from recbole_xling.errors import DataError
+
+ROWS = [
+    {"id": "a", "year": "1990", "name": "x"},
+    {"id": "b", "year": "ca. 1990", "name": "y"},
+    {"id": "c", "year": "", "name": "z"},
+    {"id": "d", "year": "inf", "name": ""},
+]
+COLUMNS = {
+    "id": Column("item"),
+    "year": Column("year", "number", required=False),
+    "name": Column("name", required=False),
+    "maker": Column("brand", required=False, may_be_absent=True),
+    "weight": Column("weight", "number", required=False, may_be_absent=True),
+}
+FORMATS = [".csv", ".csv.gz", ".tsv", ".jsonl", ".parquet"]
+
+
+def read(path: Path, rejects: Rejects, **options: Any) -> list[tuple[Any, ...]]:
+    frame = pl.concat(open_table(path, COLUMNS, rejects, **options))
+    return frame.select("item", "year", "name", "brand", "weight").rows()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_bad_optional_number_is_left_out_and_the_row_stays(suffix: str, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / f"items{suffix}", ROWS)
+    with Rejects(tmp_path / "rejects.jsonl", max_bad=0.0) as rejects:
+        for _ in range(2):  # listed once
+            assert read(path, rejects) == [
+                ("a", 1990.0, "x", None, None),
+                ("b", None, "y", None, None),
+                ("c", None, "z", None, None),
+                ("d", None, None, None, None),
+            ]
+        rejects.check()
+        assert (rejects.count, rejects.seen) == (0, 4)
+        assert rejects.omitted == {"no number in column 'year'": 2}
+    listed = [json.loads(line) for line in (tmp_path / "rejects.jsonl").read_text().splitlines()]
+    assert [row["line"] - (suffix[:2] not in (".j", ".p")) for row in listed] == [2, 4]
+    with Rejects(tmp_path / "strict.jsonl", strict=True) as rejects, pytest.raises(DataError, match="--strict"):
+        read(path, rejects)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_needed_column_that_is_absent_is_named_with_the_hint(suffix: str, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / f"items{suffix}", ROWS)
+    columns = COLUMNS | {"idd": Column("other", hint="--item names it")}
+    with Rejects(tmp_path / "rejects.jsonl") as rejects, pytest.raises(DataError) as error:
+        list(open_table(path, columns, rejects))
+    assert "'idd'. Did you mean 'id'? Known: id, name, year. --item names it" in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+@pytest.mark.parametrize("end", ["\r", "\r\n"])
+def test_lines_may_end_as_on_old_systems(suffix: str, end: str, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / f"items{suffix}", ROWS)
+    with Rejects(tmp_path / "rejects.jsonl") as rejects:
+        expected = read(path, rejects)
+        path.write_bytes(path.read_bytes().replace(b"\n", end.encode()))
+        assert read(path, rejects) == expected
+
+
+def test_columns_without_names_have_numbers(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('a,"1,5",x\nb,2,y\n')
+    with Rejects(tmp_path / "rejects.jsonl") as rejects:
+        table = open_table(tmp_path / "t.csv", {"1": Column("item"), "2": Column("n")}, rejects, numbered=True)
+        assert pl.concat(table).rows() == [(1, "a", "1,5"), (2, "b", "2")]
+        with pytest.raises(DataError, match=r"unknown column '4'\. Known: 1, 2, 3"):
+            list(open_table(tmp_path / "t.csv", {"4": Column("n")}, rejects, numbered=True))
