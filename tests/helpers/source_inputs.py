@@ -146,6 +146,29 @@ def _table(suffix: str) -> Source:
     return Source(write, converter)
 
 
+def _markets(folder: Path) -> None:
+    """Events of several markets, and products with a name in each of their languages."""
+    events = [{"user_id": f"u{i % 6}", "item_id": f"i{i % 8}", "event": "view buy cart".split()[i % 3],
+               "market": "de fr".split()[i % 2], "qty": str(i % 4)} for i in range(40)]  # fmt: skip
+    items = [
+        {"item_id": f"i{i}", "de": f"Ding {i}", "fr": f"Chose {i}" if i % 2 else "", "eur": f"{i}.5"} for i in range(8)
+    ]
+    table.write_rows(folder / "events.csv", events)
+    table.write_rows(folder / "items.tsv", items)
+
+
+def _markets_converter(folder: Path) -> Converter:
+    return TableConverter(
+        input=expected_file(folder, "events.csv"),
+        items=expected_file(folder, "items.tsv"),
+        text="title:de=de,title:fr=fr",
+        item_features="price=eur:float",
+        interaction_features="event,market,weight=qty:float",
+        where=["event=buy,cart", "qty<3"],
+        random_order=True,
+    )
+
+
 SOURCES = {
     "amazon-m2, CSV": Source(amazon_m2.write_csv, lambda folder: AmazonM2(input=folder, test_sessions=True)),
     "amazon-m2, Parquet": Source(amazon_m2.write_parquet, lambda folder: AmazonM2(input=folder, test_sessions=True)),
@@ -165,5 +188,6 @@ SOURCES = {
     "table, TSV": _table(".tsv"),
     "table, JSON lines": _table(".jsonl"),
     "table, Parquet": _table(".parquet"),
+    "table, markets": Source(_markets, _markets_converter),
     "xmarket": Source(_xmarket, lambda folder: XMarket(input=folder)),
 }

@@ -36,6 +36,8 @@ class Column:
         kind: ``text``, or ``number`` for finite floats.
         required: whether an empty cell makes the row a bad one; otherwise it becomes null, and so does one that is no
             number where a number is wanted.
+        also: other names that text tables of this kind give it, the best first, in small letters with hyphens;
+            underscores, spaces and capitals are the same.
         may_be_absent: whether the file may lack the column, whose cells are null then.
         hint: a sentence for the message if the file lacks the column.
     """
@@ -43,6 +45,7 @@ class Column:
     name: str
     kind: Kind = "text"
     required: bool = True
+    also: Sequence[str] = ()
     may_be_absent: bool = False
     hint: str = ""
 
@@ -161,6 +164,11 @@ class TextTable:
             raise DataError(f"{self.path}:1: broken quotes in the first line") from None
         if self.layout.numbered:
             names = [str(number) for number in range(1, len(names) + 1)]
+        spelled = {re.sub("[_ ]", "-", name).lower(): place for place, name in reversed(list(enumerate(names)))}
+        for name, column in self.columns.items():
+            other = next((spelled[other] for other in column.also if other in spelled), None)
+            if name not in names and other is not None:
+                names[other] = name
         check_columns(self.path, self.columns, names)
         twice = next((name for name in self.columns if names.count(name) > 1), None)
         if twice is not None:

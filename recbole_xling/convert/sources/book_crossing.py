@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,24 +37,24 @@ _NAMES = {
     "books": ("BX-Books.csv", "Books.csv", "books.csv"),
     "users": ("BX-Users.csv", "Users.csv", "users.csv"),
 }
-# by their usual name, with the others that published files have, in small letters without hyphens and underscores
+_optional = partial(Column, required=False, may_be_absent=True)
 _COLUMNS = {
     "ratings": {
-        "User-ID": (Column("user_id"), "user"),
-        "ISBN": (Column("item_id"), "bookid itemid"),
-        "Book-Rating": (Column("rating", "number"), "rating"),
+        "User-ID": Column("user_id", also=("user-id", "user")),
+        "ISBN": Column("item_id", also=("isbn",)),
+        "Book-Rating": Column("rating", "number", also=("book-rating", "rating")),
     },
     "books": {
-        "ISBN": (Column("item_id"), "bookid itemid"),
-        "Book-Title": (Column("title"), "title"),
-        "Book-Author": (Column("author", required=False, may_be_absent=True), "author"),
-        "Year-Of-Publication": (Column("year", required=False, may_be_absent=True), "year publicationyear bookyear"),
-        "Publisher": (Column("publisher", required=False, may_be_absent=True), "bookpublisher"),
+        "ISBN": Column("item_id", also=("isbn",)),
+        "Book-Title": Column("title", also=("book-title", "title")),
+        "Book-Author": _optional("author", also=("book-author", "author")),
+        "Year-Of-Publication": _optional("year", also=("year-of-publication", "publication-year", "year")),
+        "Publisher": _optional("publisher", also=("publisher", "book-publisher")),
     },
     "users": {
-        "User-ID": (Column("user_id"), "user"),
-        "Location": (Column("location", required=False, may_be_absent=True), "userlocation country usercountry"),
-        "Age": (Column("age", required=False, may_be_absent=True), "userage"),
+        "User-ID": Column("user_id", also=("user-id", "user")),
+        "Location": _optional("location", also=("location", "user-location", "country", "user-country")),
+        "Age": _optional("age", also=("age", "user-age")),
     },
 }
 _YEARS = range(1450, 2006)  # from the first printed books to the year after the data were collected
@@ -184,13 +183,7 @@ user and rating are needed; each file may be compressed (.gz, .zst, .zip)"""
             raise DataError(f"{self.folder} has neither {' nor '.join(_NAMES[what])}")
         if path not in self._layouts:
             self._layouts[path] = find_layout(path)
-        layout = self._layouts[path]
-        names = _column_names(path, layout)
-        columns = {}
-        for usual, (column, others) in _COLUMNS[what].items():
-            known = (_plain(usual), *others.split())
-            columns[next((name for name in names if _plain(name) in known), usual)] = column
-        return TextTable(path, columns, rejects, layout=layout)
+        return TextTable(path, _COLUMNS[what], rejects, layout=self._layouts[path])
 
     def _books(self, rejects: Rejects) -> Iterator[tuple[dict[str, Any], SourceLocation]]:
         """Yield the books; ``year`` is a plausible one, or empty."""
@@ -222,16 +215,6 @@ user and rating are needed; each file may be compressed (.gz, .zst, .zip)"""
         whole = {isbn: isbn.zfill(10) for isbn in short if _is_checked(isbn.zfill(10))}
         self._padded.update(whole)
         return frame.with_columns(pl.col("item_id").replace(whole)) if whole else frame
-
-
-def _plain(name: str) -> str:
-    return re.sub("[-_ ]", "", name).lower()
-
-
-def _column_names(path: Path, layout: Layout) -> list[str]:
-    line = next(blocks(path), b"").partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf")
-    text = line.decode(layout.encoding, "replace").rstrip("\r")
-    return [name.strip() for name in next(csv.reader([text], delimiter=layout.separator), [])]
 
 
 def _token(cell: str | None) -> str:
