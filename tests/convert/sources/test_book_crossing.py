@@ -199,8 +199,9 @@ def test_what_comes_last_is_left_to_chance_and_the_same_in_every_order_of_the_ro
         (
             "isbn,book_title,book_author,year_of_publication,publisher",
             "user_id,isbn,book_rating",
-            "user_id,country,age",
+            "user_id,location,age",
         ),
+        ("ISBN,Book Title,Author,Year,PUBLISHER", "User ID,ISBN,Rating", "user,User-Location,age"),
     ],
 )
 def test_other_published_headers_are_read(
