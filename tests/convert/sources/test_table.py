@@ -372,6 +372,26 @@ def test_events_and_conditions_are_options_of_the_command_line(
     assert "--where event=purchase took out 2 rows" in capsys.readouterr().out
 
 
+def test_what_is_done_with_unsure_languages_is_told_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    titles = [
+        "Der Hund und die Katze im Garten",
+        "Das Haus am Ende der Straße",
+        "The house at the end of the road",
+        "1984",
+    ]
+    write_rows(tmp_path / "items.csv", [{"item_id": str(i), "name": title} for i, title in enumerate(titles)])
+    write_rows(tmp_path / "clicks.csv", [{"user_id": "u", "item_id": "1"}])
+    words = ["--input", str(tmp_path / "clicks.csv"), "--items", str(tmp_path / "items.csv"), "--text", "title=name"]
+    words += ["--identify", "de,en", "--min-confidence", "0.7", "--output", str(tmp_path / "out"), "--name", "d"]
+    assert cli.main(["convert", "table", *words]) == 0
+    assert "not identified with a confidence of 0.7, so und: und 1 as guessed" in capsys.readouterr().out
+    assert [line.split("\t")[1] for line in lines(tmp_path, "item")[1:]] == ["de", "de", "en", "und"]
+    assert cli.main(["convert", "table", *words, "--unsure", "main"]) == 0
+    assert [line.split("\t")[1] for line in lines(tmp_path, "item")[1:]] == ["de", "de", "en", "de"]
+
+
 def test_an_order_by_chance_is_the_same_for_every_order_of_the_rows(
     convert: Callable[..., ConvertReport], tmp_path: Path
 ) -> None:
