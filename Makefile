@@ -2,6 +2,7 @@
 # make test    all tests; make test-fast   all but the slow ones
 # make lint    ruff and mypy
 # make tables  the files of default settings and the tables of keys, from the typed settings
+# make models  the table of RecBole's models in docs/models.md (some minutes)
 # make test-matrix   RecBole's own models under oldest and newest libraries (takes long, needs much disk)
 # Each sets up what it needs in .venv first.
 
@@ -14,7 +15,7 @@ export TOKENIZERS_PARALLELISM := false
 # As many processes as cores, but at most four: each takes more than a gigabyte of memory.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4
 
-.PHONY: demo test test-fast lint tables test-matrix clean
+.PHONY: demo test test-fast lint tables models test-matrix clean
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +42,9 @@ lint: $(VENV)/test.stamp
 
 tables: $(VENV)/demo.stamp
 	$(BIN)/python docs/write_tables.py
+
+models: $(VENV)/demo.stamp
+	$(BIN)/python benchmarks/recbole_models.py
 
 test-matrix: $(VENV)/test.stamp
 	$(BIN)/python tests/matrix/run.py

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import difflib
 import errno
+import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+logger = logging.getLogger(__name__)
 
 # Control characters but tab and line feed; line and paragraph separators; marks that turn the direction of a text;
 # halves of surrogate pairs.
@@ -88,3 +92,25 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)
     hint = f" Did you mean '{lowered[near[0]]}'?" if near else ""
     return f"unknown {kind} '{name}'.{hint} Known: {', '.join(options)}"
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Turn whatever RecBole raises about settings or data into an error of one line that says what was not possible.
+
+    The traceback is logged where ``state`` is DEBUG, and is the cause of the new error.
+
+    Args:
+        what: such as "BPR cannot be built with these settings".
+
+    Raises:
+        ConfigError: something else than an XlingError or an OSError was raised meanwhile.
+    """
+    try:
+        yield
+    except (XlingError, OSError):
+        raise
+    except Exception as error:
+        logger.debug(what, exc_info=error)
+        problem = " ".join(str(error).split())
+        raise ConfigError(f"{what}: {type(error).__name__}: {problem:.300}") from error

@@ -23,6 +23,7 @@ from recbole_xling.card.statistics import (
 )
 from recbole_xling.card.warnings import find_warnings
 from recbole_xling.config import XLingConfig
+from recbole_xling.errors import ConfigError
 from recbole_xling.utils.staging import reading
 
 
@@ -75,6 +76,8 @@ def build_configured_card(config: XLingConfig) -> Card:
         ConfigError: the dataset cannot be split as the settings ask.
         DataError: a file is missing or wrong.
     """
+    if files := config["benchmark_filename"]:
+        raise ConfigError(f"a card describes the split of one file of interactions, not the files of {files}")
     with reading(Path(config["data_path"]), config["dataset"]):
         dataset = load_dataset(config)
         split = build_split(dataset)

@@ -11,6 +11,7 @@ numpy 2.0               reads ``np.float_`` and three more removed names        
 scipy 1.13              calls ``dok_matrix._update`` (LightGCN, NGCF and five more)    :mod:`.libraries`
 setuptools 81           imports ``pkg_resources`` (ray)                                :mod:`.libraries`
 always                  switches on autograd's anomaly detection (``sine.py``)         :mod:`.libraries`
+always                  multiplies float32 with float64 (KSR)                          :mod:`.libraries`
 pandas 3.0              fills missing values of a chained selection in place           :mod:`.frames`
 torch 2.6               pickles objects, which ``torch.load`` refuses to read          :mod:`.checkpoint`
 always (slow)           parses files in Python, counts tokens one by one               :mod:`.fast_reading`

@@ -1,4 +1,4 @@
-"""Names that newer releases of numpy, scipy and setuptools have removed and RecBole 1.2.1 still uses."""
+"""Names that newer releases of numpy, scipy and setuptools have removed and RecBole 1.2.1 still uses; and KSR."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from recbole_xling.compat.hooks import keep_during_import, when_imported
+from recbole_xling.compat.hooks import edit, keep_during_import, when_imported
 
 #: Removed in numpy 2.0; each is an alias of its value here.
 NUMPY_ALIASES = {"float_": "float64", "complex_": "complex128", "unicode_": "str_", "bool8": "bool_"}
@@ -21,6 +21,7 @@ def install() -> None:
     when_imported("numpy", restore_numpy_aliases)
     when_imported("scipy.sparse", restore_dok_update)
     keep_anomaly_mode()
+    when_imported("recbole.model.sequential_recommender.ksr", fix_ksr)
     if not any(isinstance(finder, _PkgResourcesForRay) for finder in sys.meta_path):
         sys.meta_path.append(_PkgResourcesForRay())
 
@@ -67,6 +68,14 @@ def keep_anomaly_mode() -> None:
         torch.autograd.set_detect_anomaly(enabled)
 
     keep_during_import("recbole.model.sequential_recommender.sine", read, write)
+
+
+def fix_ksr(module: ModuleType) -> None:
+    """Let KSR multiply its hidden state with the relations' vectors, which RecBole leaves in double precision.
+
+    recbole/model/sequential_recommender/ksr.py:151; torch does not multiply float32 with float64.
+    """
+    edit(module.KSR.memory_read, {"attrs = self.relation_Matrix": "attrs = self.relation_Matrix.float()"})
 
 
 def _dok_update(matrix: Any, data: Mapping[tuple[int, int], Any]) -> None:

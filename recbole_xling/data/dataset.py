@@ -14,8 +14,16 @@ from recbole.data.interaction import Interaction
 
 from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.data.mixin import XLingDatasetMixin
-from recbole_xling.data.sequences import Segments, leave_one_out_parts, next_item_rows, ratio_parts, user_starts
-from recbole_xling.data.splits.build import check_times, split_dataset
+from recbole_xling.data.sequences import (
+    Segments,
+    TrainingWindows,
+    cut_windows,
+    leave_one_out_parts,
+    next_item_rows,
+    ratio_parts,
+)
+from recbole_xling.data.splits.build import check_times, file_parts, split_dataset
+from recbole_xling.data.splits.files import has_histories
 from recbole_xling.data.splits.settings import read_split
 from recbole_xling.language.tags import UNDETERMINED
 
@@ -29,6 +37,9 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
     user and time. A row stores the position of its target, and its history is cut out when a batch is asked for. Rows,
     their order, and the fields of a batch equal RecBole's for RecBole's splits (LS, RS, TS).
     """
+
+    _stated_row: NDArray[np.int64] | None = None
+    """The row of each position of :attr:`sequence` where files state the histories of rows (``benchmark_filename``)."""
 
     inter_feat: Any
     """RecBole's table of interactions; after :meth:`build` one row per target."""
@@ -46,9 +57,28 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
             ConfigError: ``eval_args.split`` is not understood or does not suit the dataset.
             DataError: time stamps are not loaded, or nothing is left to train or test on.
         """
+        if self.config["benchmark_filename"]:
+            return [part._from_histories() if has_histories(part) else part for part in file_parts(self)]
         setting = read_split(self.config["eval_args"]["split"])
         parts: list[Any] = super().build() if setting is None else split_dataset(self, setting)
         return parts
+
+    def _from_histories(self) -> XLingDataset:
+        """Return this part with its rows, whose histories the file states, one after the other in a flat sequence."""
+        table, history = self.inter_feat, self.item_id_list_field
+        length = table[self.item_list_length_field]
+        target = (length + 1).cumsum(0) - 1  # place of each row's target in the sequence
+        row = torch.repeat_interleave(torch.arange(len(table)), length + 1)
+        items = torch.empty(len(row), dtype=torch.int64)
+        is_history = torch.ones(len(row), dtype=torch.bool)
+        is_history[target] = False
+        items[target] = table[self.iid_field]
+        items[is_history] = table[history][torch.arange(table[history].shape[1]) < length[:, None]]
+        columns = {f: v for f, v in table.interaction.items() if not f.endswith(self.config["LIST_SUFFIX"])}
+        part: XLingDataset = self.copy(Interaction({**columns, _ROW: target}))
+        part.sequence = Interaction({self.uid_field: table[self.uid_field][row], self.iid_field: items})
+        part._stated_row = row.numpy()
+        return part
 
     def data_augmentation(self) -> None:
         """Replace the interactions by next-item rows (RecBole's augmentation) that point into :attr:`sequence`."""
@@ -133,7 +163,18 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
     @property
     def segments(self) -> Segments:
         """The trainable part of each user's sequence in this split."""
-        return Segments.of_targets(self.sequence[self.uid_field].numpy(), self.is_target)
+        owner = self.sequence[self.uid_field].numpy() if self._stated_row is None else self._stated_row
+        return Segments.of_targets(owner, self.is_target)
+
+    def training_windows(self, max_length: int, stride: int, rng: np.random.Generator) -> TrainingWindows:
+        """Return the windows of an epoch (:func:`~recbole_xling.data.sequences.cut_windows`).
+
+        Rows whose histories a file states are one window each, of which the target alone is trained.
+        """
+        if self._stated_row is None:
+            return cut_windows(self.segments, max_length, stride, rng)
+        target, length = (self.inter_feat[field].numpy() for field in (_ROW, self.item_list_length_field))
+        return TrainingWindows(target - length, length, length - 1)
 
     @property
     def is_target(self) -> NDArray[np.bool_]:
@@ -148,8 +189,8 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
 
         These are its targets and its users' first interactions, which have no history and so are inputs only.
         """
-        mask = self.is_target
-        mask[np.unique(user_starts(self.sequence[self.uid_field].numpy())[mask])] = True
+        mask, rows = self.is_target, self.inter_feat
+        mask[(rows[_ROW][rows[self.item_list_length_field] == 1] - 1).numpy()] = True
         return mask
 
     @property

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 
 from recbole_xling.data.dataset import XLingDataset
-from recbole_xling.data.sequences import TrainingWindows, cut_windows
+from recbole_xling.data.sequences import TrainingWindows
 
 TARGET_LIST = "target_id_list"
 """Field of a training batch: the item to predict after each input position, ``(B, L)``, 0 where none is trained."""
@@ -42,7 +42,6 @@ class WindowLoader:
         self.shuffle = shuffle
         self.epoch = 0
         self.sampler = self  # RecBole's trainer calls sampler.set_epoch under several processes
-        self._segments = dataset.segments
         self._items = dataset.sequence[dataset.iid_field]
         self._users = dataset.sequence[dataset.uid_field]
         self._item_list_field: str = dataset.item_id_list_field
@@ -88,7 +87,7 @@ class WindowLoader:
         if self._plan is not None and self._plan[0] == self.epoch:
             return self._plan[1], self._plan[2]
         rng = np.random.default_rng([self.config["seed"], self.epoch])
-        windows = cut_windows(self._segments, self._max_length, self._stride, rng)
+        windows = self.dataset.training_windows(self._max_length, self._stride, rng)
         order = rng.permutation(len(windows)) if self.shuffle else np.arange(len(windows))
         targets = windows.length - windows.loss_from
         # sort by length within chunks of some batches: little padding, yet every epoch mixes other users

@@ -9,15 +9,16 @@ from recbole.data.dataset import Dataset
 
 from recbole_xling.compat.fast_reading import count, read_csv, with_names
 from recbole_xling.compat.hooks import ChangedModule
+from recbole_xling.data.splits.files import StatedHistories
 from recbole_xling.utils.staging import reading
 
 
-class XLingDatasetMixin:
+class XLingDatasetMixin(StatedHistories):
     """Put before a RecBole ``Dataset`` class."""
 
     def _load_data(self, token: str, dataset_path: str) -> None:
         with reading(Path(dataset_path), token):
-            super()._load_data(token, dataset_path)  # type: ignore[misc]
+            super()._load_data(token, dataset_path)
 
     # RecBole reads atomic files with pandas' Python parser, about ten times as slow as the C parser, and counts
     # interactions one Python object at a time. These are RecBole's own two methods with only these two calls replaced.

@@ -53,12 +53,19 @@ class BatchedStruct(DataStruct):
 
 
 class XLingCollector(Collector):
-    """RecBole's ``Collector`` that also collects the rows' users and targets and works under several processes."""
+    """RecBole's ``Collector`` that also collects the rows' users and targets and works under several processes.
+
+    Attributes:
+        rows: the evaluated rows; None for metrics that compare scores with labels.
+        unreachable: how many targets are in their own history, which ``exclude_history`` takes out of the ranking; None
+            without that setting.
+    """
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.data_struct = BatchedStruct()
         self.rows: EvaluatedRows | None = None
+        self.unreachable: int | None = None
 
     def eval_batch_collect(
         self, scores_tensor: Tensor, interaction: Interaction, positive_u: Tensor, positive_i: Tensor
@@ -67,20 +74,24 @@ class XLingCollector(Collector):
         if self.config["exclude_history"]:  # RecBole takes known items out of the ranking for its general models only
             history = self.config["ITEM_ID_FIELD"] + self.config["LIST_SUFFIX"]
             if history in interaction.columns and len(interaction) == len(scores_tensor):
+                met = (interaction[history].to(positive_i.device)[positive_u] == positive_i[:, None]).any(dim=1)
+                self.data_struct.update_tensor("rows.unreachable", met)
                 scores_tensor.scatter_(1, interaction[history].to(scores_tensor.device), float("-inf"))
         super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
         if self.config["eval_type"] != EvaluatorType.RANKING:
             return
         users = interaction[self.config["USER_ID_FIELD"]]
         n_rows = len(scores_tensor)
-        if len(users) != n_rows:  # sampled negatives: one block of candidates per user
-            users = torch.unique_consecutive(users)
+        if len(users) != n_rows:  # sampled negatives: the users of the targets, which the lists' rows begin with
+            of_targets = users[interaction[self.config["LABEL_FIELD"]] == 1]
+            users = users[:n_rows].clone()
+            users[positive_u.to(users.device)] = of_targets
         self.data_struct.update_tensor("rows.users", users)
         self.data_struct.update_tensor("rows.n_targets", torch.bincount(positive_u.cpu(), minlength=n_rows))
         self.data_struct.update_tensor("rows.targets", positive_i)
 
     def finish(self, n_rows: int) -> DataStruct:
-        """Return the struct for the metrics and set :attr:`rows`.
+        """Return the struct for the metrics and set :attr:`rows` and :attr:`unreachable`.
 
         Args:
             n_rows: number of rows of the evaluated data over all processes; RecBole's sampler repeats some rows so
@@ -89,6 +100,9 @@ class XLingCollector(Collector):
         joined = self.data_struct.drain()
         if not self.config["single_spec"]:
             joined = _gather(joined, n_rows)
+        met = joined.pop("rows.unreachable", None)
+        excluded = self.config["exclude_history"]
+        self.unreachable = (0 if met is None else int(met.sum())) if excluded else None
         if "rows.users" in joined:
             parts = (joined.pop(f"rows.{name}").numpy() for name in ("users", "n_targets", "targets"))
             self.rows = EvaluatedRows(*parts)

@@ -11,6 +11,8 @@ from recbole.evaluator import Evaluator
 from recbole.evaluator.base_metric import TopkMetric
 from recbole.evaluator.collector import DataStruct
 
+from recbole_xling.errors import ConfigError
+
 FloatArray = NDArray[np.float64]
 
 _ALL_DIGITS = 17
@@ -47,7 +49,18 @@ class XLingEvaluator(Evaluator):
         return topk_result
 
     def evaluate(self, dataobject: DataStruct) -> OrderedDict[str, float]:
-        """Compute all metrics, rounded to ``metric_decimal_place`` as RecBole returns them."""
+        """Compute all metrics, rounded to ``metric_decimal_place`` as RecBole returns them.
+
+        Raises:
+            ConfigError: LogLoss is to be computed of scores that are not probabilities; RecBole would cut them off.
+        """
+        if "logloss" in self.metrics and (scores := dataobject.get("rec.score")).numel():
+            low, high = float(scores.min()), float(scores.max())
+            if low < 0 or high > 1:
+                raise ConfigError(
+                    f"LogLoss compares labels with probabilities, but scores of {self.config['model']} reach from "
+                    f"{low:.3g} to {high:.3g}: use AUC, or a model that predicts labels"
+                )
         self.per_user = {}
         self.exact = {name: float(value) for name, value in super().evaluate(dataobject).items()}
         digits = self.config["metric_decimal_place"]

@@ -59,7 +59,17 @@ def evaluate_full_ranking(
         logger.warning("the split left nothing to test on")
         return {"test": {}, "slices": {}, "n_test": 0}, None
     rows, per_user = trainer.eval_collector.rows, trainer.evaluator.per_user
-    result: dict[str, Any] = {"test": dict(test), "slices": {}, "n_test": 0 if rows is None else len(rows)}
+    n_test = len(loader._dataset) if rows is None else len(rows)
+    result: dict[str, Any] = {"test": dict(test), "slices": {}, "n_test": n_test}
+    if (unreachable := trainer.eval_collector.unreachable) is not None:
+        result["unreachable_targets"] = unreachable
+        if unreachable:
+            logger.warning(
+                "exclude_history takes %d of %d targets out of the ranking, where they count as not found: "
+                "their users have met them before",
+                unreachable,
+                n_test,
+            )
     if rows is None or not per_user:
         return result, None
     table = user_table(rows, per_user, context)

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import recbole.data.dataset as recbole_datasets
+from recbole.data.dataloader import NegSampleEvalDataLoader
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler
-from recbole.trainer import Trainer
+from recbole.trainer import PretrainTrainer, Trainer
 from recbole.utils import ModelType, get_trainer, init_seed
 
 from recbole_xling.config import XLingConfig
+from recbole_xling.data.candidates import SampledEvalLoader
+from recbole_xling.data.checks import check_evaluation, check_parts
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.impressions import Interactions
 from recbole_xling.data.loader import WindowLoader
 from recbole_xling.data.mixin import XLingDatasetMixin
 from recbole_xling.data.splits.build import build_parts
-from recbole_xling.errors import ConfigError, DataError, unknown_name
+from recbole_xling.errors import ConfigError, DataError, explained, unknown_name
 from recbole_xling.evaluator.ranking import eval_context_of
 from recbole_xling.evaluator.slices import EvalContext
 from recbole_xling.evaluator.split_summary import split_summary, target_pairs, training_pairs
 from recbole_xling.registry import registration
 from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable
 from recbole_xling.trainer.mixin import XLingTrainerMixin
-from recbole_xling.trainer.trainer import XLingTrainer
+from recbole_xling.trainer.trainer import PretrainingMixin, XLingTrainer
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import model_file
 from recbole_xling.utils.staging import settle
+
+# Packages that models of RecBole import no earlier than in training.
+_PACKAGES = {"KGAT": "dgl", "KGIN": "torch_scatter", "MCCLK": "torch_scatter", "NCL": "faiss"}
 
 
 @dataclass
@@ -57,7 +65,13 @@ class Data:
         """What training, validation and test consist of."""
         parts = {"train": training_pairs(self.train_data._dataset)}
         parts |= {"valid": target_pairs(self.valid_data._dataset), "test": target_pairs(self.test_data._dataset)}
-        return split_summary(self.config["eval_args"]["split"], parts, self.context)
+        return split_summary(kind_of_split(self.config), parts, self.context)
+
+
+def kind_of_split(config: XLingConfig) -> dict[str, Any]:
+    """Return the setting that splits the data, for the summary of its parts."""
+    files: dict[str, Any] = {"benchmark_filename": config["benchmark_filename"]}
+    return files if config["benchmark_filename"] else dict(config["eval_args"]["split"])
 
 
 @dataclass
@@ -74,7 +88,8 @@ def build(config: XLingConfig) -> Run:
     """Build data, loaders and an untrained model from settings."""
     data = build_data(config)
     init_seed(config["seed"], config["reproducibility"])
-    model = config.model_class(config, data.train_data._dataset).to(config["device"])
+    with explained(f"{config['model']} cannot be built with these settings"):
+        model = config.model_class(config, data.train_data._dataset).to(config["device"])
     return Run(**vars(data), model=model)
 
 
@@ -87,6 +102,14 @@ def build_data(config: XLingConfig) -> Data:
         ConfigError: ``topk`` asks for longer lists than the dataset has items, or the split does not suit it.
         DataError: a file is missing or wrong, or the split leaves nothing to train or test on.
     """
+    with explained(f"the dataset '{config['dataset']}' cannot be used with these settings"):
+        return _build_data(config)
+
+
+def _build_data(config: XLingConfig) -> Data:
+    if (package := _PACKAGES.get(config["model"])) and importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{config['model']} needs a package that is not installed: {package}")
+    check_evaluation(config)
     init_seed(config["seed"], config["reproducibility"])
     dataset = _dataset_class(config)(config)
     table = dataset.inter_feat
@@ -96,6 +119,7 @@ def build_data(config: XLingConfig) -> Data:
         n_items = dataset.item_num - 1
         raise ConfigError(f"topk {config['topk']} asks for longer lists than the dataset has items ({n_items})")
     parts = dataset.build() if isinstance(dataset, XLingDataset) else build_parts(dataset)
+    check_parts(config, dataset.dataset_name, parts, users)
     samplers = create_samplers(config, dataset, parts)
     options: dict[str, Any] = {"shuffle": config["shuffle"]}
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
@@ -104,10 +128,20 @@ def build_data(config: XLingConfig) -> Data:
     train_loader = WindowLoader if isinstance(parts[0], XLingDataset) else get_dataloader(config, "train")
     train_data: Any = train_loader(config, parts[0], samplers[0], **options)
     valid_data, test_data = (
-        get_dataloader(config, phase)(config, part, sampler, shuffle=False)
+        _eval_loader(config, phase, part, sampler)
         for phase, part, sampler in zip(("valid", "test"), parts[1:], samplers[1:], strict=True)
     )
     return Data(config, dataset, train_data, valid_data, test_data, Interactions(users, items, times))
+
+
+def _eval_loader(config: XLingConfig, phase: str, part: Any, sampler: Any) -> Any:
+    """Return the loader of validation or test; sampled candidates are drawn by our own."""
+    loader = get_dataloader(config, phase)
+    if issubclass(loader, NegSampleEvalDataLoader):
+        if config["eval_args"]["mode"][phase] != "labeled":
+            return SampledEvalLoader(config, part, sampler)
+        sampler = sampler or SimpleNamespace(phase=phase)  # without one RecBole takes validation for the test
+    return loader(config, part, sampler, shuffle=False)
 
 
 def _dataset_class(config: XLingConfig) -> Any:
@@ -132,7 +166,12 @@ def find_dataset(config: XLingConfig) -> None:
     """
     folder, name = Path(config["data_path"]), config["dataset"]
     settle(folder)
-    if config["benchmark_filename"] or (folder / f"{name}.inter").is_file():
+    if parts := config["benchmark_filename"]:
+        for file in [folder / f"{name}.{part}.inter" for part in parts]:
+            if not file.is_file():
+                raise DataError(f"no file '{file}', which benchmark_filename {parts} names")
+        return
+    if (folder / f"{name}.inter").is_file():
         return
     known = [path.name for path in sorted(folder.parent.glob("*/")) if any(path.glob("*.inter"))]
     problem = unknown_name("dataset", name, known) if known else f"dataset '{name}' does not exist"
@@ -164,7 +203,8 @@ def build_trainer(config: XLingConfig, model: Any) -> Any:
     for key in ("accumulation_steps", "lr_schedule", "warmup_steps", "learning_rates"):
         if config[key] != config.internal_config_dict[key]:
             raise ConfigError(f"{config['model']} has a trainer of its own, which does not know {key}")
-    return type(found.__name__, (XLingTrainerMixin, found), {})(config, model)
+    first = (PretrainingMixin,) if issubclass(found, PretrainTrainer) else ()
+    return type(found.__name__, (*first, found, XLingTrainer), {})(config, model)
 
 
 # ---- loading --------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from recbole_xling.evaluator.impressions import check_impressions, evaluate_impr
 from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import split_summary, summary_text, target_pairs
 from recbole_xling.model.base import hooks_of
-from recbole_xling.quick_start.build import Data, build_data, find_dataset, restore_model
+from recbole_xling.quick_start.build import Data, build_data, find_dataset, kind_of_split, restore_model
 from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.trainer.mixin import Evaluation
 from recbole_xling.utils.plain_data import from_plain
@@ -217,7 +217,7 @@ def _rank_catalog(
     # of "all" nothing would be left to tell users' languages by
     held_out = targets if split != "all" else (targets[0][:0], targets[1][:0])
     context = eval_context_of(part, (data.interactions.users, data.interactions.items), held_out)
-    summary = split_summary(config["eval_args"]["split"], {split: targets}, context)
+    summary = split_summary(kind_of_split(config), {split: targets}, context)
     logger.info("%s", summary_text(summary))
     result, table = evaluate_full_ranking(Evaluation(config, model, part), loader, context)
     return {"splits": summary, **result}, table

@@ -79,13 +79,13 @@ def load_trainable(model: nn.Module, state: dict[str, Tensor], source: Path) -> 
     Raises:
         CheckpointError: names or shapes differ from the model's.
     """
-    expected = trainable_state(model)
+    expected, known = trainable_state(model), model.state_dict()
     for old, new in _RENAMED.items():
         present = {name: new + name.removeprefix(old) for name in state if name.startswith(old)}
         # only where the model knows the new name: other people's models may have a part of the old one
         state = {present[name] if present.get(name) in expected else name: tensor for name, tensor in state.items()}
-    missing, strange = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    wrong = sorted(name for name in expected.keys() & state.keys() if expected[name].shape != state[name].shape)
+    missing, strange = sorted(expected.keys() - state.keys()), sorted(state.keys() - known.keys())
+    wrong = sorted(name for name in known.keys() & state.keys() if known[name].shape != state[name].shape)
     if missing or strange or wrong:
         details = [("missing", missing), ("not in the model", strange), ("of another shape", wrong)]
         text = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in details if names)

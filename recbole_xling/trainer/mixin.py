@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import recbole.trainer.trainer as recbole_trainer
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
@@ -22,7 +24,14 @@ from recbole_xling.config import plain_settings
 from recbole_xling.errors import CheckpointError
 from recbole_xling.evaluator.collector import XLingCollector
 from recbole_xling.evaluator.evaluator import XLingEvaluator
-from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable, save_checkpoint, trainable_state
+from recbole_xling.trainer.checkpoint import (
+    load_checkpoint,
+    load_trainable,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+    trainable_state,
+)
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.plain_data import from_plain, to_plain
 from recbole_xling.utils.run_folder import MODEL_FILE
@@ -43,6 +52,22 @@ def _tensorboard_in_run_folder(config: Any) -> Iterator[None]:
         yield
     finally:
         recbole_trainer.get_tensorboard = original
+
+
+@contextmanager
+def _same_random_numbers(seed: int) -> Iterator[None]:
+    """Let models that score with random numbers (ADMMSLIM, KTUP, Random) use the same ones in every evaluation.
+
+    Training goes on with its own ones, as if there had been no evaluation.
+    """
+    states = random_states()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        restore_random_states(states)
 
 
 class _SilentWriter:
@@ -96,12 +121,15 @@ class XLingTrainerMixin:
             self.logger.info(set_color("Saving current", "blue") + f": {path}")  # type: ignore[attr-defined]
 
     def _model_state(self) -> dict[str, Any]:
+        other = self.model.other_parameter()
+        # SASRecF, FDSA, DIN and others name modules there, whose weights are in the state dict
+        other = {name: value for name, value in other.items() if not isinstance(value, torch.nn.Module)}
         return {
             "model": str(self.config["model"]),
             "config": to_plain(plain_settings(self.config)),
             "best_valid_score": float(self.best_valid_score),  # type: ignore[attr-defined]
             "state_dict": trainable_state(self.model),
-            "other_parameter": to_plain(self.model.other_parameter()),
+            "other_parameter": to_plain(other, "other_parameter"),
         }
 
     def _load_model(self, path: Path) -> dict[str, Any]:
@@ -140,9 +168,10 @@ class XLingTrainerMixin:
             self.tot_item_num = eval_data._dataset.item_num
         score = self._full_sort_batch_eval if full else self._neg_sample_batch_eval  # type: ignore[attr-defined]
         batches = tqdm(eval_data, desc="Evaluate", ncols=100, leave=False) if show_progress else eval_data
-        for batch in batches:
-            interaction, scores, positive_u, positive_i = score(batch)
-            self.eval_collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
+        with _same_random_numbers(self.config["seed"]):
+            for batch in batches:
+                interaction, scores, positive_u, positive_i = score(batch)
+                self.eval_collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
         self.eval_collector.model_collect(self.model)
         result = self.evaluator.evaluate(self.eval_collector.finish(eval_data.sample_size))
         self.wandblogger.log_eval_metrics(result, head="eval")  # type: ignore[attr-defined]

@@ -20,6 +20,7 @@ from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.checkpoint import random_states, restore_random_states, save_checkpoint, warm_start
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
+from recbole_xling.trainer.plain_state import PlainState
 from recbole_xling.utils.distributed import is_main_process
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.schedule: torch.optim.lr_scheduler.LambdaLR | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         self._resumed: dict[str, Any] | None = None
+        self._plain_state = PlainState(model)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """Build the optimizer with its groups; RecBole's keyword arguments are understood."""
@@ -177,6 +179,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         """Train one epoch and return the sum of the batches' losses (a tuple where the model returns several)."""
         self.model.train()
         loss_func = loss_func or self.model.calculate_loss
+        self.optimizer.zero_grad(set_to_none=True)  # RecVAE's optimizers take turns, and each leaves the other's grads
         totals: Tensor | None = None
         several = False
         for batch, last_of_group, size in self._groups(train_data, epoch_idx, show_progress):
@@ -230,8 +233,8 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         if not self.config["run_dir"]:
             return
         assert self.schedule is not None
-        generator = getattr(train_data, "generator", None)
-        own = {"random": random_states(), "loader": generator.get_state() if generator is not None else None}
+        loaders = {name: generator.get_state() for name, generator in _generators(train_data).items()}
+        own = {"random": random_states(), "loaders": loaders}
         processes = [own]
         if not self.config["single_spec"]:
             processes = [{} for _ in range(torch.distributed.get_world_size())]
@@ -246,7 +249,8 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             "best_valid_result": dict(self.best_valid_result or {}),
             "losses": {int(key): float(value) for key, value in self.train_loss_dict.items()},
             "epoch_seconds": self.epoch_seconds,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
+            "plain_state": self._plain_state.changed(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "processes": processes,
@@ -260,7 +264,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             CheckpointError: the file is missing or damaged, belongs to another model, or has weights only.
         """
         state = self._load_model(Path(resume_file))
-        if "optimizer" not in state:
+        if "processes" not in state:
             raise CheckpointError(
                 f"'{resume_file}' is a trained model without the state of its training: resume from {RESUME_FILE}"
             )
@@ -268,10 +272,21 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
         self.best_valid_result = state["best_valid_result"] or None
         self.train_loss_dict, self.epoch_seconds = state["losses"], state["epoch_seconds"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        self._load_optimizers(state)
+        self._plain_state.load(state.get("plain_state", {}))
         self.scaler.load_state_dict(state["scaler"])
         self._resumed = state
         self.logger.info("Resuming from '%s' at epoch %d", resume_file, self.start_epoch)
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return the optimizers that train: RecBole's special trainers may have others in place of the usual one."""
+        found = {name: value for name, value in vars(self).items() if isinstance(value, torch.optim.Optimizer)}
+        return {name: value for name, value in found.items() if name != "optimizer"} or found
+
+    def _load_optimizers(self, state: dict[str, Any]) -> None:
+        stored = state["optimizers"] if "optimizers" in state else {"optimizer": state["optimizer"]}  # older files
+        for name, optimizer in self._optimizers().items():
+            optimizer.load_state_dict(stored[name])
 
     def _restore(self, train_data: Any) -> bool:
         """Restore what exists only once training begins; return whether the run had stopped already."""
@@ -280,7 +295,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             return False
         assert self.schedule is not None
         self.schedule.load_state_dict(state["schedule"])
-        self.optimizer.load_state_dict(state["optimizer"])  # because building a schedule sets the rates of step zero
+        self._load_optimizers(state)  # because building a schedule sets the rates of step zero
         rank, world_size = 0, 1
         if not self.config["single_spec"]:
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
@@ -288,6 +303,33 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             raise CheckpointError(f"the run was started with {len(state['processes'])} processes, not {world_size}")
         own = state["processes"][rank]
         restore_random_states(own["random"])
-        if own["loader"] is not None:
-            train_data.generator.set_state(own["loader"].cpu())
+        # older files have one generator
+        stored = own["loaders"] if "loaders" in own else {"": own["loader"]}
+        for name, generator in _generators(train_data).items():
+            generator.set_state(stored[name].cpu())
         return bool(state["stopped"])
+
+
+def _generators(train_data: Any) -> dict[str, torch.Generator]:
+    """Return the random generators of a loader: RecBole's loader of knowledge graphs consists of two loaders."""
+    parts = {name: getattr(train_data, name, None) for name in ("general_dataloader", "kg_dataloader")}
+    loaders = {"": train_data, **parts}
+    found = {name: getattr(loader, "generator", None) for name, loader in loaders.items()}
+    return {name: generator for name, generator in found.items() if generator is not None}
+
+
+class PretrainingMixin:
+    """Put before a RecBole ``PretrainTrainer`` class: pretraining leaves a model and can be resumed as any training."""
+
+    pretrain_epochs: int
+    epochs: int
+
+    def pretrain(self, train_data: Any, verbose: bool = True, show_progress: bool = False) -> Any:
+        """Train for ``pretrain_epochs``; RecBole writes a file every ``save_step`` epochs, this the run's model."""
+        self.epochs = self.pretrain_epochs
+        return XLingTrainer.fit(self, train_data, verbose=verbose, show_progress=show_progress)  # type: ignore[arg-type]
+
+    def _model_state(self) -> dict[str, Any]:
+        """Return what the next stage loads: all weights, those that this stage did not train as well."""
+        state: dict[str, Any] = super()._model_state()  # type: ignore[misc]
+        return {**state, "state_dict": self.model.state_dict()}  # type: ignore[attr-defined]

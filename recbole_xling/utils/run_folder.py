@@ -102,7 +102,7 @@ def _write_text(path: Path, text: str) -> None:
 def _simple(value: Any) -> Any:
     """Bring a value to what YAML and JSON can say."""
     if isinstance(value, Mapping):
-        return {str(key): _simple(item) for key, item in value.items()}
+        return {key if isinstance(key, int) else str(key): _simple(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
         return [_simple(item) for item in value]
     if isinstance(value, str | bool | int | float) or value is None:

@@ -10,6 +10,7 @@ from recbole.trainer import Trainer
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.quick_start.build import build, build_trainer
+from recbole_xling.quick_start.train import run
 
 METRICS = ["Recall", "MRR", "NDCG", "Hit", "Precision", "MAP", "GAUC", "ItemCoverage", "GiniIndex", "AveragePopularity"]
 
@@ -79,3 +80,23 @@ def test_repeated_evaluation_gives_the_same_result(small_dataset, build_small):
     first = trainer.evaluate(parts.test_data, load_best_model=False)
     trainer.evaluate(parts.valid_data, load_best_model=False)
     assert trainer.evaluate(parts.test_data, load_best_model=False) == first
+
+
+@pytest.mark.parametrize("model", ["LLMSASRec", "SASRec", "BPR"])
+def test_targets_that_exclude_history_hides_are_counted(small_dataset, settings, model, caplog):
+    folder = small_dataset()
+    file = folder / "small.inter"
+    head, *rows = [line.split("\t") for line in file.read_text().splitlines()]
+    walks = {}
+    for row in sorted(rows, key=lambda row: float(row[3])):
+        walks.setdefault(row[0], []).append(row)
+    for walk in list(walks.values())[:9]:
+        walk[-1][1] = walk[-3][1]  # at least nine users meet an item again in the end
+    met = sum(walk[-1][1] in [row[1] for row in walk[-9:-1]] for walk in walks.values())  # in the history of 8 items
+    rows = [row for walk in walks.values() for row in walk]
+    file.write_text("\n".join("\t".join(row) for row in [head, *rows]) + "\n")
+    known = {**settings, "allow_unknown_keys": True, "epochs": 1}
+    assert "unreachable_targets" not in run(model, "small", config_dict=known)
+    result = run(model, "small", config_dict={**known, "exclude_history": True})
+    assert result["unreachable_targets"] == (0 if model == "BPR" else met)
+    assert (f"takes {met} of 40 targets out of the ranking" in caplog.text) == (model != "BPR")

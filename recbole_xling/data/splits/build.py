@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction, cat_interactions
-from recbole.utils import FeatureType
+from recbole.utils import FeatureSource, FeatureType
 
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.sequences import IntArray, next_item_rows
+from recbole_xling.data.splits.files import has_histories
 from recbole_xling.data.splits.rules import (
     BoolArray,
     FloatArray,
@@ -21,6 +23,7 @@ from recbole_xling.data.splits.rules import (
     SplitParts,
     choose_few,
     cold_item_parts,
+    count_before,
     global_time_parts,
     item_parts,
     last_of_user,
@@ -51,17 +54,21 @@ def build_parts(dataset: Any) -> list[Any]:
             way, which cannot be applied to a part of the data.
         DataError: time stamps are not loaded, or the split leaves nothing to train on or nothing to test on.
     """
-    setting = read_split(dataset.config["eval_args"]["split"])
-    if setting is None:
-        built: list[Any] = dataset.build()
-        return built
-    if not isinstance(dataset, SequentialDataset):
-        return split_dataset(dataset, setting)
+    if dataset.config["benchmark_filename"]:
+        split = file_parts
+    else:
+        setting = read_split(dataset.config["eval_args"]["split"])
+        if setting is None:
+            built: list[Any] = dataset.build()
+            return built
+        split = functools.partial(split_dataset, setting=setting)
+    if not isinstance(dataset, SequentialDataset) or has_histories(dataset):
+        return split(dataset)
     own = type(dataset).data_augmentation
     if own is not SequentialDataset.data_augmentation:
         model = dataset.config["model"]
         raise ConfigError(f"{model} makes rows in its own way ({own.__qualname__}): split by LS, RS or TS")
-    parts = split_dataset(dataset, setting)
+    parts = split(dataset)
     # RecBole's build leaves all rows in the dataset, and counts FLOPs with them
     dataset.inter_feat = cat_interactions([part.inter_feat for part in parts])
     return parts
@@ -80,8 +87,6 @@ def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
         ConfigError: the setting asks for languages, users or columns that the dataset lacks.
         DataError: time stamps are not loaded, or the split leaves nothing to train on or nothing to test on.
     """
-    if dataset.config["benchmark_filename"]:
-        raise ConfigError("benchmark_filename names files that are split already: set either it or eval_args: split")
     check_times(dataset)
     order = np.lexsort(tuple(dataset.inter_feat[field].to_numpy() for field in (dataset.time_field, dataset.uid_field)))
     dataset.inter_feat = dataset.inter_feat.iloc[order].reset_index(drop=True)
@@ -94,12 +99,51 @@ def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
                 f"split {dataset.config['eval_args']['split']} of '{dataset.dataset_name}' leaves nothing to {name}: "
                 f"it has {len(times)} interactions at times from {times.min():.0f} to {times.max():.0f}"
             )
-    built[0]._drop_unused_col()
-    for part in built[1:]:  # only of interactions: the parts share the tables of users and items
-        for field in (dataset.config["unused_col"] or {}).get("inter", ()):
+    _drop_unused(built)
+    return built
+
+
+def file_parts(dataset: Any) -> list[Any]:
+    """Split a loaded dataset as its files do (``benchmark_filename``).
+
+    A sequential dataset whose files have one interaction per row gets the rows that other splits get: the history of a
+    target is what its user did before it, in its own file or an earlier one. Without times, files and rows are in
+    order. All other datasets are split as RecBole splits them.
+
+    Returns:
+        The datasets of training, validation and test.
+    """
+    if not isinstance(dataset, SequentialDataset) or has_histories(dataset):
+        parts: list[Any] = Dataset.build(dataset)
+        return parts
+    table, time = dataset.inter_feat, dataset.time_field
+    if time not in table:
+        table[time] = np.arange(len(table), dtype=np.float64)
+        dataset.set_field_property(time, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
+    file = np.repeat(np.arange(3), dataset.file_size_list)
+    order = np.lexsort((file, table[time].to_numpy(), table[dataset.uid_field].to_numpy()))
+    dataset.inter_feat, file = table.iloc[order].reset_index(drop=True), file[order]
+    Dataset._change_feat_format(dataset)
+    users = dataset.inter_feat[dataset.uid_field].numpy()
+    built = []
+    for number, name in enumerate(dataset.config["benchmark_filename"]):
+        visible, targets = file <= number, file == number
+        rows = targets & (count_before(users, visible) > 0)
+        if left_out := int(targets.sum() - rows.sum()) if number else 0:
+            total = int(targets.sum())
+            logger.warning("%d of %d interactions of '%s' are their user's first: no prediction", left_out, total, name)
+        built.append(_build_part(dataset, SplitPart(visible, rows if number else targets)))
+    _drop_unused(built)
+    return built
+
+
+def _drop_unused(parts: list[Any]) -> None:
+    """Drop the columns of ``unused_col`` from the parts of a split."""
+    parts[0]._drop_unused_col()
+    for part in parts[1:]:  # only of interactions: the parts share the tables of users and items
+        for field in (part.config["unused_col"] or {}).get("inter", ()):
             if field in part.inter_feat:
                 part._del_col(part.inter_feat, field)
-    return built
 
 
 def check_times(dataset: Any) -> None:
