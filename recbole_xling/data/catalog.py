@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_xling.data.columns import column_kinds, read_cells
 from recbole_xling.encode.base import Encoder, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.errors import DataError
-from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.language.tags import UNDETERMINED, covers, stated_language
+from recbole_xling.language.users import Readers
+from recbole_xling.text.record import DISPLAY, PARALLEL
 from recbole_xling.text.store import ItemTextStore, find_item_text
 from recbole_xling.text.template import TextTemplate
-from recbole_xling.text.view import TextView
+from recbole_xling.text.view import AUTO, READER, TextView
 from recbole_xling.utils.paths import user_cache_folder
 
 logger = logging.getLogger(__name__)
+
+USER_LANGUAGE = "user_language"
+"""Column of the ``.user`` file with the language that a user reads."""
 
 
 class ItemCatalog:
@@ -74,6 +80,73 @@ class ItemCatalog:
         names = sorted(set(self.languages) - {UNDETERMINED})
         index = {name: position + 1 for position, name in enumerate(names)}
         return np.array([index.get(language, 0) for language in self.languages], dtype=np.int64)
+
+    # ---- readers ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def stated_languages(self) -> dict[str, str]:
+        """The language of each user who states one, by external id: column ``user_language`` of the ``.user`` file.
+
+        The file is read raw, whether or not ``load_col`` names the column. A value that names no language counts as not
+        stated.
+
+        Raises:
+            DataError: a row of the file is wrong.
+        """
+        path, separator = self.folder / f"{self.dataset}.user", self.config["field_separator"]
+        if USER_LANGUAGE not in column_kinds(path, separator):
+            return {}
+        cells = read_cells(path, self.config["USER_ID_FIELD"], USER_LANGUAGE, separator)
+        known = set(self.languages)  # a tag that items have as well is theirs, however it is written
+        tags = {value: value if value in known else stated_language(value) for value in set(cells.values())}
+        odd = sorted(value for value, tag in tags.items() if tag == UNDETERMINED and value not in ("", UNDETERMINED))
+        if odd:
+            logger.warning(
+                "%s: %s in column %s names no language, so those users' languages are derived from their histories",
+                *(path, ", ".join(map(repr, odd[:5])), USER_LANGUAGE),
+            )
+        return {user: tags[value] for user, value in cells.items() if tags[value] != UNDETERMINED}
+
+    @cached_property
+    def _own(self) -> dict[str, NDArray[np.bool_]]:
+        """Which items have an own text (no translation) in the languages that users state, ``(n_items,)`` each.
+
+        Languages in which all users would see the display texts anyway are left out.
+        """
+        stated = sorted(set(self.stated_languages.values()))
+        own = {language: np.zeros(len(self.tokens), dtype=bool) for language in stated}
+        if not stated or set(self.languages) == {UNDETERMINED}:
+            return {}
+        fitting = cache(lambda tag: [language for language in stated if covers(language, tag)])
+        differs = set()
+        for item, (token, shown) in enumerate(zip(self.tokens, self.languages, strict=True)):
+            for text in (self.store.display(token), *self.store.parallel(token)):
+                if text is None or text.source not in (DISPLAY, PARALLEL) or not any(map(str.strip, text.fields.values())):
+                    continue
+                for language in fitting(text.language):
+                    own[language][item] = True
+                    if language not in fitting(shown):
+                        differs.add(language)
+        return {language: mask for language, mask in own.items() if language in differs}
+
+    @cached_property
+    def text_view(self) -> str:
+        """The setting ``text_view``, where it is ``auto`` what that stands for.
+
+        That is ``reader`` if any item has a text in a language that a user states besides a display text in another
+        one, else ``display``.
+        """
+        view: str = self.config["text_view"]
+        if view == AUTO:
+            view = READER if self._own else DISPLAY
+        return view
+
+    def readers(self, user_tokens: Sequence[str]) -> Readers:
+        """Return what users state and see, given their external ids in the order of internal ids."""
+        stated = [self.stated_languages.get(token, UNDETERMINED) for token in user_tokens]
+        return Readers(stated, self.languages, self._own if self.text_view == READER else {})
+
+    # ---- texts ------------------------------------------------------------------------------------------------
 
     @property
     def texts(self) -> list[str]:

@@ -113,7 +113,7 @@ class XLingTwoTower(XLingRecommender):
         language.scatter_reduce_(0, self.text_of_item, self.item_language, "amax")
         self.register_buffer("text_language", language, persistent=False)
         self.centering = LanguageCentering() if settings.centering else None
-        self.register_buffer("user_language", language_numbers(dataset.user_languages), persistent=False)
+        self.register_buffer("user_language", language_numbers(dataset.readers.stated), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
         n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
         logit_adjustment = self._logit_adjustment(dataset.train_item_counts, n_batches)

@@ -16,6 +16,7 @@ from recbole.trainer import Trainer
 from recbole.utils import ModelType, get_trainer, init_seed
 
 from recbole_xling.config import XLingConfig
+from recbole_xling.data.columns import check_slices
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.impressions import Interactions
 from recbole_xling.data.loader import WindowLoader
@@ -128,11 +129,13 @@ def find_dataset(config: XLingConfig) -> None:
     """Check that the dataset's files exist; RecBole would ask on the terminal whether to download it.
 
     Raises:
+        ConfigError: ``slice_by`` names a column that they do not have.
         DataError: they do not; the message names the datasets of that folder.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
     settle(folder)
     if config["benchmark_filename"] or (folder / f"{name}.inter").is_file():
+        check_slices(config)
         return
     known = [path.name for path in sorted(folder.parent.glob("*/")) if any(path.glob("*.inter"))]
     problem = unknown_name("dataset", name, known) if known else f"dataset '{name}' does not exist"
