@@ -121,7 +121,11 @@ class ItemCatalog:
         differs = set()
         for item, (token, shown) in enumerate(zip(self.tokens, self.languages, strict=True)):
             for text in (self.store.display(token), *self.store.parallel(token)):
-                if text is None or text.source not in (DISPLAY, PARALLEL) or not any(map(str.strip, text.fields.values())):
+                if (
+                    text is None
+                    or text.source not in (DISPLAY, PARALLEL)
+                    or not any(map(str.strip, text.fields.values()))
+                ):
                     continue
                 for language in fitting(text.language):
                     own[language][item] = True
