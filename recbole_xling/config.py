@@ -56,6 +56,12 @@ class DataConfig(TypedConfig):
         "where it differs), `language:<x>` (own text in x, else display) or `pivot:<x>` (all in x).",
     )
 
+    reader_vectors: Literal["mean", "reader"] = Field(
+        "mean",
+        description="With `text_view: reader`, an item's vector: the mean of its texts' vectors, the same for all users "
+        "(`mean`), or that of the text which the user sees (`reader`).",
+    )
+
     @field_validator("text_view", mode="before")
     @classmethod
     def _known_view(cls, value: Any) -> Any:

@@ -20,7 +20,7 @@ from recbole_xling.language.users import Readers
 from recbole_xling.text.record import DISPLAY, PARALLEL
 from recbole_xling.text.store import ItemTextStore, find_item_text
 from recbole_xling.text.template import TextTemplate
-from recbole_xling.text.view import AUTO, READER, TextView
+from recbole_xling.text.view import AUTO, LANGUAGE, READER, TextView
 from recbole_xling.utils.paths import user_cache_folder
 
 logger = logging.getLogger(__name__)
@@ -73,13 +73,6 @@ class ItemCatalog:
             return [UNDETERMINED] * len(self.tokens)
         texts = (store.display(token) for token in self.tokens)
         return [UNDETERMINED if text is None else text.language for text in texts]
-
-    @cached_property
-    def language_ids(self) -> NDArray[np.int64]:
-        """Index of each item's language in the sorted list of languages plus one; 0 where unknown, ``(n_items,)``."""
-        names = sorted(set(self.languages) - {UNDETERMINED})
-        index = {name: position + 1 for position, name in enumerate(names)}
-        return np.array([index.get(language, 0) for language in self.languages], dtype=np.int64)
 
     # ---- readers ----------------------------------------------------------------------------------------------
 
@@ -154,7 +147,19 @@ class ItemCatalog:
 
     @property
     def texts(self) -> list[str]:
-        """The rendered text of each item that ``text_view`` chooses, empty where the item has no text.
+        """The rendered text of each item in the first view, empty where the item has no text.
+
+        Raises:
+            DataError: ``text_view`` is ``pivot:<x>`` and items have no text in x.
+        """
+        return self.texts_of_views[0]
+
+    @property
+    def texts_of_views(self) -> list[list[str]]:
+        """The rendered texts of all items in each view.
+
+        There is one view, the one that ``text_view`` names, or for ``reader`` that of display texts and then one per
+        language of :meth:`readers`.
 
         Raises:
             DataError: ``text_view`` is ``pivot:<x>`` and items have no text in x.
@@ -162,46 +167,89 @@ class ItemCatalog:
         return self._viewed[0]
 
     @cached_property
-    def _viewed(self) -> tuple[list[str], set[str]]:
-        """The rendered text of each item, and the languages they are in."""
-        view, template = TextView(self.config["text_view"]), TextTemplate(self.config["text_template"])
-        rendered = [view.render(self.store, token, template) for token in self.tokens]
-        viewed = [text for text in rendered if text is not None]
-        if len(viewed) < len(rendered):
-            raise DataError(
-                f"text_view {self.config['text_view']}: {len(rendered) - len(viewed)} of {len(rendered) - 1} items "
-                f"have no text in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
-                f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'"
-            )
-        return [text for text, _ in viewed], {language for text, language in viewed if text}
+    def _viewed(self) -> tuple[list[list[str]], set[str]]:
+        """The rendered text of each item in each view, and the languages they are in."""
+        template, views = TextTemplate(self.config["text_template"]), [TextView(self.text_view)]
+        if self.text_view == READER:
+            views += [TextView(f"{LANGUAGE}:{language}") for language in self._own]
+        found, languages = [], set()
+        for view in views:
+            rendered = [view.render(self.store, token, template) for token in self.tokens]
+            viewed = [text for text in rendered if text is not None]
+            if len(viewed) < len(rendered):
+                raise DataError(
+                    f"text_view {self.text_view}: {len(rendered) - len(viewed)} of {len(rendered) - 1} items have no "
+                    f"text in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
+                    f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'"
+                )
+            found.append([text for text, _ in viewed])
+            languages |= {language for text, language in viewed if text}
+        return found, languages
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
         """Text vectors, ``(n_items, dimension)``; zero for the padding item and items without text.
 
-        They are read from the embedding cache; texts that it lacks are encoded first.
+        They are read from the embedding cache; texts that it lacks are encoded first. An item that has different texts
+        in several views has the mean of their vectors, as long as they are on average.
 
         Raises:
             DataError: no item has text.
         """
-        texts = self.texts
-        has_text = np.array([bool(text.strip()) for text in texts])
-        has_text[0] = False
-        missing = len(texts) - 1 - int(has_text.sum())
-        if not has_text.any():
+        vectors, row = self._vectors_of_views
+        return vectors[row[0]] if len(row) == 1 else _means(vectors, row)
+
+    @property
+    def has_reader_vectors(self) -> bool:
+        """Whether models see each item as its reader does: ``reader_vectors``, where there are several views."""
+        return self.config["reader_vectors"] == READER == self.text_view and bool(self._own)
+
+    @property
+    def model_vectors(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The text vectors that models see: vectors ``(n, dimension)``, and each item's row in them in each view.
+
+        Rows have the shape ``(n_views, n_items)``: one view unless :attr:`has_reader_vectors`.
+
+        Raises:
+            DataError: no item has text.
+        """
+        if self.has_reader_vectors:
+            return self._vectors_of_views
+        return self.vectors, np.arange(len(self.tokens))[None]
+
+    @property
+    def model_languages(self) -> list[list[str]]:
+        """The language of each item in each view that models see, as for :attr:`model_vectors`."""
+        readers = self.readers([])
+        return [readers.seen_by(view) for view in range(1 + len(readers.own) * self.has_reader_vectors)]
+
+    @property
+    def _vectors_of_views(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The vectors of all distinct texts, ``(n, dimension)``, the first of them zero, and each item's row in each view.
+
+        Returns:
+            The vectors, and rows ``(n_views, n_items)``; 0 for the padding item and items without text.
+
+        Raises:
+            DataError: no item has text.
+        """
+        place: dict[str, int] = {"": 0}
+        row = np.array(
+            [[0, *(place.setdefault(text if text.strip() else "", len(place)) for text in texts[1:])]
+             for texts in self.texts_of_views]
+        )  # fmt: skip
+        if len(place) == 1:
             raise DataError(
                 f"no item of '{self.dataset}' has text under text_template={self.config['text_template']!r}: "
                 "name fields that the item texts have"
             )
+        missing = int((row == 0).all(axis=0).sum()) - 1
         if missing:
-            logger.warning("%d of %d items have no text and get a zero vector", missing, len(texts) - 1)
+            logger.warning("%d of %d items have no text and get a zero vector", missing, row.shape[1] - 1)
         encoder = self.encoder()
         cache = EmbeddingCache(self.config["embedding_cache_dir"] or user_cache_folder("embeddings"))
-        wanted = [texts[index] for index in np.flatnonzero(has_text)]
-        encoded = cache.vectors(encoder, wanted, show_progress=bool(self.config["show_progress"]))
-        vectors = np.zeros((len(texts), encoded.shape[1]), dtype=np.float32)
-        vectors[has_text] = encoded
-        return vectors
+        encoded = cache.vectors(encoder, list(place)[1:], show_progress=bool(self.config["show_progress"]))
+        return np.concatenate([np.zeros_like(encoded[:1]), encoded]), row
 
     def encoder(self) -> Encoder:
         """Build the encoder that the configuration names; warn about languages that it does not know."""
@@ -223,6 +271,28 @@ class ItemCatalog:
                     "it" if len(unknown) == 1 else "them",
                 )
         return encoder
+
+
+def _means(vectors: NDArray[np.float32], row: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the mean vector of each item's different texts, as long as those are on average.
+
+    Args:
+        vectors: of the texts, ``(n, dimension)``; row 0 means no text.
+        row: of each item in each view, ``(n_views, n_items)``.
+    """
+    texts = np.sort(row, axis=0)
+    counts = texts > 0
+    counts[1:] &= texts[1:] != texts[:-1]
+    total = np.zeros((row.shape[1], vectors.shape[1]), dtype=np.float32)
+    length = np.zeros(row.shape[1], dtype=np.float32)
+    norms = np.linalg.norm(vectors, axis=1)
+    for text, is_new in zip(texts, counts, strict=True):
+        total[is_new] += vectors[text[is_new]]
+        length[is_new] += norms[text[is_new]]
+    several = counts.sum(axis=0) > 1  # a single text keeps its vector to the last bit
+    wanted = length[several] / counts.sum(axis=0)[several]
+    total[several] *= (wanted / (np.linalg.norm(total[several], axis=1) + 1e-12))[:, None]
+    return total
 
 
 def catalog_of(dataset: Any) -> ItemCatalog:
