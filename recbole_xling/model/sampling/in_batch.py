@@ -16,7 +16,7 @@ _WINDOWS_PER_PROCESS = 1 << 32
 
 @dataclass(frozen=True)
 class BatchWindows:
-    """The windows of a batch, padded on the right; texts are numbers of distinct texts.
+    """The windows of a batch, padded on the right; texts are numbers of distinct texts, or of sets of texts.
 
     Attributes:
         states: ``(B, L, D)`` the user after each position.
@@ -35,14 +35,14 @@ class BatchWindows:
     weight: Tensor
 
 
-def in_batch(windows: BatchWindows, texts: Tensor, vectors: Tensor, logit_adjustment: Tensor) -> InBatch:
+def in_batch(windows: BatchWindows, texts: DistinctTexts, logit_adjustment: Tensor, same: Tensor) -> InBatch:
     """Return all positions of the batch and all candidates, of all processes.
 
     Args:
         windows: those of this process.
-        texts: ``(C,)`` the distinct texts of this process's windows, and other negatives.
-        vectors: ``(C, D)`` their vectors.
+        texts: the distinct texts of this process's windows, and other negatives.
         logit_adjustment: ``(n_texts,)`` constants of the logits of texts that enter a batch with a window.
+        same: ``(n_texts,)`` a number that texts share which one item has in different languages.
     """
     trained = windows.weight > 0  # (B, L)
     n_windows, device = len(windows.history), windows.history.device
@@ -58,15 +58,17 @@ def in_batch(windows: BatchWindows, texts: Tensor, vectors: Tensor, logit_adjust
     target = gather_rows(torch.cat([windows.target[trained], windows.history[:, 0]]))  # (N,)
     weight = gather_rows(torch.cat([windows.weight[trained], empty_weight]))  # (N,)
     is_user = gather_rows(torch.cat([torch.ones_like(of_position[trained]), torch.zeros_like(number)])).bool()  # (N,)
-    candidates = DistinctTexts.of_repeated(gather_rows(texts), gather_rows(vectors))  # (U,), (U, D)
+    candidates = DistinctTexts.of_repeated(gather_rows(texts.texts), gather_rows(texts.vectors))  # (U,), (U, D)
 
     # A candidate that occurs in the window of a position is an accidental hit: the user chose it too, only at another
-    # time. As a negative it would teach that his own items are wrong.
+    # time. As a negative it would teach that his own items are wrong, and so would their texts in other languages.
     of_text = gather_rows(torch.cat([of_position[windows.in_history], of_position[trained]]))  # (K,) windows of
     known = gather_rows(torch.cat([windows.history[windows.in_history], windows.target[trained]]))  # (K,) these texts
     each, window = torch.unique(window, return_inverse=True)  # (W,) windows of all processes, (N,)
-    belongs = torch.zeros(len(each), len(candidates.texts), dtype=torch.bool, device=device)  # (W, U)
-    belongs[torch.searchsorted(each, of_text), candidates.rows(known)] = True
+    kinds, kind = torch.unique(same[candidates.texts], return_inverse=True)  # (S,), (U,)
+    belongs = torch.zeros(len(each), len(kinds), dtype=torch.bool, device=device)  # (W, S)
+    belongs[torch.searchsorted(each, of_text), torch.searchsorted(kinds, same[known])] = True
+    belongs = belongs[:, kind]  # (W, U)
 
     # Mined negatives come into the batch because of their scores, not at a rate that a correction could use. They get
     # the mean of the others' constants, so that their logits stay comparable.
