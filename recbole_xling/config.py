@@ -58,8 +58,8 @@ class DataConfig(TypedConfig):
 
     reader_vectors: Literal["mean", "reader"] = Field(
         "mean",
-        description="With `text_view: reader`, an item's vector: the mean of its texts' vectors, the same for all users "
-        "(`mean`), or that of the text which the user sees (`reader`).",
+        description="An item with several texts under `text_view: reader` has the mean of their vectors, or for each "
+        "user that of the text which he sees.",
     )
 
     @field_validator("text_view", mode="before")

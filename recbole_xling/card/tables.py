@@ -119,9 +119,9 @@ def _language_tables(card: Card) -> Iterator[CardTable]:
     )
     found = card.user_languages
     note = (
-        f"Items by their display text, interactions by the text that the user sees (text_view {found.text_view}). Users "
-        f"by their language: {_n(found.stated)} state it in the .user file, for {_n(found.derived)} it is the most "
-        f"frequent one of their items, the test target aside, and of {_n(found.unknown)} it is unknown."
+        f"Items by their display text, interactions by the text that the user sees (text_view {found.text_view}). "
+        f"Users by their language: {_n(found.stated)} state it in the .user file, for {_n(found.derived)} it is the "
+        f"most frequent one of their items, the test target aside, and of {_n(found.unknown)} it is unknown."
     )
     yield CardTable("languages", "Languages", ("language", "items", "users", "interactions"), rows, note)
 

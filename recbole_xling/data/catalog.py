@@ -74,6 +74,11 @@ class ItemCatalog:
         texts = (store.display(token) for token in self.tokens)
         return [UNDETERMINED if text is None else text.language for text in texts]
 
+    @property
+    def language_ids(self) -> NDArray[np.int64]:
+        """Index of each item's language in the sorted list of languages plus one; 0 where unknown, ``(n_items,)``."""
+        return self.model_language_ids[0]
+
     # ---- readers ----------------------------------------------------------------------------------------------
 
     @cached_property
@@ -169,22 +174,23 @@ class ItemCatalog:
     @cached_property
     def _viewed(self) -> tuple[list[list[str]], set[str]]:
         """The rendered text of each item in each view, and the languages they are in."""
-        template, views = TextTemplate(self.config["text_template"]), [TextView(self.text_view)]
-        if self.text_view == READER:
-            views += [TextView(f"{LANGUAGE}:{language}") for language in self._own]
-        found, languages = [], set()
-        for view in views:
-            rendered = [view.render(self.store, token, template) for token in self.tokens]
-            viewed = [text for text in rendered if text is not None]
-            if len(viewed) < len(rendered):
-                raise DataError(
-                    f"text_view {self.text_view}: {len(rendered) - len(viewed)} of {len(rendered) - 1} items have no "
-                    f"text in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
-                    f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'"
-                )
-            found.append([text for text, _ in viewed])
-            languages |= {language for text, language in viewed if text}
-        return found, languages
+        template, view = TextTemplate(self.config["text_template"]), TextView(self.text_view)
+        rendered = [view.render(self.store, token, template) for token in self.tokens]
+        viewed = [text for text in rendered if text is not None]
+        if len(viewed) < len(rendered):
+            raise DataError(
+                f"text_view {self.text_view}: {len(rendered) - len(viewed)} of {len(rendered) - 1} items have no text "
+                f"in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
+                f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'"
+            )
+        views = [viewed]
+        for language, is_own in self._own.items() if self.text_view == READER else ():
+            view = TextView(f"{LANGUAGE}:{language}")
+            views.append(list(viewed))
+            for item in np.flatnonzero(is_own):
+                views[-1][item] = view.render(self.store, self.tokens[item], template) or viewed[item]
+        languages = {language for texts in views for text, language in texts if text}
+        return [[text for text, _ in texts] for texts in views], languages
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
@@ -218,17 +224,21 @@ class ItemCatalog:
         return self.vectors, np.arange(len(self.tokens))[None]
 
     @property
-    def model_languages(self) -> list[list[str]]:
-        """The language of each item in each view that models see, as for :attr:`model_vectors`."""
+    def model_language_ids(self) -> NDArray[np.int64]:
+        """:attr:`language_ids` in each view that models see, as for :attr:`model_vectors`, ``(n_views, n_items)``."""
         readers = self.readers([])
-        return [readers.seen_by(view) for view in range(1 + len(readers.own) * self.has_reader_vectors)]
+        seen = [readers.seen_by(view) for view in range(1 + len(readers.own) * self.has_reader_vectors)]
+        names = sorted({language for languages in seen for language in languages} - {UNDETERMINED})
+        index = {name: position + 1 for position, name in enumerate(names)}
+        return np.array([[index.get(language, 0) for language in languages] for languages in seen], dtype=np.int64)
 
     @property
     def _vectors_of_views(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The vectors of all distinct texts, ``(n, dimension)``, the first of them zero, and each item's row in each view.
+        """The vectors of distinct texts and each item's row in them in each view.
 
         Returns:
-            The vectors, and rows ``(n_views, n_items)``; 0 for the padding item and items without text.
+            The vectors ``(n, dimension)``, the first of them zero; rows ``(n_views, n_items)``, 0 for the padding item
+            and items without text.
 
         Raises:
             DataError: no item has text.

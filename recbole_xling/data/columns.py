@@ -93,9 +93,8 @@ def check_slices(config: Any) -> None:
             raise ConfigError(f"slice_by: {where or unknown_name('column', name, there)}")
         if kinds[name] not in _KINDS:
             raise ConfigError(
-                f"slice_by: column '{column}' of '{_file(config, kind)}' is a {kinds[name] or 'column without a type'}; "
-                f"results are sliced by columns of type token and token_seq: write ranges as tokens in a column of "
-                "their own"
+                f"slice_by: column '{column}' of '{_file(config, kind)}' is of type {kinds[name] or 'nothing'}, but "
+                "only columns of type token and token_seq have values to slice by: write ranges as a token column"
             )
 
 

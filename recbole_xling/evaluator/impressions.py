@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 
+from recbole_xling.data.columns import MIXED
 from recbole_xling.data.impressions import Impressions, UserHistories, first_times, impressions_file, read_impressions
 from recbole_xling.errors import DataError
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.evaluator.impression_metrics import METRICS, candidate_metrics
 from recbole_xling.evaluator.ranking import eval_context_of
-from recbole_xling.evaluator.slices import MIXED, EvalContext, slice_values
+from recbole_xling.evaluator.slices import EvalContext, slice_values
 from recbole_xling.evaluator.split_summary import target_pairs
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.utils.chunks import score_chunks
@@ -144,7 +145,8 @@ class ImpressionRanker:
     def rank(self, blocks: Iterable[Impressions]) -> pl.DataFrame:
         """Return one line per impression: its id, its user, languages, the columns to slice by, and the metrics.
 
-        The language of candidates is the one in which the user sees them. Impressions that cannot be ranked are left out and counted in :attr:`left_out`.
+        The language of candidates is the one in which the user sees them. Impressions that cannot be ranked are left
+        out and counted in :attr:`left_out`.
         """
         columns = ("impression_id", "user_id", "user_language", "candidate_language")
         more = {name: column.dtype for name, column in self.context.columns.items()}

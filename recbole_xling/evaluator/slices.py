@@ -97,8 +97,9 @@ def popularity_bands(train_counts: IntArray) -> list[str]:
 def user_table(rows: EvaluatedRows, per_user: Mapping[str, NDArray[np.float64]], context: EvalContext) -> pl.DataFrame:
     """Return one line per evaluated row: the user, the targets, their language and popularity, and the metrics.
 
-    The language of a target is the one in which its user sees it. A row with several targets (ratio splits of non-sequential models) lists them separated by spaces. If they differ
-    in language or popularity, that column is ``mixed``.
+    The language of a target is the one in which its user sees it. A row with several targets (ratio splits of
+    non-sequential models) lists them separated by spaces. If they differ in language or popularity, that column is
+    ``mixed``.
     """
     bands, names = popularity_bands(context.train_counts), context.readers.names
     ends = np.cumsum(rows.n_targets)
@@ -140,7 +141,7 @@ def _common(values: Iterable[str]) -> str:
 
 
 def slice_values(table: pl.DataFrame, column: str) -> Iterable[tuple[str, pl.DataFrame]]:
-    """Yield the values of a column with their rows, sorted; a row whose cell is a list belongs to each of its values."""
+    """Yield the values of a column with their rows, sorted; a row with a list of values belongs to each of them."""
     if table.schema[column] == pl.List(pl.String):
         table = table.explode(column)
     for (value,), part in sorted(table.drop_nulls(column).group_by(column), key=lambda group: str(group[0][0])):

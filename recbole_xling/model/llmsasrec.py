@@ -15,7 +15,6 @@ from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.base import XLingRecommender
 from recbole_xling.model.layers.item_representation import ItemRepresentation, RepresentationConfig, bound_to_data
-from recbole_xling.model.layers.language_embedding import catalog_numbers
 from recbole_xling.model.layers.reader_views import ReaderViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
@@ -105,7 +104,7 @@ class LLMSASRec(XLingRecommender):
             settings,
             train_counts=counts,
             text_vectors=lambda: dataset.catalog.model_vectors,
-            language_ids=lambda: catalog_numbers(dataset.catalog.model_languages),
+            language_ids=lambda: dataset.catalog.model_language_ids,
         )
         self.views = ReaderViews(dataset)
         # Cold items are not negatives where they are known by their text: they would teach the model that texts like

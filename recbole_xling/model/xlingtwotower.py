@@ -25,7 +25,7 @@ from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
 from recbole_xling.model.loss.alignment import alignment_loss
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
 from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
-from recbole_xling.model.sampling.in_batch import BatchWindows, in_batch
+from recbole_xling.model.sampling.in_batch import BatchWindows, adjust_logits, in_batch
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, build_encoder, check_encoder
 from recbole_xling.model.text_encoder.text_units import TextUnits
@@ -100,7 +100,6 @@ class XLingTwoTower(XLingRecommender):
         super().__init__(config, dataset)
         settings = XLingTwoTowerConfig.of(config)
         self.seed: int = config["seed"]
-        self.logq_correction = settings.logq_correction
         self.alignment_weight, self.alignment_pairs = settings.alignment_weight, settings.alignment_pairs
         self.autocast: bool = bool(config["enable_amp"])
         self.encoder = build_encoder(config)
@@ -124,8 +123,10 @@ class XLingTwoTower(XLingRecommender):
         self.register_buffer("user_language", language_numbers(dataset.readers.stated), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
         n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
-        counts = self._train_counts(dataset)  # (n_views, n_items)
-        logit_adjustment = self._logit_adjustment(counts, n_batches)
+        counts = self.views.train_counts(dataset)  # (n_views, n_items)
+        prior, of_item = self.score_bias.prior, self.units.of_item
+        correction = n_batches if settings.logq_correction else None
+        logit_adjustment = adjust_logits(of_item, self.units.number, counts, prior, correction)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self.user_tower = UserTower(
             self.encoder.size,
@@ -146,26 +147,6 @@ class XLingTwoTower(XLingRecommender):
     def bound_to_data(cls, config: Any) -> list[str]:
         """Return an empty list: the weights belong to texts and languages, which every dataset has."""
         return []
-
-    def _train_counts(self, dataset: XLingDataset) -> Tensor:
-        """Return how often each item occurs in training in each view, ``(n_views, n_items)``."""
-        trained = torch.from_numpy(dataset.train_mask)
-        view = self.views.of_user[dataset.sequence[self.USER_ID][trained]]
-        place = view * self.n_items + dataset.sequence[self.ITEM_ID][trained]
-        return torch.bincount(place, minlength=self.item_language.numel()).view_as(self.item_language)
-
-    def _logit_adjustment(self, item_counts: Tensor, n_batches: float) -> Tensor:
-        """Return what training adds to the logits of each unit, ``(n_units,)``.
-
-        The correction is by the chance that a batch has the unit, and not by its rate: a unit that occurs several times
-        is one candidate.
-        """
-        unit, prior = self.units.of_item, self.score_bias.prior
-        counts = torch.zeros(self.units.number).index_add_(0, unit.flatten(), item_counts.flatten().float())
-        prior = torch.zeros(len(counts)).index_copy_(0, unit.flatten(), prior.expand_as(unit).flatten())
-        if not self.logq_correction:
-            return prior
-        return prior - torch.log(-torch.expm1(-counts.clamp_min(1) / n_batches))
 
     @property
     def scale(self) -> Tensor:

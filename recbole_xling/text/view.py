@@ -38,8 +38,8 @@ class TextView:
         plain = self.kind in (AUTO, DISPLAY, READER) and not colon
         if not plain and not (self.kind in (LANGUAGE, PIVOT) and is_language(self.language)):
             raise ConfigError(
-                "text_view must be 'auto', 'display', 'reader', 'language:<x>' or 'pivot:<x>' with a BCP 47 tag such as "
-                f"'en' for x, not {setting!r}"
+                "text_view must be 'auto', 'display', 'reader', 'language:<x>' or 'pivot:<x>' with a BCP 47 tag such "
+                f"as 'en' for x, not {setting!r}"
             )
 
     def render(self, store: ItemTextStore, item_id: str, template: TextTemplate) -> tuple[str, str] | None:

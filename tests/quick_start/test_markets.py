@@ -14,6 +14,8 @@ from recbole_xling.card import build_configured_card
 from recbole_xling.cli import main as cli
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
+from recbole_xling.evaluator.report import result_table
+from recbole_xling.quick_start.build import build
 from recbole_xling.testing import small_settings
 
 
@@ -151,7 +153,7 @@ def test_results_are_sliced_by_columns_of_users_and_items(tmp_path, settings, ca
             "'user.markt'. Did you mean 'user.market'\\? Known: item.category, item.item_language, user.likes",
         ),
         ("market", "unknown column 'market'"),
-        ("user.age", "column 'age' of .* is a float"),
+        ("user.age", "column 'age' of .* is of type float"),
         (3, "slice_by"),
     ],
 )
@@ -160,3 +162,53 @@ def test_a_column_that_cannot_be_counted_is_an_error_before_the_run(tmp_path, se
     with pytest.raises(ConfigError, match=message):
         recbole_xling.run("BPR", "shop", config_dict={**settings, "slice_by": [column]})
     assert not (tmp_path / "saved").exists()
+
+
+@pytest.mark.parametrize("by", ["user", "item"])
+def test_a_transfer_between_languages_goes_by_what_users_read(tmp_path, settings, by):
+    write_shop(tmp_path / "data")
+    split = {"LT": {"source": ["de"], "target": ["fr"], "by": by}}
+    parts = build(XLingConfig("BPR", "shop", config_dict={**settings, "eval_args": {"split": split}}))
+    for data, market in ((parts.train_data, 0), (parts.test_data, 1)):
+        users, items = (data._dataset.inter_feat[field].tolist() for field in ("user_id", "item_id"))
+        tokens = parts.dataset.field2id_token
+        found = {
+            (int(tokens["user_id"][user][1:]) % 3, str(tokens["item_id"][item]))
+            for user, item in zip(users, items, strict=True)
+        }
+        assert {who for who, _ in found} >= {market}
+        if by == "item":  # customers in France see only item i0 in German, those in Britain i1
+            assert {what for who, what in found if who == 1} <= (
+                {"i0"} if market == 0 else {f"i{n}" for n in range(1, 24)}
+            )
+            assert {what for who, what in found if who == 2} <= {"i1"}
+        else:
+            assert {who for who, _ in found} == {market}
+
+
+def test_impressions_are_sliced_by_what_users_read_and_by_columns(tmp_path, settings):
+    folder = write_shop(tmp_path / "data")
+    rows = ["impression_id:token\tuser_id:token\ttimestamp:float\titem_id:token_seq\tlabel:float_seq"]
+    for user in range(36):
+        rows.append(f"{user}\tu{user}\t9\ti{2 + user % 2 * 2} i{6 + user % 2 * 2} i{10}\t1 0 0")
+    rows.append("36\tu1\t9\ti0 i2\t1 0")
+    (folder / "shop.imp").write_text("\n".join(rows) + "\n")
+    trained = recbole_xling.run("LLMSASRec", "shop", config_dict=settings)
+    changed = {"slice_by": ["user.market", "item.category"]}
+    result = recbole_xling.evaluate_run(trained["run_dir"], split="all", impressions=True, config_dict=changed)
+    assert result["n_test"] == 37
+    assert {name: values["n"] for name, values in result["slices"].items()} == {
+        "user_language=de": 12, "user_language=en": 12, "user_language=fr": 13,
+        "candidate_language=de": 12, "candidate_language=en": 12, "candidate_language=fr": 12,
+        "candidate_language=mixed": 1,
+        "user.market=DE": 12, "user.market=FR": 13, "user.market=UK": 12,
+        "item.category=c0": 37,
+    }  # fmt: skip
+    assert result["readers"] == {"text_view": "reader", "stated": 36, "derived": 0, "unknown": 0}
+
+
+def test_of_a_column_with_many_values_the_largest_are_printed():
+    slices = {f"user.city=c{number:02}": {"n": 1 + (number == 30), "ndcg@10": 0.5} for number in range(31)}
+    text = result_table({"test": {"ndcg@10": 0.5}, "slices": slices, "n_test": 32}, ["ndcg@10"])
+    assert text.count("user.city: c") == 20 and "user.city: c30" in text
+    assert "user.city: 11 more in result.json" in text

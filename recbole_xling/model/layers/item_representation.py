@@ -56,10 +56,11 @@ class ItemRepresentation(nn.Module):
             embedding; where items carry text, they are represented by it alone.
         text_vectors: gives the frozen vectors of texts, ``(n, dimension)``, and each item's row in them in each view,
             ``(n_views, n_items)``; called only if they are needed.
-        language_ids: gives a number per item's language in each view, 0 for unknown, ``(n_views, n_items)``; called only
-            if needed.
+        language_ids: gives a number per item's language in each view, 0 for unknown, ``(n_views, n_items)``; called
+            only if needed.
 
-    Users with different views see other texts of the same items (``reader_vectors``); mostly there is one view. The text vectors are not parameters, and checkpoints do not contain them.
+    Users with different views see other texts of the same items (``reader_vectors``); mostly there is one view. The
+    text vectors are not parameters, and checkpoints do not contain them.
     """
 
     trained: Tensor

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-
-from recbole_xling.language.tags import UNDETERMINED
 
 # ISO 639-1, in alphabetical order
 LANGUAGES = tuple(
@@ -25,17 +21,6 @@ _NUMBER = {tag: number for number, tag in enumerate(LANGUAGES, start=1)}
 def language_numbers(tags: Sequence[str]) -> Tensor:
     """Return the numbers of BCP 47 tags, ``(len(tags),)``: that of the two-letter language, 0 for all others."""
     return torch.tensor([_NUMBER.get(tag.split("-")[0].lower(), 0) for tag in tags], dtype=torch.long)
-
-
-def catalog_numbers(views: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-    """Return each tag's place among the catalog's languages in alphabetical order plus one, 0 for ``und``.
-
-    Args:
-        views: language of each item in each view, ``(n_views, n_items)``.
-    """
-    names = sorted({tag for tags in views for tag in tags} - {UNDETERMINED})
-    number = {name: place for place, name in enumerate(names, start=1)}
-    return np.array([[number.get(tag, 0) for tag in tags] for tags in views], dtype=np.int64)
 
 
 class LanguageEmbedding(nn.Module):

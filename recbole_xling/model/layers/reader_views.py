@@ -33,6 +33,15 @@ class ReaderViews(nn.Module):
         self._user_field: str = dataset.uid_field
         self.register_buffer("of_user", view, persistent=False)
 
+    def train_counts(self, dataset: XLingDataset) -> Tensor:
+        """Return how often each item occurs in training in each view, ``(number, n_items)``."""
+        trained = torch.from_numpy(dataset.train_mask)
+        users, items = (dataset.sequence[field][trained] for field in (dataset.uid_field, dataset.iid_field))
+        counts = torch.bincount(
+            self.of_user[users] * dataset.item_num + items, minlength=self.number * dataset.item_num
+        )
+        return counts.view(self.number, dataset.item_num)
+
     def parts(self, rows: Interaction) -> Iterator[tuple[int, Interaction, Tensor]]:
         """Yield each view that users of some rows have, these rows, and a mask of them, ``(B,)``.
 
@@ -46,7 +55,7 @@ class ReaderViews(nn.Module):
             yield number, rows[view == number], view == number
 
     def scores(self, rows: Interaction, score: Callable[[Interaction, int], Tensor]) -> Tensor:
-        """Return the scores of rows, ``(B, ...)``, given a function of rows whose users have the same view, and of it."""
+        """Return the scores of rows, ``(B, ...)``, given a function of rows whose users have one view, and of that."""
         parts = [(score(part, view), mask) for view, part, mask in self.parts(rows)]
         if len(parts) == 1:
             return parts[0][0]

@@ -82,3 +82,23 @@ def in_batch(windows: BatchWindows, texts: DistinctTexts, logit_adjustment: Tens
         logit_adjustment=torch.where(drawn, constant, constant[drawn].mean()),
         is_user=is_user,
     )
+
+
+def adjust_logits(of_item: Tensor, number: int, counts: Tensor, prior: Tensor, n_batches: float | None) -> Tensor:
+    """Return what training adds to the logits of each text, or set of texts, ``(number,)``.
+
+    That is the prior of an item with this text, and the logQ correction. The correction is by the chance that a batch
+    has the text, and not by its rate: a text that occurs several times is one candidate.
+
+    Args:
+        of_item: text of each item in each view, ``(n_views, n_items)``.
+        number: of all texts.
+        counts: training interactions of each item in each view, ``(n_views, n_items)``.
+        prior: of each item, ``(n_items,)``.
+        n_batches: of an epoch; None leaves out the correction.
+    """
+    of_text = torch.zeros(number).index_copy_(0, of_item.flatten(), prior.expand_as(of_item).flatten())
+    if n_batches is None:
+        return of_text
+    occurs = torch.zeros(number).index_add_(0, of_item.flatten(), counts.flatten().float())
+    return of_text - torch.log(-torch.expm1(-occurs.clamp_min(1) / n_batches))
