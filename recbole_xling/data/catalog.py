@@ -74,9 +74,15 @@ class ItemCatalog:
         texts = (store.display(token) for token in self.tokens)
         return [UNDETERMINED if text is None else text.language for text in texts]
 
+    @cached_property
+    def language_names(self) -> tuple[str, ...]:
+        """The languages in which models see items in the order of their numbers, from 1: by the alphabet."""
+        seen = {*self.languages, *(self._own if self.has_reader_vectors else ())}
+        return tuple(sorted(seen - {UNDETERMINED}))
+
     @property
     def language_ids(self) -> NDArray[np.int64]:
-        """Index of each item's language in the sorted list of languages plus one; 0 where unknown, ``(n_items,)``."""
+        """Number of each item's language in :attr:`language_names`; 0 where unknown, ``(n_items,)``."""
         return self.model_language_ids[0]
 
     # ---- readers ----------------------------------------------------------------------------------------------
@@ -226,10 +232,8 @@ class ItemCatalog:
     @property
     def model_language_ids(self) -> NDArray[np.int64]:
         """:attr:`language_ids` in each view that models see, as for :attr:`model_vectors`, ``(n_views, n_items)``."""
-        readers = self.readers([])
+        readers, index = self.readers([]), {name: number for number, name in enumerate(self.language_names, start=1)}
         seen = [readers.seen_by(view) for view in range(1 + len(readers.own) * self.has_reader_vectors)]
-        names = sorted({language for languages in seen for language in languages} - {UNDETERMINED})
-        index = {name: position + 1 for position, name in enumerate(names)}
         return np.array([[index.get(language, 0) for language in languages] for languages in seen], dtype=np.int64)
 
     @property
