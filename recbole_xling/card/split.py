@@ -72,7 +72,7 @@ class Split:
 
     @cached_property
     def known(self) -> BoolArray:
-        """Mask of all interactions but test targets, ``(n,)``: what users' main languages come from."""
+        """Mask of all interactions but test targets, ``(n,)``: what languages that users do not state come from."""
         mask = np.ones(len(self), dtype=bool)
         mask[self.test] = False
         return mask

@@ -16,7 +16,7 @@ from recbole_xling.encode.base import Encoder, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED, covers, stated_language
-from recbole_xling.language.users import Readers
+from recbole_xling.language.users import LANGUAGE_SOURCE, USER_LANGUAGE, Readers
 from recbole_xling.text.record import DISPLAY, PARALLEL
 from recbole_xling.text.store import ItemTextStore, find_item_text
 from recbole_xling.text.template import TextTemplate
@@ -24,9 +24,6 @@ from recbole_xling.text.view import AUTO, LANGUAGE, READER, TextView
 from recbole_xling.utils.paths import user_cache_folder
 
 logger = logging.getLogger(__name__)
-
-USER_LANGUAGE = "user_language"
-"""Column of the ``.user`` file with the language that a user reads."""
 
 
 class ItemCatalog:
@@ -92,15 +89,19 @@ class ItemCatalog:
         """The language of each user who states one, by external id: column ``user_language`` of the ``.user`` file.
 
         The file is read raw, whether or not ``load_col`` names the column. A value that names no language counts as not
-        stated.
+        stated, and so does one that a profile has derived (column ``language_source``).
 
         Raises:
             DataError: a row of the file is wrong.
         """
         path, separator = self.folder / f"{self.dataset}.user", self.config["field_separator"]
-        if USER_LANGUAGE not in column_kinds(path, separator):
+        columns, user_id = column_kinds(path, separator), self.config["USER_ID_FIELD"]
+        if USER_LANGUAGE not in columns:
             return {}
-        cells = read_cells(path, self.config["USER_ID_FIELD"], USER_LANGUAGE, separator)
+        cells = read_cells(path, user_id, USER_LANGUAGE, separator)
+        if LANGUAGE_SOURCE in columns:
+            source = read_cells(path, user_id, LANGUAGE_SOURCE, separator)
+            cells = {user: value for user, value in cells.items() if source[user] != "derived"}
         known = set(self.languages)  # a tag that items have as well is theirs, however it is written
         tags = {value: value if value in known else stated_language(value) for value in set(cells.values())}
         odd = sorted(value for value, tag in tags.items() if tag == UNDETERMINED and value not in ("", UNDETERMINED))
@@ -194,7 +195,7 @@ class ItemCatalog:
             view = TextView(f"{LANGUAGE}:{language}")
             views.append(list(viewed))
             for item in np.flatnonzero(is_own):
-                views[-1][item] = view.render(self.store, self.tokens[item], template) or viewed[item]
+                views[-1][item] = view.render(self.store, self.tokens[int(item)], template) or viewed[item]
         languages = {language for texts in views for text, language in texts if text}
         return [[text for text, _ in texts] for texts in views], languages
 

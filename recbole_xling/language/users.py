@@ -13,6 +13,12 @@ from numpy.typing import NDArray
 
 from recbole_xling.language.tags import UNDETERMINED
 
+USER_LANGUAGE = "user_language"
+"""Column of the ``.user`` file with the language that a user reads."""
+
+LANGUAGE_SOURCE = "language_source"
+"""Column that says where that comes from: ``stated``, ``derived`` from the history, or ``unknown``."""
+
 BILINGUAL_SHARE = 0.2
 """Least share of the second language in the history of a bilingual user."""
 

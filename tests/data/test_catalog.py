@@ -51,6 +51,14 @@ def test_the_tag_of_a_language_is_the_items_or_the_usual_one(tmp_path, caplog):
     assert "'UK', 'de fr' in column user_language names no language" in caplog.text
 
 
+def test_a_language_that_a_profile_has_derived_is_not_stated(tmp_path):
+    found = catalog(tmp_path, ("de\tstated", "fr\tderived", "und\tunknown"))
+    (tmp_path / "d.user").write_text(
+        (tmp_path / "d.user").read_text().replace("ge:token", "ge:token\tlanguage_source:token")
+    )
+    assert found.stated_languages == {"u0": "de"}
+
+
 def test_readers_of_a_language_see_its_variants_as_theirs(tmp_path):
     texts = [
         ItemText("a", "en-GB", {"title": "trousers"}, "parallel"),
