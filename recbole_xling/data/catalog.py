@@ -145,7 +145,7 @@ class ItemCatalog:
         That is ``reader`` if any item has a text in a language that a user states besides a display text in another
         one, else ``display``.
         """
-        view: str = self.config["text_view"]
+        view: str = self.config["text_view"] or AUTO  # RecBole's own configuration lacks it
         if view == AUTO:
             view = READER if self._own else DISPLAY
         return view

@@ -51,7 +51,7 @@ class ReaderViews(nn.Module):
             yield 0, rows, torch.ones(len(rows), dtype=torch.bool, device=self.of_user.device)
             return
         view = self.of_user[rows[self._user_field]]
-        for number in torch.unique(view).tolist():
+        for number in torch.unique(view).tolist() or [0]:  # of several processes one may have no rows of a batch
             yield number, rows[view == number], view == number
 
     def scores(self, rows: Interaction, score: Callable[[Interaction, int], Tensor]) -> Tensor:

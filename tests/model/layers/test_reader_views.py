@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from shop import write_shop
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.loader import TARGET_WEIGHT
 from recbole_xling.quick_start.build import build
+from recbole_xling.quick_start.train import run
 
 TEXT_ONLY = {"item_representation": "text_only", "text_projection": "linear", "hidden_size": 16, "n_layers": 1}
 DROPOUT = {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
@@ -75,3 +78,15 @@ def test_the_language_of_an_item_is_that_of_the_view(make):
     languages = by_reader.model.items.language_ids  # de, en, fr: 1, 2, 3
     assert [set(row[1:].tolist()) for row in languages] == [{1}, {1, 2}, {1, 3}]
     assert make(item_language_embedding=True).model.items.language_ids.shape[0] == 1
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_results_of_one(tmp_path, settings, run_two):
+    write_shop(tmp_path / "data", "small")
+    changed = {**settings, **TEXT_ONLY, **DROPOUT, "load_col": None, "reader_vectors": "reader", "train_batch_size": 8}
+    done = run_two("LLMSASRec", changed)
+    assert done.returncode == 0, done.stderr
+    two, one = json.loads(done.stdout.splitlines()[-1]), run("LLMSASRec", "small", config_dict=changed)
+    assert two["readers"] == one["readers"]
+    assert two["test"]["ndcg@10"] == pytest.approx(one["test"]["ndcg@10"], abs=0.02)
+    assert two["slices"].keys() == one["slices"].keys()
