@@ -51,8 +51,15 @@ class DataConfig(TypedConfig):
     )
     text_template: str = Field("{title}", description="How an item's fields become its text.")
     text_view: str = Field(
-        "display",
-        description="Which text: `display`, `language:<x>` (own text in x, else display) or `pivot:<x>` (all in x).",
+        "auto",
+        description="Which text: `display`, `reader` (own text in the user's language, else display), `auto` (`reader` "
+        "where it differs), `language:<x>` (own text in x, else display) or `pivot:<x>` (all in x).",
+    )
+
+    reader_vectors: Literal["mean", "reader"] = Field(
+        "mean",
+        description="An item with several texts under `text_view: reader` has the mean of their vectors, or for each "
+        "user that of the text which he sees.",
     )
 
     @field_validator("text_view", mode="before")
@@ -115,8 +122,13 @@ class EvaluationConfig(TypedConfig):
     topk: list[PositiveInt] = Field([10], description="Lengths of the ranked lists.", examples=[[5, 10]])
     valid_metric: str = Field("NDCG@10", description="Decides on early stopping and the best epoch.")
     exclude_history: bool = Field(False, description="Do not rank items of the row's own history (sequential models).")
+    slice_by: list[str] | None = Field(
+        None,
+        description="Columns of the `.user` and `.item` files to slice results by, such as `[user.market]`.",
+        examples=[["user.market", "item.category"]],
+    )
 
-    @field_validator("metrics", "topk", mode="before")
+    @field_validator("metrics", "topk", "slice_by", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: Any) -> Any:
         return [value] if isinstance(value, str | int) else list(value) if isinstance(value, tuple) else value

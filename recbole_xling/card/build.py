@@ -15,6 +15,7 @@ from recbole_xling.card.statistics import (
     describe_distributions,
     describe_languages,
     describe_mixing,
+    describe_readers,
     describe_size,
     describe_splits,
     describe_texts,
@@ -82,12 +83,16 @@ def build_configured_card(config: XLingConfig) -> Card:
         dataset = load_dataset(config)
         split = build_split(dataset)
         texts = read_texts(dataset.catalog)
-    codes = LanguageCodes(split, texts.languages)
+        user_tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field][split.user_ids]]
+        readers = dataset.catalog.readers(user_tokens)
+    own = {language: mask[1:] for language, mask in readers.own.items()}  # the card has no padding item
+    codes = LanguageCodes(split, replace(readers, displayed=texts.languages, own=own))
     card = Card(
         dataset=dataset.dataset_name,
         size=describe_size(split, dataset.idle_users),
         top_items=top_items(split, texts),
         languages=describe_languages(codes),
+        user_languages=describe_readers(codes, dataset.catalog.text_view),
         mixing=describe_mixing(codes),
         texts=describe_texts(texts, split),
         splits=describe_splits(codes),

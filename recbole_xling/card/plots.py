@@ -71,7 +71,7 @@ def _language_plots(card: Card) -> Iterator[Plot]:
     )
     layout = {**_listed([name for name, _ in rows]), "xaxis_type": "category", "yaxis_range": [-0.5, len(rows) - 0.5]}
     figure = _figure([trace], "language of the test target", "", **layout)
-    yield Plot("mixing", "Test targets by main language of the user; the darker, the larger the share", figure)
+    yield Plot("mixing", "Test targets by language of the user; the darker, the larger the share", figure)
 
 
 def _distribution_plots(card: Card) -> Iterator[Plot]:

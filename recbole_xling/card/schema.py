@@ -15,7 +15,7 @@ class SplitStats:
     """The size of a part of a split, or of one language of it.
 
     Attributes:
-        users: in a language: those whose main language it is.
+        users: in a language: those whose language it is.
         items: different ones.
         interactions: in validation and test: targets.
         cold_interactions: those with items without a training interaction.
@@ -31,7 +31,7 @@ class SplitStats:
 
 @dataclass(frozen=True, slots=True)
 class PartStats(SplitStats):
-    """The size of one part of a split, in all and by language; items and interactions go by the item's language."""
+    """The size of one part of a split, in all and by language; items and interactions go by that in which users see."""
 
     languages: Mapping[str, SplitStats]
 
@@ -119,14 +119,31 @@ class TopItem:
 
 
 @dataclass(frozen=True, slots=True)
+class UserLanguages:
+    """Where the languages of users come from.
+
+    Attributes:
+        text_view: the setting, with what ``auto`` stands for.
+        stated: users who state theirs in the ``.user`` file.
+        derived: users whose language is the main one of their history.
+        unknown: users without either.
+    """
+
+    text_view: str
+    stated: int
+    derived: int
+    unknown: int
+
+
+@dataclass(frozen=True, slots=True)
 class Language:
-    """One language of display texts; ``und`` for items whose language is unknown.
+    """One language; ``und`` where it is unknown.
 
     Attributes:
         language: BCP 47 tag.
-        items: items of the catalog in it, those that never interact included.
-        users: whose main language it is.
-        interactions: with such items.
+        items: items of the catalog whose display text is in it, those that never interact included.
+        users: whose language it is.
+        interactions: with items that their users see in it.
     """
 
     language: str
@@ -141,12 +158,12 @@ class Mixing:
 
     Attributes:
         languages: names of rows and columns.
-        targets: test targets by their user's main language (row) and their own (column).
-        cross_language: test targets in another language than the user's main one, both known.
+        targets: test targets by their user's language (row) and the one in which he sees them (column).
+        cross_language: test targets in another language than the user's, both known.
         same_language: test targets in the same one.
         bilingual_users: users of whose interactions, the test target aside, at least two and at least a fifth are in
             a second language; items of unknown language do not count.
-        users: users with a main language.
+        users: users whose language is known.
     """
 
     languages: tuple[str, ...]
@@ -295,6 +312,7 @@ class Card:
     size: Size
     top_items: tuple[TopItem, ...]
     languages: tuple[Language, ...]
+    user_languages: UserLanguages
     mixing: Mixing
     texts: Texts
     splits: Splits

@@ -27,6 +27,7 @@ class Split:
     Attributes:
         setting: ``eval_args.split``.
         users: number of each interaction's user, ``(n,)``, from 0 without a gap.
+        user_ids: the dataset's id of each user, ``(n_users,)``.
         items: number of each interaction's item, ``(n,)``, from 0; RecBole's id less one.
         times: time stamps, ``(n,)``; None if the dataset has none.
         n_items: items of the catalog; some may never interact.
@@ -37,6 +38,7 @@ class Split:
 
     setting: Mapping[str, Any]
     users: IntArray
+    user_ids: IntArray
     items: IntArray
     times: NDArray[np.float64] | None
     n_items: int
@@ -70,7 +72,7 @@ class Split:
 
     @cached_property
     def known(self) -> BoolArray:
-        """Mask of all interactions but test targets, ``(n,)``: what users' main languages come from."""
+        """Mask of all interactions but test targets, ``(n,)``: what languages that users do not state come from."""
         mask = np.ones(len(self), dtype=bool)
         mask[self.test] = False
         return mask
@@ -128,6 +130,7 @@ def build_split(dataset: CardDataset) -> Split:
     return Split(
         setting=dataset.config["eval_args"]["split"],
         users=np.cumsum(np.append(False, users[1:] != users[:-1])),
+        user_ids=np.unique(users),
         items=ordered[dataset.iid_field].numpy() - 1,
         times=None if dataset.times is None else dataset.times[row],
         n_items=dataset.item_num - 1,

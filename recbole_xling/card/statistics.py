@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from itertools import pairwise
@@ -29,12 +29,13 @@ from recbole_xling.card.schema import (
     Texts,
     Time,
     TopItem,
+    UserLanguages,
 )
 from recbole_xling.card.split import IntArray, Split
 from recbole_xling.evaluator.slices import popularity_bands
 from recbole_xling.language.identification import MIN_CONFIDENCE, count_confidence
 from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.language.users import languages_of_readers
+from recbole_xling.language.users import Readers
 from recbole_xling.text.record import DISPLAY, PARALLEL
 
 TOP_ITEMS = 10
@@ -190,26 +191,33 @@ class LanguageCodes:
 
     Attributes:
         split: the interactions.
-        item_languages: language of each item of the catalog.
+        readers: of the users and items of the split.
     """
 
     split: Split
-    item_languages: Sequence[str]
+    readers: Readers
 
     @cached_property
-    def readers(self) -> pl.DataFrame:
-        """Users with a main language, as results define it, and who is bilingual."""
+    def _seen(self) -> IntArray:
+        return self.readers.seen(self.split.users, self.split.items)
+
+    @cached_property
+    def profiles(self) -> pl.DataFrame:
+        """Users with an interaction of known language, the test targets aside, and who is bilingual."""
         known = self.split.known
-        return languages_of_readers(self.item_languages, self.split.users[known], self.split.items[known])
+        return self.readers.profiles(self.split.users[known], self.split.items[known])
+
+    @cached_property
+    def _user_languages(self) -> list[str]:
+        known = self.split.known
+        return self.readers.languages(self.split.users[known], self.split.items[known])
 
     @cached_property
     def names(self) -> tuple[str, ...]:
         """All languages of items and users; ``und`` only if it occurs."""
-        met = dict.fromkeys(self.item_languages, 0)
-        for language, count in zip(self.item_languages, self.split.item_counts.tolist(), strict=True):
-            met[language] += count
-        if self.readers.height < len(self.split.length):
-            met.setdefault(UNDETERMINED, 0)
+        counts = np.bincount(self._seen, minlength=len(self.readers.names)).tolist()
+        met = dict.fromkeys([*self.readers.displayed, *self._user_languages], 0)
+        met |= {name: count for name, count in zip(self.readers.names, counts, strict=True) if count or name in met}
         return tuple(sorted(met, key=lambda name: (name == UNDETERMINED, -met[name], name)))
 
     @cached_property
@@ -217,41 +225,52 @@ class LanguageCodes:
         """The number of ``und``, -1 if it does not occur."""
         return self.names.index(UNDETERMINED) if UNDETERMINED in self.names else -1
 
+    def _numbers(self, languages: Sequence[str]) -> IntArray:
+        code = {name: number for number, name in enumerate(self.names)}
+        return np.array([code.get(language, self.unknown) for language in languages], dtype=np.int64)
+
     @cached_property
     def of_items(self) -> IntArray:
-        """Language of each item of the catalog, ``(n_items,)``."""
-        code = {name: number for number, name in enumerate(self.names)}
-        return np.array([code[language] for language in self.item_languages], dtype=np.int64)
+        """Language of each item's display text, ``(n_items,)``."""
+        return self._numbers(self.readers.displayed)
+
+    @cached_property
+    def of_interactions(self) -> IntArray:
+        """Language in which the user of each interaction sees its item, ``(n,)``."""
+        return self._numbers(self.readers.names)[self._seen]
 
     @cached_property
     def of_users(self) -> IntArray:
-        """Main language of each user, ``(n_users,)``."""
-        codes = np.full(len(self.split.length), self.unknown)
-        code = {name: number for number, name in enumerate(self.names)}
-        main = self.readers["main_language"].cast(pl.String).replace_strict(code, return_dtype=pl.Int64)
-        codes[self.readers["user"].to_numpy()] = main.to_numpy()
-        return codes
+        """Language of each user, ``(n_users,)``."""
+        return self._numbers(self._user_languages)
 
-    def count(self, codes: IntArray, weights: IntArray | None = None) -> list[int]:
-        """Return how often each language is among these numbers, each counting by its weight."""
-        counts: IntArray = np.bincount(codes, weights, minlength=len(self.names)).astype(np.int64)
-        return counts.tolist()
+    def count(self, codes: IntArray) -> list[int]:
+        """Return how often each language is among these numbers."""
+        return np.bincount(codes, minlength=len(self.names)).tolist()
+
+    def count_items(self, positions: IntArray) -> list[int]:
+        """Return how many different items are seen in each language in these interactions."""
+        pairs = np.unique(self.split.items[positions] * len(self.names) + self.of_interactions[positions])
+        return self.count(pairs % len(self.names))
 
 
 def describe_languages(codes: LanguageCodes) -> tuple[Language, ...]:
     """Return one row per language."""
-    columns = (
-        codes.count(codes.of_items),
-        codes.count(codes.of_users),
-        codes.count(codes.of_items, codes.split.item_counts),
-    )
+    columns = (codes.count(codes.of_items), codes.count(codes.of_users), codes.count(codes.of_interactions))
     return tuple(Language(*row) for row in zip(codes.names, *columns, strict=True))
 
 
+def describe_readers(codes: LanguageCodes, text_view: str) -> UserLanguages:
+    """Tell where the languages of users come from."""
+    stated = sum(language != UNDETERMINED for language in codes.readers.stated)
+    unknown = int((codes.of_users == codes.unknown).sum())
+    return UserLanguages(text_view, stated, len(codes.of_users) - stated - unknown, unknown)
+
+
 def describe_mixing(codes: LanguageCodes) -> Mixing:
-    """Cross the main languages of tested users with the languages of their test targets."""
+    """Cross the languages of tested users with those in which they see their test targets."""
     split, n = codes.split, len(codes.names)
-    users, targets = codes.of_users[split.users[split.test]], codes.of_items[split.items[split.test]]
+    users, targets = codes.of_users[split.users[split.test]], codes.of_interactions[split.test]
     matrix = np.bincount(users * n + targets, minlength=n * n).reshape(n, n)
     both = (users != codes.unknown) & (targets != codes.unknown)
     same = int((both & (users == targets)).sum())
@@ -260,8 +279,8 @@ def describe_mixing(codes: LanguageCodes) -> Mixing:
         targets=tuple(tuple(row) for row in matrix.tolist()),
         cross_language=int(both.sum()) - same,
         same_language=same,
-        bilingual_users=int(codes.readers["is_bilingual"].sum()),
-        users=codes.readers.height,
+        bilingual_users=int(codes.profiles["is_bilingual"].sum()),
+        users=int((codes.of_users != codes.unknown).sum()),
     )
 
 
@@ -282,16 +301,17 @@ def describe_splits(codes: LanguageCodes) -> Splits:
 
 
 def _part(codes: LanguageCodes, positions: IntArray) -> PartStats:
-    split, is_cold = codes.split, codes.split.train_counts == 0
-    of_item = np.bincount(split.items[positions], minlength=split.n_items)
-    met, of_cold_item = of_item > 0, np.where(is_cold, of_item, 0)
+    split = codes.split
+    users = np.unique(split.users[positions])
+    cold = positions[split.train_counts[split.items[positions]] == 0]
     columns = (
-        codes.count(codes.of_users[np.unique(split.users[positions])]),
-        codes.count(codes.of_items[met]),
-        codes.count(codes.of_items, of_item),
-        codes.count(codes.of_items, of_cold_item),
-        codes.count(codes.of_items[met & is_cold]),
+        codes.count(codes.of_users[users]),
+        codes.count_items(positions),
+        codes.count(codes.of_interactions[positions]),
+        codes.count(codes.of_interactions[cold]),
+        codes.count_items(cold),
     )
     rows = zip(codes.names, *columns, strict=True)
     languages = {name: SplitStats(*counts) for name, *counts in rows if any(counts)}
-    return PartStats(**asdict(SplitStats(*map(sum, columns))), languages=languages)
+    n_items, n_cold_items = (len(np.unique(split.items[chosen])) for chosen in (positions, cold))  # each once
+    return PartStats(len(users), n_items, len(positions), len(cold), n_cold_items, languages=languages)

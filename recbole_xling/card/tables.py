@@ -117,7 +117,12 @@ def _language_tables(card: Card) -> Iterator[CardTable]:
         (row.language, _of(row.items, n_items), _of(row.users, n_users), _of(row.interactions, n))
         for row in card.languages
     )
-    note = "Users by main language: the most frequent one of their items, the test target aside."
+    found = card.user_languages
+    note = (
+        f"Items by their display text, interactions by the text that the user sees (text_view {found.text_view}). "
+        f"Users by their language: {_n(found.stated)} state it in the .user file, for {_n(found.derived)} it is the "
+        f"most frequent one of their items, the test target aside, and of {_n(found.unknown)} it is unknown."
+    )
     yield CardTable("languages", "Languages", ("language", "items", "users", "interactions"), rows, note)
 
     met = [place for place in range(len(mixing.languages)) if any(row[place] for row in mixing.targets)]
@@ -126,11 +131,11 @@ def _language_tables(card: Card) -> Iterator[CardTable]:
         for name, row in zip(mixing.languages, mixing.targets, strict=True)
         if any(row)
     )
-    headers = ("main language", *(mixing.languages[place] for place in met))
+    headers = ("language of the user", *(mixing.languages[place] for place in met))
     crossing = _of(mixing.cross_language, mixing.cross_language + mixing.same_language)
-    title = "Language mixing: test targets by main language of the user"
+    title = "Language mixing: test targets by language of the user"
     note = (
-        "Columns: language of the target. In another language than the user's main one: "
+        "Columns: language in which the user sees the target. In another language than the user's: "
         f"{crossing} of the test targets."
     )
     yield CardTable("mixing", title, headers, targets, note)
@@ -184,7 +189,7 @@ def _split_tables(card: Card) -> Iterator[CardTable]:
         for part_stats in (splits.valid.of(language), splits.test.of(language)):
             cells += (*_counts(part_stats), _n(part_stats.cold_interactions))
         by_language.append(tuple(cells))
-    note = "Users by main language; items, interactions and targets by the item's language."
+    note = "Users by their language; items, interactions and targets by the language in which users see them."
     yield CardTable("parts", "Split by language", headers, tuple(by_language), note)
     targets = tuple((band, _of(count, splits.test.interactions)) for band, count in splits.popularity.items())
     yield CardTable("popularity", "Test targets by popularity of the item", ("item", "test targets"), targets)

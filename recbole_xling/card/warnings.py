@@ -197,8 +197,8 @@ def _languages(card: Card) -> Iterator[CardWarning]:
     both = card.mixing.cross_language + card.mixing.same_language
     if len(named) > 1 and transfer is None and card.mixing.cross_language < MIN_TEST_TARGETS:
         message = (
-            f"Only {card.mixing.cross_language:,} of {both:,} test targets are in another language than the user's "
-            "main one, so results of cross_language=yes are mostly chance; ask cross-lingual questions of data whose "
+            f"Only {card.mixing.cross_language:,} of {both:,} test targets are in another language than the user's, "
+            "so results of cross_language=yes are mostly chance; ask cross-lingual questions of data whose "
             "users read several languages, or split by language."
         )
         yield CardWarning("little_mixing", message)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recbole_xling.data.columns import column_kinds, read_cells
 from recbole_xling.encode.base import Encoder, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.errors import DataError
-from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.language.tags import UNDETERMINED, covers, stated_language
+from recbole_xling.language.users import LANGUAGE_SOURCE, USER_LANGUAGE, Readers
+from recbole_xling.text.record import DISPLAY, PARALLEL
 from recbole_xling.text.store import ItemTextStore, find_item_text
 from recbole_xling.text.template import TextTemplate
-from recbole_xling.text.view import TextView
+from recbole_xling.text.view import AUTO, LANGUAGE, READER, TextView
 from recbole_xling.utils.paths import user_cache_folder
 
 logger = logging.getLogger(__name__)
@@ -69,15 +72,106 @@ class ItemCatalog:
         return [UNDETERMINED if text is None else text.language for text in texts]
 
     @cached_property
+    def language_names(self) -> tuple[str, ...]:
+        """The languages in which models see items in the order of their numbers, from 1: by the alphabet."""
+        seen = {*self.languages, *(self._own if self.has_reader_vectors else ())}
+        return tuple(sorted(seen - {UNDETERMINED}))
+
+    @property
     def language_ids(self) -> NDArray[np.int64]:
-        """Index of each item's language in the sorted list of languages plus one; 0 where unknown, ``(n_items,)``."""
-        names = sorted(set(self.languages) - {UNDETERMINED})
-        index = {name: position + 1 for position, name in enumerate(names)}
-        return np.array([index.get(language, 0) for language in self.languages], dtype=np.int64)
+        """Number of each item's language in :attr:`language_names`; 0 where unknown, ``(n_items,)``."""
+        return self.model_language_ids[0]
+
+    # ---- readers ----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def stated_languages(self) -> dict[str, str]:
+        """The language of each user who states one, by external id: column ``user_language`` of the ``.user`` file.
+
+        The file is read raw, whether or not ``load_col`` names the column. A value that names no language counts as not
+        stated, and so does one that a profile has derived (column ``language_source``).
+
+        Raises:
+            DataError: a row of the file is wrong.
+        """
+        path, separator = self.folder / f"{self.dataset}.user", self.config["field_separator"]
+        columns, user_id = column_kinds(path, separator), self.config["USER_ID_FIELD"]
+        if USER_LANGUAGE not in columns:
+            return {}
+        cells = read_cells(path, user_id, USER_LANGUAGE, separator)
+        if LANGUAGE_SOURCE in columns:
+            source = read_cells(path, user_id, LANGUAGE_SOURCE, separator)
+            cells = {user: value for user, value in cells.items() if source[user] != "derived"}
+        known = set(self.languages)  # a tag that items have as well is theirs, however it is written
+        tags = {value: value if value in known else stated_language(value) for value in set(cells.values())}
+        odd = sorted(value for value, tag in tags.items() if tag == UNDETERMINED and value not in ("", UNDETERMINED))
+        if odd:
+            logger.warning(
+                "%s: %s in column %s names no language, so those users' languages are derived from their histories",
+                *(path, ", ".join(map(repr, odd[:5])), USER_LANGUAGE),
+            )
+        return {user: tags[value] for user, value in cells.items() if tags[value] != UNDETERMINED}
+
+    @cached_property
+    def _own(self) -> dict[str, NDArray[np.bool_]]:
+        """Which items have an own text (no translation) in the languages that users state, ``(n_items,)`` each.
+
+        Languages in which all users would see the display texts anyway are left out.
+        """
+        stated = sorted(set(self.stated_languages.values()))
+        own = {language: np.zeros(len(self.tokens), dtype=bool) for language in stated}
+        if not stated or set(self.languages) == {UNDETERMINED}:
+            return {}
+        fitting = cache(lambda tag: [language for language in stated if covers(language, tag)])
+        differs = set()
+        for item, (token, shown) in enumerate(zip(self.tokens, self.languages, strict=True)):
+            for text in (self.store.display(token), *self.store.parallel(token)):
+                if (
+                    text is None
+                    or text.source not in (DISPLAY, PARALLEL)
+                    or not any(map(str.strip, text.fields.values()))
+                ):
+                    continue
+                for language in fitting(text.language):
+                    own[language][item] = True
+                    if language not in fitting(shown):
+                        differs.add(language)
+        return {language: mask for language, mask in own.items() if language in differs}
+
+    @cached_property
+    def text_view(self) -> str:
+        """The setting ``text_view``, where it is ``auto`` what that stands for.
+
+        That is ``reader`` if any item has a text in a language that a user states besides a display text in another
+        one, else ``display``.
+        """
+        view: str = self.config["text_view"] or AUTO  # RecBole's own configuration lacks it
+        if view == AUTO:
+            view = READER if self._own else DISPLAY
+        return view
+
+    def readers(self, user_tokens: Sequence[str]) -> Readers:
+        """Return what users state and see, given their external ids in the order of internal ids."""
+        stated = [self.stated_languages.get(token, UNDETERMINED) for token in user_tokens]
+        return Readers(stated, self.languages, self._own if self.text_view == READER else {})
+
+    # ---- texts ------------------------------------------------------------------------------------------------
 
     @property
     def texts(self) -> list[str]:
-        """The rendered text of each item that ``text_view`` chooses, empty where the item has no text.
+        """The rendered text of each item in the first view, empty where the item has no text.
+
+        Raises:
+            DataError: ``text_view`` is ``pivot:<x>`` and items have no text in x.
+        """
+        return self.texts_of_views[0]
+
+    @property
+    def texts_of_views(self) -> list[list[str]]:
+        """The rendered texts of all items in each view.
+
+        There is one view, the one that ``text_view`` names, or for ``reader`` that of display texts and then one per
+        language of :meth:`readers`.
 
         Raises:
             DataError: ``text_view`` is ``pivot:<x>`` and items have no text in x.
@@ -85,46 +179,92 @@ class ItemCatalog:
         return self._viewed[0]
 
     @cached_property
-    def _viewed(self) -> tuple[list[str], set[str]]:
-        """The rendered text of each item, and the languages they are in."""
-        view, template = TextView(self.config["text_view"]), TextTemplate(self.config["text_template"])
+    def _viewed(self) -> tuple[list[list[str]], set[str]]:
+        """The rendered text of each item in each view, and the languages they are in."""
+        template, view = TextTemplate(self.config["text_template"]), TextView(self.text_view)
         rendered = [view.render(self.store, token, template) for token in self.tokens]
         viewed = [text for text in rendered if text is not None]
         if len(viewed) < len(rendered):
             raise DataError(
-                f"text_view {self.config['text_view']}: {len(rendered) - len(viewed)} of {len(rendered) - 1} items "
-                f"have no text in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
+                f"text_view {self.text_view}: {len(rendered) - len(viewed)} of {len(rendered) - 1} items have no text "
+                f"in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
                 f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'"
             )
-        return [text for text, _ in viewed], {language for text, language in viewed if text}
+        views = [viewed]
+        for language, is_own in self._own.items() if self.text_view == READER else ():
+            view = TextView(f"{LANGUAGE}:{language}")
+            views.append(list(viewed))
+            for item in np.flatnonzero(is_own):
+                views[-1][item] = view.render(self.store, self.tokens[int(item)], template) or viewed[item]
+        languages = {language for texts in views for text, language in texts if text}
+        return [[text for text, _ in texts] for texts in views], languages
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
         """Text vectors, ``(n_items, dimension)``; zero for the padding item and items without text.
 
-        They are read from the embedding cache; texts that it lacks are encoded first.
+        They are read from the embedding cache; texts that it lacks are encoded first. An item that has different texts
+        in several views has the mean of their vectors, as long as they are on average.
 
         Raises:
             DataError: no item has text.
         """
-        texts = self.texts
-        has_text = np.array([bool(text.strip()) for text in texts])
-        has_text[0] = False
-        missing = len(texts) - 1 - int(has_text.sum())
-        if not has_text.any():
+        vectors, row = self._vectors_of_views
+        return vectors[row[0]] if len(row) == 1 else _means(vectors, row)
+
+    @property
+    def has_reader_vectors(self) -> bool:
+        """Whether models see each item as its reader does: ``reader_vectors``, where there are several views."""
+        return self.config["reader_vectors"] == READER == self.text_view and bool(self._own)
+
+    @property
+    def model_vectors(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The text vectors that models see: vectors ``(n, dimension)``, and each item's row in them in each view.
+
+        Rows have the shape ``(n_views, n_items)``: one view unless :attr:`has_reader_vectors`.
+
+        Raises:
+            DataError: no item has text.
+        """
+        if self.has_reader_vectors:
+            return self._vectors_of_views
+        return self.vectors, np.arange(len(self.tokens))[None]
+
+    @property
+    def model_language_ids(self) -> NDArray[np.int64]:
+        """:attr:`language_ids` in each view that models see, as for :attr:`model_vectors`, ``(n_views, n_items)``."""
+        readers, index = self.readers([]), {name: number for number, name in enumerate(self.language_names, start=1)}
+        seen = [readers.seen_by(view) for view in range(1 + len(readers.own) * self.has_reader_vectors)]
+        return np.array([[index.get(language, 0) for language in languages] for languages in seen], dtype=np.int64)
+
+    @property
+    def _vectors_of_views(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The vectors of distinct texts and each item's row in them in each view.
+
+        Returns:
+            The vectors ``(n, dimension)``, the first of them zero; rows ``(n_views, n_items)``, 0 for the padding item
+            and items without text.
+
+        Raises:
+            DataError: no item has text.
+        """
+        place: dict[str, int] = {"": 0}
+        row = np.array(
+            [[0, *(place.setdefault(text if text.strip() else "", len(place)) for text in texts[1:])]
+             for texts in self.texts_of_views]
+        )  # fmt: skip
+        if len(place) == 1:
             raise DataError(
                 f"no item of '{self.dataset}' has text under text_template={self.config['text_template']!r}: "
                 "name fields that the item texts have"
             )
+        missing = int((row == 0).all(axis=0).sum()) - 1
         if missing:
-            logger.warning("%d of %d items have no text and get a zero vector", missing, len(texts) - 1)
+            logger.warning("%d of %d items have no text and get a zero vector", missing, row.shape[1] - 1)
         encoder = self.encoder()
         cache = EmbeddingCache(self.config["embedding_cache_dir"] or user_cache_folder("embeddings"))
-        wanted = [texts[index] for index in np.flatnonzero(has_text)]
-        encoded = cache.vectors(encoder, wanted, show_progress=bool(self.config["show_progress"]))
-        vectors = np.zeros((len(texts), encoded.shape[1]), dtype=np.float32)
-        vectors[has_text] = encoded
-        return vectors
+        encoded = cache.vectors(encoder, list(place)[1:], show_progress=bool(self.config["show_progress"]))
+        return np.concatenate([np.zeros_like(encoded[:1]), encoded]), row
 
     def encoder(self) -> Encoder:
         """Build the encoder that the configuration names; warn about languages that it does not know."""
@@ -146,6 +286,28 @@ class ItemCatalog:
                     "it" if len(unknown) == 1 else "them",
                 )
         return encoder
+
+
+def _means(vectors: NDArray[np.float32], row: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the mean vector of each item's different texts, as long as those are on average.
+
+    Args:
+        vectors: of the texts, ``(n, dimension)``; row 0 means no text.
+        row: of each item in each view, ``(n_views, n_items)``.
+    """
+    texts = np.sort(row, axis=0)
+    counts = texts > 0
+    counts[1:] &= texts[1:] != texts[:-1]
+    total = np.zeros((row.shape[1], vectors.shape[1]), dtype=np.float32)
+    length = np.zeros(row.shape[1], dtype=np.float32)
+    norms = np.linalg.norm(vectors, axis=1)
+    for text, is_new in zip(texts, counts, strict=True):
+        total[is_new] += vectors[text[is_new]]
+        length[is_new] += norms[text[is_new]]
+    several = counts.sum(axis=0) > 1  # a single text keeps its vector to the last bit
+    wanted = length[several] / counts.sum(axis=0)[several]
+    total[several] *= (wanted / (np.linalg.norm(total[several], axis=1) + 1e-12))[:, None]
+    return total
 
 
 def catalog_of(dataset: Any) -> ItemCatalog:

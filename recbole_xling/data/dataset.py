@@ -25,7 +25,7 @@ from recbole_xling.data.sequences import (
 from recbole_xling.data.splits.build import check_times, file_parts, split_dataset
 from recbole_xling.data.splits.files import has_histories
 from recbole_xling.data.splits.settings import read_split
-from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.language.users import Readers
 
 _ROW = "_sequence_position"  # column of inter_feat: the target's place in the flat sequence
 
@@ -218,13 +218,9 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         return Interaction({self.uid_field: users, items: self._histories(end, length)[items], lengths: length})
 
     @property
-    def user_languages(self) -> list[str]:
-        """Language of each user as the ``.user`` file's column ``user_language`` states it, else ``und``."""
-        field = "user_language"
-        if self.user_feat is None or field not in self.user_feat:
-            return [UNDETERMINED] * self.user_num
-        names = self.field2id_token[field]
-        return [UNDETERMINED if number == 0 else str(names[number]) for number in self.user_feat[field]]
+    def readers(self) -> Readers:
+        """The languages that users state, and those in which they see items."""
+        return self.catalog.readers([str(token) for token in self.field2id_token[self.uid_field]])
 
     @cached_property
     def catalog(self) -> ItemCatalog:

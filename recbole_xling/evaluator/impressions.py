@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 
+from recbole_xling.data.columns import MIXED
 from recbole_xling.data.impressions import Impressions, UserHistories, first_times, impressions_file, read_impressions
 from recbole_xling.errors import DataError
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.evaluator.impression_metrics import METRICS, candidate_metrics
 from recbole_xling.evaluator.ranking import eval_context_of
-from recbole_xling.evaluator.slices import MIXED, main_languages
+from recbole_xling.evaluator.slices import EvalContext, slice_values
 from recbole_xling.evaluator.split_summary import target_pairs
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.utils.chunks import score_chunks
@@ -65,7 +66,8 @@ def evaluate_impressions(
         ranks_without_history: whether the model can score a history of length 0.
 
     Returns:
-        ``test``, ``intervals``, ``slices``, ``n_test`` and ``left_out`` for ``result.json``; one line per impression.
+        ``test``, ``intervals``, ``slices``, ``n_test``, ``readers`` and ``left_out`` for ``result.json``; one line per
+        impression.
 
     Raises:
         DataError: the impressions cannot be read, or none of them can be ranked.
@@ -77,8 +79,7 @@ def evaluate_impressions(
         model,
         data.test_data._dataset,
         UserHistories(data.interactions, dataset.user_num),
-        main_languages(context),
-        context.item_languages,
+        context,
         ranks_without_history,
     )
     blocks = read_impressions(path, context.user_tokens, context.item_tokens)
@@ -87,7 +88,9 @@ def evaluate_impressions(
     logger.info("%d impressions ranked; left out: %s", table.height, left_out)
     if not table.height:
         raise DataError(f"{path}: no impression of split '{split}' can be ranked; left out: {left_out}")
-    return {**impression_results(table, config["seed"]), "left_out": left_out}, table
+    results = impression_results(table, config["seed"], context.columns)
+    users = np.flatnonzero(np.isin(context.user_tokens, table["user_id"].unique().to_numpy()))
+    return {**results, "readers": context.reader_summary(users), "left_out": left_out}, table
 
 
 def _of_split(blocks: Iterator[Impressions], data: Any, split: str) -> Iterator[Impressions]:
@@ -128,26 +131,26 @@ class ImpressionRanker:
         model: in evaluation mode.
         dataset: names the fields of a batch.
         histories: of the users of ``dataset``.
-        user_languages: of each user, ``(n_users,)``.
-        item_languages: of each item, ``(n_items,)``.
+        context: languages of users and items, and further columns to slice by.
         ranks_without_history: whether users without a history are ranked; the model then gets a history of length 0.
     """
 
     model: Any
     dataset: Any
     histories: UserHistories
-    user_languages: Sequence[str]
-    item_languages: Sequence[str]
+    context: EvalContext
     ranks_without_history: bool = False
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def rank(self, blocks: Iterable[Impressions]) -> pl.DataFrame:
-        """Return one line per impression: its id, its user, languages, and the metrics.
+        """Return one line per impression: its id, its user, languages, the columns to slice by, and the metrics.
 
-        Impressions that cannot be ranked are left out and counted in :attr:`left_out`.
+        The language of candidates is the one in which the user sees them. Impressions that cannot be ranked are left
+        out and counted in :attr:`left_out`.
         """
         columns = ("impression_id", "user_id", "user_language", "candidate_language")
-        schema = pl.Schema({**dict.fromkeys(columns, pl.String), **dict.fromkeys(METRICS, pl.Float64)})
+        more = {name: column.dtype for name, column in self.context.columns.items()}
+        schema = pl.Schema({**dict.fromkeys(columns, pl.String), **more, **dict.fromkeys(METRICS, pl.Float64)})
         return pl.concat([schema.to_frame(), *(self._rank_block(block).cast(schema) for block in blocks)])
 
     def _rank_block(self, block: Impressions) -> pl.DataFrame:
@@ -159,15 +162,23 @@ class ImpressionRanker:
         self.left_out.no_history += int((no_history & ~only_clicks & ~no_click).sum())
         usable = ~(no_click | only_clicks | no_history)
         block, start, end = block.where(usable), start[usable], end[usable]
-        names, number = np.unique(np.array(self.item_languages), return_inverse=True)
+        names = np.array(self.context.readers.names)
+        number = self.context.readers.seen(block.users[block.impression_of_candidate], block.items)
         begin = np.cumsum(block.sizes) - block.sizes
-        lowest, highest = (f.reduceat(number[block.items], begin) for f in (np.minimum, np.maximum))
+        lowest, highest = (f.reduceat(number, begin) for f in (np.minimum, np.maximum))
+        candidates = np.split(block.items, begin[1:]) if self.context.columns else []
+        more = {
+            name: pl.Series([column.value(ids) for ids in owners], dtype=column.dtype)
+            for name, column in self.context.columns.items()
+            for owners in (block.users[:, None] if column.of == "user" else candidates,)
+        }
         return pl.DataFrame(
             {
                 "impression_id": block.impression_ids,
                 "user_id": block.user_tokens,
-                "user_language": [self.user_languages[user] for user in block.users],
+                "user_language": [self.context.user_languages[user] for user in block.users],
                 "candidate_language": np.where(lowest == highest, names[lowest], MIXED),
+                **more,
                 **candidate_metrics(self._scores(block, start, end), block.clicked, block.sizes),
             }
         )
@@ -179,7 +190,7 @@ class ImpressionRanker:
         of_candidate = same[2].reshape(-1)[block.impression_of_candidate]
         order = np.argsort(of_candidate, kind="stable")
         scores = np.empty(len(order), dtype=np.float32)
-        for part in score_chunks(len(users), len(self.item_languages)):
+        for part in score_chunks(len(users), len(self.context.item_tokens)):
             table = self._all_scores(users[part], start[part], end[part])  # (B, n_items)
             here = order[slice(*np.searchsorted(of_candidate[order], [part.start, part.stop]))]
             scores[here] = table[of_candidate[here] - part.start, block.items[here]]
@@ -200,12 +211,13 @@ class ImpressionRanker:
 # ---- results --------------------------------------------------------------------------------------------------
 
 
-def impression_results(table: pl.DataFrame, seed: int) -> dict[str, Any]:
-    """Return means over impressions with their bootstrap intervals over users, in all and by language.
+def impression_results(table: pl.DataFrame, seed: int, columns: Iterable[str] = ()) -> dict[str, Any]:
+    """Return means over impressions with their bootstrap intervals over users, in all and by slice.
 
     Args:
         table: as :meth:`ImpressionRanker.rank` returns it.
         seed: of the resampling.
+        columns: further columns to slice by, besides languages.
 
     Returns:
         ``test``, ``intervals`` and ``n_test``; ``slices`` with ``n``, metrics and ``intervals`` each.
@@ -213,11 +225,11 @@ def impression_results(table: pl.DataFrame, seed: int) -> dict[str, Any]:
     if not table.height:
         return {"test": {}, "intervals": {}, "n_test": 0, "slices": {}}
     slices = {}
-    for column in ("user_language", "candidate_language"):
-        for value, part in sorted(table.group_by(column), key=lambda item: str(item[0][0])):
-            if value[0] != UNDETERMINED:
+    for column in ("user_language", "candidate_language", *columns):
+        for value, part in slice_values(table, column):
+            if value != UNDETERMINED or column in columns:
                 means, intervals = _means(part, seed)
-                slices[f"{column}={value[0]}"] = {"n": part.height, **means, "intervals": intervals}
+                slices[f"{column}={value}"] = {"n": part.height, **means, "intervals": intervals}
     means, intervals = _means(table, seed)
     return {"test": means, "intervals": intervals, "n_test": table.height, "slices": slices}
 

@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 
 from recbole_xling.data.catalog import catalog_of
+from recbole_xling.data.columns import slice_columns
 from recbole_xling.evaluator.collector import EvaluatedRows
+from recbole_xling.evaluator.report import reader_text
 from recbole_xling.evaluator.slices import EvalContext, remaining_pairs, slice_results, user_table
 from recbole_xling.evaluator.split_summary import Pairs, training_pairs
 from recbole_xling.utils.distributed import is_main_process
@@ -23,18 +25,31 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
     Args:
         train: the training dataset.
         interactions: users and items of all interactions before they were split.
-        targets: users and items of the interactions to predict; users' main languages come from all others.
+        targets: users and items of the interactions to predict; the languages of users who state none come from all
+            others.
+
+    Raises:
+        ConfigError: ``slice_by`` names a column that the dataset does not have.
+        DataError: the ``.user`` or ``.item`` file is wrong.
     """
     users, items = targets
     known = remaining_pairs(*interactions, [EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items)])
-    return EvalContext(
-        user_tokens=[str(token) for token in train.field2id_token[train.uid_field]],
-        item_tokens=[str(token) for token in train.field2id_token[train.iid_field]],
-        item_languages=catalog_of(train).languages,
+    catalog = catalog_of(train)
+    user_tokens, item_tokens = (
+        [str(token) for token in train.field2id_token[field]] for field in (train.uid_field, train.iid_field)
+    )
+    context = EvalContext(
+        user_tokens=user_tokens,
+        item_tokens=item_tokens,
+        readers=catalog.readers(user_tokens),
         train_counts=np.bincount(training_pairs(train)[1], minlength=train.item_num),
         known_users=known[0],
         known_items=known[1],
+        text_view=catalog.text_view,
+        columns=slice_columns(train.config, user_tokens, item_tokens),
     )
+    logger.info("%s", reader_text(context.reader_summary(interactions[0])))
+    return context
 
 
 def evaluate_full_ranking(
@@ -49,7 +64,7 @@ def evaluate_full_ranking(
         load_best_model: whether the weights are read from the run folder first.
 
     Returns:
-        ``test``, ``slices`` and ``n_test``, as in ``result.json``; and the table of rows (see
+        ``test``, ``slices``, ``n_test`` and ``readers``, as in ``result.json``; and the table of rows (see
         :func:`~recbole_xling.evaluator.slices.user_table`), None if the metrics have no values per user.
     """
     config = trainer.config
@@ -70,9 +85,12 @@ def evaluate_full_ranking(
                 unreachable,
                 n_test,
             )
+    if rows is not None:
+        result["readers"] = context.reader_summary(rows.users)
     if rows is None or not per_user:
         return result, None
     table = user_table(rows, per_user, context)
     worst_by = config["valid_metric"].lower()
-    result["slices"] = slice_results(table, list(per_user), worst_by if worst_by in per_user else next(iter(per_user)))
+    worst_by = worst_by if worst_by in per_user else next(iter(per_user))
+    result["slices"] = slice_results(table, list(per_user), worst_by, context.columns)
     return result, table

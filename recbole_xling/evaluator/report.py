@@ -7,8 +7,6 @@ from typing import Any
 
 from tabulate import tabulate
 
-from recbole_xling.language.tags import UNDETERMINED
-
 _TITLES = {
     "target_language": "target in",
     "user_language": "reader of",
@@ -16,6 +14,18 @@ _TITLES = {
     "cross_language": "other language than the reader's",
     "popularity": "item",
 }
+
+
+MOST_VALUES = 20
+"""Lines of the table for a column of ``slice_by``: its largest values."""
+
+
+def reader_text(readers: Mapping[str, Any]) -> str:
+    """Return the sentence about users' languages, given ``readers`` of ``result.json``."""
+    return (
+        f"text_view {readers['text_view']}; users' languages: {readers['stated']:,} stated, {readers['derived']:,} "
+        f"derived from the history, {readers['unknown']:,} unknown"
+    )
 
 
 def result_table(result: Mapping[str, Any], metrics: Sequence[str], everything: str = "all users") -> str:
@@ -30,24 +40,33 @@ def result_table(result: Mapping[str, Any], metrics: Sequence[str], everything: 
     shown = [metric for metric in metrics if metric in result["test"]]
     overall = {**result["test"], "intervals": result.get("intervals", {})}
     lines = [[everything, result.get("n_test") or "", *_values(overall, shown)]]
-    group = ""
+    groups: dict[str, dict[str, Any]] = {}
     for name, values in result["slices"].items():
         column, _, value = name.partition("=")
-        if value == UNDETERMINED:
-            continue
-        if column != group:
-            lines.append([""] * (2 + len(shown)))
-            group = column
-        if name == "language_macro":
-            label = "mean over languages"
-        elif name == "language_worst":
-            label = f"worst language: {values['language']}"
-        else:
-            label = f"{_TITLES[column]}: {value}"
-        lines.append([label, values["n"], *_values(values, shown)])
-    return tabulate(
+        groups.setdefault(column, {})[value] = values
+    for column, slices in groups.items():
+        lines.append([""] * (2 + len(shown)))
+        largest = sorted(slices, key=lambda value: -slices[value]["n"])
+        printed = slices if column in _TITLES else largest[:MOST_VALUES]
+        for value in (value for value in slices if value in printed):
+            values = slices[value]
+            lines.append([_label(column, value, values), values["n"], *_values(values, shown)])
+        if len(printed) < len(slices):
+            rest = f"{column}: {len(slices) - len(printed):,} more in result.json"
+            lines.append([rest, *[""] * (1 + len(shown))])
+    table = tabulate(
         lines, headers=["", "n", *shown], disable_numparse=True, colalign=["left"] + ["right"] * (1 + len(shown))
     )
+    readers = result.get("readers")
+    return f"{table}\n\n{reader_text(readers)}" if readers and readers["stated"] else table
+
+
+def _label(column: str, value: str, values: Mapping[str, Any]) -> str:
+    if column == "language_macro":
+        return "mean over languages"
+    if column == "language_worst":
+        return f"worst language: {values['language']}"
+    return f"{_TITLES.get(column, column)}: {value}"
 
 
 def _values(values: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:

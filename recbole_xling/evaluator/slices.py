@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recbole_xling.data.columns import MIXED, SliceColumn
 from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.language.users import user_languages
+from recbole_xling.language.users import Readers
+from recbole_xling.text.record import DISPLAY
 
 IntArray = NDArray[np.int64]
-
-MIXED = "mixed"
-"""Language, or popularity, of a row whose targets differ in it."""
 
 RARE_UP_TO = 5
 POPULAR_SHARE = 0.2
@@ -33,18 +33,35 @@ class EvalContext:
 
     Attributes:
         user_tokens, item_tokens: external ids.
-        item_languages: language of each item's text.
+        readers: users' languages as far as they are stated, and the languages in which they see items.
         train_counts: occurrences of each item in training, ``(n_items,)``.
         known_users, known_items: users and items of all interactions that are not test targets,
-            ``(n_known,)`` each; users' main languages come from these.
+            ``(n_known,)`` each; the languages of users who state none come from these.
+        text_view: ``text_view`` of the run, ``auto`` resolved.
+        columns: further columns to slice by, by name.
     """
 
     user_tokens: Sequence[str]
     item_tokens: Sequence[str]
-    item_languages: Sequence[str]
+    readers: Readers
     train_counts: IntArray
     known_users: IntArray
     known_items: IntArray
+    text_view: str = DISPLAY
+    columns: Mapping[str, SliceColumn] = field(default_factory=dict)
+
+    @cached_property
+    def user_languages(self) -> list[str]:
+        """Each user's language, ``und`` where it is not known, ``(n_users,)``."""
+        return self.readers.languages(self.known_users, self.known_items)
+
+    def reader_summary(self, users: IntArray) -> dict[str, Any]:
+        """Return the text view, and how many of some users state their language, have a derived one, or none."""
+        distinct = np.unique(users).tolist()
+        stated = sum(self.readers.stated[user] != UNDETERMINED for user in distinct)
+        unknown = sum(self.user_languages[user] == UNDETERMINED for user in distinct)
+        derived = len(distinct) - stated - unknown
+        return {"text_view": self.text_view, "stated": stated, "derived": derived, "unknown": unknown}
 
 
 def remaining_pairs(users: IntArray, items: IntArray, held_out: Sequence[EvaluatedRows]) -> tuple[IntArray, IntArray]:
@@ -67,12 +84,6 @@ def remaining_pairs(users: IntArray, items: IntArray, held_out: Sequence[Evaluat
     return users[keep], items[keep]
 
 
-def main_languages(context: EvalContext) -> list[str]:
-    """Return each user's main language: the most frequent one of the user's known items; ties go to the alphabet."""
-    known = context.known_users, context.known_items
-    return user_languages(context.item_languages, *known, len(context.user_tokens))
-
-
 def popularity_bands(train_counts: IntArray) -> list[str]:
     """Return each item's band: ``cold`` (untrained), ``rare`` (1 to 5 times), ``popular`` (top fifth) or ``medium``."""
     trained = np.sort(train_counts[train_counts > 0])[::-1]
@@ -86,18 +97,28 @@ def popularity_bands(train_counts: IntArray) -> list[str]:
 def user_table(rows: EvaluatedRows, per_user: Mapping[str, NDArray[np.float64]], context: EvalContext) -> pl.DataFrame:
     """Return one line per evaluated row: the user, the targets, their language and popularity, and the metrics.
 
-    A row with several targets (ratio splits of non-sequential models) lists them separated by spaces. If they differ
-    in language or popularity, that column is ``mixed``.
+    The language of a target is the one in which its user sees it. A row with several targets (ratio splits of
+    non-sequential models) lists them separated by spaces. If they differ in language or popularity, that column is
+    ``mixed``.
     """
-    bands, user_language = popularity_bands(context.train_counts), main_languages(context)
+    bands, names = popularity_bands(context.train_counts), context.readers.names
     ends = np.cumsum(rows.n_targets)
     targets = [rows.targets[end - n : end].tolist() for end, n in zip(ends, rows.n_targets, strict=True)]
-    of_targets = [_common(context.item_languages[item] for item in items) for items in targets]
-    of_users = [user_language[user] for user in rows.users]
+    seen = context.readers.seen(rows.users[rows.row_of_target], rows.targets)  # (n_targets,)
+    of_targets = [
+        _common(names[language] for language in seen[end - n : end])
+        for end, n in zip(ends, rows.n_targets, strict=True)
+    ]
+    of_users = [context.user_languages[user] for user in rows.users]
     crosses = [
         None if user in _LANGUAGE_FREE or target in _LANGUAGE_FREE else "no" if user == target else "yes"
         for user, target in zip(of_users, of_targets, strict=True)
     ]
+    more = {
+        name: pl.Series([column.value(ids) for ids in owners], dtype=column.dtype)
+        for name, column in context.columns.items()
+        for owners in ([[user] for user in rows.users] if column.of == "user" else targets,)
+    }
     return pl.DataFrame(
         {
             "user_id": [str(context.user_tokens[user]) for user in rows.users],
@@ -107,6 +128,7 @@ def user_table(rows: EvaluatedRows, per_user: Mapping[str, NDArray[np.float64]],
             "user_language": of_users,
             "cross_language": crosses,
             "popularity": [_common(bands[item] for item in items) for items in targets],
+            **more,
             **per_user,
         }
     )
@@ -118,17 +140,33 @@ def _common(values: Iterable[str]) -> str:
     return distinct.pop() if len(distinct) == 1 else MIXED
 
 
-def slice_results(table: pl.DataFrame, metrics: Sequence[str], worst_by: str) -> dict[str, dict[str, Any]]:
+def slice_values(table: pl.DataFrame, column: str) -> Iterable[tuple[str, pl.DataFrame]]:
+    """Yield the values of a column with their rows, sorted; a row with a list of values belongs to each of them."""
+    if table.schema[column] == pl.List(pl.String):
+        table = table.explode(column)
+    for (value,), part in sorted(table.drop_nulls(column).group_by(column), key=lambda group: str(group[0][0])):
+        yield str(value), part
+
+
+def slice_results(
+    table: pl.DataFrame, metrics: Sequence[str], worst_by: str, columns: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Return ``{"target_language=fr": {"n": 57, "ndcg@10": ...}, ...}`` for every slice that has a row.
 
     Two more entries summarize the target languages: ``language_macro`` (the mean over them, each counting once) and
     ``language_worst`` (the one with the lowest ``worst_by``).
+
+    Args:
+        table: as :func:`user_table` returns it.
+        metrics: columns to take the means of.
+        worst_by: one of them.
+        columns: further columns to slice by.
     """
     found: dict[str, dict[str, Any]] = {}
-    for column in ("target_language", "user_language", "cross_language", "popularity"):
-        for value, part in sorted(table.drop_nulls(column).group_by(column), key=lambda item: str(item[0][0])):
+    for column in ("target_language", "user_language", "cross_language", "popularity", *columns):
+        for value, part in slice_values(table, column):
             means = {metric: float(part[metric].to_numpy().mean()) for metric in metrics}
-            found[f"{column}={value[0]}"] = {"n": part.height, **means}
+            found[f"{column}={value}"] = {"n": part.height, **means}
     languages = {
         name.partition("=")[2]: values
         for name, values in found.items()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.data.dataset import XLingDataset
-from recbole_xling.evaluator.slices import EvalContext, main_languages
+from recbole_xling.evaluator.slices import EvalContext
 
 IntArray = NDArray[np.int64]
 Pairs = tuple[IntArray, IntArray]
@@ -44,14 +44,14 @@ def split_summary(split: Mapping[str, Any], parts: Mapping[str, Pairs], context:
         parts: the pairs of ``train``, ``valid`` and ``test``.
         context: languages, and how often items occur in training.
     """
-    item_language, user_language = np.array(context.item_languages), np.array(main_languages(context))
+    names, user_language = np.array(context.readers.names), np.array(context.user_languages)
     summary: dict[str, Any] = {"split": dict(split)}
     for name, (users, items) in parts.items():
         counted = "interactions" if name == "train" else "targets"
         sizes: dict[str, Any] = _sizes(users, items, counted)
         if name != "train":
             sizes["cold_targets"] = int((context.train_counts[items] == 0).sum())
-        of_items, of_users = item_language[items], user_language[np.unique(users)]
+        of_items, of_users = names[context.readers.seen(users, items)], user_language[np.unique(users)]
         sizes["languages"] = {
             language: {
                 **_sizes(users[of_items == language], items[of_items == language], counted),

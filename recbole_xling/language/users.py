@@ -1,8 +1,10 @@
-"""The languages that users read: which one is their main one, and who reads two."""
+"""The languages that users read: what is their own, in which one they see an item, and who reads two."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recbole_xling.language.tags import UNDETERMINED
+
+USER_LANGUAGE = "user_language"
+"""Column of the ``.user`` file with the language that a user reads."""
+
+LANGUAGE_SOURCE = "language_source"
+"""Column that says where that comes from: ``stated``, ``derived`` from the history, or ``unknown``."""
 
 BILINGUAL_SHARE = 0.2
 """Least share of the second language in the history of a bilingual user."""
@@ -45,30 +53,73 @@ def languages_of_users(interactions: pl.DataFrame, **more: pl.Expr) -> pl.DataFr
     )
 
 
-def languages_of_readers(item_languages: Sequence[str], users: IntArray, items: IntArray) -> pl.DataFrame:
-    """Return :func:`languages_of_users` for interactions given as arrays.
+@dataclass(frozen=True)
+class Readers:
+    """The users of a dataset as readers: the languages that they state, and the language in which each sees an item.
 
-    Args:
-        item_languages: indexed by item id; ``und`` where unknown, which does not count.
-        users: of the interactions to go by, ``(n,)``.
-        items: of the same interactions.
+    This is the one place that decides both:
+
+    - A user's language is the one that the ``.user`` file states. Where it states none, it is derived from the user's
+      interactions: the most frequent language among what he saw (:meth:`languages`).
+    - A user who states a language sees an item in it if :attr:`own` says that the item has a text in it. Everybody sees
+      all other items in the language of their display text.
+
+    Attributes:
+        stated: the language that each user states, ``und`` where none, ``(n_users,)``.
+        displayed: language of each item's display text, ``und`` where unknown, ``(n_items,)``.
+        own: the items that readers of a language see in it, a mask ``(n_items,)`` by language; without any, all users
+            see display texts.
     """
-    names = sorted(set(item_languages) - {UNDETERMINED})  # an Enum is sorted in the order of its names
-    languages = pl.Series([None if name == UNDETERMINED else name for name in item_languages], dtype=pl.Enum(names))
-    return languages_of_users(pl.DataFrame({"user": users, "language": languages.gather(items)}))
 
+    stated: Sequence[str]
+    displayed: Sequence[str]
+    own: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
-def user_languages(item_languages: Sequence[str], users: IntArray, items: IntArray, n_users: int) -> list[str]:
-    """Return each user's main language, ``und`` where none is known.
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All languages in which items are seen, sorted."""
+        return tuple(sorted({*self.displayed, *self.own}))
 
-    Args:
-        item_languages: indexed by item id; ``und`` where unknown, which does not count.
-        users: of the interactions to go by, ``(n,)``.
-        items: of the same interactions.
-        n_users: number of users, the padding user included.
-    """
-    found = languages_of_readers(item_languages, users, items)
-    main = [UNDETERMINED] * n_users
-    for user, language in found.select("user", "main_language").iter_rows():
-        main[user] = language
-    return main
+    @cached_property
+    def view_of_user(self) -> NDArray[np.int64]:
+        """Which view of the catalog each user has: 0 for display texts, then those of :attr:`own`, ``(n_users,)``."""
+        number = {language: place for place, language in enumerate(self.own, start=1)}
+        return np.array([number.get(language, 0) for language in self.stated], dtype=np.int64)
+
+    @cached_property
+    def _displayed(self) -> NDArray[np.int64]:
+        number = {language: place for place, language in enumerate(self.names)}
+        return np.array([number[language] for language in self.displayed], dtype=np.int64)
+
+    def seen(self, users: IntArray, items: IntArray) -> NDArray[np.int64]:
+        """Return the languages in which users see items, as places in :attr:`names`, ``(n,)`` like both arguments."""
+        found, view = self._displayed[items], self.view_of_user[users]
+        for place, (language, is_own) in enumerate(self.own.items(), start=1):
+            found[(view == place) & is_own[items]] = self.names.index(language)
+        return found
+
+    def seen_by(self, view: int) -> list[str]:
+        """Return the language of each item in a view (see :attr:`view_of_user`), ``(n_items,)``."""
+        if not view:
+            return list(self.displayed)
+        language, is_own = list(self.own.items())[view - 1]
+        return [language if own else shown for own, shown in zip(is_own, self.displayed, strict=True)]
+
+    def profiles(self, users: IntArray, items: IntArray) -> pl.DataFrame:
+        """Return :func:`languages_of_users` for interactions by the languages in which their users saw the items."""
+        names = [name for name in self.names if name != UNDETERMINED]  # an Enum is sorted in the order of its names
+        known = pl.Series([None if name == UNDETERMINED else name for name in self.names], dtype=pl.Enum(names))
+        return languages_of_users(pl.DataFrame({"user": users, "language": known.gather(self.seen(users, items))}))
+
+    def languages(self, users: IntArray, items: IntArray) -> list[str]:
+        """Return each user's language: the stated one, else the main one of these interactions, else ``und``.
+
+        Args:
+            users: of the interactions to go by, ``(n,)``.
+            items: of the same interactions.
+        """
+        found = list(self.stated)
+        for user, language in self.profiles(users, items).select("user", "main_language").iter_rows():
+            if found[user] == UNDETERMINED:
+                found[user] = language
+        return found

@@ -15,6 +15,7 @@ from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.base import XLingRecommender
 from recbole_xling.model.layers.item_representation import ItemRepresentation, RepresentationConfig, bound_to_data
+from recbole_xling.model.layers.reader_views import ReaderViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
 from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
@@ -102,9 +103,10 @@ class LLMSASRec(XLingRecommender):
         self.items = ItemRepresentation(
             settings,
             train_counts=counts,
-            text_vectors=lambda: dataset.catalog.vectors,
-            language_ids=lambda: dataset.catalog.language_ids,
+            text_vectors=lambda: dataset.catalog.model_vectors,
+            language_ids=lambda: dataset.catalog.model_language_ids,
         )
+        self.views = ReaderViews(dataset)
         # Cold items are not negatives where they are known by their text: they would teach the model that texts like
         # theirs are never chosen.
         by_text = self.items.text_projection is not None
@@ -135,24 +137,35 @@ class LLMSASRec(XLingRecommender):
             interaction: the history ``(B, L)``, and for each of its positions the target and its weight, as
                 :class:`~recbole_xling.data.loader.WindowLoader` makes them.
         """
+        negative = None
+        if self.loss_type != "CE":
+            negative = self._draw_negatives(interaction[TARGET_LIST][interaction[TARGET_WEIGHT] > 0])  # (K,)
+        losses = [self._loss(rows, negative, view) for view, rows, _ in self.views.parts(interaction)]
+        return torch.stack(losses).sum()
+
+    def _loss(self, interaction: Interaction, negative: Tensor | None, view: int) -> Tensor:
+        """Return the loss of windows whose users have the same view of the items."""
         item_seq, weight = interaction[self.ITEM_SEQ], interaction[TARGET_WEIGHT]
         trained = weight > 0  # (B, L)
         target, weight = interaction[TARGET_LIST][trained], weight[trained]  # (N,)
-        if self.loss_type == "CE":
-            table = self.items()  # (n_items, H)
-            states = self.sequence_encoder(nn.functional.embedding(item_seq, table), trained)  # (N, H)
-            place, prior = self.candidate_place[target], self.score_bias.prior[self.candidates]
-            return linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
-        return self._sampled_loss(item_seq, trained, target, weight)
+        if negative is not None:
+            return self._sampled_loss(item_seq, trained, target, weight, negative, view)
+        table = self.items(view=view)  # (n_items, H)
+        states = self.sequence_encoder(nn.functional.embedding(item_seq, table), trained)  # (N, H)
+        place, prior = self.candidate_place[target], self.score_bias.prior[self.candidates]
+        return linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
 
-    def _sampled_loss(self, item_seq: Tensor, trained: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    def _draw_negatives(self, target: Tensor) -> Tensor:
+        """Draw the negatives of a batch, ``(K,)``, given its targets, ``(N,)``."""
         if self.negatives == "in_batch":
-            negative = target[torch.randperm(len(target), device=target.device)[: self.n_negatives]]  # (K,)
-        else:
-            drawn = torch.randint(len(self.candidates), (self.n_negatives,), device=target.device)
-            negative = self.candidates[drawn]  # (K,)
+            return target[torch.randperm(len(target), device=target.device)[: self.n_negatives]]
+        return self.candidates[torch.randint(len(self.candidates), (self.n_negatives,), device=target.device)]
+
+    def _sampled_loss(
+        self, item_seq: Tensor, trained: Tensor, target: Tensor, weight: Tensor, negative: Tensor, view: int
+    ) -> Tensor:
         needed, place = torch.unique(torch.cat([item_seq.flatten(), target, negative]), return_inverse=True)
-        vectors = self.items(needed)  # (U, H)
+        vectors = self.items(needed, view)  # (U, H)
         history, positive, wrong = place.split([item_seq.numel(), len(target), len(negative)])
         embedded = nn.functional.embedding(history.view_as(item_seq), vectors)  # (B, L, H)
         states = self.sequence_encoder(embedded, trained)  # (N, H)
@@ -190,19 +203,26 @@ class LLMSASRec(XLingRecommender):
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""
-        table = self.items()
-        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
-        item = interaction[self.ITEM_ID]
-        scores = (state * table[item]).sum(dim=-1) + self.score_bias()[item]
-        return scores.masked_fill(item == 0, float("-inf"))
+
+        def score(rows: Interaction, view: int) -> Tensor:
+            table, item = self.items(view=view), rows[self.ITEM_ID]
+            state = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], table)
+            scores = (state * table[item]).sum(dim=-1) + self.score_bias()[item]
+            return scores.masked_fill(item == 0, float("-inf"))
+
+        return self.views.scores(interaction, score)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
-        table = self.items()
-        state = self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], table)
-        scores = torch.addmm(self.score_bias(), state, table.T)
-        scores[:, 0] = float("-inf")
-        return scores
+
+        def score(rows: Interaction, view: int) -> Tensor:
+            table = self.items(view=view)
+            state = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], table)
+            scores = torch.addmm(self.score_bias(), state, table.T)
+            scores[:, 0] = float("-inf")
+            return scores
+
+        return self.views.scores(interaction, score)
 
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,14 +19,16 @@ from recbole_xling.data.parallel_texts import ParallelTexts
 from recbole_xling.model.base import XLingRecommender
 from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.language_embedding import language_numbers
+from recbole_xling.model.layers.reader_views import ReaderViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
 from recbole_xling.model.loss.alignment import alignment_loss
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
 from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
-from recbole_xling.model.sampling.in_batch import BatchWindows, in_batch
+from recbole_xling.model.sampling.in_batch import BatchWindows, adjust_logits, in_batch
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, build_encoder, check_encoder
+from recbole_xling.model.text_encoder.text_units import TextUnits
 from recbole_xling.utils.distributed import gather_rows, process
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
@@ -97,7 +100,6 @@ class XLingTwoTower(XLingRecommender):
         super().__init__(config, dataset)
         settings = XLingTwoTowerConfig.of(config)
         self.seed: int = config["seed"]
-        self.logq_correction = settings.logq_correction
         self.alignment_weight, self.alignment_pairs = settings.alignment_weight, settings.alignment_pairs
         self.autocast: bool = bool(config["enable_amp"])
         self.encoder = build_encoder(config)
@@ -105,50 +107,46 @@ class XLingTwoTower(XLingRecommender):
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
         aligns = self.alignment_weight and trains
         self.parallel = ParallelTexts.of(catalog, settings.alignment_file) if aligns else None
-        texts = [*catalog.texts, *(self.parallel.texts if self.parallel else ())]
+        texts = [*chain.from_iterable(catalog.texts_of_views), *(self.parallel.texts if self.parallel else ())]
         self.tokens = self.encoder.tokenize(texts)
-        self.register_buffer("text_of_item", self.tokens.text_of_row[: self.n_items], persistent=False)
-        self.register_buffer("item_language", language_numbers(catalog.languages), persistent=False)
-        language = torch.zeros(self.tokens.n_texts, dtype=torch.long)  # of a text: that of an item which has it
-        language.scatter_reduce_(0, self.text_of_item, self.item_language, "amax")
-        self.register_buffer("text_language", language, persistent=False)
+        self.views = ReaderViews(dataset)
+        seen = [catalog.readers([]).seen_by(view) for view in range(len(catalog.texts_of_views))]
+        language = torch.stack([language_numbers(tags) for tags in seen])  # (n_views, n_items)
+        text_row = self.tokens.text_of_row[: language.numel()].view_as(language)
+        self.units = TextUnits(text_row, self.tokens.n_texts, by_reader=self.views.number > 1)
+        self.register_buffer("item_language", language[: self.views.number], persistent=False)
+        text_language = torch.zeros(self.tokens.n_texts, dtype=torch.long)  # of a text: that of an item which has it
+        text_language.scatter_reduce_(0, text_row.flatten(), language.flatten(), "amax")
+        self.register_buffer("text_language", text_language, persistent=False)
+        self._empty_text = int(text_row[0, 0])
         self.centering = LanguageCentering() if settings.centering else None
-        self.register_buffer("user_language", language_numbers(dataset.user_languages), persistent=False)
+        self.register_buffer("user_language", language_numbers(dataset.readers.stated), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
         n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
-        logit_adjustment = self._logit_adjustment(dataset.train_item_counts, n_batches)
+        counts = self.views.train_counts(dataset)  # (n_views, n_items)
+        prior, of_item = self.score_bias.prior, self.units.of_item
+        correction = n_batches if settings.logq_correction else None
+        logit_adjustment = adjust_logits(of_item, self.units.number, counts, prior, correction)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self.user_tower = UserTower(
             self.encoder.size,
             self.max_seq_length,
             settings,
-            item_languages=self.item_language[torch.from_numpy(dataset.train_item_counts > 0)],
+            item_languages=self.item_language[counts > 0],
             user_languages=self.user_language[dataset.inter_feat[self.USER_ID]],
         )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
         self.log_scale.requires_grad_(settings.learn_temperature)
         mines = settings.hard_negatives and trains
-        self.hard_negatives = HardNegatives(config, dataset, self.item_language) if mines else None
+        self.hard_negatives = HardNegatives(config, dataset, self.item_language, self.views.of_user) if mines else None
         self._step = self._draws = 0
-        self._table: tuple[tuple[int, ...], Tensor] | None = None
+        self._encoded: tuple[tuple[int, ...], DistinctTexts] | None = None
+        self._table: tuple[int, Tensor] | None = None
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
         """Return an empty list: the weights belong to texts and languages, which every dataset has."""
         return []
-
-    def _logit_adjustment(self, item_counts: np.ndarray, n_batches: float) -> Tensor:
-        """Return what training adds to the logits of each distinct text, ``(n_texts,)``.
-
-        The correction is by the chance that a batch has the text, and not by its rate: a text that occurs several
-        times is one candidate.
-        """
-        counts = torch.zeros(self.tokens.n_texts)
-        counts.index_add_(0, self.text_of_item, torch.from_numpy(item_counts).float())
-        prior = torch.zeros(len(counts)).index_copy_(0, self.text_of_item, self.score_bias.prior)
-        if not self.logq_correction:
-            return prior
-        return prior - torch.log(-torch.expm1(-counts.clamp_min(1) / n_batches))
 
     @property
     def scale(self) -> Tensor:
@@ -165,35 +163,39 @@ class XLingTwoTower(XLingRecommender):
                 as :class:`~recbole_xling.data.loader.WindowLoader` makes them. Under several processes each has its
                 share of the batch; all of them return the loss of the whole batch.
         """
-        self._table = None
+        self._encoded = self._table = None
         users, item_seq = interaction[self.USER_ID], interaction[self.ITEM_SEQ]  # (B,), (B, L)
         target, weight = interaction[TARGET_LIST], interaction[TARGET_WEIGHT]  # (B, L)
-        text_seq, in_history = self.text_of_item[item_seq], item_seq > 0  # (B, L)
-        chosen = [text_seq[in_history], self.text_of_item[target[weight > 0]]]
+        view = self.views.of_user[users]  # (B,)
+        unit_seq, in_history = self.units.of(item_seq, view), item_seq > 0  # (B, L)
+        target = self.units.of(target, view)  # (B, L)
+        chosen = [unit_seq[in_history], target[weight > 0]]
         if self.hard_negatives:
             negative = self.hard_negatives.items[users.cpu()].to(item_seq.device)  # (B, hard_negatives)
-            chosen.append(self.text_of_item[negative[negative > 0]])
+            chosen.append(self.units.of(negative, view)[negative > 0])
         candidates = torch.unique(torch.cat(chosen))  # (C,)
         pairs = self._draw_pairs()
 
-        texts = torch.unique(torch.cat([candidates, *pairs[:2]])) if pairs else candidates  # (U,)
+        seen = self.units.texts_of(candidates)
+        texts = torch.unique(torch.cat([seen, *pairs[:2]])) if pairs else seen  # (U,)
         encoded = centered = DistinctTexts(texts, self.encoder(self.tokens, texts))  # (U, D)
         if self.centering is not None:
-            in_means = self._in_means(texts, candidates)  # (U,)
+            in_means = self._in_means(texts, seen)  # (U,)
             vectors = self.centering(encoded.vectors, self.text_language[texts], in_means)  # (U, D)
             centered = DistinctTexts(texts, vectors)
+        units = DistinctTexts(candidates, self.units.vectors(candidates, centered))  # (C, D)
 
         user_language = self.user_language[users]  # (B,)
-        items = centered.look_up(text_seq, in_history)  # (B, L, D)
+        items = units.look_up(unit_seq, in_history)  # (B, L, D)
         windows = BatchWindows(
-            states=self.user_tower(items, self.item_language[item_seq], user_language),  # (B, L, D)
+            states=self.user_tower(items, self.item_language[view[:, None], item_seq], user_language),  # (B, L, D)
             empty=self.user_tower.empty(user_language),  # (B, D)
-            history=text_seq,
+            history=unit_seq,
             in_history=in_history,
-            target=self.text_of_item[target],
+            target=target,
             weight=weight,
         )
-        batch = in_batch(windows, candidates, centered.look_up(candidates), self.logit_adjustment)
+        batch = in_batch(windows, units, self.logit_adjustment, self.units.same)
         loss = in_batch_softmax(batch, self.scale)
         if pairs:
             first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
@@ -207,7 +209,7 @@ class XLingTwoTower(XLingRecommender):
         It is 1 for candidates that are not empty, else 0. In training, processes that have the same candidate share
         its weight, so that it counts once.
         """
-        known = torch.isin(texts, candidates) & (texts != self.text_of_item[0])  # (U,)
+        known = torch.isin(texts, candidates) & (texts != self._empty_text)  # (U,)
         if not self.training:
             return known
         everyone, n_processes = torch.unique(gather_rows(candidates), return_counts=True)
@@ -221,8 +223,8 @@ class XLingTwoTower(XLingRecommender):
         drawn = self.parallel.draw(self.alignment_pairs, np.random.default_rng([self.seed, self._step, self._draws]))
         rank, world_size = process()
         first, second, item = (torch.from_numpy(rows[rank::world_size]) for rows in drawn)
-        texts = self.tokens.text_of_row[self.n_items :]
-        device = self.text_of_item.device
+        texts = self.tokens.text_of_row[-len(self.parallel.texts) :]
+        device = self.text_language.device
         return texts[first].to(device), texts[second].to(device), item.to(device)
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
@@ -249,13 +251,14 @@ class XLingTwoTower(XLingRecommender):
     def _draw_hard_negatives(self, negatives: HardNegatives, epoch: int) -> None:
         training = self.training
         self.eval()
-        table = self.item_table()
-        negatives.draw(lambda rows: self._users(rows, table) @ table.T, epoch)
+        negatives.draw(lambda rows: self.views.scores(rows, self._matches), epoch)
         self.train(training)
 
     # ---- scoring ----------------------------------------------------------------------------------------------
 
-    def forward(self, item_seq: Tensor, item_seq_len: Tensor, user_language: Tensor, table: Tensor) -> Tensor:
+    def forward(
+        self, item_seq: Tensor, item_seq_len: Tensor, user_language: Tensor, table: Tensor, view: int = 0
+    ) -> Tensor:
         """Return the user after the whole history.
 
         Args:
@@ -263,44 +266,65 @@ class XLingTwoTower(XLingRecommender):
             item_seq_len: ``(B,)`` their number; 0 for a user without a history.
             user_language: ``(B,)`` language numbers.
             table: ``(n_items, D)`` item vectors.
+            view: of the users.
 
         Returns:
             ``(B, D)`` of unit length.
         """
         item_seq = item_seq[:, : max(1, int(item_seq_len.max()))]
-        states = self.user_tower(table[item_seq], self.item_language[item_seq], user_language)  # (B, L, D)
+        states = self.user_tower(table[item_seq], self.item_language[view][item_seq], user_language)  # (B, L, D)
         last = states[torch.arange(len(states), device=states.device), (item_seq_len - 1).clamp_min(0)]
         return torch.where(item_seq_len[:, None] > 0, last, self.user_tower.empty(user_language))
 
     @torch.no_grad()
-    def item_table(self) -> Tensor:
-        """Return the vectors of all items, ``(n_items, D)``; encoded once for given weights, outside of training."""
+    def item_table(self, view: int = 0) -> Tensor:
+        """Return the vectors of all items in a view, ``(n_items, D)``.
+
+        Texts are encoded once for given weights, outside of training.
+        """
         version = tuple(parameter._version for parameter in self.encoder.parameters())
-        if self._table is None or self._table[0] != version or self.training:
-            texts, place = torch.unique(self.text_of_item, return_inverse=True)
+        if self._encoded is None or self._encoded[0] != version or self.training:
+            distinct = torch.unique(self.units.of_item)
+            texts = self.units.texts_of(distinct)
             with torch.autocast(device_type=texts.device.type, enabled=self.autocast):
                 encoded = self.encoder(self.tokens, texts)
             if self.centering is not None:
                 encoded = self.centering(encoded, self.text_language[texts], self._in_means(texts, texts))
-            self._table = (version, encoded[place])
+            vectors = self.units.vectors(distinct, DistinctTexts(texts, encoded))
+            self._encoded, self._table = (version, DistinctTexts(distinct, vectors)), None
+        if self._table is None or self._table[0] != view:
+            self._table = view, self._encoded[1].look_up(self.units.of_item[view])
         return self._table[1]
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""
-        table, item = self.item_table(), interaction[self.ITEM_ID]
-        scores = (self._users(interaction, table) * table[item]).sum(dim=-1) * self.scale + self.score_bias()[item]
-        return scores.masked_fill(item == 0, float("-inf"))
+
+        def score(rows: Interaction, view: int) -> Tensor:
+            table, item = self.item_table(view), rows[self.ITEM_ID]
+            scores = (self._users(rows, table, view) * table[item]).sum(dim=-1) * self.scale + self.score_bias()[item]
+            return scores.masked_fill(item == 0, float("-inf"))
+
+        return self.views.scores(interaction, score)
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
-        table = self.item_table()
-        scores = torch.addmm(self.score_bias(), self._users(interaction, table) * self.scale, table.T)
-        scores[:, 0] = float("-inf")
-        return scores
 
-    def _users(self, interaction: Interaction, table: Tensor) -> Tensor:
+        def score(rows: Interaction, view: int) -> Tensor:
+            table = self.item_table(view)
+            scores = torch.addmm(self.score_bias(), self._users(rows, table, view) * self.scale, table.T)
+            scores[:, 0] = float("-inf")
+            return scores
+
+        return self.views.scores(interaction, score)
+
+    def _matches(self, rows: Interaction, view: int) -> Tensor:
+        """Return how well each item matches users of one view, ``(B, n_items)``, its popularity left out."""
+        table = self.item_table(view)
+        return self._users(rows, table, view) @ table.T
+
+    def _users(self, interaction: Interaction, table: Tensor, view: int) -> Tensor:
         language = self.user_language[interaction[self.USER_ID]]
-        return self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], language, table)
+        return self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], language, table, view)
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from recbole.utils import ModelType, get_trainer, init_seed
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.candidates import SampledEvalLoader
 from recbole_xling.data.checks import check_evaluation, check_parts
+from recbole_xling.data.columns import check_slices
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.impressions import Interactions
 from recbole_xling.data.loader import WindowLoader
@@ -162,6 +163,7 @@ def find_dataset(config: XLingConfig) -> None:
     """Check that the dataset's files exist; RecBole would ask on the terminal whether to download it.
 
     Raises:
+        ConfigError: ``slice_by`` names a column that they do not have.
         DataError: they do not; the message names the datasets of that folder.
     """
     folder, name = Path(config["data_path"]), config["dataset"]
@@ -170,8 +172,10 @@ def find_dataset(config: XLingConfig) -> None:
         for file in [folder / f"{name}.{part}.inter" for part in parts]:
             if not file.is_file():
                 raise DataError(f"no file '{file}', which benchmark_filename {parts} names")
+        check_slices(config)
         return
     if (folder / f"{name}.inter").is_file():
+        check_slices(config)
         return
     known = [path.name for path in sorted(folder.parent.glob("*/")) if any(path.glob("*.inter"))]
     problem = unknown_name("dataset", name, known) if known else f"dataset '{name}' does not exist"

@@ -37,7 +37,7 @@ from recbole_xling.utils.run_folder import (
 
 logger = logging.getLogger(__name__)
 
-_TEXT_SETTINGS = ("text_fields", "text_template", "text_view", "encoder_max_length", "encoder_prompt")
+_TEXT_SETTINGS = ("text_fields", "text_template", "text_view", "reader_vectors", "encoder_max_length", "encoder_prompt")
 
 SPLITS = ("test", "valid", "all")
 IMPRESSIONS_FILE = "impressions.parquet"

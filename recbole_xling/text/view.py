@@ -10,6 +10,8 @@ from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText
 from recbole_xling.text.store import ItemTextStore
 from recbole_xling.text.template import TextTemplate
 
+AUTO = "auto"
+READER = "reader"
 LANGUAGE = "language"
 PIVOT = "pivot"
 
@@ -17,7 +19,7 @@ PIVOT = "pivot"
 class TextView:
     """A choice among the texts of an item.
 
-    - ``display``: the display text.
+    - ``display``: the display text; so do ``reader`` and ``auto`` for users who state no language.
     - ``language:<x>``: the item's own text in language x (``display`` or ``parallel``, never a translation), else its
       display text.
     - ``pivot:<x>``: the item's own text in x, else a translation into x, the first in the file.
@@ -33,11 +35,11 @@ class TextView:
 
     def __init__(self, setting: str) -> None:
         self.kind, colon, self.language = setting.partition(":") if isinstance(setting, str) else ("", "", "")
-        plain = self.kind == DISPLAY and not colon
+        plain = self.kind in (AUTO, DISPLAY, READER) and not colon
         if not plain and not (self.kind in (LANGUAGE, PIVOT) and is_language(self.language)):
             raise ConfigError(
-                f"text_view must be 'display', 'language:<x>' or 'pivot:<x>' with a BCP 47 tag such as 'en' for x, "
-                f"not {setting!r}"
+                "text_view must be 'auto', 'display', 'reader', 'language:<x>' or 'pivot:<x>' with a BCP 47 tag such "
+                f"as 'en' for x, not {setting!r}"
             )
 
     def render(self, store: ItemTextStore, item_id: str, template: TextTemplate) -> tuple[str, str] | None:
@@ -64,7 +66,7 @@ class TextView:
             return text.source not in (DISPLAY, PARALLEL), text.source != DISPLAY, variant
 
         shown = store.display(item_id)
-        if self.kind != DISPLAY:
+        if self.language:
             texts = [] if shown is None else [shown]
             texts += store.parallel(item_id)
             fitting = [text for text in texts if covers(self.language, text.language)]

@@ -97,17 +97,17 @@ def test_a_pivot_needs_a_text_of_every_item(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "view", ["", "displayed", "display:en", "language", "language:", "pivot:english!", "pivot: en", 3]
+    "view", ["", "displayed", "display:en", "reader:en", "language", "language:", "pivot:english!", "pivot: en", 3]
 )
 def test_a_malformed_view_is_refused_by_the_config(small_dataset, settings, view: object) -> None:
-    with pytest.raises(ConfigError, match="text_view must be 'display', 'language:<x>' or 'pivot:<x>'"):
+    with pytest.raises(ConfigError, match="text_view must be 'auto', 'display', 'reader', 'language:<x>' or"):
         XLingConfig("LLMSASRec", "small", config_dict={**settings, "text_view": view})
 
 
 def test_a_view_can_be_given_on_the_command_line(settings) -> None:
     config = XLingConfig("LLMSASRec", "small", config_dict=settings, arguments=["--text_view=pivot:zh-Hant"])
     assert config["text_view"] == "pivot:zh-Hant"
-    assert XLingConfig("LLMSASRec", "small", config_dict=settings)["text_view"] == "display"
+    assert XLingConfig("LLMSASRec", "small", config_dict=settings)["text_view"] == "auto"
 
 
 def test_the_encoder_is_asked_about_the_languages_that_it_gets(tmp_path, caplog, monkeypatch) -> None:

@@ -9,12 +9,12 @@ import pytest
 from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.evaluator.slices import (
     EvalContext,
-    main_languages,
     popularity_bands,
     remaining_pairs,
     slice_results,
     user_table,
 )
+from recbole_xling.language.users import Readers
 
 LANGUAGES = ["und", "de", "de", "fr", "fr", "und"]
 
@@ -30,7 +30,7 @@ def context(**changed):
     values = {
         "user_tokens": ["[PAD]", "a", "b", "c"],
         "item_tokens": ["[PAD]", "v", "w", "x", "y", "z"],
-        "item_languages": LANGUAGES,
+        "readers": Readers(["und"] * 4, LANGUAGES),
         "train_counts": np.array([0, 100, 3, 10, 0, 10]),
         **known,
         **changed,
@@ -39,7 +39,7 @@ def context(**changed):
 
 
 def test_main_language_is_the_most_frequent_one():
-    assert main_languages(context()) == ["und", "de", "fr", "und"]
+    assert context().user_languages == ["und", "de", "fr", "und"]
 
 
 def test_popularity_bands_are_cold_rare_medium_and_popular():

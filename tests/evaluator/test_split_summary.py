@@ -11,12 +11,13 @@ import pytest
 
 from recbole_xling.evaluator.slices import EvalContext
 from recbole_xling.evaluator.split_summary import split_summary, summary_text
+from recbole_xling.language.users import Readers
 from recbole_xling.quick_start.train import run
 
 CONTEXT = EvalContext(
     user_tokens=["[PAD]", "a", "b"],
     item_tokens=["[PAD]", "v", "w", "x"],
-    item_languages=["und", "de", "de", "fr"],
+    readers=Readers(["und"] * 3, ["und", "de", "de", "fr"]),
     train_counts=np.array([0, 2, 1, 0]),
     known_users=np.array([1, 1, 2]),
     known_items=np.array([1, 2, 1]),

@@ -226,7 +226,10 @@ def test_delta_does_not_bind_items_without_text_to_it():
     )  # fmt: skip
     counts = np.array([0, 1, 1, 1])
     items = ItemRepresentation(
-        config, train_counts=counts, text_vectors=lambda: vectors, language_ids=lambda: np.zeros(4, dtype=np.int64)
+        config,
+        train_counts=counts,
+        text_vectors=lambda: (vectors, np.arange(4)[None]),
+        language_ids=lambda: np.zeros((1, 4), dtype=np.int64),
     )
     with torch.no_grad():
         items.item_embedding.weight[1:] = 100

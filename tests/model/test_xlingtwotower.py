@@ -124,7 +124,7 @@ def test_candidates_are_corrected_by_how_often_a_batch_has_them(small_dataset, s
         parts.train_data.set_epoch(epoch)
         for batch in parts.train_data:
             items = torch.cat([batch["item_id_list"].flatten(), batch["target_id_list"].flatten()])
-            seen[torch.unique(model.text_of_item[items[items > 0]])] += 1
+            seen[torch.unique(model.units.of_item[0, items[items > 0]])] += 1
             n_batches += 1
     often = seen > 20
     assert often.sum() > 30

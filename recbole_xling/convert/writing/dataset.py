@@ -20,16 +20,11 @@ from recbole_xling.convert.writing.interactions import NUMBERS, ROW, Interaction
 from recbole_xling.convert.writing.items import RecordDrafts
 from recbole_xling.convert.writing.languages import LanguageReader
 from recbole_xling.convert.writing.report import ConvertReport
-from recbole_xling.convert.writing.user_profiles import (
-    COLUMNS,
-    USER_LANGUAGE,
-    ProfileSetting,
-    derive_profiles,
-    write_profiles,
-)
+from recbole_xling.convert.writing.user_profiles import COLUMNS, ProfileSetting, derive_profiles, write_profiles
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.language.identification import MIN_CONFIDENCE
 from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.language.users import USER_LANGUAGE
 from recbole_xling.text.cleaning import TextCleaner
 from recbole_xling.text.store import itemtext_path
 from recbole_xling.utils.staging import Staging, staged

@@ -17,9 +17,9 @@ from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceTe
 from recbole_xling.convert.cells import feature_cells, header, id_cell
 from recbole_xling.convert.reading.rejects import BadRowError, Rejects
 from recbole_xling.convert.writing.languages import LanguageReader
-from recbole_xling.convert.writing.user_profiles import USER_LANGUAGE
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED, stated_language
+from recbole_xling.language.users import USER_LANGUAGE
 from recbole_xling.text.record import DISPLAY, ItemText, check_text, format_text
 from recbole_xling.text.store import RowIndex
 

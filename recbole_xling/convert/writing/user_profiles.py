@@ -13,15 +13,15 @@ from recbole_xling.convert.cells import header
 from recbole_xling.convert.writing.interactions import ROW, InteractionTable
 from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.language.users import BILINGUAL_MIN, languages_of_users
+from recbole_xling.language.users import BILINGUAL_MIN, LANGUAGE_SOURCE, USER_LANGUAGE, languages_of_users
 from recbole_xling.utils.arguments import time_argument
 
-USER_LANGUAGE = "user_language"
 COLUMNS = {
     USER_LANGUAGE: "token",
     "history_languages": "token_seq",
     "language_share": "float_seq",
     "bilingual": "token",
+    LANGUAGE_SOURCE: "token",
 }
 """Columns of a profile in the ``.user`` file; the source may have the first one itself."""
 
@@ -130,7 +130,8 @@ def write_profiles(
 ) -> dict[str, int]:
     """Write RecBole's ``.user`` file: the users that the source describes, then the others who interact.
 
-    The column ``user_language`` gives the stated language, or else the main one of the history.
+    The column ``user_language`` gives the stated language, or else the main one of the history, and ``language_source``
+    says which: results take only stated ones for the users'.
 
     Args:
         path: of the new file.
@@ -152,8 +153,8 @@ def write_profiles(
         pl.when(is_stated).then(pl.lit("stated")).when(is_derived).then(pl.lit("derived")).otherwise(pl.lit("unknown"))
     )
     language = pl.when(is_stated).then(stated).when(is_derived).then(pl.col(_MAIN)).otherwise(pl.lit(UNDETERMINED))
-    counts = dict(table.select(how.alias("how"))["how"].value_counts().iter_rows())
-    table = table.with_columns(language.alias(USER_LANGUAGE))
+    table = table.with_columns(how.alias(LANGUAGE_SOURCE), language.alias(USER_LANGUAGE))
+    counts = dict(table[LANGUAGE_SOURCE].value_counts().iter_rows())
     columns = {"user_id": "token"} | dict(fields) | COLUMNS
     with open(path, "wb") as file:
         file.write(f"{header(columns)}\n".encode())

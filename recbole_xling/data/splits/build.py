@@ -35,7 +35,6 @@ from recbole_xling.data.splits.rules import (
 from recbole_xling.data.splits.settings import ColdItems, GlobalTime, LanguageTransfer, SplitSetting, read_split
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.language.users import user_languages
 
 logger = logging.getLogger(__name__)
 
@@ -213,13 +212,14 @@ def _language_masks(
     dataset: Any, setting: LanguageTransfer, users: IntArray, items: IntArray
 ) -> tuple[BoolArray, BoolArray]:
     """Return which interactions are of the source and of the target languages."""
-    kind, ids = "user", users
-    if setting.by == "item":
-        kind, ids = "item", items
-        languages = catalog_of(dataset).languages
-    elif setting.by == "user":  # from all but the users' last interactions, which may be targets
+    kind = "user"
+    if setting.by in ("item", "user"):
+        readers = catalog_of(dataset).readers([str(token) for token in dataset.field2id_token[dataset.uid_field]])
+    if setting.by == "item":  # in the language in which its user sees it
+        kind, languages, ids = "item", list(readers.names), readers.seen(users, items)
+    elif setting.by == "user":  # derived ones from all but the users' last interactions, which may be targets
         known = ~last_of_user(users, np.ones(len(users), dtype=bool))
-        languages = user_languages(catalog_of(dataset).languages, users[known], items[known], dataset.user_num)
+        languages, ids = readers.languages(users[known], items[known]), users
     else:  # from a column of the .user file
         table = dataset.user_feat
         columns = [] if table is None else [f for f in table.columns if dataset.field2type[f] == FeatureType.TOKEN]
@@ -227,7 +227,7 @@ def _language_masks(
             options = ["user", "item", *(column for column in columns if column != dataset.uid_field)]
             message = unknown_name("value of by in split LT", setting.by, options)
             raise ConfigError(f"{message}; load_col: user loads more columns")
-        names = [str(token) for token in dataset.field2id_token[setting.by]]
+        names, ids = [str(token) for token in dataset.field2id_token[setting.by]], users
         languages = [names[index] if index else UNDETERMINED for index in table[setting.by].tolist()]
     found = set(languages) - {UNDETERMINED}
     for name in (*setting.source, *setting.target):

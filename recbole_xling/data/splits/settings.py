@@ -43,7 +43,8 @@ class LanguageTransfer:
 
     Attributes:
         source, target: BCP 47 tags.
-        by: ``item``, ``user`` (main language), or the column of the ``.user`` file with the user's language.
+        by: ``item`` (the language in which the user sees it), ``user`` (his own), or the column of the ``.user`` file
+            with the user's language.
         users, interactions: how many of the target languages are added to training; at most one of them is set.
     """
 

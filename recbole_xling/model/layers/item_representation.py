@@ -54,14 +54,18 @@ class ItemRepresentation(nn.Module):
         config: how to build it.
         train_counts: occurrences of each item in training, ``(n_items,)``. Items without any have an untrained ID
             embedding; where items carry text, they are represented by it alone.
-        text_vectors: gives the frozen text vectors, ``(n_items, dimension)``; called only if they are needed.
-        language_ids: gives a number per item's language, 0 for unknown, ``(n_items,)``; called only if needed.
+        text_vectors: gives the frozen vectors of texts, ``(n, dimension)``, and each item's row in them in each view,
+            ``(n_views, n_items)``; called only if they are needed.
+        language_ids: gives a number per item's language in each view, 0 for unknown, ``(n_views, n_items)``; called
+            only if needed.
 
-    The text vectors are not parameters, and checkpoints do not contain them.
+    Users with different views see other texts of the same items (``reader_vectors``); mostly there is one view. The
+    text vectors are not parameters, and checkpoints do not contain them.
     """
 
     trained: Tensor
     text_vectors: Tensor
+    text_row: Tensor
     has_text: Tensor
     language_ids: Tensor
 
@@ -70,7 +74,7 @@ class ItemRepresentation(nn.Module):
         config: RepresentationConfig,
         *,
         train_counts: NDArray[np.int64],
-        text_vectors: Callable[[], FloatArray],
+        text_vectors: Callable[[], tuple[FloatArray, NDArray[np.int64]]],
         language_ids: Callable[[], NDArray[np.int64]],
     ) -> None:
         super().__init__()
@@ -86,15 +90,17 @@ class ItemRepresentation(nn.Module):
             nn.init.normal_(self.item_embedding.weight, std=0 if fusion.id_shifts_text else config.initializer_range)
             self.register_buffer("trained", torch.from_numpy(train_counts > 0)[:, None].float(), persistent=False)
         if config.item_representation == "init":
-            start = principal_components(text_vectors(), size, config.initializer_range, white=config.text_whitening)
+            raw, row = text_vectors()
+            start = principal_components(raw[row[0]], size, config.initializer_range, white=config.text_whitening)
             self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
         if fusion.uses_text:
-            kind, raw = config.text_projection or fusion.default_projection, text_vectors()
+            kind, (raw, row) = config.text_projection or fusion.default_projection, text_vectors()
             if kind == "pca":  # as large as ID embeddings are when training starts
                 vectors = principal_components(raw, size, config.initializer_range, white=config.text_whitening)
             else:
                 vectors = whiten(raw) if config.text_whitening else unit_scale(raw)
             self.register_buffer("has_text", torch.from_numpy(raw.any(axis=1, keepdims=True)), persistent=False)
+            self.register_buffer("text_row", torch.from_numpy(row), persistent=False)
             self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
             self.text_projection = TEXT_PROJECTIONS[kind](
                 vectors.shape[1],
@@ -108,27 +114,32 @@ class ItemRepresentation(nn.Module):
             nn.init.normal_(self.language_embedding.weight, std=config.initializer_range)
             self.register_buffer("language_ids", languages, persistent=False)
 
-    def forward(self, ids: Tensor | None = None) -> Tensor:
-        """Return the vectors of ``ids``, ``(N, H)``, or of all items where it is None, ``(n_items, H)``."""
+    def forward(self, ids: Tensor | None = None, view: int = 0) -> Tensor:
+        """Return the vectors of ``ids`` in a view, ``(N, H)``, or of all items where it is None, ``(n_items, H)``."""
 
-        def of(table: Tensor) -> Tensor:
-            return table if ids is None else table[ids]
+        def of(table: Tensor, row: Tensor | None = None) -> Tensor:
+            row = ids if row is None else row if ids is None else row[ids]
+            return table if row is None else table[row]
 
         id_part = text_part = keep_id = has_text = None
         if self.item_embedding is not None:
             weight = self.item_embedding.weight
             id_part = weight if ids is None else F.embedding(ids, weight)  # (N, H)
         if self.text_projection is not None:
-            text_part = self.text_projection(of(self.text_vectors))  # (N, H)
+            row = self.text_row[view] if len(self.text_row) > 1 else None
+            text_part, has_text = (
+                self.text_projection(of(self.text_vectors, row)),
+                of(self.has_text, row),
+            )  # (N, H or 1)
         if id_part is not None and text_part is not None:
             # Text alone represents cold items, whose IDs have not learned anything. In training it also represents
             # some others, drawn at random: so the text learns to do without the ID.
-            keep_id, has_text = of(self.trained), of(self.has_text)  # (N, 1) each
+            keep_id = of(self.trained)  # (N, 1)
             if self.training and self.id_dropout_prob > 0:
                 keep_id = keep_id * (torch.rand_like(keep_id) >= self.id_dropout_prob)
         items: Tensor = self.fusion(id_part, text_part, keep_id, has_text)
         if self.language_embedding is not None:
-            items = items + self.language_embedding(of(self.language_ids))
+            items = items + self.language_embedding(of(self.language_ids[view]))
         return items
 
 

@@ -38,7 +38,8 @@ class HardNegatives:
     Args:
         config: ``hard_negatives``, ``hard_negative_epochs``, ``hard_negative_cross_language`` and ``seed`` are read.
         dataset: the training split.
-        item_language: ``(n_items,)`` language numbers.
+        item_language: ``(n_views, n_items)`` language numbers.
+        view_of_user: ``(n_users,)``.
 
     Attributes:
         items: ``(n_users, hard_negatives)`` item ids, 0 before the first drawing and where items are too few.
@@ -47,7 +48,7 @@ class HardNegatives:
         ConfigError: a setting is out of its range.
     """
 
-    def __init__(self, config: Any, dataset: XLingDataset, item_language: Tensor) -> None:
+    def __init__(self, config: Any, dataset: XLingDataset, item_language: Tensor, view_of_user: Tensor) -> None:
         settings = HardNegativesConfig.of(config)
         self.per_user, self.every = settings.hard_negatives, settings.hard_negative_epochs
         self.cross_language = settings.hard_negative_cross_language
@@ -58,7 +59,7 @@ class HardNegatives:
             dataset.item_list_length_field,
         )
         self._histories = dataset.last_histories(dataset.user_num)
-        self._language = item_language
+        self._language, self._view_of_user = item_language, view_of_user
         self.items = torch.zeros(dataset.user_num, self.per_user, dtype=torch.int32)
 
     def due(self, epoch: int) -> bool:
@@ -76,8 +77,9 @@ class HardNegatives:
             epoch: number of the epoch that has ended, -1 before the first.
         """
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch + 1)
-        language, n_cross = self._language.cpu(), round(self.per_user * self.cross_language)
-        for part in score_chunks(len(self._histories), len(language)):
+        language, view_of_user = self._language.cpu(), self._view_of_user.cpu()
+        n_cross = round(self.per_user * self.cross_language)
+        for part in score_chunks(len(self._histories), language.shape[1]):
             rows = self._histories[part]
             scores = match(rows.to(self._language.device)).cpu()  # (B, n_items)
             scores.scatter_(1, rows[self._list], float("-inf"))
@@ -85,7 +87,8 @@ class HardNegatives:
             head = scores.topk(min(_DEPTH, scores.shape[1]), dim=1)  # (B, depth)
             shown = ~head.values.isinf()  # (B, depth)
             newest = rows[self._list].gather(1, rows[self._length][:, None] - 1)  # (B, 1)
-            cross = language[head.indices] != language[newest]  # (B, depth)
+            view = view_of_user[rows[self._users]][:, None]  # (B, 1)
+            cross = language[view, head.indices] != language[view, newest]  # (B, depth)
             shuffled = torch.rand(cross.shape, generator=generator)  # (B, depth), from 0 to 1
             wanted = _first(shuffled, cross & shown, n_cross)
             wanted |= _first(shuffled, ~cross & shown, self.per_user - n_cross)

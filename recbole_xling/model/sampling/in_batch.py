@@ -16,7 +16,7 @@ _WINDOWS_PER_PROCESS = 1 << 32
 
 @dataclass(frozen=True)
 class BatchWindows:
-    """The windows of a batch, padded on the right; texts are numbers of distinct texts.
+    """The windows of a batch, padded on the right; texts are numbers of distinct texts, or of sets of texts.
 
     Attributes:
         states: ``(B, L, D)`` the user after each position.
@@ -35,14 +35,14 @@ class BatchWindows:
     weight: Tensor
 
 
-def in_batch(windows: BatchWindows, texts: Tensor, vectors: Tensor, logit_adjustment: Tensor) -> InBatch:
+def in_batch(windows: BatchWindows, texts: DistinctTexts, logit_adjustment: Tensor, same: Tensor) -> InBatch:
     """Return all positions of the batch and all candidates, of all processes.
 
     Args:
         windows: those of this process.
-        texts: ``(C,)`` the distinct texts of this process's windows, and other negatives.
-        vectors: ``(C, D)`` their vectors.
+        texts: the distinct texts of this process's windows, and other negatives.
         logit_adjustment: ``(n_texts,)`` constants of the logits of texts that enter a batch with a window.
+        same: ``(n_texts,)`` a number that texts share which one item has in different languages.
     """
     trained = windows.weight > 0  # (B, L)
     n_windows, device = len(windows.history), windows.history.device
@@ -58,15 +58,17 @@ def in_batch(windows: BatchWindows, texts: Tensor, vectors: Tensor, logit_adjust
     target = gather_rows(torch.cat([windows.target[trained], windows.history[:, 0]]))  # (N,)
     weight = gather_rows(torch.cat([windows.weight[trained], empty_weight]))  # (N,)
     is_user = gather_rows(torch.cat([torch.ones_like(of_position[trained]), torch.zeros_like(number)])).bool()  # (N,)
-    candidates = DistinctTexts.of_repeated(gather_rows(texts), gather_rows(vectors))  # (U,), (U, D)
+    candidates = DistinctTexts.of_repeated(gather_rows(texts.texts), gather_rows(texts.vectors))  # (U,), (U, D)
 
     # A candidate that occurs in the window of a position is an accidental hit: the user chose it too, only at another
-    # time. As a negative it would teach that his own items are wrong.
+    # time. As a negative it would teach that his own items are wrong, and so would their texts in other languages.
     of_text = gather_rows(torch.cat([of_position[windows.in_history], of_position[trained]]))  # (K,) windows of
     known = gather_rows(torch.cat([windows.history[windows.in_history], windows.target[trained]]))  # (K,) these texts
     each, window = torch.unique(window, return_inverse=True)  # (W,) windows of all processes, (N,)
-    belongs = torch.zeros(len(each), len(candidates.texts), dtype=torch.bool, device=device)  # (W, U)
-    belongs[torch.searchsorted(each, of_text), candidates.rows(known)] = True
+    kinds, kind = torch.unique(same[candidates.texts], return_inverse=True)  # (S,), (U,)
+    belongs = torch.zeros(len(each), len(kinds), dtype=torch.bool, device=device)  # (W, S)
+    belongs[torch.searchsorted(each, of_text), torch.searchsorted(kinds, same[known])] = True
+    belongs = belongs[:, kind]  # (W, U)
 
     # Mined negatives come into the batch because of their scores, not at a rate that a correction could use. They get
     # the mean of the others' constants, so that their logits stay comparable.
@@ -80,3 +82,23 @@ def in_batch(windows: BatchWindows, texts: Tensor, vectors: Tensor, logit_adjust
         logit_adjustment=torch.where(drawn, constant, constant[drawn].mean()),
         is_user=is_user,
     )
+
+
+def adjust_logits(of_item: Tensor, number: int, counts: Tensor, prior: Tensor, n_batches: float | None) -> Tensor:
+    """Return what training adds to the logits of each text, or set of texts, ``(number,)``.
+
+    That is the prior of an item with this text, and the logQ correction. The correction is by the chance that a batch
+    has the text, and not by its rate: a text that occurs several times is one candidate.
+
+    Args:
+        of_item: text of each item in each view, ``(n_views, n_items)``.
+        number: of all texts.
+        counts: training interactions of each item in each view, ``(n_views, n_items)``.
+        prior: of each item, ``(n_items,)``.
+        n_batches: of an epoch; None leaves out the correction.
+    """
+    of_text = torch.zeros(number).index_copy_(0, of_item.flatten(), prior.expand_as(of_item).flatten())
+    if n_batches is None:
+        return of_text
+    occurs = torch.zeros(number).index_add_(0, of_item.flatten(), counts.flatten().float())
+    return of_text - torch.log(-torch.expm1(-occurs.clamp_min(1) / n_batches))

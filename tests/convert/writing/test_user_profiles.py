@@ -22,7 +22,10 @@ from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.errors import ConfigError, DataError
 
 ITEMS = {"d1": "de", "d2": "de", "d3": "de", "e1": "en", "e2": "en", "f1": "fr", "x1": "und"}
-HEADER = "user_id:token\tuser_language:token\thistory_languages:token_seq\tlanguage_share:float_seq\tbilingual:token"
+HEADER = (
+    "user_id:token\tuser_language:token\thistory_languages:token_seq\tlanguage_share:float_seq\tbilingual:token"
+    "\tlanguage_source:token"
+)
 
 
 class Bare(Made):
@@ -50,13 +53,14 @@ def history(user: str, items: str) -> list[tuple[str, str, float, float]]:
 def profiles(
     root: Path, rows: list[Any], setting: ProfileSetting | None = None, filters: Filters | None = None, **more: Any
 ) -> list[str]:
-    """Return the lines of the ``.user`` file below its header."""
+    """Return the lines of the ``.user`` file below its header, without the last cell, which tells derived languages."""
     converter = Bare(**records(interactions=[frame(*rows)], **more))
     options: dict[str, Any] = {"user_profile": setting or ProfileSetting(), "filters": filters or Filters()}
     write_dataset(converter, root, "d", show_progress=False, **options)
     header, *lines = (root / "d" / "d.user").read_text(encoding="utf-8").splitlines()
     assert header == HEADER
-    return lines
+    assert all(line.endswith("unknown" if "\tund\t" in line else "derived") for line in lines)
+    return [line.rpartition("\t")[0] for line in lines]
 
 
 def reference(rows: list[tuple[str, str, float, float]]) -> list[str]:
@@ -137,10 +141,10 @@ def test_stated_languages_stand_and_all_users_are_there(tmp_path: Path) -> None:
     report = write_dataset(converter, tmp_path, "d", user_profile=ProfileSetting(), show_progress=False)
     assert (tmp_path / "d" / "d.user").read_text(encoding="utf-8").splitlines() == [
         HEADER.replace("user_language", "age:token\tuser_language"),
-        "idle\t7\tund\t\t\t",
-        "u\t8\tfr\tde\t1.0\t",
-        "v\t9\tde\tde\t1.0\t",
-        "new\t\ten\ten\t1.0\t",
+        "idle\t7\tund\t\t\t\tunknown",
+        "u\t8\tfr\tde\t1.0\t\tstated",
+        "v\t9\tde\tde\t1.0\t\tderived",
+        "new\t\ten\ten\t1.0\t\tderived",
     ]
     assert report.users == 4
     figures = {"stated": 1, "derived": 2, "unknown": 1, "bilingual": 0}

@@ -23,7 +23,8 @@ def training(small_dataset, settings, monkeypatch):
 
 def make(training, **changed) -> HardNegatives:
     settings = {"hard_negatives": 4, "hard_negative_epochs": 2, "hard_negative_cross_language": 0.5, "seed": 1}
-    return HardNegatives({**settings, **changed}, training, LANGUAGE)
+    views = torch.zeros(training.user_num, dtype=torch.long)
+    return HardNegatives({**settings, **changed}, training, LANGUAGE[None], views)
 
 
 LANGUAGE = torch.arange(31) % 3

@@ -11,6 +11,7 @@ import torch
 
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
 from recbole_xling.model.sampling.in_batch import BatchWindows, in_batch
+from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 
 N_TEXTS, SIZE = 9, 4
 
@@ -30,11 +31,12 @@ def make_windows(rows: slice = slice(None)) -> tuple[BatchWindows, torch.Tensor,
 
 
 LOGIT_ADJUSTMENT = torch.linspace(-1, 1, N_TEXTS, dtype=torch.double)
+EACH = torch.arange(N_TEXTS)
 
 
 def test_positions_and_candidates_of_one_process():
     windows, texts, vectors, table = make_windows()
-    batch = in_batch(windows, texts, vectors, LOGIT_ADJUSTMENT)
+    batch = in_batch(windows, DistinctTexts(texts, vectors), LOGIT_ADJUSTMENT, EACH)
     chosen = [2, 3, 4, 4, 8, 1, 7, 2, 1, 2, 5, 6]  # of the windows, then the first inputs for users without a history
     assert texts[batch.target].tolist() == chosen
     assert batch.is_user.tolist() == [True] * 8 + [False] * 4
@@ -46,6 +48,16 @@ def test_positions_and_candidates_of_one_process():
     assert own[3] == {2, 4, 8}
     assert own[5] == {1, 5}
     assert own[11] == {1, 2, 6, 7}
+
+
+def test_the_same_item_in_another_language_is_no_negative():
+    windows, texts, vectors, _ = make_windows()
+    same = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 3])  # 8 is 3 in another language
+    batch = in_batch(windows, DistinctTexts(texts, vectors), LOGIT_ADJUSTMENT, same)
+    own = [set(texts[row].tolist()) for row in batch.accidental_hit_mask]
+    assert own[0] == {1, 2, 3, 4, 8}
+    assert own[3] == {2, 3, 4, 8}
+    assert own[5] == {1, 5}
 
 
 TWO = """
@@ -67,7 +79,7 @@ def slice_of(rank: int) -> slice:
 
 def loss_of(rows: slice | list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     windows, texts, vectors, table = make_windows(rows)
-    loss = in_batch_softmax(in_batch(windows, texts, vectors, LOGIT_ADJUSTMENT), torch.tensor(2.0))
+    loss = in_batch_softmax(in_batch(windows, DistinctTexts(texts, vectors), LOGIT_ADJUSTMENT, EACH), torch.tensor(2.0))
     loss.backward()
     return loss.detach(), table.grad
 

@@ -1,0 +1,77 @@
+"""The catalog: what users state, and whether that makes ``text_view: auto`` the reader's view."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from recbole_xling.data.catalog import ItemCatalog
+from recbole_xling.errors import DataError
+from recbole_xling.text.record import ItemText
+from recbole_xling.text.store import write_itemtext
+
+GERMAN = ItemText("a", "de", {"title": "Hose"}, "display")
+
+
+def catalog(folder, users, *texts, view="auto", **settings):
+    if users:
+        rows = [f"u{number}\t{language}" for number, language in enumerate(users)]
+        (folder / "d.user").write_text("\n".join(["user_id:token\tuser_language:token", *rows]) + "\n")
+    write_itemtext(folder / "d.itemtext.jsonl", [GERMAN, *texts])
+    config = {"text_view": view, "text_template": "{title}", "text_fields": None, "ITEM_ID_FIELD": "item_id",
+              "USER_ID_FIELD": "user_id", "ITEM_LANGUAGE_FIELD": None, "field_separator": "\t", **settings}  # fmt: skip
+    return ItemCatalog(config, ["[PAD]", "a", "b"], folder, "d")
+
+
+@pytest.mark.parametrize(
+    ("users", "texts", "view"),
+    [
+        ((), [ItemText("a", "fr", {"title": "pantalon"}, "parallel")], "display"),
+        (("fr",), [], "display"),
+        (("de",), [ItemText("a", "fr", {"title": "pantalon"}, "parallel")], "display"),  # nobody reads it
+        (("de", "fr"), [ItemText("a", "fr", {"title": "pantalon"}, "parallel")], "reader"),
+        (("FR",), [ItemText("a", "fr", {"title": "pantalon"}, "parallel")], "reader"),
+        (("fr",), [ItemText("a", "fr", {"title": "pantalon"}, "translation:x")], "display"),  # nobody saw it
+        (("fr",), [ItemText("a", "fr", {"title": " "}, "parallel")], "display"),
+        (("fr",), [ItemText("b", "fr", {"title": "chemise"}, "parallel")], "reader"),  # it has no display text
+        (("en",), [ItemText("b", "en-GB", {"title": "colour"}, "display")], "display"),
+    ],
+)
+def test_auto_is_the_readers_view_where_that_differs(tmp_path, users, texts, view):
+    assert catalog(tmp_path, users, *texts).text_view == view
+
+
+def test_the_tag_of_a_language_is_the_items_or_the_usual_one(tmp_path, caplog):
+    british = ItemText("b", "en-GB", {"title": "colour"}, "display")
+    with caplog.at_level(logging.WARNING):
+        found = catalog(tmp_path, ("en-GB", "Fran\u00e7ais", "und", "", "UK", "de fr"), british)
+        assert found.stated_languages == {"u0": "en-GB", "u1": "fr"}
+    assert "'UK', 'de fr' in column user_language names no language" in caplog.text
+
+
+def test_a_language_that_a_profile_has_derived_is_not_stated(tmp_path):
+    found = catalog(tmp_path, ("de\tstated", "fr\tderived", "und\tunknown"))
+    (tmp_path / "d.user").write_text(
+        (tmp_path / "d.user").read_text().replace("ge:token", "ge:token\tlanguage_source:token")
+    )
+    assert found.stated_languages == {"u0": "de"}
+
+
+def test_readers_of_a_language_see_its_variants_as_theirs(tmp_path):
+    texts = [
+        ItemText("a", "en-GB", {"title": "trousers"}, "parallel"),
+        ItemText("b", "en", {"title": "red"}, "display"),
+    ]
+    found = catalog(tmp_path, ("en", "de"), *texts)
+    assert found.texts_of_views == [["", "Hose", "red"], ["", "trousers", "red"]]
+    readers = found.readers(["[PAD]", "u0", "u1"])
+    users, items = np.array([1, 1, 2, 2]), np.array([1, 2, 1, 2])
+    assert [readers.names[n] for n in readers.seen(users, items)] == ["en", "en", "de", "en"]
+
+
+def test_a_wrong_row_of_the_user_file_is_named(tmp_path):
+    found = catalog(tmp_path, ("de", "fr\tx"))
+    with pytest.raises(DataError, match=r"d\.user:3: 3 cells, but the header has 2"):
+        found.stated_languages  # noqa: B018
