@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_xling.errors import ConfigError
-from recbole_xling.utils.arguments import comma_list, parse_literal
+from recbole_xling.utils.arguments import comma_list
+from recbole_xling.utils.yaml_text import parse_value
 
 DESCRIPTION = "Translate the item texts of a dataset into the languages they lack."
 
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> str:
             raise ConfigError(f"--option '{word}' is not understood; options of the system are written key=value")
         if key in system_options:
             raise ConfigError(f"--option '{key}' is given twice; keep one")
-        system_options[key] = parse_literal(value)
+        system_options[key] = parse_value(value)
     translator = create_translator(options.system, **system_options)
     report = translate_dataset(
         Path(options.data_path) / options.dataset,

@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from pydantic import Field
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
+
+from recbole_xling.utils.typed_config import TypedConfig
+
+
+class WindowsConfig(TypedConfig):
+    """How histories become training rows: for every model that is trained on this package's dataset."""
+
+    section: ClassVar[str] = "training windows"
+
+    train_stride: int | None = Field(
+        None, ge=1, description="New targets per training window; half `MAX_ITEM_LIST_LENGTH` if not set."
+    )
 
 
 class ModelHooks:

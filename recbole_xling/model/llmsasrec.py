@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import ConfigError
-from recbole_xling.model.base import XLingRecommender
+from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.item_representation import ItemRepresentation, RepresentationConfig, bound_to_data
 from recbole_xling.model.layers.reader_views import ReaderViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
@@ -39,7 +39,7 @@ class TransformerConfig(TypedConfig):
     layer_norm_eps: float = Field(1e-12, ge=0, description="Epsilon of the layer norms.")
 
 
-class LLMSASRecConfig(TransformerConfig, RepresentationConfig, ScoreBiasConfig):
+class LLMSASRecConfig(TransformerConfig, RepresentationConfig, ScoreBiasConfig, WindowsConfig):
     """All settings of LLMSASRec."""
 
     section: ClassVar[str] = "loss and training"
@@ -51,9 +51,8 @@ class LLMSASRecConfig(TransformerConfig, RepresentationConfig, ScoreBiasConfig):
     train_neg_sample_args: dict[str, Any] | None = Field(
         None, description="RecBole's own negative sampling is not used."
     )
-    stopping_step: int = Field(20, description="Patience of early stopping; epochs are short, and validation is noisy.")
-    train_stride: int | None = Field(
-        None, ge=1, description="New targets per training window; half `MAX_ITEM_LIST_LENGTH` if not set."
+    stopping_step: int = Field(
+        20, ge=0, description="Patience of early stopping; epochs are short, and validation is noisy."
     )
 
     @model_validator(mode="after")

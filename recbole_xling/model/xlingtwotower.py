@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
-from recbole_xling.model.base import XLingRecommender
+from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.reader_views import ReaderViews
@@ -34,7 +34,7 @@ from recbole_xling.utils.distributed import gather_rows, process
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
 
 
-class XLingTwoTowerConfig(TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, HardNegativesConfig):
+class XLingTwoTowerConfig(TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, HardNegativesConfig, WindowsConfig):
     """All settings of XLingTwoTower."""
 
     section: ClassVar[str] = "objective and training"
@@ -55,7 +55,7 @@ class XLingTwoTowerConfig(TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, H
     )
     init_adapter_from: str | None = Field(None, description="Run folder whose adapters (and projection) to start from.")
     init_user_tower_from: str | None = Field(None, description="Run folder whose user tower to start from.")
-    learning_rate: float = Field(0.0003, description="Of the adapters.")
+    learning_rate: float = Field(0.0003, gt=0, description="Of the adapters.")
     learning_rates: dict[str, float] | None = Field(
         {"user_tower": 0.001, "user_tower.pooling.recency": 0.03},
         description="Of the other parts.",
@@ -63,7 +63,7 @@ class XLingTwoTowerConfig(TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, H
     )
     train_batch_size: int = Field(512, ge=1, description="Targets per batch.")
     epochs: int = Field(10, ge=1, description="Epochs at most.")
-    stopping_step: int = Field(3, description="Patience of early stopping.")
+    stopping_step: int = Field(3, ge=0, description="Patience of early stopping.")
 
 
 class XLingTwoTower(XLingRecommender):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import math
 from datetime import datetime, timezone
-from typing import Any
 
 
 def comma_list(text: str) -> tuple[str, ...]:
@@ -48,14 +46,3 @@ def time_argument(text: str) -> float:
     if time is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2015-01-31, or as a number")
     return time
-
-
-def parse_literal(text: str) -> Any:
-    """Turn ``"0.1"``, ``"[5, 10]"``, ``"true"``, ``"None"`` into values; anything else stays the string it is."""
-    words = {"true": True, "false": False, "null": None, "~": None}
-    if text.strip().lower() in words:
-        return words[text.strip().lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return text

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recbole_xling.errors import ConfigError
+from recbole_xling.errors import ConfigError, unknown_name
 
 _Typed = TypeVar("_Typed", bound="TypedConfig")
 
@@ -17,6 +17,7 @@ _MOST_LINES = 3
 _WANTED = {
     "int_type": "a whole number",
     "float_type": "a number",
+    "finite_number": "a finite number",
     "bool_type": "True or False",
     "string_type": "text",
     "list_type": "a list",
@@ -25,6 +26,9 @@ _WANTED = {
     "greater_than": "greater than {gt:g}",
     "less_than_equal": "at most {le:g}",
     "less_than": "less than {lt:g}",
+    "string_too_short": "some text",
+    "too_long": "a dictionary of one entry",
+    "too_short": "a dictionary of one entry",
 }  # pydantic's name of a fault -> what the value must be
 
 
@@ -41,7 +45,7 @@ class TypedConfig(BaseModel):
         ConfigError: values are not allowed; a line for each, three at most.
     """
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
     section: ClassVar[str] = ""
 
     def __init__(self, **values: Any) -> None:
@@ -82,7 +86,7 @@ def _message(kind: type[TypedConfig], fault: Any) -> str:
     if fault_type == "missing":
         return f"{name} must be set"
     if fault_type == "extra_forbidden":
-        return f"{kind.__name__} does not have the setting {name}"
+        return unknown_name("key", name, kind.model_fields)
     hint, wanted = "", _WANTED.get(fault_type, fault["msg"]).format(**context)
     if fault_type == "literal_error":
         choices = re.findall(r"'(.*?)'", context["expected"])

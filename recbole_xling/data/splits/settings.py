@@ -99,6 +99,8 @@ def _shares(kind: str, value: Any, *, test: bool = False) -> Shares:
     if not value[0] or (test and not value[2]):
         raise _wrong(kind, value, "needs a share for training and one for the test")
     total = sum(value)
+    if not any(math.isclose(total, whole, rel_tol=1e-6) for whole in (1, 10, 100)):
+        raise _wrong(kind, value, f"needs shares whose sum is 1 (or 10, or 100), not {total:g}")
     return value[0] / total, value[1] / total, value[2] / total
 
 

