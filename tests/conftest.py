@@ -69,11 +69,11 @@ def build_small(settings: dict[str, Any]) -> Callable[..., Run]:
 _TWO_PROCESSES = """
 import json, sys
 import recbole_xling
-from recbole_xling.quick_start.train import run_processes
+from recbole_xling.quick_start.processes import Group, run_processes
 if __name__ == "__main__":
-    model, settings, port = json.loads(sys.argv[1])
+    model, settings = json.loads(sys.argv[1])
     kwargs = {"model": model, "dataset": "small", "config_dict": settings}
-    print(json.dumps(run_processes(2, -1, "localhost", port, 0, kwargs)))
+    print(json.dumps(run_processes(Group(nproc=2), kwargs)))
 """
 
 
@@ -84,8 +84,7 @@ def run_two(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(model: str, settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "two.py"
         script.write_text(_TWO_PROCESSES)
-        arguments = json.dumps([model, settings, str(20000 + os.getpid() % 20000)])
-        command = [sys.executable, "-W", "ignore", str(script), arguments]
+        command = [sys.executable, "-W", "ignore", str(script), json.dumps([model, settings])]
         return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     return run

@@ -27,8 +27,8 @@ from recbole_xling.model.llmsasrec import LLMSASRec, LLMSASRecConfig
 from recbole_xling.model.text_encoder.encoder import POOLING
 from recbole_xling.model.xlingtwotower import XLingTwoTowerConfig
 from recbole_xling.registry import register_model
-from recbole_xling.utils.yaml_text import parse_value
 from recbole_xling.utils.typed_config import TypedConfig
+from recbole_xling.utils.yaml_text import parse_value
 
 
 def test_later_sources_win(tmp_path):

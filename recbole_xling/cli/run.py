@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
     parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
     parser.add_argument("--ip", default="localhost", help="address of the first machine")
-    parser.add_argument("--port", default="5678", help="port of the first machine")
+    parser.add_argument("--port", type=int, default=0, help="its port (default: a free one; of several machines: 5678)")
     parser.add_argument("--group_offset", type=int, default=0, help="rank of this machine's first process")
 
 
@@ -32,7 +32,8 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     """
     from recbole_xling.cli.main import call, tell
     from recbole_xling.evaluator.report import result_table
-    from recbole_xling.quick_start.train import run, run_processes
+    from recbole_xling.quick_start.processes import Group, run_processes
+    from recbole_xling.quick_start.train import run
 
     files = options.config_files.split() if options.config_files else None
     model, dataset = options.model, options.dataset
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     if options.nproc == 1 and options.world_size <= 0:
         result = run(**arguments)
     else:
-        group = (options.nproc, options.world_size, options.ip, options.port, options.group_offset)
-        result = run_processes(*group, arguments)
+        group = Group(options.nproc, options.world_size, options.ip, options.port, options.group_offset)
+        result = run_processes(group, arguments)
     title = f"{result['model']} on {result['dataset']}, test"
     return f"\n{title}\n\n{result_table(result, list(result['test']))}\n\nRun folder: {result['run_dir']}"

@@ -207,7 +207,7 @@ def _interval(name: str, value: Any, *, several: bool = True) -> None:
             low, high = map(float, pair[1:-1].split(","))
         except ValueError:
             break
-        if pair[0] not in "[(" or pair[-1] not in "])" or not low <= high or math.isinf(low) and low > 0:
+        if pair[0] not in "[(" or pair[-1] not in "])" or not low <= high or (math.isinf(low) and low > 0):
             break
     else:
         if pairs and (several or len(pairs) == 1):
@@ -225,6 +225,7 @@ _REAL = frozenset(
 )
 # Settings that take values of several types.
 _ANYTHING = frozenset(["reranker_CAN_NUM", "use_proj_bias", "xgb_verbose_eval"])
+_CHOICES: dict[str, Any] = {"hidden_act": Literal["gelu", "relu", "swish", "tanh", "sigmoid"]}
 _SIZES = ("_size", "_heads", "_dim", "latent_dimension", "hidden_dimension")
 
 
@@ -257,6 +258,8 @@ def _type_of(name: str, default: Any) -> Any:
     """Return the type of a model's setting whose default is known, with its range as far as the name tells it."""
     if default is None or name in _ANYTHING:
         return Any
+    if name in _CHOICES:
+        return _CHOICES[name]
     if isinstance(default, list):
         return list[_type_of(name, default[0])] if default else list[Any]  # type: ignore[misc]
     if isinstance(default, dict):

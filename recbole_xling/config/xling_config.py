@@ -22,6 +22,7 @@ from recbole_xling.data.splits.settings import read_split
 from recbole_xling.errors import ConfigError
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.paths import package_folder
+from recbole_xling.utils.typed_config import TypedConfig
 from recbole_xling.utils.yaml_text import SettingsLoader, parse_value, read_yaml_settings
 
 # Read by RecBole's code, but in none of its lists and YAML files.
@@ -157,13 +158,16 @@ class XLingConfig(Config):
         if takes_any_loss and settings.get("loss_type") == "CE" and "train_neg_sample_args" not in chosen:
             settings["train_neg_sample_args"] = None  # RecBole's CE models refuse its default sampling
         self._check_types(settings)
+        if takes_any_loss and settings.get("loss_type", "CE") not in ("CE", "BPR"):
+            raise ConfigError(f"loss_type must be CE or BPR, not {settings['loss_type']!r}")
         return settings
 
     def _check_types(self, settings: dict[str, Any]) -> None:
         """Check every setting that has a type, and replace what can be written in several ways by one of them."""
         faults: dict[str, None] = {}  # in order, each once: a model's class may have inherited shared settings
         of_model = settings_of(self.model_class) or recbole_model_settings(self.model)
-        for typed in filter(None, (RecBoleConfig, OverallConfig, of_model)):
+        tables: list[type[TypedConfig]] = [RecBoleConfig, OverallConfig, *([of_model] if of_model else [])]
+        for typed in tables:
             for name in self._words.keys() & typed.model_fields.keys() & settings.keys():
                 number = isinstance(settings[name], int | float | list | dict) and not isinstance(settings[name], bool)
                 if number and typed.model_fields[name].annotation in (str, str | None):

@@ -14,7 +14,7 @@ from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.evaluator.report import reader_text
 from recbole_xling.evaluator.slices import EvalContext, remaining_pairs, slice_results, user_table
 from recbole_xling.evaluator.split_summary import Pairs, training_pairs
-from recbole_xling.utils.distributed import is_main_process
+from recbole_xling.utils.distributed import shows_progress
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +68,7 @@ def evaluate_full_ranking(
         :func:`~recbole_xling.evaluator.slices.user_table`), None if the metrics have no values per user.
     """
     config = trainer.config
-    show = bool(config["show_progress"]) and is_main_process(config)
-    test = trainer.evaluate(loader, load_best_model=load_best_model, show_progress=show)
+    test = trainer.evaluate(loader, load_best_model=load_best_model, show_progress=shows_progress(config))
     if test is None:
         logger.warning("the split left nothing to test on")
         return {"test": {}, "slices": {}, "n_test": 0}, None

@@ -1,10 +1,10 @@
-"""The run loop: settings to data, model, training, results; in one process or in several."""
+"""The run loop: settings to data, model, training, results."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -12,26 +12,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.multiprocessing.spawn import spawn
 
 from recbole_xling.config import XLingConfig, plain_settings
-from recbole_xling.errors import CheckpointError, ConfigError, XlingError
+from recbole_xling.errors import CheckpointError, ConfigError, explained
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import summary_text
 from recbole_xling.quick_start.build import build, build_trainer, find_dataset
 from recbole_xling.trainer.trainer import RESUME_FILE
-from recbole_xling.utils.distributed import is_main_process
+from recbole_xling.utils.distributed import is_main_process, shows_progress
 from recbole_xling.utils.run_folder import (
     CONFIG_FILE,
+    MODEL_FILE,
     USERS_FILE,
     create_run_folder,
     logging_to,
-    read_result,
     versions,
     write_config,
     write_result,
 )
-from recbole_xling.utils.terminal import prepare_terminal
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +58,22 @@ def run(
     Raises:
         XlingError: settings or data cannot be used, or a file cannot be written.
     """
+    config, resume = configure(model, dataset, config_file_list, config_dict, arguments)
+    return run_configured(config, open_folder(config, resume), resume, saved)
+
+
+def configure(
+    model: str | type | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str | os.PathLike[str]] | None = None,
+    config_dict: Mapping[str, Any] | None = None,
+    arguments: Sequence[str] = (),
+) -> tuple[XLingConfig, Path | None]:
+    """Return the configuration of a run, and the folder that it is to resume.
+
+    Raises:
+        XlingError: settings cannot be used, or there is no dataset of that name.
+    """
     files = list(config_file_list or [])
     resume = _resume_folder(config_dict, arguments)
     if resume is not None:
@@ -68,14 +82,42 @@ def run(
     if config["resume"] and resume is None:
         raise ConfigError("resume cannot be set in a configuration file; give it as --resume=<run folder>")
     find_dataset(config)
+    return config, resume
+
+
+def open_folder(config: XLingConfig, resume: Path | None) -> Path:
+    """Return the run folder, a new one if no run is resumed; all processes of a run get the same."""
     names = [str(resume or "")]
     if is_main_process(config) and resume is None:
         names = [str(create_run_folder(Path(config["checkpoint_dir"]), config["model"], config["dataset"]))]
     if not config["single_spec"]:
         torch.distributed.broadcast_object_list(names)
     config["run_dir"] = names[0]
-    with logging_to(Path(names[0]), config["state"]) if is_main_process(config) else nullcontext():
-        return _run(config, saved, resume)
+    return Path(names[0])
+
+
+def run_configured(config: XLingConfig, folder: Path, resume: Path | None, saved: bool = True) -> dict[str, Any]:
+    """Train and test, and leave the folder only if something of the model is in it.
+
+    Raises:
+        XlingError: data cannot be used, or a file cannot be written.
+    """
+    main = is_main_process(config)
+    try:
+        with logging_to(folder, config["state"]) if main else nullcontext():
+            return _run(config, saved, resume)
+    except BaseException:
+        if main and resume is None:
+            close_failed_folder(folder)
+        raise
+
+
+def close_failed_folder(folder: Path) -> None:
+    """Remove the folder of a run that failed before anything of its model was saved, or say how the run goes on."""
+    if (folder / RESUME_FILE).exists():
+        logger.warning("The run has not finished. It goes on with --resume=%s", folder)
+    elif not (folder / MODEL_FILE).exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _resume_folder(config_dict: Mapping[str, Any] | None, arguments: Sequence[str]) -> Path | None:
@@ -108,10 +150,12 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     if resume is not None:
         trainer.resume_checkpoint(resume / RESUME_FILE)
     built = time.perf_counter()
-    show_progress = bool(config["show_progress"]) and main
-    _, best_valid = trainer.fit(run.train_data, run.valid_data, saved=saved, show_progress=show_progress)
+    show_progress = shows_progress(config)
+    with explained(f"{config['model']} cannot be trained with these settings"):
+        _, best_valid = trainer.fit(run.train_data, run.valid_data, saved=saved, show_progress=show_progress)
     trained = time.perf_counter()
-    test, users = evaluate_full_ranking(trainer, run.test_data, run.context, load_best_model=saved)
+    with explained(f"{config['model']} cannot be tested with these settings"):
+        test, users = evaluate_full_ranking(trainer, run.test_data, run.context, load_best_model=saved)
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -135,56 +179,3 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     if not config["single_spec"]:
         torch.distributed.destroy_process_group()
     return result
-
-
-# ---- several processes ----------------------------------------------------------------------------------------
-
-
-def run_processes(
-    nproc: int, world_size: int, ip: str, port: str, group_offset: int, kwargs: dict[str, Any]
-) -> dict[str, Any]:
-    """Call :func:`run` in several processes.
-
-    Args:
-        nproc: processes on this machine.
-        world_size: processes of the group; ``nproc`` where it is not positive.
-        ip: address of the first machine.
-        port: its port.
-        group_offset: rank of this machine's first process in the group.
-        kwargs: arguments of ``run``.
-
-    Returns:
-        The result of the first process.
-
-    Raises:
-        XlingError: what the first process raised.
-    """
-    group = {
-        "world_size": world_size if world_size > 0 else nproc,
-        "ip": ip,
-        "port": str(port),
-        "nproc": nproc,
-        "offset": group_offset,
-    }
-    queue = torch.multiprocessing.get_context("spawn").SimpleQueue()  # only small things: nobody reads it meanwhile
-    settings = {**kwargs, "config_dict": {**(kwargs.get("config_dict") or {}), **group}}
-    spawn(_worker, args=(settings, queue), nprocs=nproc, join=True)
-    error, folder = (queue.get() for _ in range(2))
-    if error:
-        raise XlingError(error)
-    return read_result(Path(folder))
-
-
-def _worker(rank: int, settings: dict[str, Any], queue: Any) -> None:
-    import recbole_xling  # noqa: F401  (a spawned process starts empty)
-
-    prepare_terminal()
-    logging.basicConfig(level=logging.INFO if rank == 0 else logging.ERROR, stream=sys.stderr, format="%(message)s")
-    error, folder = "", ""
-    try:
-        folder = run(**{**settings, "config_dict": {**settings["config_dict"], "local_rank": rank}})["run_dir"]
-    except XlingError as raised:
-        error = str(raised)
-    if rank == 0:
-        queue.put(error)
-        queue.put(folder)

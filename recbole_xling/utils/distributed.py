@@ -1,4 +1,4 @@
-"""Gathering and summing tensors of all processes, with gradients."""
+"""Several processes: which one is the first, and gathering and summing tensors of all, with gradients."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ import torch.distributed as dist
 from recbole.config import Config
 from torch import Tensor
 
+from recbole_xling.utils.screen import on_screen
+
 
 def is_main_process(config: Config) -> bool:
     """Whether this process is the first of its group, on whatever machine: the one that writes files."""
     settings = config.final_config_dict
     return (settings.get("local_rank") or 0) + (settings.get("offset") or 0) == 0
+
+
+def shows_progress(config: Config) -> bool:
+    """Whether this process shows progress bars: the first one, on a terminal, if ``show_progress`` is set."""
+    return bool(config["show_progress"]) and is_main_process(config) and on_screen()
 
 
 class _GatherRows(torch.autograd.Function):

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import platform
-import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from recbole_xling.errors import CheckpointError, XlingError, shown
+from recbole_xling.errors import CheckpointError, XlingError
 from recbole_xling.utils.files import replacing
+from recbole_xling.utils.screen import PlainFormatter
 
 CONFIG_FILE = "config.yaml"
 MODEL_FILE = "model.pt"
@@ -26,7 +26,6 @@ RESULT_FILE = "result.json"
 USERS_FILE = "users.parquet"
 LOG_FILE = "log.txt"
 
-_COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _PACKAGES = ("recbole-xling", "recbole", "torch", "numpy", "pandas", "transformers", "sentence-transformers", "peft")
 
 
@@ -110,18 +109,13 @@ def _simple(value: Any) -> Any:
     return str(value)
 
 
-class _PlainFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return shown(_COLORS.sub("", super().format(record)))
-
-
 class RunFileHandler(logging.FileHandler):
     """The handler that writes ``log.txt``; it knows its run folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder / LOG_FILE, encoding="utf-8")
         self.run_folder = folder
-        self.setFormatter(_PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
+        self.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(message)s"))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         """Go on where the disk is full: the run ends with its message when it writes a file that it needs."""

@@ -87,6 +87,8 @@ def _message(kind: type[TypedConfig], fault: Any) -> str:
         return f"{name} must be set"
     if fault_type == "extra_forbidden":
         return unknown_name("key", name, kind.model_fields)
+    if fault_type == "string_type" and isinstance(value, bool):
+        return f"{name} must be text, not {value!r}; words such as no and off mean False: put quotes around a text"
     hint, wanted = "", _WANTED.get(fault_type, fault["msg"]).format(**context)
     if fault_type == "literal_error":
         choices = re.findall(r"'(.*?)'", context["expected"])

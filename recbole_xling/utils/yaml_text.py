@@ -22,7 +22,7 @@ _LEFT_OUT = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float", "tag:yaml
 class SettingsLoader(yaml.SafeLoader):
     """Reads plain data: dates stay text, ``None`` is null as in Python, and a key that is given twice is an error."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML declares it)
+    yaml_implicit_resolvers = {
         first: [(tag, pattern) for tag, pattern in found if tag not in _LEFT_OUT]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
@@ -64,7 +64,7 @@ def read_yaml_settings(file: Path) -> dict[str, Any]:
     text = ""
     try:
         text = file.read_bytes().decode("utf-8-sig")
-        content = yaml.load(text, Loader=SettingsLoader)  # noqa: S506  (a SafeLoader)
+        content = yaml.load(text, Loader=SettingsLoader)
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{file}:{line}: the file is not UTF-8 text (byte {error.start}): save it as such") from error
@@ -112,11 +112,12 @@ def parse_value(text: str) -> Any:
 
 def _yaml_value(text: str) -> Any:
     node = yaml.compose(text, Loader=SettingsLoader)
-    in_one_piece = isinstance(node, yaml.ScalarNode) and (node.style or node.value == text.strip())
-    if not in_one_piece and not (isinstance(node, yaml.CollectionNode) and node.flow_style):
+    quoted = isinstance(node, yaml.ScalarNode) and bool(node.style)
+    plain = isinstance(node, yaml.ScalarNode) and node.value == text.strip()
+    if not (quoted or plain or (isinstance(node, yaml.CollectionNode) and node.flow_style)):
         raise ValueError("what is not one value on one line is text")
-    value = yaml.load(text, Loader=SettingsLoader)  # noqa: S506  (a SafeLoader)
-    if isinstance(value, str) and not node.style:
+    value = yaml.load(text, Loader=SettingsLoader)
+    if isinstance(value, str) and not quoted:
         raise ValueError("a text without quotes stays as it is, spaces included")
     return value
 

@@ -1,0 +1,96 @@
+"""Random wrong settings, in every way in: each ends in a working run or an error of at most three lines.
+
+RECBOLE_XLING_FUZZ=10000 pytest tests/test_config_fuzz.py
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import traceback
+
+import pytest
+import yaml
+from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+
+from recbole_xling.config import DatasetConfig, OverallConfig, XLingConfig
+from recbole_xling.config.defaults import recbole_model_defaults
+from recbole_xling.errors import XlingError
+from recbole_xling.model.llmsasrec import LLMSASRecConfig
+from recbole_xling.model.xlingtwotower import XLingTwoTowerConfig
+from recbole_xling.quick_start.train import run
+
+N_CASES = int(os.environ.get("RECBOLE_XLING_FUZZ", "60"))
+MODELS = ["LLMSASRec", "XLingTwoTower", "BPR", "SASRec", "LightGCN", "GRU4Rec", "NeuMF", "CORE"]
+VALUES = [
+    None, True, False, -1, 0, 1, 2, 3, 7, 10**12, -0.5, 0.5, 1.5, float("nan"), float("inf"), -1e300, (1, 2),
+    "", " ", "x", "-", "None", "no", "off", "true", "0", "1", "1e-3", "nan", "[1, 2", "{'a': ", "[]", "{}", "[a, b]",
+    "a: b", "\u00df\t\n", "\x1b[31m", "RS", [], [[]], [None], [0], [-1], [1, 2], ["a"], ["a", 1], [True], [0.1, 0.2],
+    {}, {"a": 1}, {"a": None}, {1: 2}, {"a": [1]}, {"a": {"b": []}}, {"inter": "x"}, {"LS": "x"}, {"mode": "uni"},
+    {"split": {"RS": [1, 2]}}, {"order": 3},
+]  # fmt: skip
+# They use the network, or files elsewhere.
+NOT_TRIED = {"log_wandb", "encoder", "data_path", "checkpoint_dir", "embedding_cache_dir"}
+
+
+def case(number: int) -> tuple[str, dict[str, object], str]:
+    """Return a model, one to three of its settings with values that are likely to be wrong, and the way in."""
+    rng = random.Random(number)
+    model = rng.choice(MODELS)
+    typed = {"LLMSASRec": LLMSASRecConfig, "XLingTwoTower": XLingTwoTowerConfig}.get(model)
+    keys = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
+    keys.update(OverallConfig.model_fields, typed.model_fields if typed else recbole_model_defaults(model))
+    chosen = rng.sample(sorted(keys - NOT_TRIED), rng.choice([1, 1, 1, 2, 3]))
+    return model, {key: rng.choice(VALUES) for key in chosen}, rng.choice(["dictionary", "words", "file"])
+
+
+def sources(settings, way, folder):
+    """Return the arguments of XLingConfig and run by which settings come in."""
+    if way == "dictionary":
+        return {"config_dict": settings}
+    if way == "words":
+        return {"arguments": [f"--{key}={value}" for key, value in settings.items()]}
+    file = folder / "wrong.yaml"
+    file.write_text(yaml.dump(settings), encoding="utf-8")
+    return {"config_file_list": [file]}
+
+
+def outcome(function, *args, **kwargs):
+    """Return what a function returns; None for an error of at most three lines, anything else is a failure."""
+    try:
+        return function(*args, **kwargs)
+    except XlingError as error:
+        lines = str(error).splitlines()
+        assert 1 <= len(lines) <= 3 and str(error).strip(), error
+        return None
+    except Exception:
+        pytest.fail(f"{args} {kwargs}\n{traceback.format_exc()}")
+
+
+def test_wrong_settings_end_in_a_configuration_or_a_short_error(tmp_path):
+    for number in range(N_CASES):
+        model, settings, way = case(number)
+        outcome(XLingConfig, model, "small", **sources(settings, way, tmp_path))
+        if way != "dictionary":
+            outcome(DatasetConfig, "small", **sources(settings, way, tmp_path))
+
+
+def test_wrong_settings_end_in_a_run_or_a_short_error(tmp_path, small_dataset, settings, settings_without_layers):
+    small_dataset(n_users=8, n_items=12, lengths=[5] * 8)
+    done = 0
+    for number in range(10 * N_CASES):
+        model, wrong, way = case(number)
+        if model == "XLingTwoTower" or wrong.keys() & {"epochs", "worker", "show_progress", "gpu_id"}:
+            continue
+        base = settings if model in ("LLMSASRec", "SASRec") else settings_without_layers
+        given = sources({"epochs": 1, "topk": [5], "valid_metric": "NDCG@5", **wrong}, way, tmp_path)
+        given["config_dict"] = {
+            **{key: value for key, value in base.items() if key not in wrong and key not in ("epochs", "topk")},
+            **given.get("config_dict", {}),
+        }
+        if outcome(XLingConfig, model, "small", **given) is None:
+            continue
+        outcome(run, model, "small", **given)
+        done += 1
+        if done >= N_CASES // 10:
+            break
