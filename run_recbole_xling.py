@@ -1,4 +1,7 @@
-"""Train and test a model: ``python run_recbole_xling.py [--model NAME] [--dataset NAME] [--key=value ...]``."""
+"""``python run_recbole_xling.py`` is the demonstration; with ``--model=... --dataset=... --key=value``, any run.
+
+With other words it is the command ``recbole-xling``.
+"""
 
 import sys
 from pathlib import Path
@@ -12,4 +15,4 @@ except ModuleNotFoundError as error:
     sys.exit(f"{error}. Install the project first: pip install -e '.[offline]'  (or type: make demo)")
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:] or ["demo"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -10,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from recbole_xling.card.plots import card_plots
 from recbole_xling.card.schema import Card
 from recbole_xling.card.tables import card_tables, headline
+from recbole_xling.utils.run_folder import versions
 from recbole_xling.utils.staging import staged
 
 JSON_FILE = "card.json"
@@ -64,5 +66,11 @@ def card_page(card: Card) -> str:
         keep_trailing_newline=True,
     )
     return environment.get_template("page.html.j2").render(
-        card=card, headline=headline(card), tables=list(card_tables(card)), drawings=drawings, plotly=get_plotlyjs()
+        card=card,
+        headline=headline(card),
+        tables=list(card_tables(card)),
+        drawings=drawings,
+        plotly=get_plotlyjs(),
+        date=date.today().isoformat(),
+        versions=" and ".join(f"{name} {versions()[name]}" for name in ("recbole-xling", "recbole")),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tabulate import tabulate
@@ -10,6 +10,7 @@ from tabulate import tabulate
 from recbole_xling.card.schema import Card, Quantiles, SplitStats
 from recbole_xling.language.tags import UNDETERMINED
 
+_MANY_LANGUAGES, _FEW_ITEMS = 10, 10  # of more languages, those with fewer items share one row
 _QUANTILES = ("mean", "min", "5%", "25%", "median", "75%", "95%", "max")
 _SPLITS = {
     "LS": ("leave-one-out", "A user's last interaction is the test target, the one before it the validation target."),
@@ -48,8 +49,10 @@ def headline(card: Card) -> Sequence[tuple[str, str]]:
     """Return the few numbers to see first."""
     languages = [row.language for row in card.languages if row.language != UNDETERMINED]
     both = card.mixing.cross_language + card.mixing.same_language
+    untested = card.splits.untested_users
     return [
         ("users", _n(card.size.users)),
+        *([("users without a test target", _of(untested, card.size.users))] if untested else []),
         ("items", _n(card.size.items)),
         ("interactions", _n(card.size.interactions)),
         ("density", f"{card.size.density:.3%}"),
@@ -113,9 +116,16 @@ def _size_tables(card: Card) -> Iterator[CardTable]:
 def _language_tables(card: Card) -> Iterator[CardTable]:
     n_items, mixing = sum(language.items for language in card.languages), card.mixing
     n_users, n = card.size.users, card.size.interactions
+    by_language = {row.language: (row.items, row.users, row.interactions) for row in card.languages}
     rows = tuple(
-        (row.language, _of(row.items, n_items), _of(row.users, n_users), _of(row.interactions, n))
-        for row in card.languages
+        (
+            name,
+            *(
+                _of(count, whole)
+                for count, whole in zip(_sums(by_language, members), (n_items, n_users, n), strict=True)
+            ),
+        )
+        for name, members in _rows_of(card, by_language)
     )
     found = card.user_languages
     note = (
@@ -125,13 +135,11 @@ def _language_tables(card: Card) -> Iterator[CardTable]:
     )
     yield CardTable("languages", "Languages", ("language", "items", "users", "interactions"), rows, note)
 
-    met = [place for place in range(len(mixing.languages)) if any(row[place] for row in mixing.targets)]
-    targets = tuple(
-        (name, *(_n(row[place]) for place in met))
-        for name, row in zip(mixing.languages, mixing.targets, strict=True)
-        if any(row)
-    )
-    headers = ("language of the user", *(mixing.languages[place] for place in met))
+    columns = {name: column for name, *column in zip(mixing.languages, *mixing.targets, strict=True) if any(column)}
+    summed = {name: _sums(columns, members) for name, members in _rows_of(card, columns)}
+    lines = {name: line for name, *line in zip(mixing.languages, *summed.values(), strict=True) if any(line)}
+    targets = tuple((name, *map(_n, _sums(lines, members))) for name, members in _rows_of(card, lines))
+    headers = ("language of the user", *summed)
     crossing = _of(mixing.cross_language, mixing.cross_language + mixing.same_language)
     title = "Language mixing: test targets by language of the user"
     note = (
@@ -145,16 +153,18 @@ def _text_tables(card: Card) -> Iterator[CardTable]:
     texts = card.texts
     if texts.languages:
         headers = ("language", "display", "parallel", "translation", "any")
-        rows = tuple(
-            (row.language, _n(row.display), _n(row.parallel), _n(row.translation), _of(row.items, texts.items))
-            for row in texts.languages
-        )
+        counts = {row.language: (row.display, row.parallel, row.translation, row.items) for row in texts.languages}
+        sums = [(name, _sums(counts, members)) for name, members in _rows_of(card, counts)]
+        rows = tuple((name, *map(_n, parts), _of(any_source, texts.items)) for name, (*parts, any_source) in sums)
         note = f"Items without a display text: {_of(texts.without_text, texts.items)}."
         if identified := sum(texts.confidence.values()):
             bands = ", ".join(f"{band}: {_n(count)}" for band, count in texts.confidence.items() if count)
             note += f" Languages of display texts that were identified, by confidence: {_n(identified)} ({bands})."
         yield CardTable("texts", "Items with a text, by language and source", headers, rows, note)
-        lengths = tuple(_quantiles(row.language, row.characters) for row in texts.languages if row.display)
+        alone = {name for name, members in _rows_of(card, counts) if members == [name]}
+        lengths = tuple(
+            _quantiles(row.language, row.characters) for row in texts.languages if row.display and row.language in alone
+        )
         title = "Length of display texts in characters, all fields"
         yield CardTable("lengths", title, ("language", *_QUANTILES), lengths)
         shown = sum(row.display for row in texts.languages)
@@ -183,16 +193,35 @@ def _split_tables(card: Card) -> Iterator[CardTable]:
 
     headers = ("language", *(f"train\n{name}" for name in ("users", "items", "interactions")))
     headers += tuple(f"{part}\n{name}" for part in ("valid", "test") for name in ("users", "items", "targets", "cold"))
-    by_language = []
+    counts = {}
     for language in (row.language for row in card.languages):
-        cells = [language, *_counts(splits.train.of(language))]
-        for part_stats in (splits.valid.of(language), splits.test.of(language)):
-            cells += (*_counts(part_stats), _n(part_stats.cold_interactions))
-        by_language.append(tuple(cells))
+        train, *evaluated = (part.of(language) for part in (splits.train, splits.valid, splits.test))
+        cells = [train.users, train.items, train.interactions]
+        for found in evaluated:
+            cells += [found.users, found.items, found.interactions, found.cold_interactions]
+        counts[language] = cells
+    by_language = tuple((name, *map(_n, _sums(counts, members))) for name, members in _rows_of(card, counts))
     note = "Users by their language; items, interactions and targets by the language in which users see them."
-    yield CardTable("parts", "Split by language", headers, tuple(by_language), note)
+    yield CardTable("parts", "Split by language", headers, by_language, note)
     targets = tuple((band, _of(count, splits.test.interactions)) for band, count in splits.popularity.items())
     yield CardTable("popularity", "Test targets by popularity of the item", ("item", "test targets"), targets)
+
+
+# ---- languages in few rows ------------------------------------------------------------------------------------
+
+
+def _rows_of(card: Card, languages: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """Return the rows of a table by language, each with the languages that it sums: of many, small ones share one."""
+    languages, items = list(languages), {row.language: row.items for row in card.languages}
+    small = [language for language in languages if items.get(language, 0) < _FEW_ITEMS]
+    if len(card.languages) <= _MANY_LANGUAGES or len(small) < 2:
+        small = []
+    rows = [(language, [language]) for language in languages if language not in small]
+    return [*rows, *([(f"{len(small)} others", small)] if small else [])]
+
+
+def _sums(numbers: Mapping[str, Sequence[int]], languages: Iterable[str]) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*(numbers[language] for language in languages), strict=True)))
 
 
 # ---- cells ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The command line: ``recbole-xling <command>``, and what ``run_recbole_xling.py`` does.
+"""The command line: ``recbole-xling <command>``.
 
 A command is a module beside this one. It describes itself in ``DESCRIPTION``, declares its arguments in
 ``add_arguments(parser)``, and does its work in ``run(options)``, or in ``run(options, settings)`` where any
@@ -17,6 +17,8 @@ from importlib import import_module
 from typing import NamedTuple
 
 from recbole_xling.errors import ConfigError, XlingError, os_error_message, shown, unknown_name
+from recbole_xling.utils.run_folder import versions
+from recbole_xling.utils.screen import log_to_screen
 from recbole_xling.utils.terminal import prepare_terminal
 
 
@@ -26,9 +28,8 @@ class _Command(NamedTuple):
 
 
 COMMANDS = {
-    "run": _Command(
-        "train and test a model (RecBole's options, any --key=value); without options: the demonstration", True
-    ),
+    "demo": _Command("train and test LLMSASRec on the bundled dataset", True),
+    "run": _Command("train and test a model (RecBole's options, any --key=value)", True),
     "convert": _Command("turn a raw dump into a multilingual dataset"),
     "translate": _Command("translate item texts into the languages they lack"),
     "card": _Command("describe a dataset and warn of what would spoil an experiment", True),
@@ -42,16 +43,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     prepare_terminal()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_screen()
     logging.captureWarnings(True)
     try:
-        if words and words[0] in ("-h", "--help"):
+        if not words or words[0] in ("-h", "--help"):
             commands = "\n".join(f"  {name:<9} {command.summary}" for name, command in COMMANDS.items())
             print(
                 f"recbole-xling <command> [options]\n\ncommands:\n{commands}\n\n"
-                "recbole-xling <command> --help tells more."
+                "recbole-xling <command> --help tells more; recbole-xling --version lists versions."
             )
-        elif not words or words[0].startswith("-"):
+        elif words[0] == "--version":
+            print("\n".join(f"{name} {version}" for name, version in versions().items()))
+        elif words[0].startswith("-"):
             tell(call("run", words))
         elif words[0] in COMMANDS:
             tell(call(words[0], words[1:]))
@@ -64,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"recbole-xling: {os_error_message(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("recbole-xling: interrupted; a run goes on with --resume=<run folder>", file=sys.stderr)
+        print("recbole-xling: interrupted", file=sys.stderr)
         return 130
     return 0
 
@@ -76,13 +79,13 @@ def call(name: str, words: Sequence[str]) -> str:
         XlingError: the command cannot be carried out.
     """
     command = import_module(f"recbole_xling.cli.{name}")
-    parser = argparse.ArgumentParser(prog=f"recbole-xling {name}", description=command.DESCRIPTION)
+    takes_settings = COMMANDS[name].takes_settings
+    parser = argparse.ArgumentParser(  # a setting is no abbreviation of an option
+        prog=f"recbole-xling {name}", description=command.DESCRIPTION, allow_abbrev=not takes_settings
+    )
     command.add_arguments(parser)
     told: str
-    if COMMANDS[name].takes_settings:
-        told = command.run(*parser.parse_known_args(words))
-    else:
-        told = command.run(parser.parse_args(words))
+    told = command.run(*parser.parse_known_args(words)) if takes_settings else command.run(parser.parse_args(words))
     return told
 
 

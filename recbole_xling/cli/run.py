@@ -6,16 +6,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from recbole_xling.cli import demo
+
 DESCRIPTION = "Train and test any RecBole model."
-DEMO_MODEL = "LLMSASRec"
-DEMO_DATASET = "ml-100k-xling"
-DEMO_SOURCE = "ml-100k"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of RecBole's own script; further ones are settings."""
-    parser.add_argument("--model", "-m", help="name of the model")
-    parser.add_argument("--dataset", "-d", help="name of the dataset")
+    parser.add_argument("--model", "-m", help=f"name of the model (default: {demo.MODEL})")
+    parser.add_argument("--dataset", "-d", help=f"name of the dataset (default: {demo.DATASET})")
     parser.add_argument("--config_files", help="YAML files, separated by spaces")
     parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
     parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
-    """Train and test; without a model and a dataset those of the demonstration, whose dataset is built first.
+    """Train and test; without a model or a dataset those of the demonstration, whose dataset is built where missing.
 
     Raises:
         XlingError: settings or data cannot be used, or a file cannot be written.
@@ -38,10 +37,10 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     files = options.config_files.split() if options.config_files else None
     model, dataset = options.model, options.dataset
     if files is None and not any(word.startswith("--resume=") for word in settings):
-        model, dataset = model or DEMO_MODEL, dataset or DEMO_DATASET
-    is_demo = dataset == DEMO_DATASET and not any(word.startswith("--data_path=") for word in settings)
-    if is_demo and not (Path("datasets") / DEMO_DATASET / f"{DEMO_DATASET}.inter").is_file():
-        tell(call("convert", [DEMO_SOURCE]))
+        model, dataset = model or demo.MODEL, dataset or demo.DATASET
+    bundled = dataset == demo.DATASET and not any(word.startswith("--data_path=") for word in settings)
+    if bundled and not (Path("datasets") / demo.DATASET / f"{demo.DATASET}.inter").is_file():
+        tell(call("convert", [demo.SOURCE]))
     arguments = {"model": model, "dataset": dataset, "config_file_list": files, "arguments": settings}
     if options.nproc == 1 and options.world_size <= 0:
         result = run(**arguments)

@@ -85,7 +85,7 @@ class XLingConfig(Config):
     def __repr__(self) -> str:
         known = vars(self)  # may lack everything while it is built
         settings = known.get("final_config_dict", {})
-        return f"{type(self).__name__}({known.get('model')} on {known.get('dataset')}, {len(settings)} settings)"
+        return f"<{type(self).__name__} of {known.get('model')} on {known.get('dataset')}, {len(settings)} settings>"
 
     # ---- reading ----------------------------------------------------------------------------------------------
 

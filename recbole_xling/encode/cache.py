@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_xling.encode.base import ENCODERS, Encoder, Vectors
 from recbole_xling.errors import DataError, EncoderError
 from recbole_xling.utils.files import clear_write_errors, identity_folder, replacing, sync, write_identity
+from recbole_xling.utils.screen import on_screen
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +164,7 @@ def _encoded_blocks(
     began = time.perf_counter()
     name = str(encoder.identity.get("model") or encoder.identity.get("backend") or "encode")
     # None: on a terminal only
-    with tqdm(total=todo.size, desc=name, unit="text", disable=None if show_progress else True) as bar:
+    with tqdm(total=todo.size, desc=name, unit="text", disable=not (show_progress and on_screen())) as bar:
         for start in range(0, todo.size, chunk_size):
             # by length, so that what one step encodes together needs little padding
             rows = np.array(sorted(todo[start : start + chunk_size], key=lambda row: len(texts[row])), dtype=np.int64)

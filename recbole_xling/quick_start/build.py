@@ -43,7 +43,7 @@ from recbole_xling.utils.staging import settle
 _PACKAGES = {"KGAT": "dgl", "KGIN": "torch_scatter", "MCCLK": "torch_scatter", "NCL": "faiss"}
 
 
-@dataclass
+@dataclass(repr=False)
 class Data:
     """A dataset that was loaded and split, with the loaders of its parts."""
 
@@ -54,6 +54,15 @@ class Data:
     test_data: Any
     interactions: Interactions
     """All interactions before they were split."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.config!r}: {self.size})"
+
+    @property
+    def size(self) -> str:
+        """Users that interact, items of the catalog and interactions, in words."""
+        users, items = len(np.unique(self.interactions.users)), self.dataset.item_num - 1
+        return f"{users:,} users, {items:,} items, {len(self.interactions.users):,} interactions"
 
     @cached_property
     def context(self) -> EvalContext:
@@ -75,7 +84,7 @@ def kind_of_split(config: XLingConfig) -> dict[str, Any]:
     return files if config["benchmark_filename"] else dict(config["eval_args"]["split"])
 
 
-@dataclass
+@dataclass(repr=False)
 class Run(Data):
     """A run in memory: its settings, data, loaders and model."""
 

@@ -30,6 +30,7 @@ from recbole_xling.utils.run_folder import (
     write_config,
     write_result,
 )
+from recbole_xling.utils.screen import on_screen
 
 logger = logging.getLogger(__name__)
 
@@ -143,9 +144,15 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
         write_config(folder, plain_settings(config))
     run = build(config)
     if main:
-        logger.info("%s", run.dataset)
+        logger.info("Dataset %s: %s", config["dataset"], run.size)
         logger.info("%s", summary_text(run.splits))
-        logger.info("%s", run.model)
+        if on_screen():
+            logger.info("%s", run.model)
+        weights = list(run.model.parameters())
+        numbers = (
+            sum(weight.numel() for weight in part) for part in (weights, [w for w in weights if w.requires_grad])
+        )
+        logger.info("%s: {:,} weights, {:,} of them trained".format(*numbers), config["model"])
     trainer = build_trainer(config, run.model)
     if resume is not None:
         trainer.resume_checkpoint(resume / RESUME_FILE)

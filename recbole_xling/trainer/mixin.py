@@ -18,7 +18,7 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
 from recbole.utils import EvaluatorType, WandbLogger, calculate_valid_score, set_color
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_xling.config import plain_settings
 from recbole_xling.errors import CheckpointError

@@ -13,7 +13,7 @@ from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, set_color
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_xling.errors import CheckpointError
 from recbole_xling.model.base import hooks_of
@@ -106,8 +106,11 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             with torch.no_grad():
                 self.hooks.end_epoch(epoch)  # before the model is evaluated and saved
             self.epoch_seconds.append(time.perf_counter() - started)
-            self._report_training(epoch, loss, verbose)
-            if valid_data and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0:
+            self._report_training(epoch, loss)
+            validates = bool(valid_data) and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0
+            if verbose and not validates:
+                self.logger.info(self._training_line)
+            if validates:
                 stopped = self._validate(epoch, valid_data, verbose, saved, show_progress, callback_fn)
             elif saved and (not valid_data or self.eval_step <= 0):
                 self._save_checkpoint(epoch, verbose=verbose)
@@ -134,11 +137,8 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             score, self.best_valid_score, self.cur_step, max_step=self.stopping_step, bigger=self.valid_metric_bigger
         )
         if verbose:
-            seconds = time.perf_counter() - started
-            self.logger.info(
-                set_color(f"epoch {epoch} evaluating", "green") + f" [{seconds:.2f}s, valid_score: {score:.6f}] "
-                f"{dict2str(result)}"
-            )
+            evaluated = set_color("evaluating", "green") + f" [{time.perf_counter() - started:.2f}s]"
+            self.logger.info(f"{self._training_line}, {evaluated} valid_score: {score:.6f}, {dict2str(result)}")
         self.tensorboard.add_scalar("Valid_score", score, epoch)
         self.wandblogger.log_metrics({**result, "valid_step": epoch}, head="valid")
         if better:
@@ -152,10 +152,9 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             self.logger.info("Finished training, best eval result in epoch %d", best)
         return bool(stop)
 
-    def _report_training(self, epoch: int, loss: Any, verbose: bool) -> None:
+    def _report_training(self, epoch: int, loss: Any) -> None:
         self.train_loss_dict[epoch] = sum(loss) if isinstance(loss, tuple) else loss
-        if verbose:
-            self.logger.info(self._generate_train_loss_output(epoch, 0.0, self.epoch_seconds[-1], loss))
+        self._training_line = self._generate_train_loss_output(epoch, 0.0, self.epoch_seconds[-1], loss)
         self._add_train_loss_to_tensorboard(epoch, loss)
         self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss, "train_step": epoch}, head="train")
 

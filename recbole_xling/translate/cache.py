@@ -17,11 +17,12 @@ from time import perf_counter
 from uuid import uuid4
 from zlib import crc32
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_xling.errors import TranslationError
 from recbole_xling.translate.base import Translator
 from recbole_xling.utils.files import clear_write_errors, identity_folder, write_identity
+from recbole_xling.utils.screen import on_screen
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class TranslationCache:
         label = f"{translator.name} {source}-{target}"
         began = perf_counter()
         # None: on a terminal only
-        with tqdm(total=len(missing), desc=label, unit="text", disable=None if show_progress else True) as bar:
+        with tqdm(total=len(missing), desc=label, unit="text", disable=not (show_progress and on_screen())) as bar:
             for start in range(0, len(missing), chunk_size):
                 chunk = missing[start : start + chunk_size]
                 translations = _checked(translator, chunk, translator.translate(chunk, source, target))

@@ -81,13 +81,13 @@ def read_result(folder: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and the packages that shape results."""
-    found = {"python": platform.python_version()}
+    found = {}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return {**found, "python": platform.python_version()}
 
 
 def _write_text(path: Path, text: str) -> None:

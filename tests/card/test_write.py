@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -102,6 +103,32 @@ def test_a_failure_leaves_the_previous_card(made, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left on device"):
         write_card(changed, tmp_path / "out")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_of_many_languages_the_small_ones_share_a_row(made, tmp_path):
+    tags = ["de"] * 12 + ["en"] * 10 + ["fr", "it", "es", "pt", "nl", "sv", "da", "fi", "pl", "cs"]
+    texts = [(f"i{n}", tag, f"title {n}", "display") for n, tag in enumerate(tags)]
+    items = [f"i{n}" for n in range(len(tags))]
+    rows = [f"u{user} {items[(user * 7 + step) % len(items)]} {step}" for user in range(30) for step in range(4)]
+    card = build_card(made(texts=texts, items=" ".join(items), users=None, interactions="|".join(rows)), "made")
+    tables = {table.name: table for table in card_tables(card)}
+    assert [row[0] for row in tables["languages"].rows] == ["de", "en", "10 others"]
+    assert [row[1] for row in tables["languages"].rows] == ["12 (37.5%)", "10 (31.2%)", "10 (31.2%)"]
+    assert [row[1] for row in tables["texts"].rows] == ["12", "10", "10"]
+    assert [row[0] for row in tables["lengths"].rows] == ["de", "en"]
+    assert tables["mixing"].headers[1:] == ("de", "en", "10 others")
+    assert sum(int(cell) for row in tables["mixing"].rows for cell in row[1:]) == 30
+    assert sum(int(row[9]) for row in tables["parts"].rows) == 30  # test targets
+    assert len(card.to_dict()["languages"]) == 12  # the file has them all
+
+
+def test_the_page_names_users_without_a_test_its_date_and_versions(made, tmp_path):
+    card = build_card(made(), "made")
+    _, path = write_card(card, tmp_path)
+    text = Page(path.read_text(encoding="utf-8")).text
+    assert f"users without a test target{card.splits.untested_users} " in text
+    assert re.search(r"Made on \d{4}-\d\d-\d\d with recbole-xling [\d.]+ and recbole 1\.2\.1\.", text)
+    assert "Made on" not in json.dumps(card.to_dict())
 
 
 def call(*words):

@@ -149,6 +149,7 @@ def test_the_progress_bar_counts_what_is_to_be_encoded(
             bars.append(self)
 
     monkeypatch.setattr("recbole_xling.encode.cache.tqdm", Bar)
+    monkeypatch.setattr("recbole_xling.encode.cache.on_screen", lambda: True)
     texts = [f"title {number}" for number in range(600)] * 2
     cache.vectors(counting_encoder(), texts, chunk_size=400)
     assert (bars[0].total, bars[0].n) == (599, 599)

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_xling.errors import DataError, shown
 from recbole_xling.text.raw_tables import LONGEST_LINE

@@ -27,6 +27,7 @@ from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.language.users import USER_LANGUAGE
 from recbole_xling.text.cleaning import TextCleaner
 from recbole_xling.text.store import itemtext_path
+from recbole_xling.utils.screen import on_screen
 from recbole_xling.utils.staging import Staging, staged
 
 
@@ -68,7 +69,7 @@ def write_dataset(
         user_profile: write users' profiles, derived from these interactions; None for what the source tells of users.
         max_bad: largest share of bad rows, from 0 to 1.
         strict: fail at the first bad row.
-        show_progress: show progress bars.
+        show_progress: show progress bars, on a terminal.
 
     Raises:
         ConfigError: ``name`` is not a plain file name, a filter or ``user_profile`` does not fit the source, or no
@@ -78,6 +79,7 @@ def write_dataset(
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise ConfigError(f"'{name}' is not a name for a dataset; use letters, digits and hyphens")
+    show_progress = show_progress and on_screen()
     _check_fields(converter, {} if user_profile is None else COLUMNS)
     reader = LanguageReader(identify, min_confidence=min_confidence, unsure=unsure)
     folder = Path(output_root) / name

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_xling.convert.base import Converter
 from recbole_xling.convert.cells import bad_ids, checked_features

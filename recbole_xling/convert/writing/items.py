@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import polars as pl
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User
 from recbole_xling.convert.cells import feature_cells, header, id_cell

@@ -13,9 +13,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, batch_width, length_buckets
+from recbole_xling.utils.screen import on_screen
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ class FrozenLayers:
         room = self._max_bytes - sum(kept.n_bytes for kept in self._kept.values())
         length = torch.ones_like(tokens.length) if self._pooled else tokens.length
         kept = FrozenStates(length, self._size, room, self._folder)
-        hidden = None if tokens.n_texts > _SHOW_PROGRESS_FROM else True
+        hidden = tokens.n_texts <= _SHOW_PROGRESS_FROM or not on_screen()
         with tqdm(total=tokens.n_texts, desc="frozen layers", unit="text", disable=hidden) as bar:
             for text_ids in length_buckets(tokens.length, self._batch_size, device):
                 if kept.full:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
+from tqdm.auto import tqdm
+
+from recbole_xling.utils.screen import on_screen
 
 _TEXTS_AT_ONCE = 4096  # per call of the tokenizer, which spreads them over its threads
 _MULTIPLE = 8  # of a batch's width: shapes are few, so that freed memory fits the next batch, and suit a GPU
@@ -50,7 +52,7 @@ class TokenizedTexts:
         pad_id = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
         parts, lengths = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
         distinct = [(prompt or "") + text for text in number]
-        hidden = None if len(distinct) > _SHOW_PROGRESS_FROM else True  # None: tqdm shows it only on a terminal
+        hidden = len(distinct) <= _SHOW_PROGRESS_FROM or not on_screen()
         with tqdm(total=len(distinct), desc="tokenizing", unit="text", disable=hidden) as bar:
             for start in range(0, len(distinct), _TEXTS_AT_ONCE):
                 batch = distinct[start : start + _TEXTS_AT_ONCE]
