@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
@@ -17,7 +18,7 @@ from recbole.model.sequential_recommender import GRU4Rec
 from recbole.utils import InputType
 
 import recbole_xling.config.names as module
-from recbole_xling.config import OverallConfig, XLingConfig, plain_settings
+from recbole_xling.config import DatasetConfig, OverallConfig, XLingConfig, plain_settings
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.layers.fusion import FUSIONS
 from recbole_xling.model.layers.text_projection import TEXT_PROJECTIONS
@@ -266,6 +267,141 @@ def test_a_model_of_ones_own_brings_typed_settings():
         XLingConfig("Own", "ml-100k", config_dict={"strength": -1})
 
 
+# ---- RecBole's settings -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value", "message"),
+    [
+        ("BPR", "learning_rate", -0.1, "learning_rate must be greater than 0, not -0.1"),
+        ("BPR", "weight_decay", float("nan"), "weight_decay must be a finite number, not nan"),
+        (
+            "BPR",
+            "learner",
+            "adamm",
+            "learner must be one of adam, adamw, sgd, adagrad, rmsprop, sparse_adam, not 'adamm'.",
+        ),
+        ("BPR", "shuffle", "maybe", "shuffle must be True or False, not 'maybe'"),
+        ("BPR", "seed", -1, "seed must be at least 0, not -1"),
+        ("BPR", "gpu_id", "first", "gpu_id must be numbers of GPUs such as 0 or '0,1', not 'first'"),
+        (
+            "BPR",
+            "threshold",
+            {"rating": 3, "time": 4},
+            "threshold must be a dictionary of one entry such as {'rating': 4}",
+        ),
+        ("BPR", "threshold", 3, "threshold must be a dictionary such as {'rating': 4}, not 3"),
+        ("BPR", "metrics", 3, "metrics[0] must be text, not 3"),
+        (
+            "BPR",
+            "val_interval",
+            {"rating": "3-5"},
+            "val_interval['rating'] must be an interval such as '[3,inf)' or '(0,5]'",
+        ),
+        ("BPR", "user_inter_num_interval", "[5,1]", "user_inter_num_interval must be an interval"),
+        ("BPR", "load_col", {"inter": "user_id"}, "load_col['inter'] must be a list of columns or '*' for all"),
+        (
+            "BPR",
+            "train_neg_sample_args",
+            {"sample_num": 0},
+            "train_neg_sample_args: sample_num must be at least 1, not 0",
+        ),
+        ("BPR", "train_neg_sample_args", {"num": 1}, "train_neg_sample_args: unknown key 'num'."),
+        ("BPR", "train_neg_sample_args", None, "BPR learns from pairs"),
+        ("BPR", "clip_grad_norm", {"max_norm": -1}, "clip_grad_norm: max_norm must be greater than 0, not -1"),
+        ("BPR", "eval_args", {"mode": "uni"}, "eval_args: mode must be full, labeled, or such as uni100"),
+        ("BPR", "eval_args", {"order": "random"}, "eval_args: order must be TO or RO, not 'random'"),
+        ("BPR", "eval_args", {"spilt": {}}, "unknown key of eval_args 'spilt'. Did you mean 'split'?"),
+        ("BPR", "eval_args", {"split": {"RS": [0.8, 0.1, 0.2]}}, "eval_args: split RS needs shares whose sum is 1"),
+        ("BPR", "encoder", False, "encoder must be text, not False; words such as no and off mean False"),
+        ("BPR", "embedding_size", 0, "embedding_size must be at least 1, not 0"),
+        ("BPR", "embedding_size", "64d", "embedding_size must be a whole number, not '64d'"),
+        ("SASRec", "n_heads", 3, "hidden_size (64) must be a multiple of n_heads (3)"),
+        ("SASRec", "hidden_dropout_prob", 1.2, "hidden_dropout_prob must be at most 1, not 1.2"),
+        ("SASRec", "hidden_act", "gelu2", "hidden_act must be one of gelu, relu, swish, tanh, sigmoid, not 'gelu2'."),
+        ("SASRec", "loss_type", "XE", "loss_type must be CE or BPR, not 'XE'"),
+        ("AutoInt", "num_heads", 3, "attention_size (16) must be a multiple of num_heads (3)"),
+        ("NeuMF", "mlp_hidden_size", [64, -1], "mlp_hidden_size[1] must be at least 1, not -1"),
+        ("NeuMF", "mlp_hidden_size", 64, "mlp_hidden_size must be a list, not 64"),
+        ("LightGCN", "reg_weight", -1e-3, "reg_weight must be at least 0, not -0.001"),
+        ("LightGCN", "require_pow", 1, "require_pow must be True or False, not 1"),
+    ],
+)
+@pytest.mark.parametrize("way", ["dictionary", "file", "words"])
+def test_recboles_settings_have_types_and_ranges_in_every_way_in(model, key, value, message, way, tmp_path):
+    if way == "dictionary":
+        given = {"config_dict": {key: value}}
+    elif way == "file":
+        (tmp_path / "run.yaml").write_text(yaml.safe_dump({key: value}))
+        given = {"config_file_list": [tmp_path / "run.yaml"]}
+    else:
+        given = {"arguments": [f"--{key}={'.nan' if value != value else value}"]}
+    with pytest.raises(ConfigError) as raised:
+        XLingConfig(model, "small", **given)
+    (line,) = str(raised.value).splitlines()
+    assert line.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("model", "words", "key", "value"),
+    [
+        ("XLingTwoTower", ["--target_modules=[query,value]"], "target_modules", ["query", "value"]),
+        ("XLingTwoTower", ["--train_stride=3"], "train_stride", 3),
+        ("BPR", ["--shuffle=no"], "shuffle", False),
+        ("BPR", ["--gpu_id=0,1"], "gpu_id", "0,1"),
+        ("BPR", ["--user_inter_num_interval=[5,10]"], "user_inter_num_interval", "[5,10]"),
+        ("BPR", ["--topk=5,10"], "topk", [5, 10]),
+        ("BPR", ["--encoder_prompt=None"], "encoder_prompt", None),
+        ("BPR", ["--clip_grad_norm=None"], "clip_grad_norm", None),
+        ("BPR", ["--state=DEBUG"], "state", "debug"),
+        ("BPR", ["--wandb_project=2024"], "wandb_project", "2024"),
+        ("DCN", ["--reg_weight=0.5"], "reg_weight", 0.5),
+        ("SASRecCPR", ["--reranker_CAN_NUM=500,100,20"], "reranker_CAN_NUM", "500,100,20"),
+    ],
+)
+def test_what_a_setting_may_be(model, words, key, value):
+    found = XLingConfig(model, "small", arguments=words)[key]
+    assert found == value and type(found) is type(value)
+
+
+def test_a_dataset_may_have_a_number_for_a_name(tmp_path):
+    assert XLingConfig("BPR", arguments=["--dataset=2024"])["dataset"] == "2024"
+    assert XLingConfig("BPR", config_dict={"dataset": "1e3"})["dataset"] == "1e3"
+    (tmp_path / "run.yaml").write_text("dataset: 2024\n")
+    with pytest.raises(ConfigError, match="dataset must be a name, not 2024; in a YAML file, write '2024' with quotes"):
+        XLingConfig("BPR", config_file_list=[tmp_path / "run.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "meant"),
+    [
+        ("LLMSASRec", "lr", "learning_rate"),
+        ("BPR", "batch_size", "train_batch_size"),
+        ("BPR", "dim", "embedding_size"),
+        ("SASRec", "dim", "hidden_size"),
+        ("SASRec", "max_len", "MAX_ITEM_LIST_LENGTH"),
+        ("BPR", "patience", "stopping_step"),
+        ("BPR", "split", "eval_args"),
+        ("XLingTwoTower", "rank", "lora_rank"),
+    ],
+)
+def test_usual_abbreviations_are_understood_as_what_they_mean(model, name, meant):
+    with pytest.raises(ConfigError, match=rf"unknown setting '{name}'\. Did you mean '{meant}'"):
+        XLingConfig(model, "small", arguments=[f"--{name}=1"])
+
+
+def test_commands_about_datasets_check_what_they_use_and_suggest_settings_of_models():
+    with pytest.raises(ConfigError, match=r"unknown setting 'lora_rnk'\. Did you mean 'lora_rank'"):
+        DatasetConfig("small", arguments=["--lora_rnk=3"])
+    with pytest.raises(ConfigError, match="encoder_batch_size must be at least 1"):
+        DatasetConfig("small", arguments=["--encoder_batch_size=0"])
+    assert DatasetConfig("small", arguments=["--lora_rank=3", "--model=BPR"])["model"] == "LLMSASRec"
+
+
+def test_a_configuration_is_shown_in_one_line():
+    assert re.fullmatch(r"<XLingConfig of BPR on small, \d+ settings>", repr(XLingConfig("BPR", "small")))
+
+
 # ---- old names of settings --------------------------------------------------------------------------------------
 
 
@@ -346,3 +482,11 @@ def test_other_models_keep_settings_of_an_old_name(warnings):
     config = XLingConfig("GRU4Rec", "ml-100k", config_dict=given)
     assert (config["adaptor"], config["centring"], warnings()) == (3, 4, [])
     assert LLMSASRec.config_class is LLMSASRecConfig
+
+
+def test_of_two_files_the_later_one_wins_whatever_name_it_uses(tmp_path, warnings):
+    (tmp_path / "a.yaml").write_text("adaptor: mlp\n")
+    (tmp_path / "b.yaml").write_text("text_projection: moe\n")
+    files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
+    assert XLingConfig("LLMSASRec", "small", files)["text_projection"] == "moe"
+    assert XLingConfig("LLMSASRec", "small", files[::-1])["text_projection"] == "mlp"

@@ -6,7 +6,7 @@ import math
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, create_model, field_validator, model_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator, model_validator
 
 from recbole_xling.config.defaults import recbole_model_defaults, recbole_models
 from recbole_xling.errors import ConfigError
@@ -18,6 +18,13 @@ Size = Annotated[int, Field(ge=1, le=_LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]
+
+
+def _with_commas(value: Any) -> Any:
+    """Return whole numbers as RecBole wants several of them: a text such as ``0,1``."""
+    numbers = value if isinstance(value, list | tuple) else [value]
+    whole = all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
+    return ",".join(map(str, numbers)) if whole else value
 
 
 class RecBoleConfig(TypedConfig):
@@ -109,9 +116,7 @@ class RecBoleConfig(TypedConfig):
     @field_validator("gpu_id", mode="before")
     @classmethod
     def _devices(cls, value: Any) -> Any:
-        numbers = value if isinstance(value, list | tuple) else [value]
-        whole = all(isinstance(number, int) and not isinstance(number, bool) for number in numbers)
-        text = ",".join(map(str, numbers)) if whole else value
+        text = _with_commas(value)
         if isinstance(text, str) and all(number.strip().isdigit() for number in text.split(",") if text.strip()):
             return text
         raise ConfigError(f"gpu_id must be numbers of GPUs such as 0 or '0,1', not {value!r}")
@@ -224,8 +229,11 @@ _REAL = frozenset(
     """.split()
 )
 # Settings that take values of several types.
-_ANYTHING = frozenset(["reranker_CAN_NUM", "use_proj_bias", "xgb_verbose_eval"])
-_CHOICES: dict[str, Any] = {"hidden_act": Literal["gelu", "relu", "swish", "tanh", "sigmoid"]}
+_ANYTHING = frozenset(["use_proj_bias", "xgb_verbose_eval"])
+_TYPES: dict[str, Any] = {
+    "hidden_act": Literal["gelu", "relu", "swish", "tanh", "sigmoid"],
+    "reranker_CAN_NUM": Annotated[str, BeforeValidator(_with_commas)],
+}
 _SIZES = ("_size", "_heads", "_dim", "latent_dimension", "hidden_dimension")
 
 
@@ -258,8 +266,8 @@ def _type_of(name: str, default: Any) -> Any:
     """Return the type of a model's setting whose default is known, with its range as far as the name tells it."""
     if default is None or name in _ANYTHING:
         return Any
-    if name in _CHOICES:
-        return _CHOICES[name]
+    if name in _TYPES:
+        return _TYPES[name]
     if isinstance(default, list):
         return list[_type_of(name, default[0])] if default else list[Any]  # type: ignore[misc]
     if isinstance(default, dict):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from recbole.config import Config
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
-from recbole.utils.enum_type import ModelType
+from recbole.utils.enum_type import InputType, ModelType
 
 from recbole_xling.compat import register_config_class
 from recbole_xling.config.defaults import load_defaults, recbole_model_defaults, recbole_models
@@ -187,6 +187,9 @@ class XLingConfig(Config):
             raise ConfigError("sequential models and splits GT, CI, LT need time order: eval_args={'order': 'TO'}")
         if not self["single_spec"] and set(self["eval_args"]["mode"].values()) != {"full"}:
             raise ConfigError("several processes evaluate by ranking all items only: eval_args={'mode': 'full'}")
+        pairs = self["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and self.model_class.__module__.startswith("recbole.")
+        if pairs and self["train_neg_sample_args"]["distribution"] == "none":
+            raise ConfigError(f"{self['model']} learns from pairs of items: train_neg_sample_args cannot be None")
         if self["save_dataset"] or self["save_dataloaders"]:
             raise ConfigError("save_dataset and save_dataloaders write pickles, which recbole-xling does not read")
         stride, longest = self["train_stride"], self["MAX_ITEM_LIST_LENGTH"]

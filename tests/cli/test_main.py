@@ -94,6 +94,32 @@ def test_a_mistake_ends_in_one_line_of_error_and_exit_code_2(typed, capsys, word
     assert "Traceback" not in err
 
 
+def test_without_a_word_the_commands_are_listed(capsys):
+    assert cli.main([]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {command} " in out for command in ("demo", "run", "convert", "evaluate"))
+
+
+def test_version_names_what_shapes_results(capsys):
+    assert cli.main(["--version"]) == 0
+    found = dict(line.split(" ", 1) for line in capsys.readouterr().out.splitlines())
+    assert found["recbole"] == "1.2.1" and {"recbole-xling", "torch", "python"} <= found.keys()
+
+
+def test_demo_is_a_run_of_the_bundled_dataset_with_the_settings_given(monkeypatch):
+    called = []
+    monkeypatch.setattr("recbole_xling.cli.run.run", lambda options, settings: called.append((options, settings)))
+    cli.main(["demo", "--epochs=3", "--nproc=2"])
+    ((options, settings),) = called
+    assert (options.model, options.dataset, options.nproc) == ("LLMSASRec", "ml-100k-xling", 2)
+    assert settings == ["--epochs=3"]
+
+
+def test_a_setting_is_not_taken_for_an_abbreviation_of_an_option(typed, capsys):
+    assert typed("run", "--model=BPR", "--dataset=small", "--data=elsewhere") == 2
+    assert "unknown setting 'data'" in capsys.readouterr().err
+
+
 def test_help_on_a_converter_tells_the_files_it_expects(capsys):
     with pytest.raises(SystemExit):
         cli.main(["convert", "movielens", "--help"])
@@ -188,7 +214,7 @@ def test_the_script_of_a_checkout_that_is_not_installed_says_what_to_type(tmp_pa
 def test_a_run_builds_the_bundled_dataset_when_it_is_missing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["--epochs=1", "--encoder=hashing", f"--embedding_cache_dir={tmp_path}", "--show_progress=False"]
-    assert cli.main(["run", *words]) == 0
+    assert cli.main(["demo", *words]) == 0
     out = capsys.readouterr().out
     assert (tmp_path / "datasets" / "ml-100k-xling" / "ml-100k-xling.itemtext.jsonl").is_file()
     for line in ("target in: ja", "other language than the reader's: yes", "item: cold"):
@@ -220,7 +246,18 @@ def test_commands_about_datasets_refuse_a_setting_that_no_model_has(typed, capsy
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["run"], ["convert"], ["convert", "movielens"], ["translate"], ["card"], ["encode"], ["evaluate"], ["merge"]],
+    [
+        [],
+        ["demo"],
+        ["run"],
+        ["convert"],
+        ["convert", "movielens"],
+        ["translate"],
+        ["card"],
+        ["encode"],
+        ["evaluate"],
+        ["merge"],
+    ],
 )
 def test_help_is_printed_without_loading_torch_or_recbole(words):
     code = (
