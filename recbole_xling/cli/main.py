@@ -18,8 +18,7 @@ from typing import NamedTuple
 
 from recbole_xling.errors import ConfigError, XlingError, os_error_message, shown, unknown_name
 from recbole_xling.utils.run_folder import versions
-from recbole_xling.utils.screen import log_to_screen
-from recbole_xling.utils.terminal import prepare_terminal
+from recbole_xling.utils.terminal import log_to_screen, prepare_terminal
 
 
 class _Command(NamedTuple):

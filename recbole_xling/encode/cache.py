@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 from recbole_xling.encode.base import ENCODERS, Encoder, Vectors
 from recbole_xling.errors import DataError, EncoderError
 from recbole_xling.utils.files import clear_write_errors, identity_folder, replacing, sync, write_identity
-from recbole_xling.utils.screen import on_screen
+from recbole_xling.utils.terminal import on_screen
 
 logger = logging.getLogger(__name__)
 

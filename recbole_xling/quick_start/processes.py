@@ -21,8 +21,7 @@ import torch
 from recbole_xling.errors import ConfigError, XlingError, os_error_message
 from recbole_xling.quick_start.train import close_failed_folder, configure, open_folder, run_configured
 from recbole_xling.utils.run_folder import read_result
-from recbole_xling.utils.screen import log_to_screen
-from recbole_xling.utils.terminal import prepare_terminal
+from recbole_xling.utils.terminal import log_to_screen, prepare_terminal
 
 _MOST_PER_CORE = 4
 _DEFAULT_PORT = 5678  # of several machines, as in RecBole; on one machine a free port is chosen

@@ -30,7 +30,7 @@ from recbole_xling.utils.run_folder import (
     write_config,
     write_result,
 )
-from recbole_xling.utils.screen import on_screen
+from recbole_xling.utils.terminal import on_screen
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from recbole_xling.errors import TranslationError
 from recbole_xling.translate.base import Translator
 from recbole_xling.utils.files import clear_write_errors, identity_folder, write_identity
-from recbole_xling.utils.screen import on_screen
+from recbole_xling.utils.terminal import on_screen
 
 logger = logging.getLogger(__name__)
 

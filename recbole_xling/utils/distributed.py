@@ -9,7 +9,7 @@ import torch.distributed as dist
 from recbole.config import Config
 from torch import Tensor
 
-from recbole_xling.utils.screen import on_screen
+from recbole_xling.utils.terminal import on_screen
 
 
 def is_main_process(config: Config) -> bool:

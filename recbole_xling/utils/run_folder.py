@@ -18,7 +18,7 @@ import yaml
 
 from recbole_xling.errors import CheckpointError, XlingError
 from recbole_xling.utils.files import replacing
-from recbole_xling.utils.screen import PlainFormatter
+from recbole_xling.utils.terminal import PlainFormatter
 
 CONFIG_FILE = "config.yaml"
 MODEL_FILE = "model.pt"

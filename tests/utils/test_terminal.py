@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from recbole_xling.cli.main import tell
 from recbole_xling.errors import DataError, shown
 from recbole_xling.utils.run_folder import RunFileHandler
-from recbole_xling.utils.terminal import prepare_terminal
+from recbole_xling.utils.terminal import log_to_screen, on_screen, prepare_terminal
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202egpj\u2028"
 HARMLESS = r"\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202egpj\u2028"
@@ -56,3 +57,20 @@ def test_a_full_disk_does_not_stop_the_log_on_the_terminal(tmp_path: Path, full_
     handler.stream = type("Full", (), {"write": full_disk, "flush": lambda _: None})()
     handler.emit(logging.LogRecord("any", logging.INFO, "", 0, "message", (), None))
     assert capsys.readouterr().err == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "written"), [(Terminal(), "\x1b[1;34mblue\x1b[0m\n"), (io.StringIO(), "blue\n")])
+def test_a_log_has_colors_on_a_terminal_only(monkeypatch, stream, written):
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert on_screen() is stream.isatty()
+    log_to_screen()
+    logging.getLogger("recbole").info("\x1b[1;34mblue\x1b[0m")
+    assert stream.getvalue() == written

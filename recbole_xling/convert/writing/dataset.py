@@ -27,8 +27,8 @@ from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.language.users import USER_LANGUAGE
 from recbole_xling.text.cleaning import TextCleaner
 from recbole_xling.text.store import itemtext_path
-from recbole_xling.utils.screen import on_screen
 from recbole_xling.utils.staging import Staging, staged
+from recbole_xling.utils.terminal import on_screen
 
 
 def write_dataset(

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, batch_width, length_buckets
-from recbole_xling.utils.screen import on_screen
+from recbole_xling.utils.terminal import on_screen
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from recbole_xling.utils.screen import on_screen
+from recbole_xling.utils.terminal import on_screen
 
 _TEXTS_AT_ONCE = 4096  # per call of the tokenizer, which spreads them over its threads
 _MULTIPLE = 8  # of a batch's width: shapes are few, so that freed memory fits the next batch, and suit a GPU
