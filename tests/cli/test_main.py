@@ -108,7 +108,7 @@ def test_version_names_what_shapes_results(capsys):
 
 def test_demo_is_a_run_of_the_bundled_dataset_with_the_settings_given(monkeypatch):
     called = []
-    monkeypatch.setattr("recbole_xling.cli.run.run", lambda options, settings: called.append((options, settings)))
+    monkeypatch.setattr("recbole_xling.cli.run.run", lambda options, settings: called.append((options, settings)) or "")
     cli.main(["demo", "--epochs=3", "--nproc=2"])
     ((options, settings),) = called
     assert (options.model, options.dataset, options.nproc) == ("LLMSASRec", "ml-100k-xling", 2)
