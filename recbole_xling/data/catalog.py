@@ -36,13 +36,17 @@ class ItemCatalog:
         tokens: external item ids in the order of internal ids; the first is the padding item.
         folder: the dataset's folder.
         dataset: the dataset's name.
+        known_languages: languages that a trained model has numbered; they keep their numbers.
     """
 
-    def __init__(self, config: Any, tokens: Sequence[str], folder: Path, dataset: str) -> None:
+    def __init__(
+        self, config: Any, tokens: Sequence[str], folder: Path, dataset: str, known_languages: Sequence[str] = ()
+    ) -> None:
         self.config = config
         self.tokens = tokens
         self.folder = folder
         self.dataset = dataset
+        self.known_languages = tuple(known_languages)
 
     @cached_property
     def store(self) -> ItemTextStore:
@@ -73,9 +77,9 @@ class ItemCatalog:
 
     @cached_property
     def language_names(self) -> tuple[str, ...]:
-        """The languages in which models see items in the order of their numbers, from 1: by the alphabet."""
+        """The languages in which models see items, in the order of their numbers from 1: known ones, then others."""
         seen = {*self.languages, *(self._own if self.has_reader_vectors else ())}
-        return tuple(sorted(seen - {UNDETERMINED}))
+        return (*self.known_languages, *sorted(seen - {UNDETERMINED, *self.known_languages}))
 
     @property
     def language_ids(self) -> NDArray[np.int64]:

@@ -226,4 +226,5 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
     def catalog(self) -> ItemCatalog:
         """Texts, languages and text vectors of the items, in the order of this dataset's item ids."""
         tokens = [str(token) for token in self.field2id_token[self.iid_field]]
-        return ItemCatalog(self.config, tokens, Path(self.dataset_path), self.dataset_name)
+        known_languages = self.trained_on.languages if self.trained_on is not None else ()
+        return ItemCatalog(self.config, tokens, Path(self.dataset_path), self.dataset_name, known_languages)

@@ -9,11 +9,12 @@ from recbole.data.dataset import Dataset
 
 from recbole_xling.compat.fast_reading import count, read_csv, with_names
 from recbole_xling.compat.hooks import ChangedModule
+from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.data.splits.files import StatedHistories
 from recbole_xling.utils.staging import reading
 
 
-class XLingDatasetMixin(StatedHistories):
+class XLingDatasetMixin(StatedHistories, PinnedIds):
     """Put before a RecBole ``Dataset`` class."""
 
     def _load_data(self, token: str, dataset_path: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from recbole_xling.encode.base import ENCODERS, Identity, Vectors, require_package
-from recbole_xling.encode.hub import find_model
+from recbole_xling.encode.hub import LocalModel, find_model
 from recbole_xling.errors import EncoderError, unknown_name
 
 logger = logging.getLogger(__name__)
@@ -151,6 +151,7 @@ class SentenceTransformersEncoder:
         logger.info("loading %s (%s, %s, %s)", self._source.load_from, self._backend, self._device, self._dtype)
         from sentence_transformers import SentenceTransformer
 
+        self._refuse_code()
         try:
             model: Any = SentenceTransformer(
                 self._source.load_from,
@@ -172,6 +173,19 @@ class SentenceTransformersEncoder:
         if self._max_length is not None:
             model.max_seq_length = self._max_length
         return model
+
+    def _refuse_code(self) -> None:
+        """Raise an EncoderError for a folder with code of its own, which releases of the library before 5 just run."""
+        modules = Path(self._source.load_from) / "modules.json"
+        if self._trust_remote_code or not isinstance(self._source, LocalModel) or not modules.is_file():
+            return
+        kinds = [str(module["type"]) for module in json.loads(modules.read_text(encoding="utf-8"))]
+        foreign = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+        if foreign:
+            raise EncoderError(
+                f"the model folder '{self._source.load_from}' brings code of its own ({', '.join(foreign)}): "
+                "trust_remote_code=True runs it"
+            )
 
 
 def computes_in_bfloat16(device: str) -> bool:

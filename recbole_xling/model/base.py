@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
+from torch import Tensor
 
 from recbole_xling.utils.typed_config import TypedConfig
 
@@ -46,6 +47,25 @@ class ModelHooks:
             config: the configuration of the evaluation.
         """
         return [f"{config['model']} learns from ids, or does not say otherwise (class method bound_to_data)"]
+
+    @classmethod
+    def bound_to_ids(cls, config: Any) -> list[str]:
+        """Return why a trained model cannot serve items that its dataset has got since; an empty list if it can.
+
+        Args:
+            config: the configuration of now.
+        """
+        return cls.bound_to_data(config)
+
+    def extended(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return trained weights in the shapes of this model, which may be built for more items and languages.
+
+        The ids of training keep their rows; new ones come after them.
+
+        Args:
+            weights: trained weights by name.
+        """
+        return dict(weights)
 
     def check_warm_start(self, part: str, other_parameter: Mapping[str, Any]) -> None:
         """Refuse the weights of an earlier run where they do not fit.

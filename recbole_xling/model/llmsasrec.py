@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,9 +14,15 @@ from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
-from recbole_xling.errors import ConfigError
+from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
-from recbole_xling.model.layers.item_representation import ItemRepresentation, RepresentationConfig, bound_to_data
+from recbole_xling.model.layers.item_representation import (
+    ItemRepresentation,
+    RepresentationConfig,
+    bound_to_data,
+    bound_to_ids,
+    bound_to_texts,
+)
 from recbole_xling.model.layers.reader_views import ReaderViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
@@ -114,11 +122,47 @@ class LLMSASRec(XLingRecommender):
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=by_text)
+        self.axes_of: str | None = None  # hash of the texts whose principal axes the weights belong to
+        if bound_to_texts(settings):
+            texts = "\0".join("\0".join(view) for view in dataset.catalog.texts_of_views)
+            self.axes_of = sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
         """Return which settings tie trained weights to their dataset."""
         return bound_to_data(RepresentationConfig.of(config))
+
+    @classmethod
+    def bound_to_ids(cls, config: Any) -> list[str]:
+        """Return which settings keep trained weights from serving new items."""
+        return bound_to_ids(RepresentationConfig.of(config))
+
+    def extended(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return trained weights with zeros for new items and languages."""
+        return self.items.extended(weights, "items.")
+
+    def other_parameter(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps besides weights: which items have a trained ID, and what texts axes are of."""
+        with_id = self.items.trained[:, 0].bool() if self.items.item_embedding is not None else None
+        return {"axes_of": self.axes_of, "trained": with_id}
+
+    def load_other_parameter(self, para: dict[str, Any] | None) -> None:
+        """Restore what :meth:`other_parameter` returned; earlier releases kept nothing.
+
+        Items that training did not have are represented by their texts alone, whatever interactions they have now.
+
+        Raises:
+            CheckpointError: the weights depend on all texts, and these are others than in training.
+        """
+        axes_of, with_id = (para or {}).get("axes_of"), (para or {}).get("trained")
+        if with_id is not None and self.items.item_embedding is not None:
+            self.items.trained.zero_()
+            self.items.trained[: len(with_id), 0] = with_id.to(self.items.trained)
+        if axes_of and self.axes_of and axes_of != self.axes_of:
+            raise CheckpointError(
+                "the texts of items are not those that the model was trained on, and text_projection=pca and "
+                "text_whitening depend on all of them: restore the texts, or train again"
+            )
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialize as RecBole's SASRec does: normal weights, zero biases."""

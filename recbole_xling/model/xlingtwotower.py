@@ -359,4 +359,5 @@ class XLingTwoTower(XLingRecommender):
         check_encoder(self.encoder, para["encoder"])
         self.encoder.load_adapter_state(para["adapters"])
         if self.hard_negatives and para["hard_negatives"] is not None:
-            self.hard_negatives.items = para["hard_negatives"].cpu()
+            drawn = para["hard_negatives"].cpu()
+            self.hard_negatives.items[: len(drawn)] = drawn  # users that training did not have get none

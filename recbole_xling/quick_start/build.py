@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,34 +14,44 @@ from typing import Any
 import numpy as np
 import recbole.data.dataset as recbole_datasets
 from recbole.data.dataloader import NegSampleEvalDataLoader
+from recbole.data.interaction import Interaction
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler
 from recbole.trainer import PretrainTrainer, Trainer
 from recbole.utils import ModelType, get_trainer, init_seed
 
-from recbole_xling.config import XLingConfig
+from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.candidates import SampledEvalLoader
 from recbole_xling.data.checks import check_evaluation, check_parts
 from recbole_xling.data.columns import check_slices
 from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.impressions import Interactions
 from recbole_xling.data.loader import WindowLoader
 from recbole_xling.data.mixin import XLingDatasetMixin
 from recbole_xling.data.splits.build import build_parts
-from recbole_xling.errors import ConfigError, DataError, explained, unknown_name
+from recbole_xling.errors import CheckpointError, ConfigError, DataError, explained, unknown_name
 from recbole_xling.evaluator.ranking import eval_context_of
 from recbole_xling.evaluator.slices import EvalContext
 from recbole_xling.evaluator.split_summary import split_summary, target_pairs, training_pairs
+from recbole_xling.model.base import hooks_of
+from recbole_xling.quick_start.trained import Trained, read_trained, report_changes, restore_model, settings_for
 from recbole_xling.registry import registration
-from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.trainer import PretrainingMixin, XLingTrainer
-from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import model_file
 from recbole_xling.utils.staging import settle
 
+logger = logging.getLogger(__name__)
+
 # Packages that models of RecBole import no earlier than in training.
 _PACKAGES = {"KGAT": "dgl", "KGIN": "torch_scatter", "MCCLK": "torch_scatter", "NCL": "faiss"}
+# Settings that change neither what is read nor how it is split.
+_AFTER_READING = frozenset(
+    "allow_unknown_keys checkpoint_dir embedding_cache_dir encoder_batch_size eval_batch_size exclude_history "
+    "log_wandb metric_decimal_place metrics show_progress topk valid_metric".split()
+)
+_TEXT_SETTINGS = ("text_fields", "text_template", "text_view", "reader_vectors", "encoder_max_length", "encoder_prompt")
 
 
 @dataclass(repr=False)
@@ -94,34 +105,42 @@ class Run(Data):
 # ---- building -------------------------------------------------------------------------------------------------
 
 
-def build(config: XLingConfig) -> Run:
-    """Build data, loaders and an untrained model from settings."""
-    data = build_data(config)
+def build(config: XLingConfig, trained_on: DataIdentity | None = None) -> Run:
+    """Build data, loaders and an untrained model from settings; ``trained_on`` as for :func:`build_data`."""
+    data = build_data(config, trained_on)
+    return Run(**vars(data), model=_new_model(config, data.train_data._dataset))
+
+
+def _new_model(config: XLingConfig, dataset: Any) -> Any:
+    """Return an untrained model."""
     init_seed(config["seed"], config["reproducibility"])
     with explained(f"{config['model']} cannot be built with these settings"):
-        model = config.model_class(config, data.train_data._dataset).to(config["device"])
-    return Run(**vars(data), model=model)
+        return config.model_class(config, dataset).to(config["device"])
 
 
-def build_data(config: XLingConfig) -> Data:
+def build_data(config: XLingConfig, trained_on: DataIdentity | None = None) -> Data:
     """Load a dataset, split it as the settings say, and make the loaders of its parts.
 
     This is what RecBole's ``create_dataset`` and ``data_preparation`` do, without the pickles that these look for.
+
+    Args:
+        config: the settings.
+        trained_on: the data that a model was trained on; if these are theirs, ids keep their numbers.
 
     Raises:
         ConfigError: ``topk`` asks for longer lists than the dataset has items, or the split does not suit it.
         DataError: a file is missing or wrong, or the split leaves nothing to train or test on.
     """
     with explained(f"the dataset '{config['dataset']}' cannot be used with these settings"):
-        return _build_data(config)
+        return _build_data(config, trained_on)
 
 
-def _build_data(config: XLingConfig) -> Data:
+def _build_data(config: XLingConfig, trained_on: DataIdentity | None) -> Data:
     if (package := _PACKAGES.get(config["model"])) and importlib.util.find_spec(package) is None:
         raise ConfigError(f"{config['model']} needs a package that is not installed: {package}")
     check_evaluation(config)
     init_seed(config["seed"], config["reproducibility"])
-    dataset = _dataset_class(config)(config)
+    dataset = _dataset_class(config, trained_on)(config)
     table = dataset.inter_feat
     users, items = (np.array(table[field], dtype=np.int64) for field in (dataset.uid_field, dataset.iid_field))
     times = np.array(table[dataset.time_field], dtype=np.float64) if dataset.time_field in table else None
@@ -154,7 +173,7 @@ def _eval_loader(config: XLingConfig, phase: str, part: Any, sampler: Any) -> An
     return loader(config, part, sampler, shuffle=False)
 
 
-def _dataset_class(config: XLingConfig) -> Any:
+def _dataset_class(config: XLingConfig, trained_on: DataIdentity | None) -> Any:
     """Return the class of a model's dataset by RecBole's rule: by the model's name, else by its kind."""
     entry = registration(config["model"])
     if entry is not None:
@@ -163,9 +182,10 @@ def _dataset_class(config: XLingConfig) -> Any:
         by_kind = {ModelType.SEQUENTIAL: "SequentialDataset", ModelType.KNOWLEDGE: "KnowledgeBasedDataset"}
         default = getattr(recbole_datasets, by_kind.get(config["MODEL_TYPE"], "Dataset"))
         found = getattr(recbole_datasets, f"{config['model']}Dataset", default)
-    if issubclass(found, XLingDatasetMixin):
+    bases = (found,) if issubclass(found, XLingDatasetMixin) else (XLingDatasetMixin, found)
+    if len(bases) == 1 and trained_on is None:
         return found
-    return type(found.__name__, (XLingDatasetMixin, found), {})
+    return type(found.__name__, bases, {"trained_on": trained_on})
 
 
 def find_dataset(config: XLingConfig) -> None:
@@ -223,32 +243,99 @@ def build_trainer(config: XLingConfig, model: Any) -> Any:
 # ---- loading --------------------------------------------------------------------------------------------------
 
 
-def load_run(folder: str | os.PathLike[str]) -> Run:
+def load_run(folder: str | os.PathLike[str], **settings: Any) -> Run:
     """Load a run folder: its settings, its data built again, and the trained model.
 
+    Users, items and languages are those of training, by their ids and not by their places in the files. Files may have
+    changed since: new items of models that read texts are known by these, other models are refused then. Data of other
+    users and items are another dataset, for which :func:`~recbole_xling.quick_start.evaluate.evaluate_run` tells what
+    is possible.
+
+    Args:
+        folder: the run folder.
+        settings: settings that replace the run's, such as ``data_path`` if the data have moved.
+
     Raises:
-        CheckpointError: the folder is not a run, or its files are damaged.
+        CheckpointError: the folder is not a run, its files are damaged, or its model does not fit the data.
+        ConfigError: a setting is wrong.
     """
-    return load_model_file(model_file(folder))
+    return load_model_file(model_file(folder), **settings)
 
 
-def load_model_file(file: Path) -> Run:
-    """Load a checkpoint written by recbole-xling, which includes the settings."""
-    checkpoint = load_checkpoint(file)
-    config = XLingConfig(config_dict={**from_plain(checkpoint["config"]), "allow_unknown_keys": True})
+def load_model_file(file: Path, **settings: Any) -> Run:
+    """Load a checkpoint written by recbole-xling, which includes the settings; as :func:`load_run`."""
+    trained = read_trained(file)
+    config = settings_for(trained, config_dict=settings)
     config["run_dir"] = str(file.parent)
-    find_dataset(config)
-    run = build(config)
-    restore_model(run.model, checkpoint, file)
-    return run
+    data, base = open_data(trained, config)
+    return Run(**vars(data), model=build_model(trained, config, base))
 
 
-def restore_model(model: Any, checkpoint: dict[str, Any], file: Path) -> None:
-    """Give a new model the trained weights of a checkpoint and what else it remembers, and switch to evaluation.
+def open_data(trained: Trained, config: XLingConfig) -> tuple[Data, Any]:
+    """Load and split data for a trained model.
+
+    Returns:
+        The data; and the dataset that the model is to be built on. If the data are those of training, whatever their
+        name and folder, it is the training split of the run's own settings, and its ``trained_on`` is set. Otherwise
+        it has no interactions, so that models find no counts, no histories and no users' choices in it.
 
     Raises:
-        CheckpointError: the weights are those of another model or dataset.
+        CheckpointError: the data are others, or other texts are read, and the model is bound to what it was trained on.
     """
-    load_trainable(model, checkpoint["state_dict"], file)
-    model.load_other_parameter(from_plain(checkpoint["other_parameter"]))
-    model.eval()
+    find_dataset(config)
+    here = {"dataset": config["dataset"], "data_path": plain_settings(config)["data_path"]}
+    own_config = XLingConfig(config_dict={**trained.settings, **here, "allow_unknown_keys": True})
+    own, known = None, trained.data
+    if known is None and config["dataset"] == trained.settings["dataset"]:
+        logger.warning("'%s' is of an earlier release, which did not keep ids: they cannot be checked", trained.file)
+        own = build_data(own_config)
+        known = DataIdentity.of(own.train_data._dataset)
+    data = build_data(config, known)
+    if data.dataset.trained_on is None:
+        _check_transfer(trained, config, "that is another dataset: hardly an interaction of the run's is in it")
+        logger.info("'%s' is not what the run was trained on: all its items count as new", config["dataset"])
+        return data, _without_interactions(data.train_data._dataset)
+    report_changes(trained, data.dataset)
+    if changed := [key for key in _TEXT_SETTINGS if config[key] != own_config[key]]:
+        _check_transfer(trained, config, f"other texts are read (changed: {', '.join(changed)})")
+    now, then = plain_settings(config), plain_settings(own_config)
+    if all(now.get(key) == then.get(key) for key in now.keys() | then.keys() if key not in _AFTER_READING):
+        return data, data.train_data._dataset
+    train = (own or build_data(own_config, known)).train_data._dataset
+    base = train.copy(train.inter_feat)
+    base.config = config  # its catalog follows the settings of now: text_template, ...
+    vars(base).pop("catalog", None)
+    return data, base
+
+
+def build_model(trained: Trained, config: XLingConfig, base: Any) -> Any:
+    """Return the trained model, built on what :func:`open_data` returned.
+
+    Raises:
+        CheckpointError: the weights do not fit.
+    """
+    model = _new_model(config, base)
+    restore_model(model, trained, base)
+    return model
+
+
+def _check_transfer(trained: Trained, config: XLingConfig, why: str) -> None:
+    """Raise a CheckpointError if the model's weights belong to the dataset it was trained on."""
+    reasons = hooks_of(config.model_class).bound_to_data(config)
+    if reasons:
+        raise CheckpointError(
+            f"the run '{trained.file.parent}' cannot be used on '{config['dataset']}': {why}, and its model is bound "
+            f"to '{trained.settings['dataset']}': {'; '.join(reasons)}. docs/zero-shot.md tells what can be"
+        )
+
+
+def _without_interactions(train: Any) -> Any:
+    """Return a training split without a row."""
+
+    def no_rows(table: Interaction) -> Interaction:
+        return Interaction({field: values[:0] for field, values in table.interaction.items()})
+
+    part = train.copy(no_rows(train.inter_feat))
+    if hasattr(part, "sequence"):
+        part.sequence = no_rows(part.sequence)
+    return part

@@ -12,20 +12,19 @@ from typing import Any
 
 import polars as pl
 from recbole.data.dataloader import FullSortEvalDataLoader
-from recbole.data.interaction import Interaction
-from recbole.utils import ModelType, dataset_arguments, get_model
+from recbole.utils import ModelType
 
-from recbole_xling.config import XLingConfig, current_names, dataset_defaults, plain_settings
+from recbole_xling.config import XLingConfig, plain_settings
+from recbole_xling.data.identity import changes
 from recbole_xling.data.impressions import impressions_file
-from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError, unknown_name
+from recbole_xling.errors import ConfigError, DataError, XlingError, unknown_name
 from recbole_xling.evaluator.impressions import check_impressions, evaluate_impressions
 from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import split_summary, summary_text, target_pairs
 from recbole_xling.model.base import hooks_of
-from recbole_xling.quick_start.build import Data, build_data, find_dataset, kind_of_split, restore_model
-from recbole_xling.trainer.checkpoint import load_checkpoint
+from recbole_xling.quick_start.build import Data, build_model, kind_of_split, open_data
+from recbole_xling.quick_start.trained import read_trained, settings_for
 from recbole_xling.trainer.mixin import Evaluation
-from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import (
     USERS_FILE,
     create_run_folder,
@@ -36,8 +35,6 @@ from recbole_xling.utils.run_folder import (
 )
 
 logger = logging.getLogger(__name__)
-
-_TEXT_SETTINGS = ("text_fields", "text_template", "text_view", "reader_vectors", "encoder_max_length", "encoder_prompt")
 
 SPLITS = ("test", "valid", "all")
 IMPRESSIONS_FILE = "impressions.parquet"
@@ -76,31 +73,33 @@ def evaluate_run(
     started = time.perf_counter()
     if split not in SPLITS:
         raise ConfigError(unknown_name("split", split, SPLITS))
-    file = model_file(run)
-    checkpoint = load_checkpoint(file)
-    trained: dict[str, Any] = from_plain(checkpoint["config"])
-    config = _settings(trained, dataset, config_dict, arguments)
+    trained = read_trained(model_file(run))
+    config = settings_for(trained, dataset, config_dict, arguments)
     if impressions:
         impressions_file(Path(config["data_path"]), config["dataset"])
-    data, part, is_own = _prepare(config, trained, file, split)
+    data, base = open_data(trained, config)
+    known = data.dataset.trained_on
+    if known and (split == "all" or config["eval_args"]["split"] != trained.settings["eval_args"]["split"]):
+        logger.warning("the run was trained on '%s': what is evaluated may be what it has seen", config["dataset"])
     if impressions:
         check_impressions(config, data, split)
-    model = config.model_class(config, part).to(config["device"])
-    restore_model(model, checkpoint, file)
+    model = build_model(trained, config, base)
+    changed = changes(known.files, data.dataset.fingerprint) if known else []
     built = time.perf_counter()
     table: pl.DataFrame | None
     if impressions:
         without = hooks_of(model).ranks_without_history
         result, table = evaluate_impressions(config, model, data, split, ranks_without_history=without)
     else:
-        result, table = _rank_catalog(config, model, data, part, split)
+        result, table = _rank_catalog(config, model, data, base, split)
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
         "run": str(run),
-        "trained_on": trained["dataset"],
-        "zero_shot": not is_own,
+        "trained_on": trained.settings["dataset"],
+        "zero_shot": known is None,
         "split": split,
+        "data": {"files": data.dataset.fingerprint, "changed_since_training": changed},
         **result,
         "seconds": {"build": built - started, "test": time.perf_counter() - built},
         "seed": config["seed"],
@@ -109,94 +108,11 @@ def evaluate_run(
     return _write(Path(run), config, result, table, IMPRESSIONS_FILE if impressions else USERS_FILE)
 
 
-# ---- settings -------------------------------------------------------------------------------------------------
-
-
-def _settings(
-    trained: Mapping[str, Any],
-    dataset: str | None,
-    config_dict: Mapping[str, Any] | None,
-    arguments: Sequence[str],
-) -> XLingConfig:
-    """Return the run's settings for a dataset; what it had from its own dataset's defaults is left to the other's."""
-    model_class = get_model(trained["model"])
-    settings = current_names(trained, model_class)
-    if dataset not in (None, trained["dataset"]):
-        defaults = dataset_defaults(trained["dataset"])
-        settings = {key: value for key, value in settings.items() if key not in defaults or value != defaults[key]}
-    settings |= current_names(config_dict or {}, model_class)
-    config = XLingConfig(trained["model"], dataset, config_dict=settings, arguments=arguments)
-    if (asked := config.external_config_dict["model"]) != trained["model"]:
-        raise ConfigError(f"the run's model is {trained['model']}: leave out model={asked}")
-    find_dataset(config)
-    config["log_wandb"] = False
-    return config
-
-
-# ---- data and model -------------------------------------------------------------------------------------------
-
-
-def _prepare(config: XLingConfig, trained: Mapping[str, Any], file: Path, split: str) -> tuple[Data, Any, bool]:
-    """Return the data, the dataset the model is built on, and whether that is the run's own training split."""
-    own_config = XLingConfig(config_dict={**trained, "allow_unknown_keys": config["allow_unknown_keys"]})
-    is_own = Path(own_config["data_path"]).resolve() == Path(config["data_path"]).resolve()
-    if not is_own:
-        _check_transfer(config, trained, file, "that is another dataset")
-    data = build_data(config)
-    if is_own:
-        if split == "all" or config["eval_args"]["split"] != own_config["eval_args"]["split"]:
-            logger.warning("the run was trained on '%s': what is evaluated may be what it has seen", config["dataset"])
-        same = plain_settings(own_config) == plain_settings(config)
-        own = data if same else build_data(own_config)
-        if _ids(own) == _ids(data):
-            if changed := _changed(config, own_config, _TEXT_SETTINGS):
-                _check_transfer(config, trained, file, f"other texts are read (changed: {changed})")
-            part = own.train_data._dataset.copy(own.train_data._dataset.inter_feat)
-            part.config = config  # its catalog follows the settings of now: text_template, ...
-            vars(part).pop("catalog", None)
-            return data, part, True
-        changed = _changed(config, own_config, dataset_arguments) or "its files"
-        _check_transfer(config, trained, file, f"other ids are loaded (changed: {changed})")
-    logger.info("'%s' is not what the run was trained on: all its items count as never trained on", config["dataset"])
-    return data, _without_interactions(data.train_data._dataset), False
-
-
-def _changed(config: XLingConfig, before: XLingConfig, keys: Sequence[str]) -> str:
-    return ", ".join(key for key in keys if config[key] != before[key])
-
-
-def _ids(data: Data) -> list[list[str]]:
-    dataset = data.dataset
-    return [list(dataset.field2id_token[field]) for field in (dataset.uid_field, dataset.iid_field)]
-
-
-def _check_transfer(config: XLingConfig, trained: Mapping[str, Any], file: Path, why: str) -> None:
-    """Raise a CheckpointError if the model's weights belong to the dataset it was trained on."""
-    reasons = hooks_of(config.model_class).bound_to_data(config)
-    if reasons:
-        raise CheckpointError(
-            f"the run '{file.parent}' cannot be evaluated on '{config['dataset']}': {why}, and its model is bound to "
-            f"'{trained['dataset']}': {'; '.join(reasons)}. docs/zero-shot.md tells what can be"
-        )
-
-
-def _without_interactions(train: Any) -> Any:
-    """Return a training split without a row: models find no counts, no histories and no users' choices in it."""
-
-    def no_rows(table: Interaction) -> Interaction:
-        return Interaction({field: values[:0] for field, values in table.interaction.items()})
-
-    part = train.copy(no_rows(train.inter_feat))
-    if hasattr(part, "sequence"):
-        part.sequence = no_rows(part.sequence)
-    return part
-
-
 # ---- evaluation -----------------------------------------------------------------------------------------------
 
 
 def _rank_catalog(
-    config: XLingConfig, model: Any, data: Data, part: Any, split: str
+    config: XLingConfig, model: Any, data: Data, base: Any, split: str
 ) -> tuple[dict[str, Any], pl.DataFrame | None]:
     """Rank all items for the rows of a part of the split, or for every interaction that has a history."""
     if split == "all":
@@ -216,10 +132,10 @@ def _rank_catalog(
     targets = target_pairs(loader._dataset)
     # of "all" nothing would be left to tell users' languages by
     held_out = targets if split != "all" else (targets[0][:0], targets[1][:0])
-    context = eval_context_of(part, (data.interactions.users, data.interactions.items), held_out)
+    context = eval_context_of(base, (data.interactions.users, data.interactions.items), held_out)
     summary = split_summary(kind_of_split(config), {split: targets}, context)
     logger.info("%s", summary_text(summary))
-    result, table = evaluate_full_ranking(Evaluation(config, model, part), loader, context)
+    result, table = evaluate_full_ranking(Evaluation(config, model, base), loader, context)
     return {"splits": summary, **result}, table
 
 

@@ -14,10 +14,12 @@ from typing import Any
 import torch
 
 from recbole_xling.config import XLingConfig, plain_settings
+from recbole_xling.data.identity import changes, fingerprint
 from recbole_xling.errors import CheckpointError, ConfigError, explained
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import summary_text
 from recbole_xling.quick_start.build import build, build_trainer, find_dataset
+from recbole_xling.quick_start.trained import refuse_code, unchanged_data
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
 from recbole_xling.utils.run_folder import (
@@ -26,6 +28,8 @@ from recbole_xling.utils.run_folder import (
     USERS_FILE,
     create_run_folder,
     logging_to,
+    remove_stale,
+    reopen,
     versions,
     write_config,
     write_result,
@@ -80,6 +84,9 @@ def configure(
     if resume is not None:
         files.insert(0, resume / CONFIG_FILE)
     config = XLingConfig(model, dataset, files, config_dict, arguments)
+    if resume is not None:
+        stored, own = (config._load_config_files(part) for part in (files[:1], files[1:]))
+        refuse_code(resume, stored, {**own, **config.variable_config_dict, **config.cmd_config_dict})
     if config["resume"] and resume is None:
         raise ConfigError("resume cannot be set in a configuration file; give it as --resume=<run folder>")
     find_dataset(config)
@@ -141,8 +148,9 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     main, folder = is_main_process(config), Path(config["run_dir"])
     if main:
         logger.info("Run folder: %s", folder)
-        write_config(folder, plain_settings(config))
-    run = build(config)
+        if resume is None:
+            write_config(folder, plain_settings(config))
+    run = build(config, None if resume is None else unchanged_data(config, resume / RESUME_FILE))
     if main:
         logger.info("Dataset %s: %s", config["dataset"], run.size)
         logger.info("%s", summary_text(run.splits))
@@ -156,6 +164,9 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     trainer = build_trainer(config, run.model)
     if resume is not None:
         trainer.resume_checkpoint(resume / RESUME_FILE)
+        if main:
+            reopen(folder)
+            write_config(folder, plain_settings(config))
     built = time.perf_counter()
     show_progress = shows_progress(config)
     with explained(f"{config['model']} cannot be trained with these settings"):
@@ -163,9 +174,13 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     trained = time.perf_counter()
     with explained(f"{config['model']} cannot be tested with these settings"):
         test, users = evaluate_full_ranking(trainer, run.test_data, run.context, load_best_model=saved)
+    changed = changes(run.dataset.fingerprint, fingerprint(config))
+    if changed:
+        logger.warning("the data have changed while the run was reading them: %s", "; ".join(changed))
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
+        "data": {"files": run.dataset.fingerprint, "changed_during_run": changed},
         "splits": run.splits,
         "best_valid": dict(best_valid or {}),
         **test,
@@ -183,6 +198,7 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
         if users is not None:
             users.write_parquet(folder / USERS_FILE)
         write_result(folder, result)
+        remove_stale(folder)
     if not config["single_spec"]:
         torch.distributed.destroy_process_group()
     return result

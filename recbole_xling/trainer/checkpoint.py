@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import random
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, cast
+from zipfile import ZipFile
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recbole_xling.data.identity import DataIdentity
+from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import hooks_of
 from recbole_xling.utils.files import replacing
@@ -30,18 +34,24 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises:
         CheckpointError: the file cannot be written, say because the disk is full.
+        KeyboardInterrupt: the user stopped the program meanwhile.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as new, new.open("wb") as file:
             torch.save({"format": _FORMAT, **state}, file)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except (OSError, RuntimeError) as error:
+        cause: BaseException = error
+        while isinstance(cause, RuntimeError) and cause.__context__ is not None:  # what torch put its own error over
+            cause = cause.__context__
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause from None
         hint = "free space or set checkpoint_dir to another folder"
-        raise CheckpointError(f"cannot write checkpoint '{path}': {error}; {hint}") from error
+        raise CheckpointError(f"cannot write checkpoint '{path}': {cause}; {hint}") from error
 
 
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint, with ``weights_only=True``: code in it is not run.
+    """Read a checkpoint, with ``weights_only=True``: code in it is not run. Its checksums must be right.
 
     Raises:
         CheckpointError: the file is missing, damaged, not a checkpoint, or of another version's format.
@@ -49,8 +59,19 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not path.is_file():
         raise CheckpointError(f"checkpoint '{path}' does not exist")
     try:
+        with ZipFile(
+            path
+        ) as parts:  # as torch writes it, with a CRC-32 of each part, which torch.load does not look at
+            damaged = parts.testzip()
+        if damaged is not None:
+            raise ValueError(f"its part '{damaged}' has another checksum than when it was written")
         state = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a damaged file makes the reader fail in any way
+    except UnpicklingError as error:  # torch's message would tell how to run the code
+        raise CheckpointError(
+            f"checkpoint '{path}' is damaged or was not written by recbole-xling: it contains more than plain data and "
+            "tensors, so that reading it could run code. It is not read"
+        ) from error
+    except Exception as error:  # a damaged file makes the readers fail in any way
         raise CheckpointError(f"checkpoint '{path}' is damaged or was not written by recbole-xling: {error}") from error
     if not isinstance(state, dict) or "state_dict" not in state:
         raise CheckpointError(f"'{path}' is not a checkpoint ('state_dict' is missing)")
@@ -91,6 +112,22 @@ def load_trainable(model: nn.Module, state: dict[str, Tensor], source: Path) -> 
         text = "; ".join(f"{what}: {', '.join(names[:5])}" for what, names in details if names)
         raise CheckpointError(f"checkpoint '{source}' belongs to another model or dataset ({text})")
     model.load_state_dict(state, strict=False)
+
+
+def data_of(state: dict[str, Any]) -> DataIdentity | None:
+    """Return the data that a checkpoint was trained on; checkpoints of earlier releases do not name them.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged.
+    """
+    return DataIdentity.from_state(state["data"]) if state.get("data") else None
+
+
+def check_ids(state: dict[str, Any], dataset: Any) -> None:
+    """Raise a CheckpointError if a dataset numbers users, items or their features otherwise than a checkpoint."""
+    known = data_of(state)
+    if known is not None and isinstance(dataset, PinnedIds):
+        known.new_tokens(dataset)
 
 
 def warm_start(model: Any, config: Any) -> None:

@@ -21,10 +21,13 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from recbole_xling.config import plain_settings
+from recbole_xling.data.identity import DataIdentity
+from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.errors import CheckpointError
 from recbole_xling.evaluator.collector import XLingCollector
 from recbole_xling.evaluator.evaluator import XLingEvaluator
 from recbole_xling.trainer.checkpoint import (
+    check_ids,
     load_checkpoint,
     load_trainable,
     random_states,
@@ -90,6 +93,7 @@ class XLingTrainerMixin:
     model: Any
     device: torch.device
     saved_model_file: str
+    _data_state: dict[str, Any] | None = None
     item_tensor: Any
     tot_item_num: Any
 
@@ -111,6 +115,11 @@ class XLingTrainerMixin:
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
+    def _remember(self, train_data: Any) -> None:
+        """Let checkpoints name the data; plain datasets of RecBole's do not know what theirs are."""
+        if isinstance(train_data._dataset, PinnedIds):
+            self._data_state = DataIdentity.of(train_data._dataset).state()
+
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Write the model as plain data: settings, trainable weights and what else the model must remember."""
         if not is_main_process(self.config):
@@ -130,12 +139,16 @@ class XLingTrainerMixin:
             "best_valid_score": float(self.best_valid_score),  # type: ignore[attr-defined]
             "state_dict": trainable_state(self.model),
             "other_parameter": to_plain(other, "other_parameter"),
+            "data": self._data_state,
         }
 
-    def _load_model(self, path: Path) -> dict[str, Any]:
+    def _load_model(self, path: Path, dataset: Any = None) -> dict[str, Any]:
+        """Load the weights of a checkpoint; where a dataset is given, its ids must be those of the checkpoint."""
         state = load_checkpoint(path, self.device)
         if state["model"] != self.config["model"]:
             raise CheckpointError(f"checkpoint '{path}' is of {state['model']}, not of {self.config['model']}")
+        if dataset is not None:
+            check_ids(state, dataset)
         load_trainable(self.model, state["state_dict"], path)
         self.model.load_other_parameter(from_plain(state["other_parameter"]))
         return state
@@ -158,19 +171,23 @@ class XLingTrainerMixin:
             if not self.config["single_spec"]:
                 torch.distributed.barrier()  # the first process may still be writing the file
             path = Path(model_file or self.saved_model_file)
-            self._load_model(path)
+            self._load_model(path, eval_data._dataset)
             self.logger.info("Loading model structure and parameters from %s", path)  # type: ignore[attr-defined]
         self.model.eval()
         full = isinstance(eval_data, FullSortEvalDataLoader)
         if full and self.item_tensor is None:
             self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
+        absent: Any = ()
         if self.config["eval_type"] == EvaluatorType.RANKING:
             self.tot_item_num = eval_data._dataset.item_num
+            absent = getattr(eval_data._dataset, "absent", {}).get(eval_data._dataset.iid_field, ())
         score = self._full_sort_batch_eval if full else self._neg_sample_batch_eval  # type: ignore[attr-defined]
         batches = tqdm(eval_data, desc="Evaluate", ncols=100, leave=False) if show_progress else eval_data
         with _same_random_numbers(self.config["seed"]):
             for batch in batches:
                 interaction, scores, positive_u, positive_i = score(batch)
+                if len(absent):  # the model was trained on them, but nobody can choose them now
+                    scores[:, absent] = float("-inf")
                 self.eval_collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
         self.eval_collector.model_collect(self.model)
         result = self.evaluator.evaluate(self.eval_collector.finish(eval_data.sample_size))

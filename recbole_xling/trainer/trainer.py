@@ -17,7 +17,13 @@ from tqdm.auto import tqdm
 
 from recbole_xling.errors import CheckpointError
 from recbole_xling.model.base import hooks_of
-from recbole_xling.trainer.checkpoint import random_states, restore_random_states, save_checkpoint, warm_start
+from recbole_xling.trainer.checkpoint import (
+    check_ids,
+    random_states,
+    restore_random_states,
+    save_checkpoint,
+    warm_start,
+)
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
 from recbole_xling.trainer.plain_state import PlainState
@@ -86,6 +92,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         Returns:
             The best (unrounded) validation score and its metrics; ``(-1, None)`` without validation data.
         """
+        self._remember(train_data)
         self.eval_collector.data_collect(train_data)
         if self._resumed is None:
             warm_start(self.model, self.config)
@@ -293,6 +300,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         if state is None:
             return False
         assert self.schedule is not None
+        check_ids(state, train_data._dataset)
         self.schedule.load_state_dict(state["schedule"])
         self._load_optimizers(state)  # because building a schedule sets the rates of step zero
         rank, world_size = 0, 1

@@ -25,6 +25,7 @@ MODEL_FILE = "model.pt"
 RESULT_FILE = "result.json"
 USERS_FILE = "users.parquet"
 LOG_FILE = "log.txt"
+_STALE = {RESULT_FILE: "result.stale.json", USERS_FILE: "users.stale.parquet"}  # result.json first: it says "finished"
 
 _PACKAGES = ("recbole-xling", "recbole", "torch", "numpy", "pandas", "transformers", "sentence-transformers", "peft")
 
@@ -77,6 +78,25 @@ def read_result(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"'{folder}' is not the folder of a finished run ({RESULT_FILE} missing)")
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result
+
+
+def reopen(folder: Path) -> None:
+    """Prepare the folder of a run that goes on: set its results aside, and remove what a killed process left.
+
+    From here on the folder is that of an unfinished run, whatever happens to it.
+    """
+    for name, stale in _STALE.items():
+        if (folder / name).exists():
+            os.replace(folder / name, folder / stale)
+    for path in folder.glob(".*.tmp"):  # of utils.files.replacing
+        if path.is_file():
+            path.unlink()
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove results that were set aside, once there are new ones."""
+    for stale in _STALE.values():
+        (folder / stale).unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

@@ -56,6 +56,17 @@ def test_a_model_with_its_own_configuration_is_used_as_it_is(xlmr_folder: Path) 
         create_encoder(str(xlmr_folder), pooling="mean")
 
 
+def test_code_in_a_model_folder_is_not_run(xlmr_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(xlmr_folder, tmp_path / "model")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[-1]["type"] = "evil.Module"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "evil.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')\nclass Module: pass\n")
+    with pytest.raises(EncoderError, match=r"code of its own \(evil\.Module\)"):
+        create_encoder(str(folder), **_EXACT).encode(_TEXTS)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_prompt_stands_before_every_text(xlmr_folder: Path) -> None:
     prompted = create_encoder(str(xlmr_folder), prompt="query ", **_EXACT).encode(_TEXTS)
     plain = create_encoder(str(xlmr_folder), **_EXACT)

@@ -13,6 +13,7 @@ import recbole_xling
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError
 from recbole_xling.evaluator.slices import popularity_bands
 from recbole_xling.quick_start import evaluate as zero_shot
+from recbole_xling.quick_start import trained as trained_runs
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.utils.run_folder import read_result
 
@@ -80,7 +81,7 @@ def test_settings_of_the_evaluation_win_over_those_of_the_run(trained):
 
 def test_defaults_of_the_runs_dataset_are_not_used_for_another(trained, monkeypatch):
     run = trained(seed=7)
-    monkeypatch.setattr(zero_shot, "dataset_defaults", lambda name: {"nord": {"seed": 7, "topk": [3]}}[name])
+    monkeypatch.setattr(trained_runs, "dataset_defaults", lambda name: {"nord": {"seed": 7, "topk": [3]}}[name])
     result = recbole_xling.evaluate_run(run, "sud")
     assert result["seed"] == 2020
     assert "ndcg@5" in result["test"]  # set by the run, not by the defaults
@@ -156,13 +157,13 @@ def test_a_model_bound_to_its_dataset_is_refused_on_another(trained, model, chan
     assert sorted(run.iterdir()) == before
 
 
-def test_a_model_of_ids_is_refused_on_a_filtered_dataset(trained):
-    filtered = ["--user_inter_num_interval=[6,inf)"]
-    with pytest.raises(CheckpointError, match="user_inter_num_interval"):
-        recbole_xling.evaluate_run(trained("SASRec"), arguments=filtered)
-    result = recbole_xling.evaluate_run(trained(), arguments=filtered)
-    assert result["zero_shot"]
-    assert "popularity=cold" in result["slices"]
+@pytest.mark.parametrize("model", ["LLMSASRec", "SASRec"])
+def test_filters_choose_among_the_runs_own_users(trained, sequences, model):
+    run = trained(model)
+    table = users_of(recbole_xling.evaluate_run(run, arguments=["--user_inter_num_interval=[6,inf)"]))
+    whole = pl.read_parquet(run / "users.parquet")
+    assert set(table["user_id"]) == {user for user, walk in sequences("nord").items() if len(walk) >= 6}
+    assert table.equals(table.select("user_id").join(whole, on="user_id", maintain_order="left"))
 
 
 def test_a_model_bound_to_its_catalog_needs_the_same_texts(trained):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from recbole_xling.model.layers.fusion import FUSIONS
+from recbole_xling.model.layers.fusion import FUSIONS, Fusion
 from recbole_xling.model.layers.text_projection import TEXT_PROJECTIONS
 from recbole_xling.utils.typed_config import TypedConfig
 
@@ -114,6 +114,21 @@ class ItemRepresentation(nn.Module):
             nn.init.normal_(self.language_embedding.weight, std=config.initializer_range)
             self.register_buffer("language_ids", languages, persistent=False)
 
+    def extended(self, weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """Return trained weights with zeros for the items and languages that training did not have.
+
+        Args:
+            weights: of the whole model.
+            prefix: how the names of this part's weights begin.
+        """
+        result, own = dict(weights), self.state_dict()
+        for name in {"item_embedding.weight", "language_embedding.weight"} & own.keys():
+            trained = weights[prefix + name]
+            n_known = min(len(trained), len(own[name]))  # languages that no item has now may be left out
+            result[prefix + name] = torch.zeros_like(own[name])
+            result[prefix + name][:n_known] = trained[:n_known]
+        return result
+
     def forward(self, ids: Tensor | None = None, view: int = 0) -> Tensor:
         """Return the vectors of ``ids`` in a view, ``(N, H)``, or of all items where it is None, ``(n_items, H)``."""
 
@@ -145,15 +160,33 @@ class ItemRepresentation(nn.Module):
 
 def bound_to_data(config: RepresentationConfig) -> list[str]:
     """Return what makes such item vectors meaningless for the items of another dataset; empty if nothing does."""
-    fusion = FUSIONS[config.item_representation]
-    pca = fusion.uses_text and (config.text_projection or fusion.default_projection) == "pca"
     reasons = {
-        f"item_representation={config.item_representation} learns a vector for each item id": fusion.uses_id,
-        "text_projection=pca projects on the principal axes of the catalog": pca,
-        "text_whitening=True rotates to the principal axes of the catalog": config.text_whitening,
+        f"item_representation={config.item_representation} learns a vector for each item id": _fusion(config).uses_id,
         "item_language_embedding=True numbers the catalog's languages": config.item_language_embedding,
     }
+    return [reason for reason, applies in reasons.items() if applies] + bound_to_texts(config)
+
+
+def bound_to_ids(config: RepresentationConfig) -> list[str]:
+    """Return what keeps such item vectors from serving new items of their own dataset; empty if nothing does."""
+    kind = config.item_representation
+    reasons = [] if _fusion(config).uses_text else [f"item_representation={kind} knows an item by its id alone"]
+    return reasons + bound_to_texts(config)
+
+
+def bound_to_texts(config: RepresentationConfig) -> list[str]:
+    """Return what makes such item vectors meaningless once a text of the catalog changes; empty if nothing does."""
+    fusion = _fusion(config)
+    pca = fusion.uses_text and (config.text_projection or fusion.default_projection) == "pca"
+    reasons = {
+        "text_projection=pca projects on the principal axes of the catalog": pca,
+        "text_whitening=True rotates to the principal axes of the catalog": config.text_whitening,
+    }
     return [reason for reason, applies in reasons.items() if applies]
+
+
+def _fusion(config: RepresentationConfig) -> type[Fusion]:
+    return FUSIONS[config.item_representation]
 
 
 # ---- text vectors ---------------------------------------------------------------------------------------------

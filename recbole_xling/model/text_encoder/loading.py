@@ -21,7 +21,10 @@ def load_pretrained(source: LocalModel | HubModel) -> tuple[Any, Any]:
     from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
 
-    options: dict[str, Any] = {"cache_dir": os.environ.get("SENTENCE_TRANSFORMERS_HOME")}  # as find_model does
+    options: dict[str, Any] = {
+        "cache_dir": os.environ.get("SENTENCE_TRANSFORMERS_HOME"),  # as find_model does
+        "trust_remote_code": False,  # by default the library would ask on the terminal
+    }
     if source.revision is not None:
         options["revision"] = source.revision
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

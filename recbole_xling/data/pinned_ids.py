@@ -1,0 +1,58 @@
+"""PinnedIds: users, items and features keep the numbers that they had when a model was trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from recbole.data.dataset import Dataset
+from recbole.utils import FeatureType
+
+from recbole_xling.data.identity import DataIdentity, Fingerprint, Tokens, fingerprint
+
+
+class PinnedIds(Dataset):  # type: ignore[misc]
+    """A RecBole dataset that knows its files and, once a model was trained on them, the model's ids.
+
+    RecBole numbers ids by their first appearance in the files. Here those that a model was trained on come first, in
+    the model's order, and new ones follow.
+
+    Attributes:
+        fingerprint: of the files, taken before they are read.
+        trained_on: the data that a model was trained on, if these are its data or a later state of them; else None.
+        vocabulary: the tokens of each token field, in the order of ids.
+        absent: ids of ``trained_on`` that the files lack, by field; they have no interactions and no features.
+    """
+
+    fingerprint: Fingerprint
+    trained_on: DataIdentity | None = None
+    vocabulary: dict[str, Tokens]
+    absent: dict[str, NDArray[np.int64]]
+
+    def _load_data(self, token: str, dataset_path: str) -> None:
+        self.fingerprint = fingerprint(self.config)
+        super()._load_data(token, dataset_path)
+
+    def _remap_ID_all(self) -> None:  # noqa: N802
+        """Number all ids, as ``trained_on`` did if these are its data."""
+        self.vocabulary, self.absent = {}, {}
+        names = self.uid_field, self.iid_field
+        if self.trained_on is not None and not self.trained_on.is_of(self.fingerprint, self.inter_feat, *names):
+            self.trained_on = None
+        super()._remap_ID_all()
+
+    def _remap(self, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]) -> None:
+        """Number the ids of fields that share them: those of ``trained_on`` first, as if they came first in a file."""
+        fields = [str(field) for _, field, _ in remap_list]
+        pinned = self.trained_on.vocabulary if self.trained_on is not None else {}
+        known = next((pinned[field] for field in fields if field in pinned), None)
+        if known is None:
+            super()._remap(remap_list)
+        else:
+            first = pd.DataFrame({fields[0]: known[1:].astype(object)}, dtype=object)
+            super()._remap([(first, fields[0], FeatureType.TOKEN), *remap_list])
+            ids, _ = self._concat_remaped_tokens(remap_list)
+            used = np.bincount(np.append(ids.astype(np.int64), 0), minlength=len(known)) > 0  # 0 is the padding
+            self.absent[fields[0]] = np.flatnonzero(~used)
+        if fields:
+            self.vocabulary[fields[0]] = self.field2id_token[fields[0]]
