@@ -55,6 +55,10 @@ class DataError(XlingError, ValueError):
     """An input file or dataset cannot be used as it is."""
 
 
+class NoTextError(DataError):
+    """A dataset has no item texts."""
+
+
 class EncoderError(XlingError, RuntimeError):
     """A text encoder cannot be built or returned something unusable."""
 

@@ -10,11 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recbole_xling.data.catalog import ItemCatalog
-from recbole_xling.errors import DataError
-from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.text.raw_tables import table_columns
+from recbole_xling.errors import NoTextError
 from recbole_xling.text.record import DISPLAY
-from recbole_xling.text.store import ItemTextStore, itemtext_path
+from recbole_xling.text.store import ItemTextStore
 
 EXCERPT_LENGTH = 80
 
@@ -58,12 +56,7 @@ def read_texts(catalog: ItemCatalog) -> CatalogTexts:
     """
     try:
         store = catalog.store
-    except DataError:
-        item_file, fields = catalog.folder / f"{catalog.dataset}.item", catalog.config["text_fields"] or []
-        separator = catalog.config["field_separator"]
-        there = table_columns(item_file, separator=separator) if item_file.is_file() else []
-        if itemtext_path(catalog.folder, catalog.dataset).is_file() or (fields and set(fields) <= set(there)):
-            raise  # the dataset has texts, but they cannot be read
+    except NoTextError:
         store = ItemTextStore()
     item_ids = list(catalog.tokens[1:])
     place = {item_id: number for number, item_id in enumerate(item_ids)}
@@ -85,7 +78,7 @@ def read_texts(catalog: ItemCatalog) -> CatalogTexts:
     has_text[table.filter(pl.col("kind") == DISPLAY)["item"].to_numpy()] = True
     return CatalogTexts(
         item_ids=item_ids,
-        languages=catalog.languages[1:] if len(store) else [UNDETERMINED] * len(item_ids),
+        languages=catalog.languages[1:],
         store=store,
         rows=table,
         fields=filled,

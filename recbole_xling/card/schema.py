@@ -255,8 +255,10 @@ class Checks:
     """What is odd about the interactions.
 
     Attributes:
+        rows_read: rows of the ``.inter`` file.
+        rows_dropped: those that the dataset does not have, by reason.
         missing_ids: rows without a user or item; dropped.
-        unknown_item_interactions: rows with items that the ``.item`` file lacks; dropped.
+        unknown_item_interactions: rows with items that the ``.item`` file lacks; dropped if it is loaded.
         unknown_users: users that the ``.user`` file lacks.
         repeats: interactions with an item that the user has met before.
         repeats_in_a_row: those that directly follow the one before.
@@ -265,9 +267,10 @@ class Checks:
         unordered_users: users with several interactions, all at the same time or without any.
         repeated_targets: test targets that are in the user's history already.
         tied_targets: test targets at the same time as another interaction of the user.
-        early_targets: test targets with a later interaction in their history.
     """
 
+    rows_read: int
+    rows_dropped: Mapping[str, int]
     missing_ids: int
     unknown_item_interactions: int
     unknown_users: int
@@ -278,7 +281,6 @@ class Checks:
     unordered_users: int
     repeated_targets: int
     tied_targets: int
-    early_targets: int
 
 
 @dataclass(frozen=True, slots=True)

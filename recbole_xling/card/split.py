@@ -87,14 +87,6 @@ class Split:
         """Count test targets at the time of another interaction of their user that the test may see."""
         return 0 if self.times is None else self._count_targets("time", pl.struct("user", "time").is_duplicated())
 
-    def early_targets(self) -> int:
-        """Count test targets with a later interaction of their user in their history."""
-        if self.times is None:
-            return 0
-        so_far = self._seen("time").select(pl.col("time").cum_max().over("user")).to_series().to_numpy()
-        place = np.cumsum(self.seen)[self.test] - 1
-        return int((so_far[place] > self.times[self.test]).sum())
-
     def _count_targets(self, column: str, condition: pl.Expr) -> int:
         """Count test targets that meet a condition among what equals one of them in user and ``column``."""
         seen = self._seen(column)
@@ -132,7 +124,7 @@ def build_split(dataset: CardDataset) -> Split:
         users=np.cumsum(np.append(False, users[1:] != users[:-1])),
         user_ids=np.unique(users),
         items=ordered[dataset.iid_field].numpy() - 1,
-        times=None if dataset.times is None else dataset.times[row],
+        times=ordered[dataset.time_field].numpy() if dataset.has_times else None,
         n_items=dataset.item_num - 1,
         train=position[train.sequence[_ROW].numpy()[train.train_mask]],
         valid=position[valid.inter_feat[_ROW].numpy()],

@@ -98,6 +98,7 @@ def time_scale(first: float, last: float) -> float | None:
 
 def describe_checks(split: Split, dataset: CardDataset) -> Checks:
     """Count what is odd in the interactions and in the files."""
+    rows = dataset.file_rows["inter"]
     in_a_row = (split.items[1:] == split.items[:-1]) & (split.users[1:] == split.users[:-1])
     is_unordered = split.length > 1
     if split.times is not None:
@@ -105,17 +106,18 @@ def describe_checks(split: Split, dataset: CardDataset) -> Checks:
         lowest, highest = (bound.reduceat(split.times, start) for bound in (np.minimum, np.maximum))
         is_unordered &= lowest == highest
     return Checks(
+        rows_read=rows.read,
+        rows_dropped={reason: count for reason, count in rows.dropped.items() if count},
         missing_ids=dataset.missing_ids,
         unknown_item_interactions=dataset.unknown_items,
         unknown_users=dataset.unknown_users,
         repeats=len(split) - split.n_pairs,
         repeats_in_a_row=int(in_a_row.sum()),
-        duplicate_rows=dataset.duplicate_rows if split.n_pairs < len(split) else 0,  # filters may drop them
+        duplicate_rows=dataset.duplicate_rows,
         missing_times=dataset.missing_times,
         unordered_users=int(is_unordered.sum()),
         repeated_targets=split.repeated_targets(),
         tied_targets=split.tied_targets(),
-        early_targets=split.early_targets(),
     )
 
 

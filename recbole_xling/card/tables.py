@@ -70,17 +70,17 @@ def card_tables(card: Card) -> Iterator[CardTable]:
     yield from _split_tables(card)
     checks, targets = card.checks, card.splits.test.interactions
     rows = (
+        ("rows of the .inter file", _n(checks.rows_read)),
+        *((f"... left out: {reason}", _of(count, checks.rows_read)) for reason, count in checks.rows_dropped.items()),
         ("interactions with an item that the user has met before", _of(checks.repeats, card.size.interactions)),
         ("... right after it", _of(checks.repeats_in_a_row, card.size.interactions)),
         ("rows that equal another one", _of(checks.duplicate_rows, card.size.interactions)),
-        ("interactions with unknown items (dropped)", _n(checks.unknown_item_interactions)),
-        ("rows without user or item (dropped)", _n(checks.missing_ids)),
+        ("interactions with unknown items", _n(checks.unknown_item_interactions)),
         ("interactions without time", _of(checks.missing_times, card.size.interactions)),
         ("users that the .user file lacks", _of(checks.unknown_users, card.size.users)),
         ("users without order", _of(checks.unordered_users, card.size.users)),
         ("test targets that are in the history", _of(checks.repeated_targets, targets)),
         ("test targets at the time of another interaction", _of(checks.tied_targets, targets)),
-        ("test targets before an interaction of their history", _of(checks.early_targets, targets)),
         ("items of the itemtext file that are unknown", _n(card.texts.unknown_items)),
     )
     yield CardTable("checks", "Checks", ("", "number"), rows)

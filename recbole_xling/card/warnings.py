@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from recbole_xling.card.schema import Card, CardWarning
+from recbole_xling.data.mixin import UNKNOWN
 from recbole_xling.encode.usem3 import USEM3Encoder
 from recbole_xling.language.identification import MIN_CONFIDENCE
 from recbole_xling.language.tags import UNDETERMINED
@@ -42,12 +43,6 @@ _SHARES = (
         lambda card: (card.checks.repeated_targets, card.splits.test.interactions),
         "{share} test targets ({percent}) are items that the user has met before, so that a model can copy them from "
         "the history; remove repeats (rm_dup_inter: first) unless repeating is what you want to predict.",
-    ),
-    _Share(
-        "early_targets",
-        lambda card: (card.checks.early_targets, card.splits.test.interactions),
-        "{share} test targets ({percent}) come before an interaction in their own history, because RecBole keeps "
-        "times in single precision (steps of 64 s or more for Unix seconds); write times as 1, 2, 3, ... per user.",
     ),
     _Share(
         "tied_targets",
@@ -126,16 +121,19 @@ _SHARES = (
         "unknown_items",
         lambda card: (
             card.checks.unknown_item_interactions,
-            card.size.interactions + card.checks.unknown_item_interactions,
+            card.size.interactions + card.checks.rows_dropped.get(UNKNOWN.format("items"), 0),
         ),
-        "{share} interactions ({percent}) are with items that the .item file lacks; RecBole drops them where that file "
-        "is loaded, and this card does too; add the items.",
+        "{share} interactions ({percent}) are with items that the .item file lacks; a run drops them where "
+        "it loads that file (load_col); add the items.",
     ),
     _Share(
         "unknown_users",
-        lambda card: (card.checks.unknown_users, card.size.users),
-        "{share} users ({percent}) are not in the .user file; RecBole drops their interactions where that file is "
-        "loaded; add the users.",
+        lambda card: (
+            card.checks.unknown_users,
+            card.size.users + (card.checks.unknown_users if UNKNOWN.format("users") in card.checks.rows_dropped else 0),
+        ),
+        "{share} users ({percent}) are not in the .user file; a run drops their interactions where it loads that file "
+        "(load_col); add the users.",
     ),
 )
 

@@ -14,10 +14,7 @@ always                  switches on autograd's anomaly detection (``sine.py``)  
 always                  multiplies float32 with float64 (KSR)                          :mod:`.libraries`
 pandas 3.0              fills missing values of a chained selection in place           :mod:`.frames`
 torch 2.6               pickles objects, which ``torch.load`` refuses to read          :mod:`.checkpoint`
-always (slow)           parses files in Python, counts tokens one by one               :mod:`.fast_reading`
 ======================  =============================================================  ======================
-
-:mod:`.fast_reading` is not part of :func:`apply`: only our own dataset class reads and filters with it.
 """
 
 from __future__ import annotations

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from recbole_xling.data.columns import column_kinds, read_cells
 from recbole_xling.encode.base import Encoder, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
-from recbole_xling.errors import DataError
+from recbole_xling.errors import DataError, NoTextError
 from recbole_xling.language.tags import UNDETERMINED, covers, stated_language
 from recbole_xling.language.users import LANGUAGE_SOURCE, USER_LANGUAGE, Readers
+from recbole_xling.text.atomic_files import file_format, read_atomic_file
 from recbole_xling.text.record import DISPLAY, PARALLEL
 from recbole_xling.text.store import ItemTextStore, find_item_text
 from recbole_xling.text.template import TextTemplate
@@ -53,7 +54,8 @@ class ItemCatalog:
         """The item texts.
 
         Raises:
-            DataError: the dataset has neither an itemtext file nor the columns named by ``text_fields``.
+            NoTextError: the dataset has neither an itemtext file nor the columns named by ``text_fields``.
+            DataError: the file is wrong; the message names its line.
         """
         return find_item_text(
             self.folder,
@@ -61,19 +63,36 @@ class ItemCatalog:
             self.config["text_fields"] or [],
             item_id_field=self.config["ITEM_ID_FIELD"],
             language_field=self.config["ITEM_LANGUAGE_FIELD"] or "item_language",
-            field_separator=self.config["field_separator"],
+            **file_format(self.config),
         )
 
     @cached_property
     def languages(self) -> list[str]:
-        """Language of each item's display text, ``und`` where unknown and for the padding item."""
+        """Language of each item: of its display text, or as the ``.item`` file states it; ``und`` where unknown.
+
+        Raises:
+            DataError: a file of texts or items is wrong; the message names its line.
+        """
+        stated, problem = self._stated_item_languages(), None
         try:
             store = self.store
-        except DataError as error:
-            logger.warning("item languages are unknown, so results per language are left out: %s", error)
-            return [UNDETERMINED] * len(self.tokens)
-        texts = (store.display(token) for token in self.tokens)
-        return [UNDETERMINED if text is None else text.language for text in texts]
+        except NoTextError as error:
+            store, problem = ItemTextStore(), error
+        texts = ((token, store.display(token)) for token in self.tokens)
+        known = [(token, UNDETERMINED if text is None else text.language) for token, text in texts]
+        languages = [stated.get(token, tag) if tag == UNDETERMINED else tag for token, tag in known]
+        if problem is not None and set(languages) == {UNDETERMINED}:
+            logger.warning("item languages are unknown, so results per language are left out: %s", problem)
+        return languages
+
+    def _stated_item_languages(self) -> dict[str, str]:
+        """Return the language of each item whose row of the ``.item`` file states one."""
+        path = self.folder / f"{self.dataset}.item"
+        columns = [self.config["ITEM_ID_FIELD"], self.config["ITEM_LANGUAGE_FIELD"] or "item_language"]
+        file = read_atomic_file(path, columns, **file_format(self.config)) if path.is_file() else None
+        if file is None or len(file.types) < len(columns):
+            return {}
+        return {item: stated_language(tag) for item, tag in file.cells.select(columns).drop_nulls().iter_rows()}
 
     @cached_property
     def language_names(self) -> tuple[str, ...]:
@@ -186,6 +205,12 @@ class ItemCatalog:
     def _viewed(self) -> tuple[list[list[str]], set[str]]:
         """The rendered text of each item in each view, and the languages they are in."""
         template, view = TextTemplate(self.config["text_template"]), TextView(self.text_view)
+        absent = sorted(set(template.fields) - set(self.store.fields))
+        if absent and self.store.fields:
+            raise DataError(
+                f"text_template {template.template!r}: no item of '{self.dataset}' has a field '{absent[0]}'; "
+                f"items have {', '.join(self.store.fields)}"
+            )
         rendered = [view.render(self.store, token, template) for token in self.tokens]
         viewed = [text for text in rendered if text is not None]
         if len(viewed) < len(rendered):

@@ -13,7 +13,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
 from recbole_xling.data.catalog import ItemCatalog
-from recbole_xling.data.mixin import XLingDatasetMixin
+from recbole_xling.data.mixin import XLingDatasetMixin, in_single_precision, take_rows
 from recbole_xling.data.sequences import (
     Segments,
     TrainingWindows,
@@ -22,7 +22,7 @@ from recbole_xling.data.sequences import (
     next_item_rows,
     ratio_parts,
 )
-from recbole_xling.data.splits.build import check_times, file_parts, split_dataset
+from recbole_xling.data.splits.build import file_parts, split_dataset
 from recbole_xling.data.splits.files import has_histories
 from recbole_xling.data.splits.settings import read_split
 from recbole_xling.language.users import Readers
@@ -83,7 +83,6 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
     def data_augmentation(self) -> None:
         """Replace the interactions by next-item rows (RecBole's augmentation) that point into :attr:`sequence`."""
         self._check_field("uid_field", "time_field")
-        check_times(self)
         self._aug_presets()
         self.sort(by=[self.uid_field, self.time_field], ascending=True)
         self.sequence = self.inter_feat
@@ -115,28 +114,17 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         groups = np.zeros(n, dtype=np.int64) if group_by is None else self.inter_feat[group_by].numpy()
         return self._parts(ratio_parts(groups, len(shares), lambda size: self._calcu_split_ids(size, shares)))
 
-    def _parts(self, parts: list[NDArray[np.int64]]) -> list[XLingDataset]:
-        """Return one dataset per array of row numbers."""
-        self._drop_unused_col()
-        return [self.copy(self._rows(index)) for index in parts]
-
-    def _rows(self, index: Any) -> Interaction:
-        """Return rows of :attr:`inter_feat` with their targets' positions, without histories."""
-        if isinstance(index, np.ndarray):
-            index = torch.from_numpy(index)
-        return Interaction({field: values[index] for field, values in self.inter_feat.interaction.items()})
-
     # ---- batches ----------------------------------------------------------------------------------------------
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         """Return rows with their padded histories, each ``(B, MAX_ITEM_LIST_LENGTH)``, as RecBole lays them out."""
         if not hasattr(self, "sequence"):
             return super().__getitem__(index, join)
-        rows = self._rows(index)
+        rows = take_rows(self.inter_feat, index)
         position = rows[_ROW].reshape(-1)
         rows.drop(_ROW)
         rows.update(self._histories(position, rows[self.item_list_length_field].reshape(-1)))
-        return self.join(rows) if join else rows
+        return in_single_precision(self.join(rows) if join else rows)
 
     def _histories(self, target: torch.Tensor, length: torch.Tensor) -> Interaction:
         """Return the padded lists of all fields but the user: ``length`` interactions before ``target``."""

@@ -24,7 +24,7 @@ _is_label = pl.element().cast(pl.Float64, strict=False).is_in([0.0, 1.0]).fill_n
 class Interactions(NamedTuple):
     """All interactions of a dataset in the order of its file, ``(n,)`` each.
 
-    Internal ids, and times in double precision, which RecBole does not keep; None where times are not loaded.
+    Internal ids, and times; None where the dataset has none.
     """
 
     users: IntArray
@@ -204,32 +204,3 @@ class UserHistories:
         inside = steps < length[:, None]
         where = np.where(inside, (end - length)[:, None] + steps, 0)
         return np.where(inside, self._items[where], 0), length
-
-
-def first_times(
-    users: IntArray, items: IntArray, near: NDArray[np.float32], interactions: Interactions, n_users: int
-) -> FloatArray:
-    """Return when each user's first target was, ``(n_users,)``; infinity for users without one.
-
-    Args:
-        users: of the targets, ``(n,)``.
-        items: the targets, ``(n,)``.
-        near: their times in single precision, as RecBole keeps them, ``(n,)``.
-        interactions: among which the targets are, with their exact times.
-        n_users: number of users, the padding user included.
-    """
-    assert interactions.times is not None
-    keys = ["user", "item", "near"]
-    exact = pl.DataFrame(
-        {
-            "user": interactions.users,
-            "item": interactions.items,
-            "near": interactions.times.astype(np.float32).view(np.int32),
-            "time": interactions.times,
-        }
-    )
-    targets = pl.DataFrame({"user": users, "item": items, "near": near.view(np.int32)})
-    found = targets.join(exact, on=keys).group_by("user").agg(pl.col("time").min())
-    first = np.full(n_users, np.inf)
-    first[found["user"].to_numpy()] = found["time"].to_numpy()
-    return first

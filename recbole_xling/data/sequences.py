@@ -148,3 +148,23 @@ def ratio_parts(groups: IntArray, n_parts: int, split_points: Callable[[int], Se
     points = np.array([split_points(int(value)) for value in sizes], dtype=np.int64).reshape(len(sizes), n_parts - 1)
     part = (position[:, None] >= points[which]).sum(axis=1)
     return [order[part == index] for index in range(n_parts)]
+
+
+def time_boundary_parts(groups: IntArray, times: NDArray[np.float64], ratios: Sequence[float]) -> list[IntArray]:
+    """Split at a point in time: later rows are the last part, each group's earlier ones are divided in order of time.
+
+    Args:
+        groups: ``(n,)``.
+        times: ``(n,)``.
+        ratios: of training, validation and test; the last decides where the point is.
+    """
+    shares = np.array(ratios) / sum(ratios)
+    boundary = np.percentile(times, 100 * (1 - shares[2]))
+    order, _, _ = group_rows(groups)
+    begins = np.append(True, groups[order][1:] != groups[order][:-1])[: len(order)]
+    order = order[np.lexsort((times[order], np.cumsum(begins)))]
+    late = times[order] > boundary
+    early, test = order[~late], order[late]
+    _, position, size = group_rows(groups[early])
+    is_train = position < (size * (shares[0] / (1 - shares[2]))).astype(np.int64)
+    return [early[is_train], early[~is_train], test]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 
 from recbole_xling.data.columns import MIXED
-from recbole_xling.data.impressions import Impressions, UserHistories, first_times, impressions_file, read_impressions
+from recbole_xling.data.impressions import Impressions, UserHistories, impressions_file, read_impressions
 from recbole_xling.errors import DataError
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.evaluator.impression_metrics import METRICS, candidate_metrics
@@ -40,8 +40,8 @@ def check_impressions(config: Any, data: Any, split: str) -> None:
     dataset = data.dataset
     if data.interactions.times is None:
         raise DataError(
-            f"impressions need the times of interactions: add '{dataset.time_field}' to load_col['inter'], now "
-            f"{(config['load_col'] or {}).get('inter')}"
+            f"impressions need the times of interactions, but '{dataset.dataset_name}' has no column "
+            f"'{dataset.time_field}'; set TIME_FIELD to the column of times"
         )
     path = impressions_file(Path(config["data_path"]), config["dataset"])
     tokens = (dataset.field2id_token[field] for field in (dataset.uid_field, dataset.iid_field))
@@ -107,8 +107,10 @@ def _of_split(blocks: Iterator[Impressions], data: Any, split: str) -> Iterator[
 
 
 def _first_times(data: Any, part: Any) -> NDArray[np.float64]:
-    near = part.inter_feat[part.time_field].numpy().astype(np.float32)
-    return first_times(*target_pairs(part), near, data.interactions, data.dataset.user_num)
+    """Return when each user's first target was, ``(n_users,)``; infinity for users without one."""
+    first = np.full(data.dataset.user_num, np.inf)
+    np.minimum.at(first, part.inter_feat[part.uid_field].numpy(), part.inter_feat[part.time_field].numpy())
+    return first
 
 
 # ---- ranking --------------------------------------------------------------------------------------------------

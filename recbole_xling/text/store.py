@@ -15,12 +15,14 @@ import math
 from array import array
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import repeat
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from recbole_xling.errors import DataError
+from recbole_xling.errors import DataError, NoTextError
 from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.text.raw_tables import table_columns, table_rows, text_lines
+from recbole_xling.text.atomic_files import read_atomic_file, read_header
+from recbole_xling.text.raw_tables import text_lines
 from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, check_text, format_text, parse_text
 from recbole_xling.utils.staging import settle, staged
 
@@ -68,25 +70,35 @@ class ItemTextStore:
         *,
         item_id_field: str = "item_id",
         language_field: str = "item_language",
-        field_separator: str = "\t",
+        separator: str = "\t",
         encoding: str = "utf-8",
     ) -> ItemTextStore:
         """Read display texts from columns of RecBole's ``.item`` file, raw: ``"``, ``NA`` and ``null`` stay text.
 
-        Items whose text columns are all empty have no text. Without a language column the language is ``und``.
+        Items whose text columns are all empty have no text, unless their language is stated. Without a language column
+        the language is ``und``. Rows without an item id are left out, as a dataset leaves them out.
 
         Raises:
             DataError: a column is missing or a row is wrong; the message names file and line.
         """
+        wanted = (item_id_field, *text_fields, language_field)
+        file = read_atomic_file(Path(path), wanted, separator=separator, encoding=encoding)
+        absent = [field for field in (item_id_field, *text_fields) if field not in file.types]
+        if absent:
+            raise DataError(f"{path}: no column '{absent[0]}'; name other columns in text_fields")
+        columns = {field: file.cells[field].fill_null("") if field in file.types else repeat("") for field in wanted}
         store = cls()
-        wanted = (item_id_field, *text_fields)
-        rows = table_rows(Path(path), wanted, optional=(language_field,), separator=field_separator, encoding=encoding)
-        for number, (item_id, *values, language) in rows:
-            if any(values):
+        for row, (item_id, *values, language) in enumerate(zip(*columns.values())):  # noqa: B905
+            if item_id and (language or any(values)):
                 fields = dict(zip(text_fields, values, strict=True))
-                with _located(f"{path}:{number}"):
+                with _located(file.place(row)):
                     store._add(ItemText(item_id, language or UNDETERMINED, fields, DISPLAY))
         return store
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The name of every field that any text has, sorted."""
+        return tuple(sorted({name for names in self._schemas.values for name in names}))
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -150,13 +162,14 @@ def find_item_text(
     *,
     item_id_field: str = "item_id",
     language_field: str = "item_language",
-    field_separator: str = "\t",
+    separator: str = "\t",
     encoding: str = "utf-8",
 ) -> ItemTextStore:
     """Read the item texts of a dataset: its itemtext file, or else the text columns of its ``.item`` file.
 
     Raises:
-        DataError: the dataset has neither; the message says what to add.
+        NoTextError: the dataset has neither; the message says what to add.
+        DataError: the file is wrong; the message names its line.
     """
     path = itemtext_path(dataset_folder, dataset)
     settle(path.parent)
@@ -164,13 +177,13 @@ def find_item_text(
         return ItemTextStore.load(path)
     item_file = path.with_name(f"{dataset}.item")
     if not item_file.is_file():
-        raise DataError(f"no item text: add {path} (or {item_file} and name its text columns in text_fields)")
+        raise NoTextError(f"no item text: add {path} (or {item_file} and name its text columns in text_fields)")
     if not text_fields:
-        raise DataError(f"no item text: add {path}, or name text columns of {item_file} in text_fields")
-    columns = table_columns(item_file, separator=field_separator, encoding=encoding)
+        raise NoTextError(f"no item text: add {path}, or name text columns of {item_file} in text_fields")
+    columns = read_header(item_file, separator=separator, encoding=encoding)
     absent = [field for field in text_fields if field not in columns]
     if absent:
-        raise DataError(
+        raise NoTextError(
             f"no item text: {item_file} has no column '{absent[0]}' (it has {', '.join(columns)}); "
             f"name other columns in text_fields, or add {path}"
         )
@@ -179,7 +192,7 @@ def find_item_text(
         text_fields,
         item_id_field=item_id_field,
         language_field=language_field,
-        field_separator=field_separator,
+        separator=separator,
         encoding=encoding,
     )
 

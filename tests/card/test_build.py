@@ -20,9 +20,9 @@ def languages_of_targets(card):
 def test_sizes_and_languages(made):
     card = build_card(made(), "made")
     size = card.size
-    assert (size.users, size.items, size.interactions, size.idle_users, size.idle_items) == (5, 5, 13, 1, 1)
-    assert size.density == pytest.approx(11 / 25)  # u2 met a three times
-    assert size.top_fifth == pytest.approx(5 / 13)
+    assert (size.users, size.items, size.interactions, size.idle_users, size.idle_items) == (5, 6, 14, 1, 1)
+    assert size.density == pytest.approx(12 / 30)  # u2 met a three times
+    assert size.top_fifth == pytest.approx(8 / 14)
     assert (size.per_user.minimum, size.per_user.median, size.per_user.maximum) == (1, 3, 4)
     rows = {row.language: row for row in card.languages}
     assert list(rows) == ["de", "fr", "en", "und"]
@@ -30,10 +30,10 @@ def test_sizes_and_languages(made):
     assert [getattr(rows["de"], name) for name in columns] == [2, 3, 7]
     assert [getattr(rows["fr"], name) for name in columns] == [2, 2, 5]
     assert [getattr(rows["en"], name) for name in columns] == [1, 0, 0]
-    assert [getattr(rows["und"], name) for name in columns] == [1, 0, 1]
+    assert [getattr(rows["und"], name) for name in columns] == [2, 0, 2]
     assert card.mixing.languages == ("de", "fr", "en", "und")
-    assert card.mixing.targets == ((1, 2, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0))
-    assert (card.mixing.cross_language, card.mixing.same_language, card.mixing.users) == (2, 1, 5)
+    assert card.mixing.targets == ((1, 1, 0, 1), (0, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0))
+    assert (card.mixing.cross_language, card.mixing.same_language, card.mixing.users) == (1, 1, 5)
     assert [(item.item_id, item.interactions, item.text) for item in card.top_items[:2]] == [
         ("a", 5, "Hund"),
         ("c", 3, "chat"),
@@ -43,19 +43,20 @@ def test_sizes_and_languages(made):
 def test_splits_and_checks(made):
     card = build_card(made(), "made")
     splits, checks = card.splits, card.checks
-    assert (splits.train.interactions, splits.valid.interactions, splits.test.interactions) == (8, 1, 3)
+    assert (splits.train.interactions, splits.valid.interactions, splits.test.interactions) == (8, 2, 3)
     columns = ("users", "items", "interactions", "cold_interactions", "cold_items")
-    assert [getattr(splits.test, name) for name in columns] == [3, 3, 3, 1, 1]
-    assert [getattr(splits.test.languages["fr"], name) for name in columns] == [0, 2, 2, 1, 1]  # all three read de
+    assert [getattr(splits.test, name) for name in columns] == [3, 3, 3, 2, 2]
+    assert [getattr(splits.test.languages["fr"], name) for name in columns] == [0, 1, 1, 1, 1]  # all three read de
     assert [getattr(splits.test.languages["de"], name) for name in columns] == [3, 1, 1, 0, 0]
     assert {name: held.interactions for name, held in splits.train.languages.items()} == {"de": 6, "fr": 1, "und": 1}
-    assert (splits.test.cold_interactions, splits.test.cold_items, splits.untrained_items) == (1, 1, 2)  # d; d and e
-    assert splits.popularity == {"popular": 0, "medium": 0, "rare": 2, "cold": 1}
+    assert (splits.test.cold_interactions, splits.test.cold_items, splits.untrained_items) == (2, 2, 3)  # d, unknown; e
+    assert splits.popularity == {"popular": 0, "medium": 0, "rare": 1, "cold": 2}
     assert splits.untested_users == 2
     assert (checks.repeats, checks.repeats_in_a_row, checks.duplicate_rows) == (2, 2, 0)
     assert (checks.unknown_item_interactions, checks.unknown_users, checks.missing_ids) == (1, 0, 0)
     assert checks.unordered_users == 1  # u3
-    assert (checks.repeated_targets, checks.tied_targets, checks.early_targets) == (1, 1, 0)  # u2, u5
+    assert (checks.repeated_targets, checks.tied_targets) == (1, 0)  # u2
+    assert (checks.rows_read, checks.rows_dropped) == (14, {})
     assert card.time is not None and (card.time.first, card.time.last, card.time.first_date) == (1, 9, None)
 
 
@@ -75,8 +76,13 @@ def test_texts_by_language_and_source(made):
     rows = {row.language: (row.display, row.parallel, row.translation, row.items) for row in found.languages}
     assert rows == {"de": (2, 0, 0, 2), "und": (1, 0, 0, 1), "en": (0, 1, 1, 2)}
     assert found.languages[0].characters.median == 4
-    assert (found.items, found.without_text, found.unknown_language, found.unknown_items) == (6, 3, 1, 1)  # c, e, x
-    assert (found.interactions_without_text, found.test_without_text) == (4, 1)
+    assert (found.items, found.without_text, found.unknown_language, found.unknown_items) == (
+        7,
+        4,
+        1,
+        1,
+    )  # c, e, x, unknown
+    assert (found.interactions_without_text, found.test_without_text) == (5, 1)
     assert found.fields == {"title": 3}
     assert [(row.text, row.items) for row in found.most_shared] == [("Hund", 2)]
     assert (found.sharing, found.shared) == (2, 1)
@@ -100,8 +106,8 @@ def test_text_columns_of_the_item_file(made):
     rows = ["item_id:token\titem_language:token\tname:token_seq", 'a\tde\t"Hund', "b\tfr\t", "c\t\tchat"]
     (folder / "made.item").write_text("\n".join(rows), encoding="utf-8")
     card = build_card(folder, "made", Columns(text_fields=("name",)))
-    assert card.texts.without_text == 1
-    assert {row.language: row.items for row in card.languages} == {"de": 1, "und": 2}  # as in results
+    assert card.texts.without_text == 4  # b, d, x, unknown
+    assert {row.language: row.items for row in card.languages} == {"de": 1, "fr": 1, "und": 4}
     assert card.top_items[0].text == '"Hund'
     assert build_card(folder, "made").texts.languages == ()  # there is no column 'title'
 
@@ -121,21 +127,19 @@ def test_without_times_the_file_is_the_order(made):
     assert languages_of_targets(card) == {"fr": 1}
 
 
-def test_times_are_compared_in_single_precision(made):
-    """As RecBole does: steps of 64 s, ties in the order of the file."""
+def test_times_are_compared_exactly(made):
     rows = "u1 a 881250990|u1 b 881250985|u1 c 881250980|u1 d 881250000"
     card = build_card(made(interactions=rows), "made")
-    assert card.checks.early_targets == 1
-    assert languages_of_targets(card) == {"fr": 1}  # c, not a
+    assert languages_of_targets(card) == {"de": 1}  # a
     assert card.time is not None and card.time.last_date == "1997-12-04T15:56:30+00:00"
 
 
-def test_rows_as_recbole_reads_them(made):
-    rows = "u1 a 1|u1 NA 2||u1 b 2|u1 b 2|u1 c|u1 d 10"
+def test_rows_as_a_run_reads_them(made):
+    rows = "u1 a 1|u1 NA 2||u1  2|u1 b 2|u1 b 2|u1 c |u1 d 10"
     folder = made(interactions=rows)
     (folder / "made.inter").write_bytes((folder / "made.inter").read_bytes().replace(b"\n", b"\r\n"))
     card = build_card(folder, "made")
-    assert (card.size.interactions, card.checks.missing_ids, card.checks.missing_times) == (5, 1, 1)
+    assert (card.size.interactions, card.checks.missing_ids, card.checks.missing_times) == (6, 1, 1)
     assert (card.checks.duplicate_rows, card.checks.repeats) == (1, 1)
 
 
@@ -204,15 +208,15 @@ def test_agrees_with_counting_one_by_one(made):
 def test_what_is_wrong_is_named(made, tmp_path):
     with pytest.raises(DataError, match=r"no file .*none\.inter"):
         build_card(tmp_path, "none")
-    with pytest.raises(DataError, match="no column 'item_id'; its columns are user_id, id, timestamp"):
+    with pytest.raises(
+        DataError, match="no column 'item_id' \\(ITEM_ID_FIELD\\); its columns are user_id, id, timestamp"
+    ):
         build_card(made(name="column", columns="user_id:token id:token timestamp:float"), "column")
-    with pytest.raises(DataError, match=r"time\.inter: row 2 below the header: timestamp 'noon'"):
+    with pytest.raises(DataError, match=r"time\.inter:3: timestamp 'noon' is not a number as others are"):
         build_card(made(name="time", interactions="u1 a 1|u1 b noon"), "time")
-    with pytest.raises(DataError, match=r"long\.inter cannot be read as a table"):
+    with pytest.raises(DataError, match=r"long\.inter:3: 5 cells, but the header has 3"):
         build_card(made(name="long", interactions="u1 a 1|u1 b 2 3 4"), "long")
-    with pytest.raises(DataError, match="no interaction with a known item"):
-        build_card(made(name="strange", items="q"), "strange")
-    with pytest.raises(DataError, match=r"wide\.inter: no column 'item_id'"):
+    with pytest.raises(DataError, match=r"wide\.inter:1: no '::' between the columns.*field_separator: '\\t'"):
         build_card(made(name="wide"), "wide", Columns(separator="::"))
     folder = made(name="text")
     (folder / "text.itemtext.jsonl").write_text("{}\n")

@@ -45,7 +45,7 @@ def test_json_holds_the_card(made, tmp_path):
     card = build_card(made(), "made")
     path, _ = write_card(card, tmp_path / "out")
     assert json.loads(path.read_text(encoding="utf-8")) == json.loads(json.dumps(card.to_dict()))
-    assert json.loads(path.read_text(encoding="utf-8"))["mixing"]["targets"][0] == [1, 2, 0, 0]
+    assert json.loads(path.read_text(encoding="utf-8"))["mixing"]["targets"][0] == [1, 1, 0, 1]
 
 
 def test_page_is_complete_in_itself(made, tmp_path):
@@ -141,9 +141,9 @@ def test_command_writes_beside_the_data(made, tmp_path):
     folder = made()
     text = call("made", f"--data_path={folder.parent}")
     assert (folder / "card.json").is_file() and (folder / "card.html").is_file()
-    assert "Under 100 test targets: de 1, fr 2, en 0." in text
+    assert "Under 100 test targets: de 1, fr 1, en 0." in text
     assert text.endswith("card.html")
-    assert any(line.split() == ["de", "1", "2"] for line in text.splitlines())  # mixing
+    assert any(line.split() == ["de", "1", "1", "1"] for line in text.splitlines())  # mixing
 
 
 def test_command_shows_the_split_of_a_run(made, tmp_path):
@@ -160,8 +160,8 @@ def test_command_shows_the_split_of_a_run(made, tmp_path):
 
 def test_command_says_which_columns_a_split_lacks(made):
     folder = made()
-    chosen = ["--load_col={'inter': ['user_id', 'item_id']}", "--eval_args={'split': {'CI': [0.6, 0.2, 0.2]}}"]
-    with pytest.raises(DataError, match=r"no column 'timestamp' to order interactions by: add it to load_col"):
+    chosen = ["--TIME_FIELD=when", "--eval_args={'split': {'CI': [0.6, 0.2, 0.2]}}"]
+    with pytest.raises(DataError, match=r"no column 'when' to order interactions by, only user_id, item_id, timestamp"):
         call("made", f"--data_path={folder.parent}", *chosen)
 
 

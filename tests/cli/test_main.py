@@ -183,7 +183,7 @@ def test_an_unknown_dataset_is_named_with_the_nearest_one(typed, capsys):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("--load_col={'inter': ['user_id', 'item_id']}", "'timestamp'.*load_col"),
+        ("--TIME_FIELD=when", "no column 'when' .*only user_id, item_id, .*TIME_FIELD"),
         ("--topk=[31]", r"topk \[31\].*30"),
         ("--encoder_options=x", "encoder_options"),
     ],

@@ -21,7 +21,8 @@ def catalog(folder, users, *texts, view="auto", **settings):
         (folder / "d.user").write_text("\n".join(["user_id:token\tuser_language:token", *rows]) + "\n")
     write_itemtext(folder / "d.itemtext.jsonl", [GERMAN, *texts])
     config = {"text_view": view, "text_template": "{title}", "text_fields": None, "ITEM_ID_FIELD": "item_id",
-              "USER_ID_FIELD": "user_id", "ITEM_LANGUAGE_FIELD": None, "field_separator": "\t", **settings}  # fmt: skip
+              "USER_ID_FIELD": "user_id", "ITEM_LANGUAGE_FIELD": None, "field_separator": "\t", "encoding": None,
+              **settings}  # fmt: skip
     return ItemCatalog(config, ["[PAD]", "a", "b"], folder, "d")
 
 

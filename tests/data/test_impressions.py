@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from recbole_xling.data import impressions as module
-from recbole_xling.data.impressions import Interactions, UserHistories, first_times, read_impressions
+from recbole_xling.data.impressions import Interactions, UserHistories, read_impressions
 from recbole_xling.errors import DataError
 
 HEADER = "impression_id:token\tuser_id:token\ttimestamp:float\titem_id:token_seq\tlabel:float_seq\n"
@@ -75,9 +75,3 @@ def test_a_history_has_the_interactions_strictly_before_the_impression():
     items, length = histories.padded(*histories.before(users, times), 2)
     assert length.tolist() == [0, 2, 2, 2, 1, 2, 0]
     assert items.tolist() == [[0, 0], [6, 8], [6, 8], [8, 9], [7, 0], [7, 5], [0, 0]]
-
-
-def test_targets_get_their_exact_times_back():
-    near = np.array([1e9, 3.0, 1.0], dtype=np.float32)  # single precision: 1e9 + 1 is 1e9
-    first = first_times(np.array([1, 2, 2]), np.array([9, 5, 7]), near, INTERACTIONS, 4)
-    assert first.tolist() == [np.inf, 1e9 + 1, 1.0, np.inf]

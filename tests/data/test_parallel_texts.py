@@ -15,7 +15,13 @@ from recbole_xling.text.store import itemtext_path, write_itemtext
 def catalog(folder, rows):
     texts = [ItemText(item, language, {"title": title}, source) for item, language, title, source in rows]
     write_itemtext(itemtext_path(folder, "small"), texts)
-    settings = {"text_template": "{title}", "text_fields": [], "ITEM_ID_FIELD": "item_id", "field_separator": "\t"}
+    settings = {
+        "text_template": "{title}",
+        "text_fields": [],
+        "ITEM_ID_FIELD": "item_id",
+        "field_separator": "\t",
+        "encoding": None,
+    }
     settings |= {"ITEM_LANGUAGE_FIELD": "item_language"}
     return ItemCatalog(settings, ["[PAD]", "a", "b", "c", "d"], folder, "small")
 

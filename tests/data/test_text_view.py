@@ -56,6 +56,7 @@ def catalog(folder: Path, view: str, *more: ItemText, **settings: object) -> Ite
     config = {
         "text_view": view,
         "text_template": "{title}",
+        "encoding": None,
         "text_fields": None,
         "ITEM_ID_FIELD": "item_id",
         "ITEM_LANGUAGE_FIELD": None,

@@ -143,6 +143,7 @@ def test_cells_of_an_item_file_are_taken_literally(tmp_path: Path) -> None:
         ItemText("1", "en", {"title": '"Quoted', "brand": "NA"}, "display"),
         ItemText("2", "und", {"title": "null", "brand": "A"}, "display"),
         ItemText("3", "de", {"title": "", "brand": '"'}, "display"),
+        ItemText("4", "de", {"title": "", "brand": ""}, "display"),  # its language is stated
         ItemText("5", "zh", {"title": "\u2028 nan", "brand": "B"}, "display"),
     ]
 
@@ -150,19 +151,18 @@ def test_cells_of_an_item_file_are_taken_literally(tmp_path: Path) -> None:
 def test_an_item_file_with_other_names_separator_and_encoding_is_read(tmp_path: Path) -> None:
     path = tmp_path / "d.item"
     path.write_bytes("asin:token,name:token_seq\nB1,Küche\n".encode("latin-1"))
-    store = ItemTextStore.from_item_file(path, ["name"], item_id_field="asin", field_separator=",", encoding="latin-1")
+    store = ItemTextStore.from_item_file(path, ["name"], item_id_field="asin", separator=",", encoding="latin-1")
     assert store.display("B1") == ItemText("B1", "und", {"name": "Küche"}, "display")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is empty"),
-        (b"item_id:token\ttext:token\n", "no column 'title'; its columns are item_id, text"),
+        (b"", ":1: the line is empty"),
+        (b"item_id:token\ttext:token\n", "no column 'title'; name other columns"),
         (b"item_id:token\ttitle:token\ttitle:token_seq\n", ":1: column 'title' appears twice"),
         (b"item_id:token\ttitle:token\n1\ta\tb\n", ":2: 3 cells, but the header has 2"),
         (b"item_id:token\ttitle:token\n1\ta\n1\tb\n", ":3: item '1' has its und text"),
-        (b"item_id:token\ttitle:token\n1\ta\n\tb\n", ":3: 'item_id' must be a text"),
         (b"item_id:token\ttitle:token\n1\t\xe9\n", ":2: byte 3 is not valid utf-8"),
     ],
 )

@@ -66,9 +66,9 @@ class ProfileSetting:
 def derive_profiles(parts: InteractionTable, languages: Mapping[str, str], setting: ProfileSetting) -> pl.DataFrame:
     """Derive the profile of every user who interacts, in the order in which they first do.
 
-    Items of unknown language do not count. The last interactions are those a sequential model meets last: by time in
-    single precision, in which RecBole keeps it, then by the order of the file. The rows of some of the users are in
-    memory at a time, and in the end one row per user.
+    Items of unknown language do not count. The last interactions are those a sequential model meets last: by time,
+    then by the order of the file. The rows of some of the users are in memory at a time, and in the end one row per
+    user.
 
     Args:
         parts: the interactions; there must be some.
@@ -103,7 +103,7 @@ def _profiles(rows: pl.DataFrame, items: pl.DataFrame, setting: ProfileSetting) 
     if setting.until is not None:
         counted = rows.filter(pl.col("timestamp") < setting.until)
     else:
-        times = [pl.col("timestamp").cast(pl.Float32)] if "timestamp" in rows.columns else []
+        times = ["timestamp"] if "timestamp" in rows.columns else []
         ordered = rows.sort("user", *times, ROW)
         counted = ordered.filter(pl.col("user") == pl.col("user").shift(-HELD_OUT))
     profiles = languages_of_users(

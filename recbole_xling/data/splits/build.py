@@ -7,13 +7,12 @@ import logging
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from recbole.data.dataset import Dataset, SequentialDataset
-from recbole.data.interaction import Interaction, cat_interactions
+from recbole.data.interaction import cat_interactions
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_xling.data.catalog import catalog_of
+from recbole_xling.data.mixin import check_times, take_rows
 from recbole_xling.data.sequences import IntArray, next_item_rows
 from recbole_xling.data.splits.files import has_histories
 from recbole_xling.data.splits.rules import (
@@ -89,7 +88,7 @@ def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
     check_times(dataset)
     order = np.lexsort(tuple(dataset.inter_feat[field].to_numpy() for field in (dataset.time_field, dataset.uid_field)))
     dataset.inter_feat = dataset.inter_feat.iloc[order].reset_index(drop=True)
-    times = dataset.inter_feat[dataset.time_field].to_numpy(dtype=np.float64)  # RecBole's tensors have single precision
+    times = dataset.inter_feat[dataset.time_field].to_numpy(dtype=np.float64)
     Dataset._change_feat_format(dataset)
     built = [_build_part(dataset, part) for part in _split_parts(dataset, times, setting)]
     for name, part in (("train on", built[0]), ("test on", built[2])):
@@ -145,30 +144,15 @@ def _drop_unused(parts: list[Any]) -> None:
                 part._del_col(part.inter_feat, field)
 
 
-def check_times(dataset: Any) -> None:
-    """Raise a DataError if the column of time stamps is not loaded."""
-    if dataset.time_field not in dataset.inter_feat:
-        raise DataError(
-            f"'{dataset.dataset_name}' has no column '{dataset.time_field}' to order interactions by: add it to "
-            f"load_col['inter'], now {(dataset.config['load_col'] or {}).get('inter')}, or set TIME_FIELD"
-        )
-
-
-def _take(table: Interaction, index: NDArray[np.int64]) -> Interaction:
-    """Return rows of a table by their numbers."""
-    rows = torch.from_numpy(index)
-    return Interaction({field: values[rows] for field, values in table.interaction.items()})
-
-
 def _build_part(dataset: Any, part: SplitPart) -> Any:
     """Return the dataset of one part of a split; it contains nothing that the part may not see."""
     if not isinstance(dataset, SequentialDataset):
-        return dataset.copy(_take(dataset.inter_feat, np.flatnonzero(part.targets)))
+        return dataset.copy(take_rows(dataset.inter_feat, np.flatnonzero(part.targets)))
     visible = np.flatnonzero(part.visible)
-    built = dataset.copy(_take(dataset.inter_feat, visible))
+    built = dataset.copy(take_rows(dataset.inter_feat, visible))
     target, _ = next_item_rows(built.inter_feat[built.uid_field].numpy(), built.max_item_list_len)
     built.data_augmentation()  # one row per visible interaction that has a history
-    built.inter_feat = _take(built.inter_feat, np.flatnonzero(part.targets[visible][target]))
+    built.inter_feat = take_rows(built.inter_feat, np.flatnonzero(part.targets[visible][target]))
     return built
 
 

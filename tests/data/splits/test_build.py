@@ -201,7 +201,6 @@ def test_points_in_time_beyond_the_data_are_refused_with_its_range(made):
 
 
 def test_a_split_in_time_tells_times_one_second_apart(tmp_path):
-    """RecBole keeps times in single precision, to which seconds of today are all the same for two minutes."""
     start = 1_700_000_000
     write(tmp_path, [[(user, start), (user + 1, start + 1), (user + 2, start + 2)] for user in range(6)])
     parts = make("BPR", tmp_path, {"GT": [start + 1, start + 2]})
@@ -213,8 +212,16 @@ def test_a_split_in_time_tells_times_one_second_apart(tmp_path):
 
 
 def test_a_split_in_time_without_times_is_refused(made):
-    with pytest.raises(DataError, match=r"timestamp.*load_col"):
-        make("BPR", made[0], SPLITS["GT"], load_col={"inter": ["user_id", "item_id"]})
+    with pytest.raises(DataError, match=r"no column 'when' to order interactions by, only user_id, .*TIME_FIELD"):
+        make("BPR", made[0], SPLITS["GT"], TIME_FIELD="when")
+
+
+def test_the_column_of_times_need_not_be_named_in_load_col(made):
+    columns = ["user_id", "item_id", "timestamp"]
+    named, unnamed = (make("BPR", made[0], SPLITS["GT"], load_col={"inter": columns[:n]}) for n in (3, 2))
+    for data in ("train_data", "valid_data", "test_data"):
+        ours, theirs = (getattr(parts, data)._dataset.inter_feat["item_id"] for parts in (named, unnamed))
+        assert ours.tolist() == theirs.tolist()
 
 
 def test_a_model_with_rows_of_its_own_is_refused_for_our_splits(made):

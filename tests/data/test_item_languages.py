@@ -1,0 +1,77 @@
+"""Item languages and texts of a catalog: what is malformed is an error, what is stated stays."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from recbole_xling.config import XLingConfig
+from recbole_xling.data.catalog import catalog_of
+from recbole_xling.errors import DataError
+from recbole_xling.quick_start.build import build_data
+
+
+def data_of(settings, model="BPR", **changed):
+    config = XLingConfig(model, "small", config_dict={**settings, **changed})
+    return build_data(config)
+
+
+def languages_of(data):
+    catalog = catalog_of(data.dataset)
+    return dict(zip(catalog.tokens, catalog.languages, strict=True))
+
+
+def write_texts(folder, *records):
+    lines = [
+        json.dumps({"item_id": i, "language": tag, "fields": {"title": title}, "source": "display"})
+        for i, tag, title in records
+    ]
+    (folder / "small.itemtext.jsonl").write_text("\n".join(lines))
+
+
+def test_a_malformed_text_is_an_error_for_models_that_need_no_texts_too(small_dataset, settings_without_layers):
+    folder = small_dataset()
+    with open(folder / "small.itemtext.jsonl", "a") as file:
+        file.write('{"item_id": "i1"}\n')
+    with pytest.raises(DataError, match=r"small\.itemtext\.jsonl:31: 'language' is missing"):
+        data_of(settings_without_layers).context  # noqa: B018
+
+
+def test_without_any_text_or_language_results_per_language_are_left_out(small_dataset, settings_without_layers, caplog):
+    folder = small_dataset(item_text=False)
+    settings = {**settings_without_layers, "load_col": {"inter": "*"}}
+    (folder / "small.item").unlink()
+    assert set(languages_of(data_of(settings)).values()) == {"und"}
+    assert "item languages are unknown" in caplog.text
+
+
+def test_a_stated_language_stays_without_a_text(small_dataset, settings_without_layers, caplog):
+    folder = small_dataset(item_text=False)  # the .item file states de, en, fr in turn
+    found = languages_of(data_of(settings_without_layers))
+    assert [found[item] for item in ("[PAD]", "i0", "i1", "i2", "i3")] == ["und", "de", "en", "fr", "de"]
+    write_texts(folder, ("i0", "it", "Cane"), ("i1", "it", ""), ("i2", "und", "?"))
+    found = languages_of(data_of(settings_without_layers))
+    assert [found[item] for item in ("i0", "i1", "i2", "i3")] == ["it", "it", "fr", "de"]
+    assert "unknown" not in caplog.text
+
+
+def test_a_stated_language_stays_where_the_text_column_is_empty(small_dataset, settings_without_layers):
+    folder = small_dataset(item_text=False)
+    rows = [
+        "item_id:token\titem_language:token\ttitle:token_seq",
+        *(f"i{n}\tde\t{'' if n % 2 else 'Hund'}" for n in range(30)),
+    ]
+    (folder / "small.item").write_text("\n".join(rows))
+    data = data_of(settings_without_layers)
+    assert languages_of(data)["i1"] == "de"
+    assert data.splits["test"]["languages"].keys() == {"de"}
+    assert catalog_of(data.dataset).texts.count("") == 1 + 15
+
+
+def test_a_template_with_a_field_that_no_item_has_is_refused(small_dataset, settings):
+    small_dataset()
+    with pytest.raises(
+        DataError, match=r"'\{title\} \{brand\}': no item of 'small' has a field 'brand'; items have title"
+    ):
+        catalog_of(data_of(settings, "LLMSASRec", text_template="{title} {brand}").dataset).texts  # noqa: B018
