@@ -165,7 +165,7 @@ class RecBoleConfig(TypedConfig):
         if isinstance(value, list):  # [5,10] is a list in YAML
             value = f"[{','.join(map(str, value))}]"
         if value is not None:
-            _interval(info.field_name, value, several=False)
+            _interval(info.field_name, value)
         return value
 
     @field_validator("entity_kg_num_interval", "relation_kg_num_interval", mode="before")
@@ -203,7 +203,7 @@ def _part(name: str, kind: type[TypedConfig], value: Any) -> Any:
     return value
 
 
-def _interval(name: str, value: Any, *, several: bool = True) -> None:
+def _interval(name: str, value: Any) -> None:
     """Check RecBole's way to write an interval, such as ``[3,inf)``; several are separated by semicolons."""
     pairs = value.split(";") if isinstance(value, str) else []
     for pair in pairs:
@@ -215,7 +215,7 @@ def _interval(name: str, value: Any, *, several: bool = True) -> None:
         if pair[0] not in "[(" or pair[-1] not in "])" or not low <= high or (math.isinf(low) and low > 0):
             break
     else:
-        if pairs and (several or len(pairs) == 1):
+        if pairs:
             return
     raise ConfigError(f"{name} must be an interval such as '[3,inf)' or '(0,5]', not {value!r}")
 

@@ -169,10 +169,10 @@ def test_convert_identifies_among_the_stated_languages_and_writes_user_profiles(
     ):
         assert line in out
     users = (tmp_path / "out" / "shop" / "shop.user").read_text().splitlines()
-    assert users[1] == "u0\tde\tde en\t0.667 0.333\t"
+    assert users[1] == "u0\tde\tde en\t0.667 0.333\t\tderived"
     assert typed(*words, "--user-profile", "4") == 0
     users = (tmp_path / "out" / "shop" / "shop.user").read_text().splitlines()
-    assert users[1] == "u0\tde\tde en\t0.5 0.5\tyes"
+    assert users[1] == "u0\tde\tde en\t0.5 0.5\tyes\tderived"
 
 
 def test_an_unknown_dataset_is_named_with_the_nearest_one(typed, capsys):
