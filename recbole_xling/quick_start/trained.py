@@ -15,7 +15,7 @@ from recbole_xling.config import XLingConfig, current_names, dataset_defaults
 from recbole_xling.data.identity import DataIdentity, changes, fingerprint, some
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import hooks_of
-from recbole_xling.trainer.checkpoint import data_of, load_checkpoint, load_trainable, trainable_state
+from recbole_xling.trainer.checkpoint import data_of, load_checkpoint, load_trainable, taking_from, trainable_state
 from recbole_xling.utils.plain_data import from_plain
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,11 @@ def read_trained(file: Path) -> Trained:
         CheckpointError: it is missing or damaged.
     """
     checkpoint = load_checkpoint(file)
-    return Trained(file, checkpoint, from_plain(checkpoint["config"]), data_of(checkpoint))
+    with taking_from(file):
+        settings = dict(from_plain(checkpoint["config"]))
+        if not {"model", "dataset"} <= settings.keys():
+            raise ValueError("its settings do not name a model and a dataset")
+        return Trained(file, checkpoint, settings, data_of(checkpoint))
 
 
 # ---- settings -------------------------------------------------------------------------------------------------
@@ -141,7 +145,9 @@ def unchanged_data(config: XLingConfig, file: Path) -> DataIdentity | None:
     Raises:
         CheckpointError: files are no longer as they were: two halves of a run would learn from different data.
     """
-    known = data_of(load_checkpoint(file))
+    state = load_checkpoint(file)
+    with taking_from(file):
+        known = data_of(state)
     if known is None:
         logger.warning("'%s' is of an earlier release, which did not keep ids: they cannot be checked", file)
     elif changed := changes(known.files, fingerprint(config)):
@@ -192,6 +198,12 @@ def restore_model(model: Any, trained: Trained, dataset: Any) -> None:
     Raises:
         CheckpointError: the weights are those of another model or dataset, or cannot serve ids that are new.
     """
+    with taking_from(trained.file):
+        _restore(model, trained, dataset)
+    model.eval()
+
+
+def _restore(model: Any, trained: Trained, dataset: Any) -> None:
     weights, hooks = trained.checkpoint["state_dict"], hooks_of(model)
     if (known := dataset.trained_on) is not None:
         new = known.new_tokens(dataset)
@@ -209,4 +221,3 @@ def restore_model(model: Any, trained: Trained, dataset: Any) -> None:
             )
     load_trainable(model, weights, trained.file)
     model.load_other_parameter(from_plain(trained.checkpoint["other_parameter"]))
-    model.eval()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.pinned_ids import PinnedIds
-from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.model.base import hooks_of
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.plain_data import from_plain
@@ -59,9 +61,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if not path.is_file():
         raise CheckpointError(f"checkpoint '{path}' does not exist")
     try:
-        with ZipFile(
-            path
-        ) as parts:  # as torch writes it, with a CRC-32 of each part, which torch.load does not look at
+        with ZipFile(path) as parts:  # torch.load does not look at the CRC-32 that it has written with each part
             damaged = parts.testzip()
         if damaged is not None:
             raise ValueError(f"its part '{damaged}' has another checksum than when it was written")
@@ -78,6 +78,25 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     if state.get("format", _FORMAT) != _FORMAT:
         raise CheckpointError(f"checkpoint '{path}' has format {state['format']}, but this version reads {_FORMAT}")
     return state
+
+
+@contextmanager
+def taking_from(path: Path) -> Iterator[None]:
+    """Say that a checkpoint is damaged where what is taken from it is missing, or is something else.
+
+    Raises:
+        CheckpointError: instead of what Python or torch raise then.
+    """
+    try:
+        yield
+    except XlingError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        told = " ".join(f"{error!r}".split())
+        problem = told if len(told) < 200 else f"{told[:200]}..."
+        raise CheckpointError(
+            f"checkpoint '{path}' is damaged or was not written by recbole-xling: {problem}"
+        ) from error
 
 
 def is_ours(path: Path) -> bool:

@@ -33,6 +33,7 @@ from recbole_xling.trainer.checkpoint import (
     random_states,
     restore_random_states,
     save_checkpoint,
+    taking_from,
     trainable_state,
 )
 from recbole_xling.utils.distributed import is_main_process
@@ -145,12 +146,13 @@ class XLingTrainerMixin:
     def _load_model(self, path: Path, dataset: Any = None) -> dict[str, Any]:
         """Load the weights of a checkpoint; where a dataset is given, its ids must be those of the checkpoint."""
         state = load_checkpoint(path, self.device)
-        if state["model"] != self.config["model"]:
-            raise CheckpointError(f"checkpoint '{path}' is of {state['model']}, not of {self.config['model']}")
-        if dataset is not None:
-            check_ids(state, dataset)
-        load_trainable(self.model, state["state_dict"], path)
-        self.model.load_other_parameter(from_plain(state["other_parameter"]))
+        with taking_from(path):
+            if state["model"] != self.config["model"]:
+                raise CheckpointError(f"checkpoint '{path}' is of {state['model']}, not of {self.config['model']}")
+            if dataset is not None:
+                check_ids(state, dataset)
+            load_trainable(self.model, state["state_dict"], path)
+            self.model.load_other_parameter(from_plain(state["other_parameter"]))
         return state
 
     # ---- evaluation -------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from recbole_xling.trainer.checkpoint import (
     random_states,
     restore_random_states,
     save_checkpoint,
+    taking_from,
     warm_start,
 )
 from recbole_xling.trainer.mixin import XLingTrainerMixin
@@ -55,7 +56,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.accumulation_steps: int = config["accumulation_steps"] or 1
         self.schedule: torch.optim.lr_scheduler.LambdaLR | None = None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
-        self._resumed: dict[str, Any] | None = None
+        self._resumed: tuple[Path, dict[str, Any]] | None = None
         self._plain_state = PlainState(model)
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
@@ -274,14 +275,16 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             raise CheckpointError(
                 f"'{resume_file}' is a trained model without the state of its training: resume from {RESUME_FILE}"
             )
-        self.start_epoch = state["epoch"] + 1
-        self.cur_step, self.best_valid_score = state["cur_step"], state["best_valid_score"]
-        self.best_valid_result = state["best_valid_result"] or None
-        self.train_loss_dict, self.epoch_seconds = state["losses"], state["epoch_seconds"]
-        self._load_optimizers(state)
-        self._plain_state.load(state.get("plain_state", {}))
-        self.scaler.load_state_dict(state["scaler"])
-        self._resumed = state
+        with taking_from(Path(resume_file)):
+            self.start_epoch = int(state["epoch"]) + 1
+            self.cur_step, self.best_valid_score = int(state["cur_step"]), float(state["best_valid_score"])
+            self.best_valid_result = dict(state["best_valid_result"]) or None
+            self.train_loss_dict = {int(epoch): float(loss) for epoch, loss in state["losses"].items()}
+            self.epoch_seconds = [float(seconds) for seconds in state["epoch_seconds"]]
+            self._load_optimizers(state)
+            self._plain_state.load(state.get("plain_state", {}))
+            self.scaler.load_state_dict(state["scaler"])
+        self._resumed = Path(resume_file), state
         self.logger.info("Resuming from '%s' at epoch %d", resume_file, self.start_epoch)
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -296,25 +299,26 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
 
     def _restore(self, train_data: Any) -> bool:
         """Restore what exists only once training begins; return whether the run had stopped already."""
-        state, self._resumed = self._resumed, None
-        if state is None:
+        if self._resumed is None:
             return False
+        (file, state), self._resumed = self._resumed, None
         assert self.schedule is not None
-        check_ids(state, train_data._dataset)
-        self.schedule.load_state_dict(state["schedule"])
-        self._load_optimizers(state)  # because building a schedule sets the rates of step zero
         rank, world_size = 0, 1
         if not self.config["single_spec"]:
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-        if len(state["processes"]) != world_size:
-            raise CheckpointError(f"the run was started with {len(state['processes'])} processes, not {world_size}")
-        own = state["processes"][rank]
-        restore_random_states(own["random"])
-        # older files have one generator
-        stored = own["loaders"] if "loaders" in own else {"": own["loader"]}
-        for name, generator in _generators(train_data).items():
-            generator.set_state(stored[name].cpu())
-        return bool(state["stopped"])
+        with taking_from(file):
+            check_ids(state, train_data._dataset)
+            self.schedule.load_state_dict(state["schedule"])
+            self._load_optimizers(state)  # because building a schedule sets the rates of step zero
+            if len(state["processes"]) != world_size:
+                raise CheckpointError(f"the run was started with {len(state['processes'])} processes, not {world_size}")
+            own = state["processes"][rank]
+            restore_random_states(own["random"])
+            # older files have one generator
+            stored = own["loaders"] if "loaders" in own else {"": own["loader"]}
+            for name, generator in _generators(train_data).items():
+                generator.set_state(stored[name].cpu())
+            return bool(state["stopped"])
 
 
 def _generators(train_data: Any) -> dict[str, torch.Generator]:
