@@ -2,7 +2,7 @@
 
 Some hundred damaged files each time; ten thousand over all converters, in some minutes, with counts printed::
 
-    DAMAGED_FILES=10000 pytest -rP tests/convert/test_damaged.py
+    RECBOLE_XLING_FUZZ=10000 pytest -rP tests/convert/test_damaged.py
 
 A failure names source, number and file of each case; the number is the seed.
 """
@@ -10,14 +10,13 @@ A failure names source, number and file of each case; the number is the seed.
 from __future__ import annotations
 
 import math
-import os
 import traceback
 from collections import Counter
 from pathlib import Path
 from random import Random
 
 import pytest
-from damage import damaged
+from damage import damaged, n_cases
 from made import contents
 from source_inputs import SOURCES, files_of
 
@@ -26,7 +25,7 @@ from recbole_xling.errors import XlingError
 from recbole_xling.testing import check_dataset, check_loading
 from recbole_xling.text.cleaning import TextCleaner
 
-FILES = int(os.environ.get("DAMAGED_FILES", "340"))
+FILES = n_cases(340)
 LOADED = 10  # of so many files one, if it gives a dataset, is loaded in RecBole as well
 WRITTEN, ERROR = "dataset", "error"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from io import BytesIO
 from random import Random
@@ -11,6 +12,12 @@ import polars as pl
 from packing import PACKED, pack
 
 Damage = Callable[[bytes, Random], bytes]
+
+
+def n_cases(default: int) -> int:
+    """Return how many cases a test with random damage tries; one variable sets the number for all such tests."""
+    return int(os.environ.get("RECBOLE_XLING_FUZZ", default))
+
 
 ODD = [b"\0", b'"', b"'", b"\n", b"\r", b",", b";", b"\t", b"::", b" ", b"\xff", b"\xe2\x80\xa8", b"\xef\xbb\xbf",
        b"\\", b"\x1a", b"\x85", b"\xc3", b"{", b"[]", b"]", b"..."]  # fmt: skip
