@@ -33,10 +33,12 @@ def test_escapes_are_shown_and_other_texts_stay() -> None:
     assert shown("\ud83d") == r"\ud83d"
 
 
-def test_errors_logs_and_results_show_escapes(terminal, capsys, caplog) -> None:
+def test_errors_logs_and_results_show_escapes(terminal, capsys, caplog, monkeypatch) -> None:
     assert str(DataError(f"item '{EVIL}'")) == f"item '{HARMLESS}'"
     tell(f"title {EVIL}")
     assert capsys.readouterr().out == f"title {HARMLESS}\n"
+    # RecBole's handlers, which a run of it leaves on the root logger, take the colors out of the records themselves
+    monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler])
     with caplog.at_level(logging.INFO):
         logging.getLogger("any").info("%s of %d: %s", EVIL, 3, ValueError(EVIL))
         logging.getLogger("any").info("\x1b[1;32mRecBole's own colors\x1b[0m")
