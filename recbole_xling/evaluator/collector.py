@@ -13,8 +13,7 @@ from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import EvaluatorType
 from torch import Tensor
 
-from recbole_xling.evaluator.streaming import Pairs, Ranked, rank_groups, rank_scores
-from recbole_xling.model.base import Factors
+from recbole_xling.evaluator.streaming import Factors, Pairs, Ranked, rank_groups, rank_scores
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ class XLingCollector(Collector):
         """Collect one batch whose scores are inner products.
 
         Args:
-            groups: what :func:`~recbole_xling.evaluator.streaming.factors_of` returned for the batch.
+            groups: what :func:`~recbole_xling.model.factors.factors_of` returned for the batch.
             interaction: the batch.
             left_out: items that are not ranked for a row, besides those of ``exclude_history``.
             positive_u: rows of the targets.

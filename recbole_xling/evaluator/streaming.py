@@ -6,19 +6,30 @@ are kept. The values of all metrics are those of the whole matrix: equal scores 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from recbole.data.interaction import Interaction
 from torch import Tensor
-
-from recbole_xling.model.base import Factors, hooks_of
 
 _ITEMS = 1 << 14  # scores of a row made at a time
 _ROWS = 512  # so that a block of scores takes 32 MiB and mostly stays in the processor's cache
 _GROUP = 64  # neighboring items of which the largest score stands for all
+
+
+class Factors(NamedTuple):
+    """Scores as inner products: ``users @ items.T + bias``.
+
+    Attributes:
+        users: ``(B, D)``.
+        items: ``(n_items, D)``.
+        bias: ``(n_items,)``, or None.
+    """
+
+    users: Tensor
+    items: Tensor
+    bias: Tensor | None
 
 
 class Pairs(NamedTuple):
@@ -76,7 +87,7 @@ def rank_groups(
     where ``torch.topk`` decides, as in RecBole.
 
     Args:
-        groups: what :func:`factors_of` returned for a batch.
+        groups: what :func:`~recbole_xling.model.factors.factors_of` returned for a batch.
         left_out: items that are not ranked; the padding item is left out in any case.
         targets: whose ranks are asked for.
         k: length of the lists.
@@ -92,11 +103,11 @@ def rank_groups(
             place = torch.full((n_rows,), -1, device=device)
             place[block] = torch.arange(len(block), device=device)
             here = place[targets.rows] >= 0
-            own = [_renumbered(pairs, place) for pairs in (left_out, targets)]
             part = factors._replace(users=factors.users[at : at + _ROWS])
-            ranked = _rank_block(part, *own, k, with_ranks)
+            ranked = _rank_block(part, _renumbered(left_out, place), _renumbered(targets, place), k, with_ranks)
             best[block] = ranked.best
             if ranks is not None and n_ranked is not None:
+                assert ranked.ranks is not None and ranked.n_ranked is not None
                 ranks[here], n_ranked[block] = ranked.ranks, ranked.n_ranked
     return Ranked(best, ranks, n_ranked)
 
@@ -188,44 +199,3 @@ def _compare(scores: Tensor, own: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]
         higher[part] = (of_row > own[part, None]).sum(dim=1)
         equal[part] = (of_row == own[part, None]).sum(dim=1)
     return higher, equal
-
-
-# ---- which models have factors ----------------------------------------------------------------------------------
-
-
-def factors_of(model: Any, interaction: Interaction) -> list[tuple[Tensor, Factors]] | None:
-    """Return the factors of a batch's scores: the rows of the batch, ``(n,)``, and theirs; None if there are none.
-
-    A model says so itself with the hook ``factors``; for RecBole's models whose ``full_sort_predict`` is such a product
-    a table does.
-    """
-    found = hooks_of(model).factors(interaction)
-    recbole = _RECBOLE.get(type(model).__name__)
-    if found is not None or recbole is None or not type(model).__module__.startswith("recbole.model."):
-        return found
-    users, items = recbole(model, interaction)
-    return [(torch.arange(len(users), device=users.device), Factors(users, items, None))]
-
-
-def _of_users(model: Any, interaction: Interaction) -> tuple[Tensor, Tensor]:
-    return model.user_embedding(interaction[model.USER_ID]), model.item_embedding.weight
-
-
-def _of_graph(model: Any, interaction: Interaction) -> tuple[Tensor, Tensor]:
-    if model.restore_user_e is None or model.restore_item_e is None:
-        model.full_sort_predict(interaction[:1])  # keeps the vectors of all nodes until the next training step
-    return model.restore_user_e[interaction[model.USER_ID]], model.restore_item_e
-
-
-def _of_histories(model: Any, interaction: Interaction) -> tuple[Tensor, Tensor]:
-    state = model.forward(interaction[model.ITEM_SEQ], interaction[model.ITEM_SEQ_LEN])
-    return state, model.item_embedding.weight
-
-
-_RECBOLE: dict[str, Callable[[Any, Interaction], tuple[Tensor, Tensor]]] = {
-    **dict.fromkeys(("BPR", "LINE"), _of_users),
-    **dict.fromkeys(("LightGCN", "NGCF", "DGCF", "NCL", "SGL", "SpectralCF"), _of_graph),
-    **dict.fromkeys(
-        ("SASRec", "GRU4Rec", "NARM", "STAMP", "SRGNN", "GCSAN", "FEARec", "LightSANs", "SINE", "FDSA"), _of_histories
-    ),
-}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -12,6 +12,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.utils.typed_config import TypedConfig
 
 
@@ -23,20 +24,6 @@ class WindowsConfig(TypedConfig):
     train_stride: int | None = Field(
         None, ge=1, description="New targets per training window; half `MAX_ITEM_LIST_LENGTH` if not set."
     )
-
-
-class Factors(NamedTuple):
-    """Scores as inner products: ``users @ items.T + bias``.
-
-    Attributes:
-        users: ``(B, D)``.
-        items: ``(n_items, D)``.
-        bias: ``(n_items,)``, or None.
-    """
-
-    users: Tensor
-    items: Tensor
-    bias: Tensor | None
 
 
 class ModelHooks:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import CheckpointError, ConfigError
-from recbole_xling.model.base import Factors, WindowsConfig, XLingRecommender
+from recbole_xling.evaluator.streaming import Factors
+from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.item_representation import (
     ItemRepresentation,
     RepresentationConfig,

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
-from recbole_xling.model.base import Factors, WindowsConfig, XLingRecommender
+from recbole_xling.evaluator.streaming import Factors
+from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.reader_views import ReaderViews

@@ -27,7 +27,8 @@ from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.errors import CheckpointError
 from recbole_xling.evaluator.collector import XLingCollector
 from recbole_xling.evaluator.evaluator import XLingEvaluator
-from recbole_xling.evaluator.streaming import Pairs, factors_of
+from recbole_xling.evaluator.streaming import Pairs
+from recbole_xling.model.factors import factors_of
 from recbole_xling.trainer.checkpoint import (
     check_ids,
     load_checkpoint,
@@ -77,10 +78,8 @@ def _same_random_numbers(seed: int) -> Iterator[None]:
         restore_random_states(states)
 
 
-def _within(pairs: tuple[Tensor, Tensor] | None, part: slice) -> tuple[Tensor, Tensor] | None:
+def _within(pairs: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
     """Return the pairs of some rows, which are numbered from 0 then; pairs are in order of rows."""
-    if pairs is None:
-        return None
     begin, end = torch.searchsorted(pairs[0].contiguous(), torch.tensor([part.start, part.stop])).tolist()
     return pairs[0][begin:end] - part.start, pairs[1][begin:end]
 
@@ -231,7 +230,8 @@ class XLingTrainerMixin:
             return
         for part in self._rows_at_once(len(interaction)):
             rows = interaction[part]
-            cut = (rows, _within(history, part), *_within((positive_u, positive_i), part))
+            known = None if history is None else _within(history, part)
+            cut = (rows, known, *_within((positive_u, positive_i), part))
             _, scores, *positives = self._full_sort_batch_eval(cut)  # type: ignore[attr-defined]
             if len(absent):  # the model was trained on them, but nobody can choose them now
                 scores[:, absent] = float("-inf")

@@ -7,8 +7,8 @@ import torch
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.evaluator import streaming
-from recbole_xling.evaluator.streaming import Pairs, factors_of, rank_groups, rank_scores
-from recbole_xling.model.base import Factors
+from recbole_xling.evaluator.streaming import Factors, Pairs, rank_groups, rank_scores
+from recbole_xling.model.factors import factors_of
 from recbole_xling.quick_start.build import build, build_trainer
 from recbole_xling.quick_start.train import run
 
