@@ -107,6 +107,9 @@ class EvaluationConfig(TypedConfig):
     valid_metric: str = Field("NDCG@10", description="Decides on early stopping and the best epoch.")
     exclude_history: bool = Field(False, description="Do not rank items of the row's own history (sequential models).")
 
+    valid_users: int | None = Field(
+        None, ge=1, description="Validate epochs on the rows of this many users, drawn by `seed`; on all if not set."
+    )
     slice_by: list[str] | None = Field(
         None,
         description="Columns of the `.user` and `.item` files to slice results by, such as `[user.market]`.",

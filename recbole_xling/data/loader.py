@@ -1,4 +1,4 @@
-"""The training loader: batches of windows of similar length, planned again for every epoch."""
+"""Loaders: training windows of similar length in batches planned again for every epoch, and rows of full rankings."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_xling.data.dataset import XLingDataset
@@ -101,3 +102,15 @@ class WindowLoader:
             batches = [batches[index] for index in rng.permutation(len(batches))]
         self._plan = self.epoch, windows, batches
         return windows, batches
+
+
+class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
+    """RecBole's loader of rows for which all items are ranked, ``eval_batch_size`` of them at a time for every model.
+
+    For its general models RecBole divides that number by the number of items, down to one row of a large catalog, to
+    bound the matrix of scores; here those who rank bound it.
+    """
+
+    def _init_batch_size_and_step(self) -> None:
+        self.step = self.config["eval_batch_size"]
+        self.set_batch_size(self.step)

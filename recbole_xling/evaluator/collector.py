@@ -13,6 +13,8 @@ from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import EvaluatorType
 from torch import Tensor
 
+from recbole_xling.evaluator.streaming import Factors, Pairs, Ranked, rank_groups, rank_scores
+
 
 @dataclass(frozen=True)
 class EvaluatedRows:
@@ -71,24 +73,87 @@ class XLingCollector(Collector):
         self, scores_tensor: Tensor, interaction: Interaction, positive_u: Tensor, positive_i: Tensor
     ) -> None:
         """Collect one batch: scores ``(B, n_items)``, changed in place, and the positives' row numbers and item ids."""
-        if self.config["exclude_history"]:  # RecBole takes known items out of the ranking for its general models only
-            history = self.config["ITEM_ID_FIELD"] + self.config["LIST_SUFFIX"]
-            if history in interaction.columns and len(interaction) == len(scores_tensor):
-                met = (interaction[history].to(positive_i.device)[positive_u] == positive_i[:, None]).any(dim=1)
-                self.data_struct.update_tensor("rows.unreachable", met)
-                scores_tensor.scatter_(1, interaction[history].to(scores_tensor.device), float("-inf"))
-        super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+        history = self._history(interaction, len(scores_tensor), positive_u, positive_i)
         if self.config["eval_type"] != EvaluatorType.RANKING:
+            super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
             return
+        if history is not None:
+            scores_tensor.scatter_(1, history.to(scores_tensor.device), float("-inf"))
+        targets = Pairs(positive_u.to(scores_tensor.device), positive_i.to(scores_tensor.device))
+        distinct = targets.distinct()
+        ranked = rank_scores(scores_tensor, distinct, max(self.topk), with_ranks=self._needs_ranks)
+        self._collect_ranking(ranked, interaction, targets, distinct)
+
+    def collect_factors(
+        self,
+        groups: list[tuple[Tensor, Factors]],
+        interaction: Interaction,
+        left_out: Pairs,
+        positive_u: Tensor,
+        positive_i: Tensor,
+    ) -> None:
+        """Collect one batch whose scores are inner products.
+
+        Args:
+            groups: what :func:`~recbole_xling.model.factors.factors_of` returned for the batch.
+            interaction: the batch.
+            left_out: items that are not ranked for a row, besides those of ``exclude_history``.
+            positive_u: rows of the targets.
+            positive_i: items to be found.
+        """
+        device, n_rows = groups[0][1].users.device, len(interaction)
+        history = self._history(interaction, n_rows, positive_u, positive_i)
+        if history is not None:
+            rows = torch.arange(n_rows, device=device).repeat_interleave(history.shape[1])
+            known = Pairs(rows, history.to(device).flatten())
+            left_out = Pairs(*(torch.cat(both) for both in zip(left_out, known, strict=True)))
+        targets = Pairs(positive_u.to(device), positive_i.to(device))
+        distinct = targets.distinct()
+        ranked = rank_groups(groups, left_out, distinct, max(self.topk), with_ranks=self._needs_ranks)
+        self._collect_ranking(ranked, interaction, targets, distinct)
+
+    @property
+    def _needs_ranks(self) -> bool:
+        return bool(self.register.need("rec.meanrank"))
+
+    def _history(self, interaction: Interaction, n_rows: int, positive_u: Tensor, positive_i: Tensor) -> Tensor | None:
+        """Return the items of the rows' histories if they are not to be ranked; count the targets among them.
+
+        RecBole takes known items out of the ranking for its general models only.
+        """
+        history = self.config["ITEM_ID_FIELD"] + self.config["LIST_SUFFIX"]
+        if not self.config["exclude_history"] or history not in interaction.columns or len(interaction) != n_rows:
+            return None
+        items: Tensor = interaction[history]
+        met = (items.to(positive_i.device)[positive_u] == positive_i[:, None]).any(dim=1)
+        self.data_struct.update_tensor("rows.unreachable", met)
+        return items
+
+    def _collect_ranking(self, ranked: Ranked, interaction: Interaction, targets: Pairs, distinct: Pairs) -> None:
+        """Keep what RecBole's ranking metrics need, in the form in which its own collector keeps it."""
+        n_rows = len(ranked.best)
+        n_distinct = torch.bincount(distinct.rows, minlength=n_rows)[:, None]
+        if self.register.need("rec.items"):
+            self.data_struct.update_tensor("rec.items", ranked.best)
+        if self.register.need("rec.topk"):
+            found = torch.zeros_like(ranked.best, dtype=torch.int)
+            hit = ranked.best[distinct.rows] == distinct.items[:, None]  # (n_targets, k)
+            found.index_add_(0, distinct.rows, hit.int())
+            self.data_struct.update_tensor("rec.topk", torch.cat([found, n_distinct.int()], dim=1))
+        if ranked.ranks is not None and ranked.n_ranked is not None:
+            total = torch.zeros(n_rows, 1, dtype=torch.float64, device=distinct.rows.device)
+            total.index_add_(0, distinct.rows, ranked.ranks[:, None])
+            self.data_struct.update_tensor(
+                "rec.meanrank", torch.cat([total, ranked.n_ranked[:, None], n_distinct], dim=1).float()
+            )
         users = interaction[self.config["USER_ID_FIELD"]]
-        n_rows = len(scores_tensor)
         if len(users) != n_rows:  # sampled negatives: the users of the targets, which the lists' rows begin with
             of_targets = users[interaction[self.config["LABEL_FIELD"]] == 1]
             users = users[:n_rows].clone()
-            users[positive_u.to(users.device)] = of_targets
+            users[targets.rows.to(users.device)] = of_targets
         self.data_struct.update_tensor("rows.users", users)
-        self.data_struct.update_tensor("rows.n_targets", torch.bincount(positive_u.cpu(), minlength=n_rows))
-        self.data_struct.update_tensor("rows.targets", positive_i)
+        self.data_struct.update_tensor("rows.n_targets", torch.bincount(targets.rows, minlength=n_rows))
+        self.data_struct.update_tensor("rows.targets", targets.items)
 
     def finish(self, n_rows: int) -> DataStruct:
         """Return the struct for the metrics and set :attr:`rows` and :attr:`unreachable`.

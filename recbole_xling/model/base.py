@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+import torch
 from pydantic import Field
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.utils.typed_config import TypedConfig
 
 
@@ -78,6 +81,20 @@ class ModelHooks:
             CheckpointError: the weights do not fit.
         """
 
+    def factors(self, interaction: Interaction) -> list[tuple[Tensor, Factors]] | None:
+        """Return the vectors whose inner products are the scores of ``full_sort_predict``; None if they are not such.
+
+        With them a catalog of any size is ranked in little memory.
+
+        Args:
+            interaction: a batch of ``B`` rows.
+
+        Returns:
+            For each group of rows that share item vectors their places in the batch, ``(n,)``, and their factors; each
+            row is in one group.
+        """
+        return None
+
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for training: called once, before the first epoch.
 
@@ -100,11 +117,28 @@ class ModelHooks:
 class XLingRecommender(ModelHooks, SequentialRecommender):
     """Base class of sequential models that train on windows of histories.
 
-    A subclass defines ``calculate_loss``, whose batches :class:`~recbole_xling.data.loader.WindowLoader` makes, and
-    ``predict`` and ``full_sort_predict``, which give one score and all scores of each row.
+    A subclass defines ``calculate_loss``, whose batches :class:`~recbole_xling.data.loader.WindowLoader` makes,
+    ``predict``, which gives one score of each row, and for all scores either ``factors`` or ``full_sort_predict``.
     """
 
     input_type = InputType.POINTWISE
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
+        groups = self.factors(interaction)
+        if groups is None:
+            raise NotImplementedError(f"{type(self).__name__} defines neither factors nor full_sort_predict")
+        scores = None
+        for rows, (users, items, bias) in groups:
+            part = users @ items.T if bias is None else torch.addmm(bias, users, items.T)
+            if len(groups) == 1:
+                scores = part
+            else:
+                scores = part.new_empty(len(interaction), len(items)) if scores is None else scores
+                scores[rows] = part
+        assert scores is not None
+        scores[:, 0] = float("-inf")
+        return scores
 
 
 def hooks_of(model: Any) -> ModelHooks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from hashlib import sha256
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.item_representation import (
     ItemRepresentation,
@@ -114,6 +116,7 @@ class LLMSASRec(XLingRecommender):
             language_ids=lambda: dataset.catalog.model_language_ids,
         )
         self.views = ReaderViews(dataset)
+        self._table: tuple[tuple[int, ...], Tensor] | None = None
         # Cold items are not negatives where they are known by their text: they would teach the model that texts like
         # theirs are never chosen.
         by_text = self.items.text_projection is not None
@@ -180,7 +183,7 @@ class LLMSASRec(XLingRecommender):
             interaction: the history ``(B, L)``, and for each of its positions the target and its weight, as
                 :class:`~recbole_xling.data.loader.WindowLoader` makes them.
         """
-        negative = None
+        self._table = negative = None
         if self.loss_type != "CE":
             negative = self._draw_negatives(interaction[TARGET_LIST][interaction[TARGET_WEIGHT] > 0])  # (K,)
         losses = [self._loss(rows, negative, view) for view, rows, _ in self.views.parts(interaction)]
@@ -244,28 +247,34 @@ class LLMSASRec(XLingRecommender):
         state: Tensor = self.sequence_encoder(nn.functional.embedding(item_seq, table), last)
         return state
 
+    def item_table(self, view: int = 0) -> Tensor:
+        """Return the vectors of all items in a view, ``(n_items, H)``; made once for given weights."""
+        state = (view, *(tensor._version for tensor in chain(self.items.parameters(), self.items.buffers())))
+        if torch.is_grad_enabled() or self.items.training:
+            return self.items(view=view)
+        if self._table is None or self._table[0] != state:
+            self._table = state, self.items(view=view)
+        return self._table[1]
+
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""
 
         def score(rows: Interaction, view: int) -> Tensor:
-            table, item = self.items(view=view), rows[self.ITEM_ID]
+            table, item = self.item_table(view), rows[self.ITEM_ID]
             state = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], table)
             scores = (state * table[item]).sum(dim=-1) + self.score_bias()[item]
             return scores.masked_fill(item == 0, float("-inf"))
 
         return self.views.scores(interaction, score)
 
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
-
-        def score(rows: Interaction, view: int) -> Tensor:
-            table = self.items(view=view)
+    def factors(self, interaction: Interaction) -> list[tuple[Tensor, Factors]]:
+        """Return user states, item vectors and the bias of scores, for the rows of each view."""
+        found = []
+        for view, rows, mask in self.views.parts(interaction):
+            table = self.item_table(view)
             state = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], table)
-            scores = torch.addmm(self.score_bias(), state, table.T)
-            scores[:, 0] = float("-inf")
-            return scores
-
-        return self.views.scores(interaction, score)
+            found.append((mask.nonzero().squeeze(1), Factors(state, table, self.score_bias())))
+        return found
 
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
+from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.language_embedding import language_numbers
@@ -306,16 +307,14 @@ class XLingTwoTower(XLingRecommender):
 
         return self.views.scores(interaction, score)
 
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
-
-        def score(rows: Interaction, view: int) -> Tensor:
+    def factors(self, interaction: Interaction) -> list[tuple[Tensor, Factors]]:
+        """Return users over the temperature, item vectors and the bias of scores, for the rows of each view."""
+        found = []
+        for view, rows, mask in self.views.parts(interaction):
             table = self.item_table(view)
-            scores = torch.addmm(self.score_bias(), self._users(rows, table, view) * self.scale, table.T)
-            scores[:, 0] = float("-inf")
-            return scores
-
-        return self.views.scores(interaction, score)
+            users = self._users(rows, table, view) * self.scale
+            found.append((mask.nonzero().squeeze(1), Factors(users, table, self.score_bias())))
+        return found
 
     def _matches(self, rows: Interaction, view: int) -> Tensor:
         """Return how well each item matches users of one view, ``(B, n_items)``, its popularity left out."""

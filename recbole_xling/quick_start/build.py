@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import recbole.data.dataset as recbole_datasets
-from recbole.data.dataloader import NegSampleEvalDataLoader
+from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.utils import create_samplers, get_dataloader
 from recbole.sampler import KGSampler
@@ -27,7 +27,7 @@ from recbole_xling.data.columns import check_slices
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.impressions import Interactions
-from recbole_xling.data.loader import WindowLoader
+from recbole_xling.data.loader import FullRankingLoader, WindowLoader
 from recbole_xling.data.mixin import XLingDatasetMixin
 from recbole_xling.data.splits.build import build_parts
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, explained, unknown_name
@@ -170,7 +170,26 @@ def _eval_loader(config: XLingConfig, phase: str, part: Any, sampler: Any) -> An
         if config["eval_args"]["mode"][phase] != "labeled":
             return SampledEvalLoader(config, part, sampler)
         sampler = sampler or SimpleNamespace(phase=phase)  # without one RecBole takes validation for the test
+    elif loader is FullSortEvalDataLoader:
+        loader = FullRankingLoader
     return loader(config, part, sampler, shuffle=False)
+
+
+def validation_rows(run: Run) -> Any:
+    """Return the loader of the rows that epochs are validated on: all, or those of ``valid_users`` users.
+
+    The users depend on the seed and the ids alone.
+    """
+    n_users, part = run.config["valid_users"], run.valid_data._dataset
+    users = part.inter_feat[part.uid_field].numpy()
+    everyone = {str(part.field2id_token[part.uid_field][user]): user for user in np.unique(users)}
+    if n_users is None or n_users >= len(everyone):
+        return run.valid_data
+    names = np.random.default_rng(run.config["seed"]).choice(sorted(everyone), n_users, replace=False)
+    chosen = np.isin(users, [everyone[name] for name in names])
+    logger.info("Epochs are validated on %d of %d rows, of %d users", chosen.sum(), len(users), n_users)
+    rows = part.copy(part.inter_feat[np.flatnonzero(chosen)])
+    return _eval_loader(run.config, "valid", rows, run.valid_data._sampler)
 
 
 def _dataset_class(config: XLingConfig, trained_on: DataIdentity | None) -> Any:

@@ -16,7 +16,8 @@ import recbole.trainer.trainer as recbole_trainer
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.trainer import Trainer
-from recbole.utils import EvaluatorType, WandbLogger, calculate_valid_score, set_color
+from recbole.utils import EvaluatorType, ModelType, WandbLogger, calculate_valid_score, set_color
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
@@ -26,6 +27,8 @@ from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.errors import CheckpointError
 from recbole_xling.evaluator.collector import XLingCollector
 from recbole_xling.evaluator.evaluator import XLingEvaluator
+from recbole_xling.evaluator.streaming import Pairs
+from recbole_xling.model.factors import factors_of
 from recbole_xling.trainer.checkpoint import (
     check_ids,
     load_checkpoint,
@@ -36,6 +39,7 @@ from recbole_xling.trainer.checkpoint import (
     taking_from,
     trainable_state,
 )
+from recbole_xling.utils.chunks import score_chunks
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.plain_data import from_plain, to_plain
 from recbole_xling.utils.run_folder import MODEL_FILE
@@ -72,6 +76,12 @@ def _same_random_numbers(seed: int) -> Iterator[None]:
         yield
     finally:
         restore_random_states(states)
+
+
+def _within(pairs: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
+    """Return the pairs of some rows, which are numbered from 0 then; pairs are in order of rows."""
+    begin, end = torch.searchsorted(pairs[0].contiguous(), torch.tensor([part.start, part.stop])).tolist()
+    return pairs[0][begin:end] - part.start, pairs[1][begin:end]
 
 
 class _SilentWriter:
@@ -183,11 +193,13 @@ class XLingTrainerMixin:
         if self.config["eval_type"] == EvaluatorType.RANKING:
             self.tot_item_num = eval_data._dataset.item_num
             absent = getattr(eval_data._dataset, "absent", {}).get(eval_data._dataset.iid_field, ())
-        score = self._full_sort_batch_eval if full else self._neg_sample_batch_eval  # type: ignore[attr-defined]
         batches = tqdm(eval_data, desc="Evaluate", ncols=100, leave=False) if show_progress else eval_data
         with _same_random_numbers(self.config["seed"]):
             for batch in batches:
-                interaction, scores, positive_u, positive_i = score(batch)
+                if full:
+                    self._collect_full_ranking(batch, absent)
+                    continue
+                interaction, scores, positive_u, positive_i = self._neg_sample_batch_eval(batch)  # type: ignore[attr-defined]
                 if len(absent):  # the model was trained on them, but nobody can choose them now
                     scores[:, absent] = float("-inf")
                 self.eval_collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
@@ -195,6 +207,43 @@ class XLingTrainerMixin:
         result = self.evaluator.evaluate(self.eval_collector.finish(eval_data.sample_size))
         self.wandblogger.log_eval_metrics(result, head="eval")  # type: ignore[attr-defined]
         return result
+
+    def _collect_full_ranking(self, batch: Any, absent: Any) -> None:
+        """Rank all items for the rows of a batch; memory is bounded, whatever the sizes of batch and catalog.
+
+        Args:
+            batch: a batch of RecBole's ``FullSortEvalDataLoader``.
+            absent: items that are not ranked.
+        """
+        interaction, history, positive_u, positive_i = batch
+        interaction = interaction.to(self.device)
+        groups = factors_of(self.model, interaction)
+        if groups is not None:
+            rows = torch.arange(len(interaction), device=self.device)
+            gone = torch.as_tensor(absent, dtype=torch.long, device=self.device)
+            left_out = Pairs(rows.repeat_interleave(len(gone)), gone.repeat(len(rows)))
+            if history is not None:
+                left_out = Pairs(
+                    *(torch.cat([one, other.to(one)]) for one, other in zip(left_out, history, strict=True))
+                )
+            self.eval_collector.collect_factors(groups, interaction, left_out, positive_u, positive_i)
+            return
+        for part in self._rows_at_once(len(interaction)):
+            rows = interaction[part]
+            known = None if history is None else _within(history, part)
+            cut = (rows, known, *_within((positive_u, positive_i), part))
+            _, scores, *positives = self._full_sort_batch_eval(cut)  # type: ignore[attr-defined]
+            if len(absent):  # the model was trained on them, but nobody can choose them now
+                scores[:, absent] = float("-inf")
+            self.eval_collector.eval_batch_collect(scores, rows, *positives)
+
+    def _rows_at_once(self, n_rows: int) -> Iterator[slice]:
+        """Yield which rows a model scores at once that has no factors: as many as RecBole would for general models."""
+        if self.config["MODEL_TYPE"] == ModelType.SEQUENTIAL:
+            yield from score_chunks(n_rows, self.tot_item_num)
+            return
+        step = max(1, self.config["eval_batch_size"] // self.tot_item_num)
+        yield from (slice(at, min(at + step, n_rows)) for at in range(0, n_rows, step))
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, OrderedDict[str, float]]:
         """Evaluate on the validation data; the score that decides is the unrounded one."""

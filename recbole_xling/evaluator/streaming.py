@@ -1,0 +1,201 @@
+"""Ranking without the matrix of all scores: they are made and reduced some thousand items at a time.
+
+Where scores are inner products of user and item vectors, only the best items of each row and the ranks of its targets
+are kept. The values of all metrics are those of the whole matrix: equal scores apart, the same items come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_ITEMS = 1 << 14  # scores of a row made at a time
+_ROWS = 512  # so that a block of scores takes 32 MiB and mostly stays in the processor's cache
+_GROUP = 64  # neighboring items of which the largest score stands for all
+
+
+class Factors(NamedTuple):
+    """Scores as inner products: ``users @ items.T + bias``.
+
+    Attributes:
+        users: ``(B, D)``.
+        items: ``(n_items, D)``.
+        bias: ``(n_items,)``, or None.
+    """
+
+    users: Tensor
+    items: Tensor
+    bias: Tensor | None
+
+
+class Pairs(NamedTuple):
+    """Rows and items that belong together, ``(n,)`` each."""
+
+    rows: Tensor
+    items: Tensor
+
+    def distinct(self) -> Pairs:
+        """Return each pair once, ordered by row and item."""
+        if not len(self.rows):
+            return self
+        size = int(self.items.max()) + 1
+        key = torch.unique(self.rows * size + self.items)
+        return Pairs(key // size, key % size)
+
+
+class Ranked(NamedTuple):
+    """What metrics need of a batch of rows.
+
+    Attributes:
+        best: the ``k`` items with the highest scores, the highest first, ``(B, k)``.
+        ranks: rank of each target, the mean of equal ones, ``(n_targets,)``; None unless asked for.
+        n_ranked: number of items that are not left out of the ranking, ``(B,)``; None unless asked for.
+    """
+
+    best: Tensor
+    ranks: Tensor | None
+    n_ranked: Tensor | None
+
+
+def rank_scores(scores: Tensor, targets: Pairs, k: int, *, with_ranks: bool) -> Ranked:
+    """Rank items by a matrix of scores, ``(B, n_items)``; minus infinity leaves an item out.
+
+    Args:
+        scores: of all items.
+        targets: whose ranks are asked for.
+        k: length of the lists.
+        with_ranks: whether to return ranks.
+    """
+    best = scores.topk(k, dim=-1).indices
+    if not with_ranks:
+        return Ranked(best, None, None)
+    own = scores[targets.rows, targets.items]
+    higher, equal = _compare(scores, own, targets.rows)
+    return Ranked(best, higher + (equal.double() + 1) / 2, (scores > -torch.inf).sum(dim=1))
+
+
+def rank_groups(
+    groups: list[tuple[Tensor, Factors]], left_out: Pairs, targets: Pairs, k: int, *, with_ranks: bool
+) -> Ranked:
+    """Rank items by inner products, a block of rows and items at a time.
+
+    Of equal scores those of items with smaller numbers come first, unless they are within the same ``2^14`` numbers,
+    where ``torch.topk`` decides, as in RecBole.
+
+    Args:
+        groups: what :func:`~recbole_xling.model.factors.factors_of` returned for a batch.
+        left_out: items that are not ranked; the padding item is left out in any case.
+        targets: whose ranks are asked for.
+        k: length of the lists.
+        with_ranks: whether to return ranks, for which scores are made twice.
+    """
+    n_rows, device = sum(len(rows) for rows, _ in groups), targets.rows.device
+    best = torch.empty(n_rows, k, dtype=torch.long, device=device)
+    ranks = torch.empty(len(targets.rows), dtype=torch.float64, device=device) if with_ranks else None
+    n_ranked = torch.empty(n_rows, dtype=torch.long, device=device) if with_ranks else None
+    for rows, factors in groups:
+        for at in range(0, len(rows), _ROWS):
+            block = rows[at : at + _ROWS]
+            place = torch.full((n_rows,), -1, device=device)
+            place[block] = torch.arange(len(block), device=device)
+            here = place[targets.rows] >= 0
+            part = factors._replace(users=factors.users[at : at + _ROWS])
+            ranked = _rank_block(part, _renumbered(left_out, place), _renumbered(targets, place), k, with_ranks)
+            best[block] = ranked.best
+            if ranks is not None and n_ranked is not None:
+                assert ranked.ranks is not None and ranked.n_ranked is not None
+                ranks[here], n_ranked[block] = ranked.ranks, ranked.n_ranked
+    return Ranked(best, ranks, n_ranked)
+
+
+def _renumbered(pairs: Pairs, place: Tensor) -> Pairs:
+    """Return the pairs of some rows, given the new number of each row, -1 for all others."""
+    rows = place[pairs.rows]
+    return Pairs(rows[rows >= 0], pairs.items[rows >= 0])
+
+
+def _rank_block(factors: Factors, left_out: Pairs, targets: Pairs, k: int, with_ranks: bool) -> Ranked:
+    by_item = torch.argsort(left_out.items)
+    left_out = Pairs(left_out.rows[by_item], left_out.items[by_item])
+    own = torch.empty(len(targets.rows), dtype=factors.users.dtype, device=factors.users.device)
+    best = number = None
+    for start, scores in _score_blocks(factors, left_out):
+        if best is None or number is None:
+            best, number = scores.topk(min(k, scores.shape[1]), dim=1)
+        else:
+            best, number = _merge(best, number, scores, start, k)
+        if with_ranks:
+            here = (targets.items >= start) & (targets.items < start + scores.shape[1])
+            own[here] = scores[targets.rows[here], targets.items[here] - start]
+    assert number is not None
+    if not with_ranks:
+        return Ranked(number, None, None)
+    higher, equal = torch.zeros_like(own, dtype=torch.long), torch.zeros_like(own, dtype=torch.long)
+    n_ranked = torch.zeros(len(number), dtype=torch.long, device=number.device)
+    for _, scores in _score_blocks(factors, left_out):
+        more = _compare(scores, own, targets.rows)
+        higher, equal, n_ranked = higher + more[0], equal + more[1], n_ranked + (scores > -torch.inf).sum(dim=1)
+    return Ranked(number, higher + (equal.double() + 1) / 2, n_ranked)
+
+
+def _score_blocks(factors: Factors, left_out: Pairs) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first item of each block and the block's scores, ``(B, n)``, which the next block overwrites."""
+    users, n_items = factors.users, len(factors.items)
+    buffer = users.new_empty(len(users), min(_ITEMS, n_items))
+    starts = list(range(0, n_items, _ITEMS))
+    bounds = torch.searchsorted(left_out.items, torch.tensor([*starts, n_items], device=users.device)).tolist()
+    for place, start in enumerate(starts):
+        items = factors.items[start : start + _ITEMS]
+        out = buffer if len(items) == buffer.shape[1] else users.new_empty(len(users), len(items))
+        if factors.bias is None:
+            torch.mm(users, items.T, out=out)
+        else:
+            torch.addmm(factors.bias[start : start + _ITEMS], users, items.T, out=out)
+        if not start:
+            out[:, 0] = -torch.inf  # the padding item
+        here = slice(bounds[place], bounds[place + 1])
+        out[left_out.rows[here], left_out.items[here] - start] = -torch.inf
+        yield start, out
+
+
+def _merge(best: Tensor, number: Tensor, scores: Tensor, start: int, k: int) -> tuple[Tensor, Tensor]:
+    """Return the best scores and items of the blocks before and of this one, ``(B, k)`` each.
+
+    An item can only be among the best ``k`` of a block if its group is among the ``k`` groups with the largest maxima,
+    so most scores are read once and never sorted; rows for which the block has nothing better are done with that.
+    """
+    if rest := -scores.shape[1] % _GROUP:
+        scores = F.pad(scores, (0, rest), value=-torch.inf)
+    groups = scores.view(len(scores), -1, _GROUP)
+    largest = groups.amax(dim=-1)  # (B, n_groups)
+    chosen = largest.topk(min(k, largest.shape[1]), dim=1, sorted=False)
+    missing = best.shape[1] < k  # the first block had fewer items than the lists
+    better = torch.nonzero((chosen.values > best[:, -1:]).any(dim=1) | missing).squeeze(1)
+    if not len(better):
+        return best, number
+    group = chosen.indices[better]  # (R, k)
+    found = groups[better[:, None], group].flatten(1)  # (R, k * _GROUP)
+    items = start + group[..., None] * _GROUP + torch.arange(_GROUP, device=group.device)
+    values = torch.cat([best[better], found], dim=1)
+    top = values.topk(min(k, values.shape[1]), dim=1)
+    if missing:
+        return top.values, torch.cat([number, items.flatten(1)], dim=1).gather(1, top.indices)
+    best[better] = top.values
+    number[better] = torch.cat([number[better], items.flatten(1)], dim=1).gather(1, top.indices)
+    return best, number
+
+
+def _compare(scores: Tensor, own: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how many of a row's scores are higher than a target's own, and how many equal it, ``(n_targets,)``."""
+    higher, equal = (torch.zeros(len(rows), dtype=torch.long, device=rows.device) for _ in range(2))
+    step = max(1, _ROWS * _ITEMS // scores.shape[1])
+    for at in range(0, len(rows), step):  # a row may have many targets
+        part = slice(at, at + step)
+        of_row = scores[rows[part]]
+        higher[part] = (of_row > own[part, None]).sum(dim=1)
+        equal[part] = (of_row == own[part, None]).sum(dim=1)
+    return higher, equal

@@ -1,0 +1,51 @@
+"""Which models score by inner products, and of what: those of this package say so themselves, RecBole's are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from torch import Tensor
+
+from recbole_xling.evaluator.streaming import Factors
+from recbole_xling.model.base import hooks_of
+
+
+def factors_of(model: Any, interaction: Interaction) -> list[tuple[Tensor, Factors]] | None:
+    """Return the factors of a batch's scores: the rows of the batch, ``(n,)``, and theirs; None if there are none.
+
+    A model says so itself with the hook ``factors``; for RecBole's models whose ``full_sort_predict`` is such a product
+    a table does.
+    """
+    found = hooks_of(model).factors(interaction)
+    recbole = _RECBOLE.get(type(model).__name__)
+    if found is not None or recbole is None or not type(model).__module__.startswith("recbole.model."):
+        return found
+    users, items = recbole(model, interaction)
+    return [(torch.arange(len(users), device=users.device), Factors(users, items, None))]
+
+
+def _of_users(model: Any, interaction: Interaction) -> tuple[Tensor, Tensor]:
+    return model.user_embedding(interaction[model.USER_ID]), model.item_embedding.weight
+
+
+def _of_graph(model: Any, interaction: Interaction) -> tuple[Tensor, Tensor]:
+    if model.restore_user_e is None or model.restore_item_e is None:
+        model.full_sort_predict(interaction[:1])  # keeps the vectors of all nodes until the next training step
+    return model.restore_user_e[interaction[model.USER_ID]], model.restore_item_e
+
+
+def _of_histories(model: Any, interaction: Interaction) -> tuple[Tensor, Tensor]:
+    state = model.forward(interaction[model.ITEM_SEQ], interaction[model.ITEM_SEQ_LEN])
+    return state, model.item_embedding.weight
+
+
+_RECBOLE: dict[str, Callable[[Any, Interaction], tuple[Tensor, Tensor]]] = {
+    **dict.fromkeys(("BPR", "LINE"), _of_users),
+    **dict.fromkeys(("LightGCN", "NGCF", "DGCF", "NCL", "SGL", "SpectralCF"), _of_graph),
+    **dict.fromkeys(
+        ("SASRec", "GRU4Rec", "NARM", "STAMP", "SRGNN", "GCSAN", "FEARec", "LightSANs", "SINE", "FDSA"), _of_histories
+    ),
+}
