@@ -63,7 +63,7 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
 
     Attributes:
         file_rows: rows of each file by its suffix (``inter``, ``user``, ``item``), and what was left out.
-        missing_times: interactions without a time, which get the mean of all others.
+        missing_times: interactions without a time among others that have one; in order of time they are left out.
     """
 
     inter_feat: Any
@@ -179,7 +179,17 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
                 yield suffix, table
 
     def _filter_nan_user_or_item(self) -> None:
-        """Leave out nothing: rows without ids are left out as they are read."""
+        """Leave out interactions without a time where time is the order; rows without ids are not read at all.
+
+        RecBole would give them the mean of all times, and so a place in the order that nobody stated.
+        """
+        if self.time_field not in self.inter_feat:
+            return
+        is_missing = self.inter_feat[self.time_field].isna()
+        self.missing_times = int(is_missing.sum())
+        if self.config["eval_args"]["order"] == "TO" and 0 < self.missing_times < len(self.inter_feat):
+            with self._counting(WITHOUT.format(self.time_field)):
+                self.inter_feat = self.inter_feat[~is_missing]
 
     def _remove_duplication(self) -> None:
         """Keep one interaction of each user with each item; of those at the same time the file's order decides."""
@@ -234,14 +244,6 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
             if table.empty:
                 raise DataError(f"nothing of {self.dataset_name}.{suffix} is left: {self.file_rows[suffix]}")
         super()._reset_index()
-
-    def _fill_nan(self) -> None:
-        if self.time_field in self.inter_feat:
-            self.missing_times = int(self.inter_feat[self.time_field].isna().sum())
-            if 0 < self.missing_times < len(self.inter_feat):
-                message = "%s of %s interactions have no %s and get the mean of all others; leave them out"
-                logger.warning(message, f"{self.missing_times:,}", f"{len(self.inter_feat):,}", self.time_field)
-        super()._fill_nan()
 
     # ---- order ------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from recbole_xling.quick_start.build import build, build_trainer, find_dataset, 
 from recbole_xling.quick_start.trained import refuse_code, unchanged_data
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
+from recbole_xling.utils.files import polars_os_errors, replacing
 from recbole_xling.utils.run_folder import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -86,9 +87,16 @@ def configure(
     config = XLingConfig(model, dataset, files, config_dict, arguments)
     if resume is not None:
         stored, own = (config._load_config_files(part) for part in (files[:1], files[1:]))
-        refuse_code(resume, stored, {**own, **config.variable_config_dict, **config.cmd_config_dict})
+        given = {**own, **config.variable_config_dict, **config.cmd_config_dict}
+        refuse_code(resume, stored, given)
+        cache = config["embedding_cache_dir"]
+        if cache and "embedding_cache_dir" not in given and not Path(cache).is_dir():  # of another machine
+            config["embedding_cache_dir"] = None
     if config["resume"] and resume is None:
         raise ConfigError("resume cannot be set in a configuration file; give it as --resume=<run folder>")
+    for key in ("nproc", "world_size", "group_offset", "ip", "port"):
+        if key in config.file_config_dict:
+            raise ConfigError(f"{key} cannot be set in a configuration file; give it as --{key}=...")
     find_dataset(config)
     return config, resume
 
@@ -196,7 +204,8 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     }
     if main:
         if users is not None:
-            users.write_parquet(folder / USERS_FILE)
+            with replacing(folder / USERS_FILE) as new, polars_os_errors(folder / USERS_FILE):
+                users.write_parquet(new)
         write_result(folder, result)
         remove_stale(folder)
     if not config["single_spec"]:

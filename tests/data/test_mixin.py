@@ -45,7 +45,13 @@ def configured(settings, model="LLMSASRec", **changed):
 @pytest.mark.parametrize("separator", ["\t", ",", "::"])
 def test_tables_equal_recbole_where_it_reads_files_as_they_are(tmp_path, settings, rows, separator):
     write(tmp_path, [row.replace("\t", separator) for row in (HEADER, *rows)])
-    config = configured(settings, load_col={"inter": "*"}, field_separator=separator)
+    unordered = {
+        "split": {"RS": [8, 1, 1]},
+        "order": "RO",
+        "group_by": "user",
+        "mode": "full",
+    }  # keeps rows without time
+    config = configured(settings, load_col={"inter": "*"}, field_separator=separator, eval_args=unordered)
     theirs, ours = SequentialDataset(config), XLingDataset(config)
     pd.testing.assert_frame_equal(theirs.inter_feat, ours.inter_feat, check_exact=True)
     assert (theirs.field2seqlen, theirs.field2type) == (ours.field2seqlen, ours.field2type)
@@ -112,6 +118,17 @@ def test_run_and_card_count_the_same_rows(tmp_path, settings, model, changed):
     if "item" in changed.get("load_col", {}):
         assert rows.dropped["of unknown items"] == 1
         assert dict(+data.dataset.file_rows["item"].dropped) == {"without item_id": 1, "of an id that came before": 1}
+
+
+def test_interactions_without_a_time_have_no_place_in_the_order(tmp_path, settings, caplog):
+    """RecBole gives them the mean of all times: b would be the last of u1."""
+    rows = ["u1 a 1", "u1 b ", "u1 c 2", "u1 d 3", "u2 a 90", "u2 b 91", "u2 c 92"]
+    write(tmp_path, ["user_id:token\titem_id:token\ttimestamp:float", *(row.replace(" ", "\t") for row in rows)])
+    with caplog.at_level("INFO"):
+        data = build_data(configured(settings, topk=[2], valid_metric="NDCG@2"))
+    assert "made.inter: 7 rows read, 6 used (1 without timestamp)" in caplog.text
+    test = data.test_data._dataset
+    assert list(test.id2token("item_id", test.inter_feat["item_id"])) == ["d", "c"]
 
 
 def test_the_log_says_which_rows_are_used(tmp_path, settings, caplog):

@@ -95,6 +95,23 @@ def test_scores_do_not_depend_on_the_number_of_histories_per_batch(trained, show
     assert tables[0].equals(tables[1])
 
 
+def test_a_user_without_interactions_keeps_the_language_that_he_states(trained, shown, home, monkeypatch):
+    from recbole_xling.model.llmsasrec import LLMSASRec
+
+    monkeypatch.setattr(LLMSASRec, "ranks_without_history", True, raising=False)
+    monkeypatch.setattr(
+        LLMSASRec, "full_sort_predict", lambda self, rows: torch.arange(self.n_items).expand(len(rows), -1).float()
+    )
+    users = home / "data" / "west" / "west.user"
+    users.write_text("user_id:token\tuser_language:token\nstranger\tit\n")
+    try:
+        result = recbole_xling.evaluate_run(trained(), "west", split="all", impressions=True)
+    finally:
+        users.unlink()
+    table = pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet")
+    assert dict(table.select("user_id", "user_language").iter_rows())["stranger"] == "it"
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

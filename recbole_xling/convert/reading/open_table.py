@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from recbole_xling.convert.reading.compressed import SUFFIXES, blocks
+from recbole_xling.convert.reading.compressed import SUFFIXES, blocks, check_expansion
 from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable, batch_schema, check_columns
 from recbole_xling.errors import DataError
@@ -255,9 +255,15 @@ def parquet_batches(
         file = pl.scan_parquet(path, glob=False)
         schema, height = file.collect_schema(), file.select(pl.len()).collect().item()
         check_columns(path, columns, schema)
-        wanted = list(cells(schema))
+        wanted, found = list(cells(schema)), [name for name in columns if name in schema]
+        texts = [name for name in found if schema[name] in (pl.String, pl.Binary)]
+        unpacked = height
         for start in range(0, height, rows_at_a_time):
-            frame = file.slice(start, rows_at_a_time).select(wanted).collect()
+            # polars shares equal texts as long as nobody changes them
+            read = file.slice(start, rows_at_a_time).select(found).collect()
+            unpacked += sum(read[name].cast(pl.Binary).bin.size().sum() for name in texts)
+            check_expansion(path, path.stat().st_size, unpacked)
+            frame = read.select(wanted)
             rejects.saw(path, frame.height)
             yield frame.with_columns(pl.int_range(start + 1, start + 1 + frame.height, eager=True).alias(LINE))
     except _PARQUET_ERRORS as error:

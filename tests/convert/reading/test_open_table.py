@@ -82,3 +82,13 @@ def test_columns_without_names_have_numbers(tmp_path: Path) -> None:
         assert pl.concat(table).rows() == [(1, "a", "1,5"), (2, "b", "2")]
         with pytest.raises(DataError, match=r"unknown column '4'\. Known: 1, 2, 3"):
             list(open_table(tmp_path / "t.csv", {"4": Column("n")}, rejects, numbered=True))
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["many rows", "long cells"])
+def test_a_small_parquet_file_that_unpacks_to_gigabytes_is_refused(long: bool, tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    rows, cell = (20_000, "x" * 200_000) if long else (20_000_000, "x")
+    pl.select(id=pl.repeat(cell, rows), name=pl.repeat("y", rows), year=pl.repeat(1, rows)).write_parquet(path)
+    assert path.stat().st_size < 200_000
+    with Rejects(tmp_path / "rejects.jsonl") as rejects, pytest.raises(DataError, match="200 times as large"):
+        list(open_table(path, COLUMNS, rejects))
