@@ -19,7 +19,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.data.sequences import time_boundary_parts
-from recbole_xling.data.splits.files import StatedHistories
+from recbole_xling.data.splits.files import StatedHistories, has_histories
 from recbole_xling.errors import DataError
 from recbole_xling.text.atomic_files import AtomicFile, file_format, read_atomic_file, read_header
 from recbole_xling.utils.staging import reading
@@ -160,6 +160,13 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
     # ---- filtering --------------------------------------------------------------------------------------------
 
     def _data_processing(self) -> None:
+        if self.benchmark_filename_list and not has_histories(self) and self.time_field in self.inter_feat:
+            missing = int(self.inter_feat[self.time_field].isna().sum())
+            if 0 < missing < len(self.inter_feat):  # such files are used whole, and RecBole would fill in the mean
+                raise DataError(
+                    f"{missing:,} of {len(self.inter_feat):,} interactions of {self.benchmark_filename_list} of "
+                    f"'{self.dataset_name}' have no {self.time_field}: leave them out, or the whole column"
+                )
         super()._data_processing()
         for suffix, rows in self.file_rows.items():
             logger.info("%s.%s: %s", self.dataset_name, suffix, rows)

@@ -19,7 +19,7 @@ from recbole_xling.errors import CheckpointError, ConfigError, explained
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import summary_text
 from recbole_xling.quick_start.build import build, build_trainer, find_dataset, validation_rows
-from recbole_xling.quick_start.trained import refuse_code, unchanged_data
+from recbole_xling.quick_start.trained import leave_out_places, refuse_code, unchanged_data
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
 from recbole_xling.utils.files import polars_os_errors, replacing
@@ -89,14 +89,9 @@ def configure(
         stored, own = (config._load_config_files(part) for part in (files[:1], files[1:]))
         given = {**own, **config.variable_config_dict, **config.cmd_config_dict}
         refuse_code(resume, stored, given)
-        cache = config["embedding_cache_dir"]
-        if cache and "embedding_cache_dir" not in given and not Path(cache).is_dir():  # of another machine
-            config["embedding_cache_dir"] = None
+        leave_out_places(config, given)
     if config["resume"] and resume is None:
         raise ConfigError("resume cannot be set in a configuration file; give it as --resume=<run folder>")
-    for key in ("nproc", "world_size", "group_offset", "ip", "port"):
-        if key in config.file_config_dict:
-            raise ConfigError(f"{key} cannot be set in a configuration file; give it as --{key}=...")
     find_dataset(config)
     return config, resume
 

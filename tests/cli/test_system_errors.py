@@ -14,6 +14,8 @@ import pytest
 from interrupted import state
 
 from recbole_xling.cli import main as cli
+from recbole_xling.config import XLingConfig
+from recbole_xling.errors import ConfigError
 
 _LONG = "x" * 300
 _UPPER = f"{sys.executable} -c 'import sys; sys.stdout.write(sys.stdin.read().upper())' {{source}}"
@@ -115,6 +117,11 @@ def test_a_full_disk_at_the_end_of_a_run_leaves_the_model_and_no_half_table(type
     assert not (folder / "result.json").exists()
 
 
+def test_processes_are_no_setting_of_a_run() -> None:
+    with pytest.raises(ConfigError, match="nproc is no setting of a run"):
+        XLingConfig("BPR", "small", config_dict={"nproc": 2})
+
+
 def test_memory_that_is_used_up(typed, monkeypatch) -> None:
     monkeypatch.setattr("recbole_xling.cli.card.run", lambda *_: (_ for _ in ()).throw(MemoryError))
     assert "memory is used up" in typed(card())
@@ -124,4 +131,4 @@ def test_memory_that_is_used_up(typed, monkeypatch) -> None:
 def test_processes_are_named_on_the_command_line_alone(typed, key) -> None:
     Path("more.yaml").write_text(f"{key}: 2\n")
     words = ["run", "--model=LLMSASRec", "--dataset=small", "--config_files=settings.yaml more.yaml"]
-    assert f"give it as --{key}=" in typed(words)
+    assert f"give --{key}=" in typed(words)

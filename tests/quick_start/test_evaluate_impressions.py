@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ import torch
 import recbole_xling
 from recbole_xling.cli import main as cli
 from recbole_xling.errors import DataError
+from recbole_xling.evaluator import impressions
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +112,17 @@ def test_a_user_without_interactions_keeps_the_language_that_he_states(trained, 
         users.unlink()
     table = pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet")
     assert dict(table.select("user_id", "user_language").iter_rows())["stranger"] == "it"
+
+
+def test_an_item_that_only_the_trained_model_has_is_none_of_the_datasets(tmp_path):
+    path = tmp_path / "west.imp"
+    path.write_text("impression_id\tuser_id\ttimestamp\titem_id\tlabel\n0\tu\t1\tkept gone\t1 0\n")
+    tokens = {"user": np.array(["[PAD]", "u"]), "item": np.array(["[PAD]", "gone", "kept"])}
+    dataset = SimpleNamespace(uid_field="user", iid_field="item", field2id_token=tokens, absent={"item": np.array([1])})
+    with pytest.raises(DataError, match="shows 'gone', which is not an item"):
+        next(impressions._read(path, dataset))
+    dataset.absent = {}
+    assert next(impressions._read(path, dataset)).items.tolist() == [2, 1]
 
 
 @pytest.mark.parametrize(

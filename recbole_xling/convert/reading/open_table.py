@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from recbole_xling.convert.reading.compressed import SUFFIXES, blocks, check_expansion
+from recbole_xling.convert.reading.compressed import BLOCK_BYTES, SUFFIXES, blocks, check_expansion
 from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable, batch_schema, check_columns
 from recbole_xling.errors import DataError
@@ -21,6 +21,7 @@ _TABLES = {".csv": Layout(), ".tsv": _TABS, ".txt": _TABS, ".dat": _TABS}
 _COLONS = "::"  # in many a .dat file, MovieLens's for one
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
+_FIRST_ROWS, _MOST_GROWTH = 1_000, 4  # rows of the first batch of a Parquet file; of the next one, times as many
 _PARQUET_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # a panic is not an ``Exception``
 
 
@@ -240,15 +241,19 @@ def parquet_batches(
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of a Parquet file in batches, with their number from 1 as :data:`LINE`.
 
+    The first batches are small, and later ones have about 16 MiB of text, so that a small file that unpacks to
+    gigabytes is refused before it is in memory.
+
     Args:
         path: the file.
         columns: the wanted column by its name in the file.
         rejects: counts the rows.
         cells: returns the columns of the batches, given the file's schema.
-        rows_at_a_time: rows of a batch.
+        rows_at_a_time: most rows of a batch.
 
     Raises:
-        DataError: the file cannot be read or lacks a column.
+        DataError: the file cannot be read, lacks a column, or becomes so much larger by unpacking that it must be meant
+            to harm.
     """
     rejects.begin(path)
     try:
@@ -257,14 +262,20 @@ def parquet_batches(
         check_columns(path, columns, schema)
         wanted, found = list(cells(schema)), [name for name in columns if name in schema]
         texts = [name for name in found if schema[name] in (pl.String, pl.Binary)]
-        unpacked = height
-        for start in range(0, height, rows_at_a_time):
+        start, size, unpacked = 0, min(_FIRST_ROWS, rows_at_a_time), height
+        while start < height:
             # polars shares equal texts as long as nobody changes them
-            read = file.slice(start, rows_at_a_time).select(found).collect()
-            unpacked += sum(read[name].cast(pl.Binary).bin.size().sum() for name in texts)
+            read = file.slice(start, size).select(found).collect()
+            text_bytes = sum(read[name].cast(pl.Binary).bin.size().sum() for name in texts)
+            unpacked += text_bytes
             check_expansion(path, path.stat().st_size, unpacked)
             frame = read.select(wanted)
             rejects.saw(path, frame.height)
             yield frame.with_columns(pl.int_range(start + 1, start + 1 + frame.height, eager=True).alias(LINE))
+            start += read.height
+            if not read.height:
+                raise DataError(f"{path} has fewer rows than it says; is it complete? Fetch it again")
+            fitting = BLOCK_BYTES * read.height // max(text_bytes, 1)
+            size = max(1, min(fitting, _MOST_GROWTH * size, rows_at_a_time))
     except _PARQUET_ERRORS as error:
         raise DataError(f"{path} cannot be read ({error}); is it a complete Parquet file?") from error

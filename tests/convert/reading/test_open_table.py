@@ -92,3 +92,22 @@ def test_a_small_parquet_file_that_unpacks_to_gigabytes_is_refused(long: bool, t
     assert path.stat().st_size < 200_000
     with Rejects(tmp_path / "rejects.jsonl") as rejects, pytest.raises(DataError, match="200 times as large"):
         list(open_table(path, COLUMNS, rejects))
+
+
+def test_long_texts_of_a_parquet_file_are_refused_before_all_are_in_memory(tmp_path: Path) -> None:
+    path, numbers = tmp_path / "items.parquet", pl.int_range(20_000).cast(pl.String)  # no two are equal
+    pl.select(id=numbers, name=numbers + "x" * 20_000, year=pl.repeat(1, 20_000)).write_parquet(path)
+    with Rejects(tmp_path / "rejects.jsonl") as rejects, pytest.raises(DataError, match="200 times as large"):
+        for read, _ in enumerate(open_table(path, COLUMNS, rejects)):
+            assert read < 2
+
+
+def test_batches_of_a_parquet_file_are_all_its_rows_in_order(tmp_path: Path) -> None:
+    path, rows = tmp_path / "items.parquet", 30_000
+    pl.select(id=pl.int_range(rows), name=pl.int_range(rows).shuffle(1), year=pl.int_range(rows)).write_parquet(path)
+    with Rejects(tmp_path / "rejects.jsonl") as rejects:
+        batches = list(open_table(path, COLUMNS, rejects))
+    table = pl.concat(batches)
+    assert [batch.height for batch in batches[:3]] == [1_000, 4_000, 16_000]
+    assert table["line"].to_list() == list(range(1, rows + 1))
+    assert table["item"].cast(pl.Int64).to_list() == list(range(rows))

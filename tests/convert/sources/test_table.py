@@ -475,7 +475,8 @@ def test_a_key_given_twice_in_a_mapping_is_an_error_that_names_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "clicks.csv").write_text("user,item\nu,a\n")
-    (tmp_path / "shop.yaml").write_text("input: clicks.csv\nuser: user\nitem: item\nuser: item\n")
     words = ["--mapping", str(tmp_path / "shop.yaml"), "--output", str(tmp_path), "--name", "d"]
-    assert cli.main(["convert", "table", *words]) == 2
-    assert "shop.yaml:4" in capsys.readouterr().err
+    for line, message in (("user: item", "shop.yaml:4"), ("1: item", "must be text, not 1")):
+        (tmp_path / "shop.yaml").write_text(f"input: clicks.csv\nuser: user\nitem: item\n{line}\n")
+        assert cli.main(["convert", "table", *words]) == 2
+        assert message in capsys.readouterr().err
