@@ -44,6 +44,12 @@ def check_impressions(config: Any, data: Any, split: str) -> None:
             f"impressions need the times of interactions, but '{dataset.dataset_name}' has no column "
             f"'{dataset.time_field}'; set TIME_FIELD to the column of times"
         )
+    missing = getattr(dataset, "missing_times", 0)
+    if missing and config["eval_args"]["order"] != "TO":  # else such interactions are left out
+        raise DataError(
+            f"impressions need the times of all interactions, but {missing:,} of '{dataset.dataset_name}' have no "
+            f"{dataset.time_field}: leave them out of the file"
+        )
     path = impressions_file(Path(config["data_path"]), config["dataset"])
     can_rank = False
     for block in _of_split(_read(path, dataset), data, split):  # all of it, for what is wrong at the end

@@ -125,6 +125,14 @@ def test_an_item_that_only_the_trained_model_has_is_none_of_the_datasets(tmp_pat
     assert next(impressions._read(path, dataset)).items.tolist() == [2, 1]
 
 
+def test_impressions_are_not_placed_by_times_that_nobody_stated():
+    """In random order, interactions without a time stay, and RecBole gives them the mean of the others."""
+    dataset = SimpleNamespace(dataset_name="west", time_field="timestamp", missing_times=2)
+    data = SimpleNamespace(dataset=dataset, interactions=SimpleNamespace(times=np.zeros(3)))
+    with pytest.raises(DataError, match="2 of 'west' have no timestamp"):
+        impressions.check_impressions({"eval_args": {"order": "RO"}}, data, "test")
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [

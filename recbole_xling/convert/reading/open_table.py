@@ -21,6 +21,7 @@ _TABLES = {".csv": Layout(), ".tsv": _TABS, ".txt": _TABS, ".dat": _TABS}
 _COLONS = "::"  # in many a .dat file, MovieLens's for one
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
+_INEXACT = 2.0**53  # from here on, several whole numbers are the same float, and several ids would be one
 _FIRST_ROWS, _MOST_GROWTH = 1_000, 4  # rows of the first batch of a Parquet file; of the next one, times as many
 _PARQUET_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # a panic is not an ``Exception``
 
@@ -157,6 +158,8 @@ def _wanted_value(value: object, key: str, column: Column) -> str | float:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise BadRowError(f"neither text nor number in column '{key}'")
     if column.kind == "text":
+        if isinstance(value, float) and not abs(value) < _INEXACT:
+            raise BadRowError(f"a float too large to be exact in column '{key}'")
         text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
         if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
             raise BadRowError(f"a NUL or half a surrogate pair in column '{key}'")
@@ -191,7 +194,7 @@ class ParquetTable:
         for name, column in self.columns.items():
             no_number = pl.when(~pl.col(column.name).is_finite()).then(pl.lit(f"no number in column '{name}'"))
             if column.required:
-                nothing = pl.lit(f"nothing in column '{name}'")
+                nothing = pl.lit(f"nothing in column '{name}', or a float too large to be exact")
                 reasons.append(pl.when(pl.col(column.name).is_null()).then(nothing))
                 reasons += [no_number] if column.kind == "number" else []
             elif column.kind == "number":
@@ -210,9 +213,12 @@ class ParquetTable:
 
     def _wanted_cells(self, schema: pl.Schema) -> Iterator[pl.Expr]:
         """Yield the wanted columns of a file with this schema; what should be a number and is not becomes NaN."""
-        nested = next((name for name in self.columns if name in schema and schema[name].is_nested()), None)
-        if nested is not None:
-            raise DataError(f"{self.path}: column '{nested}' has {schema[nested]}; it must have texts or numbers")
+        kinds = {name: schema[name] for name in self.columns if name in schema}
+        unread = next(
+            (name for name in kinds if kinds[name].is_nested() or kinds[name] in (pl.Duration, pl.Time)), None
+        )
+        if unread is not None:
+            raise DataError(f"{self.path}: column '{unread}' has {kinds[unread]}; it must have texts, numbers or dates")
         for name, column in self.columns.items():
             if name not in schema:
                 yield pl.lit(None, pl.Float64 if column.kind == "number" else pl.String).alias(column.name)
@@ -227,6 +233,7 @@ class ParquetTable:
                 if kind.is_float():  # whole numbers become floats in a column in which something is missing
                     whole = cells.cast(pl.Int64, strict=False).cast(pl.String)
                     texts = pl.when(cells == cells.floor()).then(whole).otherwise(texts)
+                    texts = pl.when(cells.abs() < _INEXACT).then(texts)
                 wanted = pl.when(texts != "").then(texts)
             yield wanted.alias(column.name)
 
@@ -278,4 +285,5 @@ def parquet_batches(
             fitting = BLOCK_BYTES * read.height // max(text_bytes, 1)
             size = max(1, min(fitting, _MOST_GROWTH * size, rows_at_a_time))
     except _PARQUET_ERRORS as error:
-        raise DataError(f"{path} cannot be read ({error}); is it a complete Parquet file?") from error
+        problem = str(error).partition("\n")[0]
+        raise DataError(f"{path} cannot be read ({problem}); is it a complete Parquet file?") from error

@@ -111,3 +111,21 @@ def test_batches_of_a_parquet_file_are_all_its_rows_in_order(tmp_path: Path) -> 
     assert [batch.height for batch in batches[:3]] == [1_000, 4_000, 16_000]
     assert table["line"].to_list() == list(range(1, rows + 1))
     assert table["item"].cast(pl.Int64).to_list() == list(range(rows))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_floats_that_stand_for_several_ids_are_bad_rows(suffix: str, tmp_path: Path) -> None:
+    path, rejects_file = tmp_path / f"clicks{suffix}", tmp_path / "rejects.jsonl"
+    table = pl.DataFrame({"id": [1.0, 2.0**53, 3e20]})
+    table.write_parquet(path) if suffix == ".parquet" else table.write_ndjson(path)
+    with Rejects(rejects_file) as rejects:
+        found = pl.concat(open_table(path, {"id": Column("item")}, rejects))
+    assert found.select("item", "line").rows() == [("1", 1)]
+    assert rejects_file.read_text().count("a float too large to be exact") == 2
+
+
+@pytest.mark.parametrize("kind", [pl.Time, pl.Duration("us"), pl.List(pl.Int64)])
+def test_a_parquet_column_of_what_is_neither_text_nor_number_is_named(kind: Any, tmp_path: Path) -> None:
+    pl.DataFrame({"id": pl.Series([None], dtype=kind)}).write_parquet(tmp_path / "clicks.parquet")
+    with Rejects(tmp_path / "rejects.jsonl") as rejects, pytest.raises(DataError, match=r"column .id. has .*it must"):
+        list(open_table(tmp_path / "clicks.parquet", {"id": Column("item")}, rejects))
