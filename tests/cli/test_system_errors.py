@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from interrupted import state
+from interrupted import replace_in_os, state
 
 from recbole_xling.cli import main as cli
 from recbole_xling.config import XLingConfig
@@ -90,7 +89,7 @@ def test_a_name_that_is_too_long(typed, words) -> None:
 @pytest.mark.parametrize("words", [convert(), card()], ids=["convert", "card"])
 @pytest.mark.parametrize("operation", ["fsync", "mkdir", "replace"])
 def test_a_full_disk(typed, monkeypatch, full_disk, operation, words) -> None:
-    monkeypatch.setattr(os, operation, full_disk)
+    replace_in_os(monkeypatch, operation, full_disk)
     line = typed(words)
     assert "No space left on device: 'data" in line and "free space" in line
 
