@@ -152,6 +152,12 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
         self, token: str, dataset_path: str, source: FeatureSource, field_name: str
     ) -> pd.DataFrame | None:
         table: pd.DataFrame | None = super()._load_user_or_item_feat(token, dataset_path, source, field_name)
+        named = (self.config.external_config_dict.get("load_col") or {}).get(source.value)
+        file = Path(dataset_path) / f"{token}.{source.value}"
+        if named and not file.is_file():
+            logger.warning(
+                "load_col names columns of %s, but there is no such file: the run goes on without them", file
+            )
         if table is not None:
             rows = self.file_rows[source.value]
             rows.dropped["of an id that came before"] = rows.used - len(table)
