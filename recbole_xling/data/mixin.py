@@ -155,9 +155,7 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
         named = (self.config.external_config_dict.get("load_col") or {}).get(source.value)
         file = Path(dataset_path) / f"{token}.{source.value}"
         if named and not file.is_file():
-            logger.warning(
-                "load_col names columns of %s, but there is no such file: the run goes on without them", file
-            )
+            logger.warning("load_col names columns of %s, but there is no such file: it goes on without", file)
         if table is not None:
             rows = self.file_rows[source.value]
             rows.dropped["of an id that came before"] = rows.used - len(table)
