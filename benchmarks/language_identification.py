@@ -23,7 +23,7 @@ from typing import Any
 
 from common import RESULTS, data_folder, show, write_json
 
-from recbole_xling.language.identification import NOTHING, Identified, LanguageIdentifier
+from recbole_xling.language.identification import NOTHING, Identified, LanguageIdentifier, script_sizes
 from recbole_xling.language.tags import normalize_language
 
 PER_LANGUAGE = 1000
@@ -36,8 +36,10 @@ Answer = tuple[str, float]
 class ScriptOnly(LanguageIdentifier):
     """Takes the language whose script covers most of the text, and leaves it open where several do."""
 
-    def _by_model(self, candidates: dict[str, list[str]], sizes: Counter[str], text: str) -> Identified:
-        own = {tag: self._own(tag, sizes) for group in candidates.values() for tag in group}
+    def identify(self, text: str) -> Identified:
+        """Return the language, ``und`` where the script does not tell it."""
+        sizes = script_sizes(text)
+        own = {tag: self._own(tag, sizes) for tag in self.languages}
         leaders = [tag for tag, size in own.items() if size == max(own.values())]
         return Identified(leaders[0], 1.0) if len(leaders) == 1 else NOTHING
 

@@ -5,12 +5,12 @@ RECBOLE_XLING_FUZZ=10000 pytest tests/test_config_fuzz.py
 
 from __future__ import annotations
 
-import os
 import random
 import traceback
 
 import pytest
 import yaml
+from damage import n_cases
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 
 from recbole_xling.config import DatasetConfig, OverallConfig, XLingConfig
@@ -20,7 +20,7 @@ from recbole_xling.model.llmsasrec import LLMSASRecConfig
 from recbole_xling.model.xlingtwotower import XLingTwoTowerConfig
 from recbole_xling.quick_start.train import run
 
-N_CASES = int(os.environ.get("RECBOLE_XLING_FUZZ", "60"))
+N_CASES = n_cases(60)
 MODELS = ["LLMSASRec", "XLingTwoTower", "BPR", "SASRec", "LightGCN", "GRU4Rec", "NeuMF", "CORE"]
 VALUES = [
     None, True, False, -1, 0, 1, 2, 3, 7, 10**12, -0.5, 0.5, 1.5, float("nan"), float("inf"), -1e300, (1, 2),

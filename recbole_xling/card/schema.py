@@ -306,7 +306,7 @@ class CardWarning:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Card:
     """A data card; :meth:`to_dict` is the content of ``card.json``."""
 
@@ -322,6 +322,11 @@ class Card:
     checks: Checks
     distributions: Distributions
     warnings: tuple[CardWarning, ...] = ()
+
+    def __repr__(self) -> str:
+        size = self.size
+        numbers = f"{size.users:,} users, {size.items:,} items, {size.interactions:,} interactions"
+        return f"Card({self.dataset}: {numbers}, {len(self.languages)} languages, {len(self.warnings)} warnings)"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as dicts, lists, texts and finite numbers."""

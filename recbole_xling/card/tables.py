@@ -76,7 +76,7 @@ def card_tables(card: Card) -> Iterator[CardTable]:
         ("... right after it", _of(checks.repeats_in_a_row, card.size.interactions)),
         ("rows that equal another one", _of(checks.duplicate_rows, card.size.interactions)),
         ("interactions with unknown items", _n(checks.unknown_item_interactions)),
-        ("interactions without time", _of(checks.missing_times, card.size.interactions)),
+        ("interactions without time", _of(checks.missing_times, checks.rows_read)),
         ("users that the .user file lacks", _of(checks.unknown_users, card.size.users)),
         ("users without order", _of(checks.unordered_users, card.size.users)),
         ("test targets that are in the history", _of(checks.repeated_targets, targets)),

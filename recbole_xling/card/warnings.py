@@ -76,8 +76,8 @@ _SHARES = (
     ),
     _Share(
         "missing_times",
-        lambda card: (0 if card.time is None else card.checks.missing_times, card.size.interactions),
-        "{share} interactions ({percent}) have no time stamp and get the mean of all others; leave them out.",
+        lambda card: (0 if card.time is None else card.checks.missing_times, card.checks.rows_read),
+        "{share} interactions ({percent}) have no time stamp and are left out; find out why.",
     ),
     # ---- texts ----
     _Share(

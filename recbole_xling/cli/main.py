@@ -65,6 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"recbole-xling: {os_error_message(error)}", file=sys.stderr)
         return 2
+    except MemoryError:
+        print(
+            "recbole-xling: memory is used up; smaller batches, fewer columns or fewer items at a time need less",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("recbole-xling: interrupted", file=sys.stderr)
         return 130

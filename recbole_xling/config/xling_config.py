@@ -30,9 +30,10 @@ _UNLISTED = frozenset(
     """
     model dataset config_files data_path checkpoint_dir encoding transform enable_amp enable_scaler worker shuffle
     use_gpu wandb_project require_pow save_step convert_token_to_onehot token_num_threshold numerical_features
-    discretization nproc world_size ip port offset local_rank
+    discretization nproc world_size ip port group_offset offset local_rank
     """.split()
 )
+_OF_PROCESSES = ("nproc", "world_size", "ip", "port", "group_offset", "offset")  # of each process, beside local_rank
 _UNLISTED_OF_OTHER_MODELS = frozenset(
     """
     double_tower embedding_size reg_weight kge_interval mask_ratio ft_ratio crop_eta tail_ratio
@@ -182,6 +183,13 @@ class XLingConfig(Config):
             raise ConfigError("\n".join(list(faults)[:3]))
 
     def _check_contradictions(self) -> None:
+        given = self.external_config_dict
+        process = next((key for key in _OF_PROCESSES if key in given and "local_rank" not in given), None)
+        if process is not None:
+            raise ConfigError(
+                f"{process} is no setting of a run but says how many processes are started: give --{process}=... to "
+                "'recbole-xling run' on the command line, or call run_processes"
+            )
         in_time = read_split(self["eval_args"]["split"]) is not None or self["MODEL_TYPE"] == ModelType.SEQUENTIAL
         if in_time and self["eval_args"]["order"] != "TO":
             raise ConfigError("sequential models and splits GT, CI, LT need time order: eval_args={'order': 'TO'}")

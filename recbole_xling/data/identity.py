@@ -125,8 +125,12 @@ class DataIdentity:
             vocabulary = {field: _unpack(packed) for field, packed in state["vocabulary"].items()}
             users, items = (_unpack(packed) for packed in state["sample"])
             languages = tuple(str(language) for language in state["languages"])
-            return cls(dict(state["files"]), vocabulary, dict(state["renumbered"]), languages, (users, items))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            files = {
+                str(suffix): {"bytes": int(of["bytes"]), "lines": int(of["lines"]), "sha256": str(of["sha256"])}
+                for suffix, of in state["files"].items()
+            }
+            return cls(files, vocabulary, dict(state["renumbered"]), languages, (users, items))
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"the checkpoint is damaged: its ids cannot be read ({error!r})") from error
 
     @cached_property

@@ -98,19 +98,23 @@ def impressions_file(folder: Path, dataset: str) -> Path:
     return path
 
 
-def read_impressions(path: Path, user_tokens: Sequence[str], item_tokens: Sequence[str]) -> Iterator[Impressions]:
+def read_impressions(
+    path: Path, user_tokens: Sequence[str], item_tokens: Sequence[str | None]
+) -> Iterator[Impressions]:
     """Yield the impressions of a file block by block.
 
     Args:
         path: the file; its columns are described in ``docs/converting.md``.
         user_tokens: external ids in the order of internal ids, the padding user first.
-        item_tokens: the same of the items.
+        item_tokens: the same of the items; None for items that the dataset does not have.
 
     Raises:
         DataError: a column is missing, a row is malformed, or a candidate is not an item of the dataset.
     """
     users = pl.DataFrame({"user_id": user_tokens[1:], "user": np.arange(1, len(user_tokens))})
-    items = pl.DataFrame({"item_id": item_tokens[1:], "item": np.arange(1, len(item_tokens))})
+    items = pl.DataFrame(
+        {"item_id": item_tokens[1:], "item": np.arange(1, len(item_tokens))}, schema_overrides={"item_id": pl.String}
+    )
     with open(path, "rb") as file:
         names = [cell.split(":")[0] for cell in file.readline().decode("utf-8").rstrip("\r\n").split("\t")]
         for name in _COLUMNS:

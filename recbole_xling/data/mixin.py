@@ -19,7 +19,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.data.sequences import time_boundary_parts
-from recbole_xling.data.splits.files import StatedHistories
+from recbole_xling.data.splits.files import StatedHistories, has_histories
 from recbole_xling.errors import DataError
 from recbole_xling.text.atomic_files import AtomicFile, file_format, read_atomic_file, read_header
 from recbole_xling.utils.staging import reading
@@ -63,7 +63,7 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
 
     Attributes:
         file_rows: rows of each file by its suffix (``inter``, ``user``, ``item``), and what was left out.
-        missing_times: interactions without a time, which get the mean of all others.
+        missing_times: interactions without a time among others that have one; in order of time they are left out.
     """
 
     inter_feat: Any
@@ -152,6 +152,10 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
         self, token: str, dataset_path: str, source: FeatureSource, field_name: str
     ) -> pd.DataFrame | None:
         table: pd.DataFrame | None = super()._load_user_or_item_feat(token, dataset_path, source, field_name)
+        named = (self.config.external_config_dict.get("load_col") or {}).get(source.value)
+        file = Path(dataset_path) / f"{token}.{source.value}"
+        if named and not file.is_file():
+            logger.warning("load_col names columns of %s, but there is no such file: it goes on without", file)
         if table is not None:
             rows = self.file_rows[source.value]
             rows.dropped["of an id that came before"] = rows.used - len(table)
@@ -160,6 +164,13 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
     # ---- filtering --------------------------------------------------------------------------------------------
 
     def _data_processing(self) -> None:
+        if self.benchmark_filename_list and not has_histories(self) and self.time_field in self.inter_feat:
+            missing = int(self.inter_feat[self.time_field].isna().sum())
+            if 0 < missing < len(self.inter_feat):  # such files are used whole, and RecBole would fill in the mean
+                raise DataError(
+                    f"{missing:,} of {len(self.inter_feat):,} interactions of {self.benchmark_filename_list} of "
+                    f"'{self.dataset_name}' have no {self.time_field}: leave them out, or the whole column"
+                )
         super()._data_processing()
         for suffix, rows in self.file_rows.items():
             logger.info("%s.%s: %s", self.dataset_name, suffix, rows)
@@ -179,7 +190,17 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
                 yield suffix, table
 
     def _filter_nan_user_or_item(self) -> None:
-        """Leave out nothing: rows without ids are left out as they are read."""
+        """Leave out interactions without a time where time is the order; rows without ids are not read at all.
+
+        RecBole would give them the mean of all times, and so a place in the order that nobody stated.
+        """
+        if self.time_field not in self.inter_feat:
+            return
+        is_missing = self.inter_feat[self.time_field].isna()
+        self.missing_times = int(is_missing.sum())
+        if self.config["eval_args"]["order"] == "TO" and 0 < self.missing_times < len(self.inter_feat):
+            with self._counting(WITHOUT.format(self.time_field)):
+                self.inter_feat = self.inter_feat[~is_missing]
 
     def _remove_duplication(self) -> None:
         """Keep one interaction of each user with each item; of those at the same time the file's order decides."""
@@ -234,14 +255,6 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
             if table.empty:
                 raise DataError(f"nothing of {self.dataset_name}.{suffix} is left: {self.file_rows[suffix]}")
         super()._reset_index()
-
-    def _fill_nan(self) -> None:
-        if self.time_field in self.inter_feat:
-            self.missing_times = int(self.inter_feat[self.time_field].isna().sum())
-            if 0 < self.missing_times < len(self.inter_feat):
-                message = "%s of %s interactions have no %s and get the mean of all others; leave them out"
-                logger.warning(message, f"{self.missing_times:,}", f"{len(self.inter_feat):,}", self.time_field)
-        super()._fill_nan()
 
     # ---- order ------------------------------------------------------------------------------------------------
 

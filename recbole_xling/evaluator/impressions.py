@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 
+from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.columns import MIXED
 from recbole_xling.data.impressions import Impressions, UserHistories, impressions_file, read_impressions
 from recbole_xling.errors import DataError
@@ -43,10 +44,15 @@ def check_impressions(config: Any, data: Any, split: str) -> None:
             f"impressions need the times of interactions, but '{dataset.dataset_name}' has no column "
             f"'{dataset.time_field}'; set TIME_FIELD to the column of times"
         )
+    missing = getattr(dataset, "missing_times", 0)
+    if missing and config["eval_args"]["order"] != "TO":  # else such interactions are left out
+        raise DataError(
+            f"impressions need the times of all interactions, but {missing:,} of '{dataset.dataset_name}' have no "
+            f"{dataset.time_field}: leave them out of the file"
+        )
     path = impressions_file(Path(config["data_path"]), config["dataset"])
-    tokens = (dataset.field2id_token[field] for field in (dataset.uid_field, dataset.iid_field))
     can_rank = False
-    for block in _of_split(read_impressions(path, *tokens), data, split):  # all of it, for what is wrong at the end
+    for block in _of_split(_read(path, dataset), data, split):  # all of it, for what is wrong at the end
         can_rank |= bool(((block.n_clicked > 0) & (block.n_clicked < block.sizes)).any())
     if not can_rank:
         raise DataError(f"{path}: no impression of split '{split}' has both clicked and other candidates")
@@ -81,9 +87,9 @@ def evaluate_impressions(
         UserHistories(data.interactions, dataset.user_num),
         context,
         ranks_without_history,
+        catalog_of(dataset).stated_languages,
     )
-    blocks = read_impressions(path, context.user_tokens, context.item_tokens)
-    table = ranker.rank(_of_split(blocks, data, split))
+    table = ranker.rank(_of_split(_read(path, dataset), data, split))
     left_out = asdict(ranker.left_out)
     logger.info("%d impressions ranked; left out: %s", table.height, left_out)
     if not table.height:
@@ -91,6 +97,14 @@ def evaluate_impressions(
     results = impression_results(table, config["seed"], context.columns)
     users = np.flatnonzero(np.isin(context.user_tokens, table["user_id"].unique().to_numpy()))
     return {**results, "readers": context.reader_summary(users), "left_out": left_out}, table
+
+
+def _read(path: Path, dataset: Any) -> Iterator[Impressions]:
+    """Read impressions; an item that the model was trained on and the files no longer have is none of the dataset's."""
+    users, items = (list(dataset.field2id_token[field]) for field in (dataset.uid_field, dataset.iid_field))
+    for gone in getattr(dataset, "absent", {}).get(dataset.iid_field, ()):
+        items[gone] = None
+    return read_impressions(path, users, items)
 
 
 def _of_split(blocks: Iterator[Impressions], data: Any, split: str) -> Iterator[Impressions]:
@@ -135,6 +149,7 @@ class ImpressionRanker:
         histories: of the users of ``dataset``.
         context: languages of users and items, and further columns to slice by.
         ranks_without_history: whether users without a history are ranked; the model then gets a history of length 0.
+        stated: languages that users state, by external id; for those whom ``dataset`` does not have.
     """
 
     model: Any
@@ -142,6 +157,7 @@ class ImpressionRanker:
     histories: UserHistories
     context: EvalContext
     ranks_without_history: bool = False
+    stated: Mapping[str, str] = field(default_factory=dict)
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def rank(self, blocks: Iterable[Impressions]) -> pl.DataFrame:
@@ -178,7 +194,10 @@ class ImpressionRanker:
             {
                 "impression_id": block.impression_ids,
                 "user_id": block.user_tokens,
-                "user_language": [self.context.user_languages[user] for user in block.users],
+                "user_language": [
+                    self.context.user_languages[user] if user else self.stated.get(token, UNDETERMINED)
+                    for user, token in zip(block.users, block.user_tokens, strict=True)
+                ],
                 "candidate_language": np.where(lowest == highest, names[lowest], MIXED),
                 **more,
                 **candidate_metrics(self._scores(block, start, end), block.clicked, block.sizes),

@@ -15,9 +15,9 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.utils import ModelType
 
 from recbole_xling.config import XLingConfig, plain_settings
-from recbole_xling.data.identity import changes
+from recbole_xling.data.identity import changes, fingerprint
 from recbole_xling.data.impressions import impressions_file
-from recbole_xling.errors import ConfigError, DataError, XlingError, unknown_name
+from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.impressions import check_impressions, evaluate_impressions
 from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import split_summary, summary_text, target_pairs
@@ -25,6 +25,7 @@ from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.build import Data, build_model, kind_of_split, open_data
 from recbole_xling.quick_start.trained import read_trained, settings_for
 from recbole_xling.trainer.mixin import Evaluation
+from recbole_xling.utils.files import polars_os_errors
 from recbole_xling.utils.run_folder import (
     USERS_FILE,
     create_run_folder,
@@ -92,6 +93,9 @@ def evaluate_run(
         result, table = evaluate_impressions(config, model, data, split, ranks_without_history=without)
     else:
         result, table = _rank_catalog(config, model, data, base, split)
+    rewritten = changes(data.dataset.fingerprint, fingerprint(config))
+    if rewritten:
+        logger.warning("the data have changed while they were being read: %s", "; ".join(rewritten))
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -99,7 +103,7 @@ def evaluate_run(
         "trained_on": trained.settings["dataset"],
         "zero_shot": known is None,
         "split": split,
-        "data": {"files": data.dataset.fingerprint, "changed_since_training": changed},
+        "data": {"files": data.dataset.fingerprint, "changed_since_training": changed, "changed_during_run": rewritten},
         **result,
         "seconds": {"build": built - started, "test": time.perf_counter() - built},
         "seed": config["seed"],
@@ -151,11 +155,10 @@ def _write(
     try:
         write_config(folder, plain_settings(config))
         if table is not None:
-            table.write_parquet(folder / table_file)
+            with polars_os_errors(folder / table_file):
+                table.write_parquet(folder / table_file)
         write_result(folder, result)
-    except BaseException as error:
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, OSError | pl.exceptions.PolarsError):
-            raise XlingError(f"cannot write '{folder}': {error}") from error
         raise
     return result

@@ -19,9 +19,10 @@ from recbole_xling.errors import CheckpointError, ConfigError, explained
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import summary_text
 from recbole_xling.quick_start.build import build, build_trainer, find_dataset, validation_rows
-from recbole_xling.quick_start.trained import refuse_code, unchanged_data
+from recbole_xling.quick_start.trained import leave_out_places, refuse_code, unchanged_data
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
+from recbole_xling.utils.files import polars_os_errors, replacing
 from recbole_xling.utils.run_folder import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -86,7 +87,9 @@ def configure(
     config = XLingConfig(model, dataset, files, config_dict, arguments)
     if resume is not None:
         stored, own = (config._load_config_files(part) for part in (files[:1], files[1:]))
-        refuse_code(resume, stored, {**own, **config.variable_config_dict, **config.cmd_config_dict})
+        given = {**own, **config.variable_config_dict, **config.cmd_config_dict}
+        refuse_code(resume, stored, given)
+        leave_out_places(config, given)
     if config["resume"] and resume is None:
         raise ConfigError("resume cannot be set in a configuration file; give it as --resume=<run folder>")
     find_dataset(config)
@@ -196,7 +199,8 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     }
     if main:
         if users is not None:
-            users.write_parquet(folder / USERS_FILE)
+            with replacing(folder / USERS_FILE) as new, polars_os_errors(folder / USERS_FILE):
+                users.write_parquet(new)
         write_result(folder, result)
         remove_stale(folder)
     if not config["single_spec"]:

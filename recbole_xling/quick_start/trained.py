@@ -95,6 +95,21 @@ def refuse_code(folder: str | os.PathLike[str], stored: Mapping[str, Any], own: 
             )
 
 
+def leave_out_places(config: XLingConfig, own: Mapping[str, Any]) -> None:
+    """Leave out where else than in its folder a run wrote: a run folder, which may be anybody's, does not decide that.
+
+    Args:
+        config: a configuration that has the settings of a run folder.
+        own: settings that the user gives; they stay.
+    """
+    cache = config["embedding_cache_dir"]
+    if cache and "embedding_cache_dir" not in own and not Path(cache).is_dir():  # it would be made, perhaps anywhere
+        config["embedding_cache_dir"] = None
+    if config["log_wandb"] and "log_wandb" not in own:
+        config["log_wandb"] = False
+        logger.warning("the run logged to Weights & Biases, and goes on without it: give --log_wandb=True to log again")
+
+
 def settings_for(
     trained: Trained,
     dataset: str | None = None,
@@ -119,16 +134,15 @@ def settings_for(
     if dataset not in (None, stored["dataset"]):
         defaults = dataset_defaults(stored["dataset"])
         settings = {key: value for key, value in settings.items() if key not in defaults or value != defaults[key]}
-    cache = settings.get("embedding_cache_dir")
-    if cache and not Path(cache).is_dir():  # a folder of another machine: nothing is written where it would be here
-        settings["embedding_cache_dir"] = None
     lenient = {"allow_unknown_keys": True} if not own and not arguments else {}  # an old run may have other settings
     config = XLingConfig(stored["model"], dataset, config_dict=settings | own | lenient, arguments=arguments)
     config["allow_unknown_keys"] = (settings | own).get("allow_unknown_keys", False)
-    refuse_code(trained.file.parent, stored, {**own, **config.cmd_config_dict})
+    given = {**own, **config.cmd_config_dict}
+    refuse_code(trained.file.parent, stored, given)
+    config["log_wandb"] = False  # nothing is trained
+    leave_out_places(config, given)
     if (asked := config.external_config_dict["model"]) != stored["model"]:
         raise ConfigError(f"the run's model is {stored['model']}: leave out model={asked}")
-    config["log_wandb"] = False
     return config
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import is_language
@@ -72,7 +73,7 @@ def parse_text(line: str) -> ItemText:
         DataError: the line is not JSON, or the record is wrong.
     """
     try:
-        record = json.loads(line)
+        record = json.loads(line, object_pairs_hook=_record)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}") from None
     if not isinstance(record, dict):
@@ -83,6 +84,15 @@ def parse_text(line: str) -> ItemText:
     text = ItemText(*(record[key] for key in _KEYS), language_confidence=record.get(_CONFIDENCE))
     check_text(text)
     return text
+
+
+def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of a JSON object as a dictionary; Python itself keeps the last of several values in silence."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is given twice")
+    return record
 
 
 def format_text(text: ItemText) -> str:

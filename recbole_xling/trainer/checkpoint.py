@@ -75,8 +75,9 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
         raise CheckpointError(f"checkpoint '{path}' is damaged or was not written by recbole-xling: {error}") from error
     if not isinstance(state, dict) or "state_dict" not in state:
         raise CheckpointError(f"'{path}' is not a checkpoint ('state_dict' is missing)")
-    if state.get("format", _FORMAT) != _FORMAT:
-        raise CheckpointError(f"checkpoint '{path}' has format {state['format']}, but this version reads {_FORMAT}")
+    found = state.get("format", _FORMAT)
+    if not isinstance(found, int) or found != _FORMAT:
+        raise CheckpointError(f"checkpoint '{path}' has format {found!r:.40}, but this version reads {_FORMAT}")
     return state
 
 

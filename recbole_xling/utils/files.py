@@ -101,6 +101,25 @@ def sync(path: Path) -> None:
             os.close(descriptor)
 
 
+@contextmanager
+def polars_os_errors(path: Path) -> Iterator[None]:
+    """Raise an error of the disk as Python does: polars tells it in the text of other errors, without the file.
+
+    Args:
+        path: of the file that polars writes.
+
+    Raises:
+        OSError: in place of polars' error.
+    """
+    try:
+        yield
+    except Exception as error:  # to name polars' error would import polars
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+
+
 class FolderLock:
     """A lock on a folder itself: it leaves no file and ends with the process.
 

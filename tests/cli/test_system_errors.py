@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import polars as pl
 import pytest
-from interrupted import state
+from interrupted import replace_in_os, state
 
 from recbole_xling.cli import main as cli
+from recbole_xling.config import XLingConfig
+from recbole_xling.errors import ConfigError
 
 _LONG = "x" * 300
 _UPPER = f"{sys.executable} -c 'import sys; sys.stdout.write(sys.stdin.read().upper())' {{source}}"
@@ -87,7 +89,7 @@ def test_a_name_that_is_too_long(typed, words) -> None:
 @pytest.mark.parametrize("words", [convert(), card()], ids=["convert", "card"])
 @pytest.mark.parametrize("operation", ["fsync", "mkdir", "replace"])
 def test_a_full_disk(typed, monkeypatch, full_disk, operation, words) -> None:
-    monkeypatch.setattr(os, operation, full_disk)
+    replace_in_os(monkeypatch, operation, full_disk)
     line = typed(words)
     assert "No space left on device: 'data" in line and "free space" in line
 
@@ -98,3 +100,34 @@ def test_a_full_disk_while_a_dataset_is_translated(typed, monkeypatch, full_disk
     assert cli.main(translate()) == 2
     assert "No space left on device: 'data/small'" in capsys.readouterr().err
     assert state(Path("data")) == before
+
+
+def test_a_full_disk_at_the_end_of_a_run_leaves_the_model_and_no_half_table(typed, monkeypatch, capsys) -> None:
+    def full(table: pl.DataFrame, file: Path) -> None:  # as polars tells it
+        Path(file).write_bytes(b"half")
+        raise pl.exceptions.ComputeError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    words = ["run", "--model=LLMSASRec", "--dataset=small", "--config_files=settings.yaml", "--epochs=1"]
+    assert cli.main(words) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    (folder,) = [path.parent for path in Path().rglob("model.pt")]
+    assert not list(folder.glob("*.parquet"))
+    assert not (folder / "result.json").exists()
+
+
+def test_processes_are_no_setting_of_a_run() -> None:
+    with pytest.raises(ConfigError, match="nproc is no setting of a run"):
+        XLingConfig("BPR", "small", config_dict={"nproc": 2})
+
+
+def test_memory_that_is_used_up(typed, monkeypatch) -> None:
+    monkeypatch.setattr("recbole_xling.cli.card.run", lambda *_: (_ for _ in ()).throw(MemoryError))
+    assert "memory is used up" in typed(card())
+
+
+@pytest.mark.parametrize("key", ["nproc", "world_size", "port"])
+def test_processes_are_named_on_the_command_line_alone(typed, key) -> None:
+    Path("more.yaml").write_text(f"{key}: 2\n")
+    words = ["run", "--model=LLMSASRec", "--dataset=small", "--config_files=settings.yaml more.yaml"]
+    assert f"give --{key}=" in typed(words)

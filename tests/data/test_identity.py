@@ -42,6 +42,8 @@ def test_a_million_ids_take_a_byte_per_letter_and_one_each():
         lambda state: state.update(sample=3),
         lambda state: state.update(vocabulary=[1, 2]),
         lambda state: state.pop("files"),
+        lambda state: state.update(files={"inter": {"bytes": 1, "lines": b"x", "sha256": "0"}}),
+        lambda state: state.update(files={"inter": {"bytes": float("inf"), "lines": 1, "sha256": "0"}}),
     ],
 )
 def test_damaged_ids_are_an_error(damage):

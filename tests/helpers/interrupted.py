@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import io
 import os
+import pathlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 State = dict[str, bytes | None]
 """Content of each file by its path in a folder; None for a folder."""
 
+_PATHLIB = [vars(pathlib)["_normal_accessor"]] if "_normal_accessor" in vars(pathlib) else []
 _CHANGES = ("replace", "rename", "link", "unlink", "rmdir", "mkdir", "fsync", "truncate")
 
 
@@ -40,6 +42,13 @@ def visible(found: State) -> State:
     return {name: content for name, content in found.items() if not name.startswith(".")}
 
 
+def replace_in_os(patch: pytest.MonkeyPatch, name: str, function: Callable[..., Any]) -> None:
+    """Replace a function of ``os``, also where ``pathlib`` keeps one of its own, as in Python 3.10."""
+    for module in (os, *_PATHLIB):
+        if hasattr(module, name):
+            patch.setattr(module, name, function)
+
+
 def states_before_each_change(folder: Path, work: Callable[[], object]) -> list[State]:
     """Do some work; return the distinct states of a folder before each change to the disk, and the last one.
 
@@ -59,8 +68,8 @@ def states_before_each_change(folder: Path, work: Callable[[], object]) -> list[
 
     with pytest.MonkeyPatch.context() as patch:
         for name in _CHANGES:
-            patch.setattr(os, name, look(getattr(os, name)))
-        for module in (io, builtins):
+            replace_in_os(patch, name, look(getattr(os, name)))
+        for module in (io, builtins, *_PATHLIB):
             patch.setattr(module, "open", look(open, always=False))
         work()
     return [*found, state(folder)]

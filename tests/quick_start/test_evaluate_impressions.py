@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ import torch
 import recbole_xling
 from recbole_xling.cli import main as cli
 from recbole_xling.errors import DataError
+from recbole_xling.evaluator import impressions
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,42 @@ def test_scores_do_not_depend_on_the_number_of_histories_per_batch(trained, show
         monkeypatch.setattr(reading, "_BLOCK", 300)
         monkeypatch.setattr(chunks, "_SCORES_AT_ONCE", 40)
     assert tables[0].equals(tables[1])
+
+
+def test_a_user_without_interactions_keeps_the_language_that_he_states(trained, shown, home, monkeypatch):
+    from recbole_xling.model.llmsasrec import LLMSASRec
+
+    monkeypatch.setattr(LLMSASRec, "ranks_without_history", True, raising=False)
+    monkeypatch.setattr(
+        LLMSASRec, "full_sort_predict", lambda self, rows: torch.arange(self.n_items).expand(len(rows), -1).float()
+    )
+    users = home / "data" / "west" / "west.user"
+    users.write_text("user_id:token\tuser_language:token\nstranger\tit\n")
+    try:
+        result = recbole_xling.evaluate_run(trained(), "west", split="all", impressions=True)
+    finally:
+        users.unlink()
+    table = pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet")
+    assert dict(table.select("user_id", "user_language").iter_rows())["stranger"] == "it"
+
+
+def test_an_item_that_only_the_trained_model_has_is_none_of_the_datasets(tmp_path):
+    path = tmp_path / "west.imp"
+    path.write_text("impression_id\tuser_id\ttimestamp\titem_id\tlabel\n0\tu\t1\tkept gone\t1 0\n")
+    tokens = {"user": np.array(["[PAD]", "u"]), "item": np.array(["[PAD]", "gone", "kept"])}
+    dataset = SimpleNamespace(uid_field="user", iid_field="item", field2id_token=tokens, absent={"item": np.array([1])})
+    with pytest.raises(DataError, match="shows 'gone', which is not an item"):
+        next(impressions._read(path, dataset))
+    dataset.absent = {}
+    assert next(impressions._read(path, dataset)).items.tolist() == [2, 1]
+
+
+def test_impressions_are_not_placed_by_times_that_nobody_stated():
+    """In random order, interactions without a time stay, and RecBole gives them the mean of the others."""
+    dataset = SimpleNamespace(dataset_name="west", time_field="timestamp", missing_times=2)
+    data = SimpleNamespace(dataset=dataset, interactions=SimpleNamespace(times=np.zeros(3)))
+    with pytest.raises(DataError, match="2 of 'west' have no timestamp"):
+        impressions.check_impressions({"eval_args": {"order": "RO"}}, data, "test")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import recbole_xling
-from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError
+from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.evaluator.slices import popularity_bands
 from recbole_xling.quick_start import evaluate as zero_shot
 from recbole_xling.quick_start import trained as trained_runs
@@ -202,10 +202,28 @@ def test_evaluating_a_folder_that_is_not_a_run_names_what_is_missing(tmp_path):
         recbole_xling.evaluate_run(tmp_path, "sud")
 
 
+def test_data_that_are_rewritten_during_an_evaluation_are_named(trained, home, monkeypatch, caplog):
+    run, rank, path = trained(), zero_shot.evaluate_full_ranking, home / "data" / "sud" / "sud.inter"
+    content = path.read_bytes()
+
+    def rewritten(*arguments):
+        path.write_bytes(content + content.splitlines(keepends=True)[1])
+        return rank(*arguments)
+
+    monkeypatch.setattr(zero_shot, "evaluate_full_ranking", rewritten)
+    try:
+        result = recbole_xling.evaluate_run(run, "sud")
+    finally:
+        path.write_bytes(content)
+    (changed,) = result["data"]["changed_during_run"]
+    assert ".inter" in changed
+    assert changed in caplog.text
+
+
 def test_evaluation_on_a_full_disk_leaves_nothing_half_written(trained, monkeypatch, full_disk):
     run = trained()
     before = sorted(run.iterdir())
     monkeypatch.setattr(zero_shot, "write_result", full_disk)
-    with pytest.raises(XlingError, match="No space left"):
+    with pytest.raises(OSError, match="No space left"):
         recbole_xling.evaluate_run(run, "sud")
     assert sorted(run.iterdir()) == before

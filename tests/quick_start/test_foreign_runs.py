@@ -13,6 +13,7 @@ from recbole_xling.data import catalog
 from recbole_xling.errors import ConfigError
 from recbole_xling.quick_start import trained as trained_runs
 from recbole_xling.quick_start.build import load_run
+from recbole_xling.quick_start.train import configure
 from recbole_xling.quick_start.trained import refuse_code
 from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.utils.plain_data import from_plain, to_plain
@@ -88,3 +89,16 @@ def test_no_folder_is_made_where_the_run_kept_its_vectors(foreign, tmp_path, mon
     load_run(foreign(embedding_cache_dir=str(tmp_path / "theirs")))
     assert not (tmp_path / "theirs").exists()
     assert (tmp_path / "own" / "embeddings").is_dir()
+
+
+def test_a_resumed_run_sends_nothing_and_makes_no_folder_unless_the_users_own_settings_say_so(
+    foreign, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(catalog, "user_cache_folder", lambda kind: tmp_path / "own" / kind)
+    folder = foreign(log_wandb=True, embedding_cache_dir=str(tmp_path / "theirs"))
+    assert recbole_xling.run(arguments=[f"--resume={folder}"])["n_test"] == 30
+    assert "give --log_wandb=True to log again" in caplog.text
+    assert not (tmp_path / "theirs").exists()
+    own = ["--log_wandb=True", f"--embedding_cache_dir={tmp_path / 'theirs'}"]
+    config, _ = configure(arguments=[f"--resume={folder}", *own])
+    assert (config["log_wandb"], config["embedding_cache_dir"]) == (True, str(tmp_path / "theirs"))

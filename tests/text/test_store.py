@@ -67,6 +67,7 @@ def test_own_texts_come_before_translations_whatever_the_order() -> None:
         ("{", "not valid JSON"),
         ("[" * 100_000, "not valid JSON"),
         ("[1]", "expected a JSON object"),
+        ('{"item_id": "2", "language": "de", "item_id": "3"}', "'item_id' is given twice"),
         ({"item_id": "2", "language": "de", "fields": {"title": "x"}}, "'source' is missing"),
         (row(item_id=2), "'item_id' must be a text"),
         (row(item_id=""), "'item_id' must be a text"),

@@ -48,6 +48,13 @@ def test_a_flipped_bit_is_noticed_or_changes_nothing(finished, tmp_path):
     assert refused > 200
 
 
+@pytest.mark.parametrize("number", [2, "1", None, torch.zeros(3)])
+def test_a_format_that_is_not_ours_is_named(tmp_path, number):
+    torch.save({"format": number, "state_dict": {}}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"has format .*this version reads 1"):
+        checkpoint.load_checkpoint(tmp_path / "model.pt")
+
+
 @pytest.mark.parametrize("written", [0, 1, 5, 20, 60])
 def test_an_interruption_while_a_checkpoint_is_written_is_no_full_disk(tmp_path, monkeypatch, written):
     path, save = tmp_path / "last.pt", torch.save

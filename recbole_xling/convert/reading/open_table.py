@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from recbole_xling.convert.reading.compressed import SUFFIXES, blocks
+from recbole_xling.convert.reading.compressed import BLOCK_BYTES, SUFFIXES, blocks, check_expansion
 from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable, batch_schema, check_columns
 from recbole_xling.errors import DataError
@@ -21,6 +21,8 @@ _TABLES = {".csv": Layout(), ".tsv": _TABS, ".txt": _TABS, ".dat": _TABS}
 _COLONS = "::"  # in many a .dat file, MovieLens's for one
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
+_INEXACT = 2.0**53  # from here on, several whole numbers are the same float, and several ids would be one
+_FIRST_ROWS, _MOST_GROWTH = 1_000, 4  # rows of the first batch of a Parquet file; of the next one, times as many
 _PARQUET_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # a panic is not an ``Exception``
 
 
@@ -156,6 +158,8 @@ def _wanted_value(value: object, key: str, column: Column) -> str | float:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise BadRowError(f"neither text nor number in column '{key}'")
     if column.kind == "text":
+        if isinstance(value, float) and not abs(value) < _INEXACT:
+            raise BadRowError(f"a float too large to be exact in column '{key}'")
         text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
         if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
             raise BadRowError(f"a NUL or half a surrogate pair in column '{key}'")
@@ -190,7 +194,7 @@ class ParquetTable:
         for name, column in self.columns.items():
             no_number = pl.when(~pl.col(column.name).is_finite()).then(pl.lit(f"no number in column '{name}'"))
             if column.required:
-                nothing = pl.lit(f"nothing in column '{name}'")
+                nothing = pl.lit(f"nothing in column '{name}', or a float too large to be exact")
                 reasons.append(pl.when(pl.col(column.name).is_null()).then(nothing))
                 reasons += [no_number] if column.kind == "number" else []
             elif column.kind == "number":
@@ -209,9 +213,12 @@ class ParquetTable:
 
     def _wanted_cells(self, schema: pl.Schema) -> Iterator[pl.Expr]:
         """Yield the wanted columns of a file with this schema; what should be a number and is not becomes NaN."""
-        nested = next((name for name in self.columns if name in schema and schema[name].is_nested()), None)
-        if nested is not None:
-            raise DataError(f"{self.path}: column '{nested}' has {schema[nested]}; it must have texts or numbers")
+        kinds = {name: schema[name] for name in self.columns if name in schema}
+        unread = next(
+            (name for name in kinds if kinds[name].is_nested() or kinds[name] in (pl.Duration, pl.Time)), None
+        )
+        if unread is not None:
+            raise DataError(f"{self.path}: column '{unread}' has {kinds[unread]}; it must have texts, numbers or dates")
         for name, column in self.columns.items():
             if name not in schema:
                 yield pl.lit(None, pl.Float64 if column.kind == "number" else pl.String).alias(column.name)
@@ -226,6 +233,7 @@ class ParquetTable:
                 if kind.is_float():  # whole numbers become floats in a column in which something is missing
                     whole = cells.cast(pl.Int64, strict=False).cast(pl.String)
                     texts = pl.when(cells == cells.floor()).then(whole).otherwise(texts)
+                    texts = pl.when(cells.abs() < _INEXACT).then(texts)
                 wanted = pl.when(texts != "").then(texts)
             yield wanted.alias(column.name)
 
@@ -240,25 +248,42 @@ def parquet_batches(
 ) -> Iterator[pl.DataFrame]:
     """Yield the rows of a Parquet file in batches, with their number from 1 as :data:`LINE`.
 
+    The first batches are small, and later ones have about 16 MiB of text, so that a small file that unpacks to
+    gigabytes is refused before it is in memory.
+
     Args:
         path: the file.
         columns: the wanted column by its name in the file.
         rejects: counts the rows.
         cells: returns the columns of the batches, given the file's schema.
-        rows_at_a_time: rows of a batch.
+        rows_at_a_time: most rows of a batch.
 
     Raises:
-        DataError: the file cannot be read or lacks a column.
+        DataError: the file cannot be read, lacks a column, or becomes so much larger by unpacking that it must be meant
+            to harm.
     """
     rejects.begin(path)
     try:
         file = pl.scan_parquet(path, glob=False)
         schema, height = file.collect_schema(), file.select(pl.len()).collect().item()
         check_columns(path, columns, schema)
-        wanted = list(cells(schema))
-        for start in range(0, height, rows_at_a_time):
-            frame = file.slice(start, rows_at_a_time).select(wanted).collect()
+        wanted, found = list(cells(schema)), [name for name in columns if name in schema]
+        texts = [name for name in found if schema[name] in (pl.String, pl.Binary)]
+        start, size, unpacked = 0, min(_FIRST_ROWS, rows_at_a_time), height
+        while start < height:
+            # polars shares equal texts as long as nobody changes them
+            read = file.slice(start, size).select(found).collect()
+            text_bytes = sum(read[name].cast(pl.Binary).bin.size().sum() for name in texts)
+            unpacked += text_bytes
+            check_expansion(path, path.stat().st_size, unpacked)
+            frame = read.select(wanted)
             rejects.saw(path, frame.height)
             yield frame.with_columns(pl.int_range(start + 1, start + 1 + frame.height, eager=True).alias(LINE))
+            start += read.height
+            if not read.height:
+                raise DataError(f"{path} has fewer rows than it says; is it complete? Fetch it again")
+            fitting = BLOCK_BYTES * read.height // max(text_bytes, 1)
+            size = max(1, min(fitting, _MOST_GROWTH * size, rows_at_a_time))
     except _PARQUET_ERRORS as error:
-        raise DataError(f"{path} cannot be read ({error}); is it a complete Parquet file?") from error
+        problem = str(error).partition("\n")[0]
+        raise DataError(f"{path} cannot be read ({problem}); is it a complete Parquet file?") from error

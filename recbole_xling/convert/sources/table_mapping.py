@@ -11,6 +11,7 @@ from recbole_xling.convert.cells import FIELD_TYPES
 from recbole_xling.convert.sources.table_conditions import Condition, parse_condition
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.language.tags import asked_language
+from recbole_xling.utils.yaml_text import read_yaml_settings
 
 _FILES = ("input", "items", "users")
 _FEATURES = ("interaction_features", "item_features", "user_features")
@@ -145,14 +146,15 @@ def read_mapping(path: Path | None, settings: Mapping[str, Any]) -> TableMapping
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(content, dict):
+    content = read_yaml_settings(path)
+    if not content:
         raise ConfigError(f"{path} must have 'name: value' lines, such as 'user: customer_id'")
+    unnamed = next((key for key in content if not isinstance(key, str)), None)
+    if unnamed is not None:
+        raise ConfigError(f"{path}: a setting's name must be text, not {unnamed!r}")
+    wrong = next((key for key in _FILES if not isinstance(content.get(key, ""), str)), None)
+    if wrong is not None:
+        raise ConfigError(f"{path}: {wrong} of a table must be the path of a file, not {content[wrong]!r}")
     return {key: path.parent / value if key in _FILES else value for key, value in content.items()}
 
 

@@ -11,6 +11,7 @@ from recbole_xling.convert.base import Converter
 from recbole_xling.convert.cells import header
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.writing.filters import Filters
+from recbole_xling.utils.files import polars_os_errors
 
 _COLUMNS = {
     "impression_id": "token",
@@ -47,7 +48,7 @@ def write_impressions(
     kept_items = pl.DataFrame({"item_id": list(items)}, {"item_id": pl.String})
     kept_users = users.to_frame("user_id")
     number = 0
-    with open(path, "wb") as file:
+    with polars_os_errors(path), open(path, "wb") as file:
         file.write(f"{header(_COLUMNS)}\n".encode())
         for batch in converter.impressions(rejects):
             kept = batch.join(kept_users, on="user_id", how="semi", maintain_order="left")

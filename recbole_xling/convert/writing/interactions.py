@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ from recbole_xling.convert.base import Converter
 from recbole_xling.convert.cells import bad_ids, checked_features
 from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.errors import DataError
-from recbole_xling.utils.files import replacing
+from recbole_xling.utils.files import polars_os_errors, replacing
 
 NUMBERS = ("rating", "timestamp")
 ROW = "row"
@@ -53,7 +50,7 @@ class InteractionTable:
             numbers = pl.int_range(self._next_row, self._next_row + frame.height, dtype=pl.Int64, eager=True)
             self.columns = frame.columns
             self._paths.append(self.folder / f"{len(self._paths):06}.parquet")
-            with _os_errors(self._paths[-1]):
+            with polars_os_errors(self._paths[-1]):
                 frame.with_columns(numbers.alias(ROW)).write_parquet(self._paths[-1], compression="lz4")
             self._next_row += frame.height
             self.rows += frame.height
@@ -83,7 +80,7 @@ class InteractionTable:
             if not kept.height:
                 self._paths.remove(path)
             elif kept.height < part.height:
-                with replacing(path) as new, _os_errors(new):
+                with replacing(path) as new, polars_os_errors(new):
                     kept.write_parquet(new, compression="lz4")
         return before - self.rows
 
@@ -108,20 +105,8 @@ class InteractionTable:
             else:
                 cell = pl.col(name).alias(f"{name}:{fields[name]}")
             cells.append(cell)
-        with _os_errors(path):
+        with polars_os_errors(path):
             frame.select(cells).sink_csv(path, separator="\t", quote_style="never")
-
-
-@contextmanager
-def _os_errors(path: Path) -> Iterator[None]:
-    """Raise an error of the disk as Python does: polars tells it in the text of other errors, without the file."""
-    try:
-        yield
-    except (OSError, pl.exceptions.PolarsError) as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 _CELLS = {"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64, "timestamp": pl.Float64}

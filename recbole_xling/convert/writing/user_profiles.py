@@ -15,6 +15,7 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.language.users import BILINGUAL_MIN, LANGUAGE_SOURCE, USER_LANGUAGE, languages_of_users
 from recbole_xling.utils.arguments import time_argument
+from recbole_xling.utils.files import polars_os_errors
 
 COLUMNS = {
     USER_LANGUAGE: "token",
@@ -156,7 +157,7 @@ def write_profiles(
     table = table.with_columns(how.alias(LANGUAGE_SOURCE), language.alias(USER_LANGUAGE))
     counts = dict(table[LANGUAGE_SOURCE].value_counts().iter_rows())
     columns = {"user_id": "token"} | dict(fields) | COLUMNS
-    with open(path, "wb") as file:
+    with polars_os_errors(path), open(path, "wb") as file:
         file.write(f"{header(columns)}\n".encode())
         table.select(list(columns)).write_csv(file, include_header=False, separator="\t", quote_style="never")
     figures = {name: counts.get(name, 0) for name in ("stated", "derived", "unknown")}

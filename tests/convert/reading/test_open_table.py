@@ -82,3 +82,50 @@ def test_columns_without_names_have_numbers(tmp_path: Path) -> None:
         assert pl.concat(table).rows() == [(1, "a", "1,5"), (2, "b", "2")]
         with pytest.raises(DataError, match=r"unknown column '4'\. Known: 1, 2, 3"):
             list(open_table(tmp_path / "t.csv", {"4": Column("n")}, rejects, numbered=True))
+
+
+@pytest.mark.parametrize("long", [False, True], ids=["many rows", "long cells"])
+def test_a_small_parquet_file_that_unpacks_to_gigabytes_is_refused(long: bool, tmp_path: Path) -> None:
+    path = tmp_path / "items.parquet"
+    rows, cell = (20_000, "x" * 200_000) if long else (20_000_000, "x")
+    pl.select(id=pl.repeat(cell, rows), name=pl.repeat("y", rows), year=pl.repeat(1, rows)).write_parquet(path)
+    assert path.stat().st_size < 200_000
+    with Rejects(tmp_path / "rejects.jsonl") as rejects, pytest.raises(DataError, match="200 times as large"):
+        list(open_table(path, COLUMNS, rejects))
+
+
+def test_long_texts_of_a_parquet_file_are_refused_before_all_are_in_memory(tmp_path: Path) -> None:
+    path, numbers = tmp_path / "items.parquet", pl.int_range(20_000).cast(pl.String)  # no two are equal
+    pl.select(id=numbers, name=numbers + "x" * 20_000, year=pl.repeat(1, 20_000)).write_parquet(path)
+    with Rejects(tmp_path / "rejects.jsonl") as rejects, pytest.raises(DataError, match="200 times as large"):
+        for read, _ in enumerate(open_table(path, COLUMNS, rejects)):
+            assert read < 2
+
+
+def test_batches_of_a_parquet_file_are_all_its_rows_in_order(tmp_path: Path) -> None:
+    path, rows = tmp_path / "items.parquet", 30_000
+    pl.select(id=pl.int_range(rows), name=pl.int_range(rows).shuffle(1), year=pl.int_range(rows)).write_parquet(path)
+    with Rejects(tmp_path / "rejects.jsonl") as rejects:
+        batches = list(open_table(path, COLUMNS, rejects))
+    table = pl.concat(batches)
+    assert [batch.height for batch in batches[:3]] == [1_000, 4_000, 16_000]
+    assert table["line"].to_list() == list(range(1, rows + 1))
+    assert table["item"].cast(pl.Int64).to_list() == list(range(rows))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_floats_that_stand_for_several_ids_are_bad_rows(suffix: str, tmp_path: Path) -> None:
+    path, rejects_file = tmp_path / f"clicks{suffix}", tmp_path / "rejects.jsonl"
+    table = pl.DataFrame({"id": [1.0, 2.0**53, 3e20]})
+    table.write_parquet(path) if suffix == ".parquet" else table.write_ndjson(path)
+    with Rejects(rejects_file) as rejects:
+        found = pl.concat(open_table(path, {"id": Column("item")}, rejects))
+    assert found.select("item", "line").rows() == [("1", 1)]
+    assert rejects_file.read_text().count("a float too large to be exact") == 2
+
+
+@pytest.mark.parametrize("kind", [pl.Time, pl.Duration("us"), pl.List(pl.Int64)])
+def test_a_parquet_column_of_what_is_neither_text_nor_number_is_named(kind: Any, tmp_path: Path) -> None:
+    pl.DataFrame({"id": pl.Series([None], dtype=kind)}).write_parquet(tmp_path / "clicks.parquet")
+    with Rejects(tmp_path / "rejects.jsonl") as rejects, pytest.raises(DataError, match=r"column .id. has .*it must"):
+        list(open_table(tmp_path / "clicks.parquet", {"id": Column("item")}, rejects))

@@ -196,7 +196,7 @@ def test_parquet_may_have_dates_numbers_as_ids_and_missing_values(
         ({"input": "x.csv", "encoding": "utf-9"}, ConfigError, "unknown text encoding 'utf-9'"),
         ({"input": "x.csv", "encoding": "utf-16"}, ConfigError, "convert them to UTF-8"),
         ({"input": "x.jsonl", "no_header": True}, DataError, "--no-header is for"),
-        ({"input": "x.csv", "mapping": "none.yaml"}, ConfigError, "none.yaml cannot be read"),
+        ({"input": "x.csv", "mapping": "none.yaml"}, ConfigError, "none.yaml' does not exist"),
         ({"input": "x.xlsx"}, DataError, "no known format"),
         ({"input": "x.csv"}, DataError, "file x.csv does not exist"),
         ({"input": "x.parquet"}, DataError, "x.parquet cannot be read"),
@@ -469,3 +469,14 @@ def test_the_dataset_loads_in_recbole(
     _, dataset = load_dataset(tmp_path, columns)
     assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (6, 13, 30)
     assert set(dataset.item_feat.columns) == set(columns["item"])
+
+
+def test_a_key_given_twice_in_a_mapping_is_an_error_that_names_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "clicks.csv").write_text("user,item\nu,a\n")
+    words = ["--mapping", str(tmp_path / "shop.yaml"), "--output", str(tmp_path), "--name", "d"]
+    for line, message in (("user: item", "shop.yaml:4"), ("1: item", "must be text, not 1")):
+        (tmp_path / "shop.yaml").write_text(f"input: clicks.csv\nuser: user\nitem: item\n{line}\n")
+        assert cli.main(["convert", "table", *words]) == 2
+        assert message in capsys.readouterr().err

@@ -190,3 +190,11 @@ def test_a_missing_file_and_an_empty_history_are_named(files, settings, tmp_path
     (folder / "small.valid.inter").unlink()
     with pytest.raises(DataError, match=r"small\.valid\.inter"):
         find_dataset(XLingConfig("LLMSASRec", "small", config_dict={**settings, **FILES}))
+
+
+def test_interactions_without_a_time_among_others_are_refused_as_files_are_used_whole(files, settings, tmp_path):
+    files("rows")
+    with (tmp_path / "data" / "small" / "small.train.inter").open("a") as file:
+        file.write("u0\ti1\t\n")
+    with pytest.raises(DataError, match=r"1 of [0-9]+ interactions of .*'train'.* of 'small' have no timestamp"):
+        make(settings)
