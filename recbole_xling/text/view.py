@@ -15,6 +15,11 @@ READER = "reader"
 LANGUAGE = "language"
 PIVOT = "pivot"
 
+OWN = "own"
+RANDOM = "random"
+ALL = "all"
+"""``train_text_view`` has these three and ``reader`` as values."""
+
 
 class TextView:
     """A choice among the texts of an item.
