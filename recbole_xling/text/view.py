@@ -15,10 +15,8 @@ READER = "reader"
 LANGUAGE = "language"
 PIVOT = "pivot"
 
-OWN = "own"
-RANDOM = "random"
-ALL = "all"
-"""``train_text_view`` has these three and ``reader`` as values."""
+OWN, RANDOM, ALL = "own", "random", "all"
+"""Values of ``train_text_view``, besides ``reader``."""
 
 
 class TextView:

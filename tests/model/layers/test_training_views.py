@@ -98,6 +98,16 @@ def test_every_representation_trains_with_drawn_texts_and_loads(make, tmp_path, 
     assert evaluate_run(result["run_dir"])["test"] == result["test"]
 
 
+def test_another_dataset_is_ranked_without_the_languages_of_training(tmp_path, settings):
+    write_shop(tmp_path / "data")
+    other = write_shop(tmp_path / "data", "other", n_items=18)
+    texts = other / "other.itemtext.jsonl"
+    texts.write_text("".join(line for line in texts.open() if '"fr"' not in line))
+    given = {**settings, **TEXT_ONLY, "load_col": None, "train_text_view": "random", "train_text_languages": ["fr"]}
+    result = run("LLMSASRec", "shop", config_dict=given)
+    assert evaluate_run(result["run_dir"], "other")["zero_shot"]
+
+
 KILLED = """
 import json, os, sys
 given = json.loads(sys.argv.pop())
