@@ -101,8 +101,8 @@ class TextViews:
         for language, is_own in self.own.items():
             view = TextView(f"{PIVOT if self.translations else LANGUAGE}:{language}")
             views.append(list(self.shown))
-            for item in np.flatnonzero(is_own):
-                text = view.render(self.store, self.tokens[int(item)], self.template)
+            for item in np.flatnonzero(is_own).tolist():
+                text = view.render(self.store, self.tokens[item], self.template)
                 views[-1][item] = text or self.shown[item]
         return views
 
