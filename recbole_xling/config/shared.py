@@ -15,6 +15,7 @@ from recbole.utils.enum_type import EvaluatorType
 
 from recbole_xling.data.splits.settings import read_split
 from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.language.tags import is_language
 from recbole_xling.text.view import TextView
 from recbole_xling.utils.typed_config import TypedConfig
 
@@ -45,6 +46,28 @@ class DataConfig(TypedConfig):
         description="An item with several texts under `text_view: reader` has the mean of their vectors, or for each "
         "user that of the text which he sees.",
     )
+
+    train_text_view: Literal["own", "reader", "random", "all"] = Field(
+        "own",
+        description="Which text of an item training sees: the `own` one that evaluation shows as well, the one in the "
+        "language of the `reader`, one drawn at `random` for each batch, or the mean of `all`.",
+    )
+    train_text_languages: list[str] | dict[str, Annotated[float, Field(ge=0)]] | None = Field(
+        None,
+        description="Languages of these texts besides those that users read, or a weight for each: `{it: 2, da: 1}`.",
+        examples=[["it", "da"], {"it": 2, "da": 1}],
+    )
+    train_text_translations: bool = Field(
+        False, description="Let training see a machine translation where an item has no text of its own."
+    )
+
+    @field_validator("train_text_languages")
+    @classmethod
+    def _are_languages(cls, value: list[str] | dict[str, float] | None) -> list[str] | dict[str, float] | None:
+        for language in value or ():
+            if not is_language(language):
+                raise ConfigError(f"train_text_languages must be BCP 47 tags such as 'en', not {language!r}")
+        return value
 
     @field_validator("text_view", mode="before")
     @classmethod

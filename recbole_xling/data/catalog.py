@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.data.columns import column_kinds, read_cells
+from recbole_xling.data.item_vectors import averaged, distinct_texts
+from recbole_xling.data.text_views import TextViews, check_languages, known_language, texts_in
 from recbole_xling.encode.base import Encoder, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.errors import DataError, NoTextError
-from recbole_xling.language.tags import UNDETERMINED, covers, stated_language
+from recbole_xling.language.tags import UNDETERMINED, stated_language
 from recbole_xling.language.users import LANGUAGE_SOURCE, USER_LANGUAGE, Readers
 from recbole_xling.text.atomic_files import file_format, read_atomic_file
-from recbole_xling.text.record import DISPLAY, PARALLEL
+from recbole_xling.text.record import DISPLAY
 from recbole_xling.text.store import ItemTextStore, find_item_text
 from recbole_xling.text.template import TextTemplate
-from recbole_xling.text.view import AUTO, LANGUAGE, READER, TextView
+from recbole_xling.text.view import ALL, AUTO, OWN, READER, TextView
 from recbole_xling.utils.paths import user_cache_folder
 
 logger = logging.getLogger(__name__)
@@ -98,6 +100,7 @@ class ItemCatalog:
     def language_names(self) -> tuple[str, ...]:
         """The languages in which models see items, in the order of their numbers from 1: known ones, then others."""
         seen = {*self.languages, *(self._own if self.has_reader_vectors else ())}
+        seen |= {language for view in self.training_languages for language in view}
         return (*self.known_languages, *sorted(seen - {UNDETERMINED, *self.known_languages}))
 
     @property
@@ -136,30 +139,23 @@ class ItemCatalog:
         return {user: tags[value] for user, value in cells.items() if tags[value] != UNDETERMINED}
 
     @cached_property
+    def _some_state_none(self) -> bool:
+        """Whether some users see display texts because they state no language."""
+        path, separator = self.folder / f"{self.dataset}.user", self.config["field_separator"]
+        if not self.stated_languages:
+            return True
+        users = read_cells(path, self.config["USER_ID_FIELD"], USER_LANGUAGE, separator)
+        return len(self.stated_languages) < len(users)
+
+    @cached_property
     def _own(self) -> dict[str, NDArray[np.bool_]]:
         """Which items have an own text (no translation) in the languages that users state, ``(n_items,)`` each.
 
         Languages in which all users would see the display texts anyway are left out.
         """
-        stated = sorted(set(self.stated_languages.values()))
-        own = {language: np.zeros(len(self.tokens), dtype=bool) for language in stated}
-        if not stated or set(self.languages) == {UNDETERMINED}:
+        if not self.stated_languages or set(self.languages) == {UNDETERMINED}:
             return {}
-        fitting = cache(lambda tag: [language for language in stated if covers(language, tag)])
-        differs = set()
-        for item, (token, shown) in enumerate(zip(self.tokens, self.languages, strict=True)):
-            for text in (self.store.display(token), *self.store.parallel(token)):
-                if (
-                    text is None
-                    or text.source not in (DISPLAY, PARALLEL)
-                    or not any(map(str.strip, text.fields.values()))
-                ):
-                    continue
-                for language in fitting(text.language):
-                    own[language][item] = True
-                    if language not in fitting(shown):
-                        differs.add(language)
-        return {language: mask for language, mask in own.items() if language in differs}
+        return texts_in(self.stated_languages.values(), self.store, self.tokens, self.languages)
 
     @cached_property
     def text_view(self) -> str:
@@ -191,7 +187,12 @@ class ItemCatalog:
 
     @property
     def texts_of_views(self) -> list[list[str]]:
-        """The rendered texts of all items in each view.
+        """The rendered texts of all items in each view of :attr:`views`."""
+        return self.views.texts
+
+    @cached_property
+    def views(self) -> TextViews:
+        """The views of the items in evaluation and serving.
 
         There is one view, the one that ``text_view`` names, or for ``reader`` that of display texts and then one per
         language of :meth:`readers`.
@@ -199,11 +200,6 @@ class ItemCatalog:
         Raises:
             DataError: ``text_view`` is ``pivot:<x>`` and items have no text in x.
         """
-        return self._viewed[0]
-
-    @cached_property
-    def _viewed(self) -> tuple[list[list[str]], set[str]]:
-        """The rendered text of each item in each view, and the languages they are in."""
         template, view = TextTemplate(self.config["text_template"]), TextView(self.text_view)
         absent = sorted(set(template.fields) - set(self.store.fields))
         if absent and self.store.fields:
@@ -219,14 +215,42 @@ class ItemCatalog:
                 f"in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
                 f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'"
             )
-        views = [viewed]
-        for language, is_own in self._own.items() if self.text_view == READER else ():
-            view = TextView(f"{LANGUAGE}:{language}")
-            views.append(list(viewed))
-            for item in np.flatnonzero(is_own):
-                views[-1][item] = view.render(self.store, self.tokens[int(item)], template) or viewed[item]
-        languages = {language for texts in views for text, language in texts if text}
-        return [[text for text, _ in texts] for texts in views], languages
+        return TextViews(self.store, self.tokens, template, viewed, self._own if self.text_view == READER else {})
+
+    @cached_property
+    def training_views(self) -> TextViews | None:
+        """The views of the items in training where ``train_text_view`` asks for others than evaluation's, else None.
+
+        The first is the one of everybody in evaluation, each further one that of a language: those that users state,
+        those of display texts if some user states none, and those that ``train_text_languages`` names.
+
+        Raises:
+            DataError: ``train_text_languages`` names a language in which no item has a text.
+        """
+        if (self.config["train_text_view"] or OWN) == OWN:  # RecBole's own configuration lacks it
+            return None
+        translations = bool(self.config["train_text_translations"])
+        shown = [known_language(text, tag) for text, tag in zip(self.views.shown, self.languages, strict=True)]
+        weights = self.training_language_weights
+        check_languages(self.config["train_text_languages"] or (), self.store, self.dataset, translations=translations)
+        own = texts_in(weights, self.store, self.tokens, [tag for _, tag in shown], translations=translations)
+        if not own:
+            logger.warning(
+                "train_text_view: %s has no effect: no item has a second text in %s",
+                *(self.config["train_text_view"], ", ".join(sorted(weights)) or "any language"),
+            )
+            return None
+        return TextViews(self.store, self.tokens, self.views.template, shown, own, translations)
+
+    @cached_property
+    def training_language_weights(self) -> dict[str, float]:
+        """The languages of :attr:`training_views`, and how often each is drawn compared to the others."""
+        read = set(self.stated_languages.values())
+        if self._some_state_none:
+            read |= set(self.languages) - {UNDETERMINED}
+        named = self.config["train_text_languages"] or {}
+        named = named if isinstance(named, dict) else dict.fromkeys(named, 1.0)
+        return {**dict.fromkeys(sorted(read), 1.0), **named}
 
     @cached_property
     def vectors(self) -> NDArray[np.float32]:
@@ -238,8 +262,8 @@ class ItemCatalog:
         Raises:
             DataError: no item has text.
         """
-        vectors, row = self._vectors_of_views
-        return vectors[row[0]] if len(row) == 1 else _means(vectors, row)
+        vectors, row = averaged(*self._encoded(self.texts_of_views))
+        return vectors[row[0]]
 
     @property
     def has_reader_vectors(self) -> bool:
@@ -250,39 +274,56 @@ class ItemCatalog:
     def model_vectors(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The text vectors that models see: vectors ``(n, dimension)``, and each item's row in them in each view.
 
-        Rows have the shape ``(n_views, n_items)``: one view unless :attr:`has_reader_vectors`.
+        Rows have the shape ``(n_views, n_items)``. The first views are those of evaluation: one view unless
+        :attr:`has_reader_vectors`. Those of :attr:`training_views` follow: one if ``train_text_view`` is ``all``.
 
         Raises:
             DataError: no item has text.
         """
-        if self.has_reader_vectors:
-            return self._vectors_of_views
-        return self.vectors, np.arange(len(self.tokens))[None]
+        training = self.training_views
+        if training is None and not self.has_reader_vectors:
+            return self.vectors, np.arange(len(self.tokens))[None]
+        views = self.texts_of_views
+        vectors, row = self._encoded([*views, *(training.texts if training else ())])
+        served, trained = row[: len(views)], row[len(views) :]
+        if not self.has_reader_vectors:
+            vectors, served = averaged(vectors, served)
+        if self.config["train_text_view"] == ALL and training:
+            vectors, trained = averaged(vectors, trained)
+        used, row = np.unique(np.concatenate([served, trained]), return_inverse=True)
+        return vectors[used], row.reshape(-1, len(self.tokens))
+
+    @property
+    def view_languages(self) -> list[list[str]]:
+        """The language of each item in each view of :attr:`views`, ``(n_views, n_items)``."""
+        readers = self.readers([])
+        return [readers.seen_by(view) for view in range(1 + len(readers.own))]
+
+    @property
+    def training_languages(self) -> list[list[str]]:
+        """The language of each item in each view of :attr:`training_views`, ``(n_views, n_items)``; empty if None."""
+        views = self.training_views
+        return [] if views is None else [[language for _, language in texts] for texts in views.rendered]
 
     @property
     def model_language_ids(self) -> NDArray[np.int64]:
-        """:attr:`language_ids` in each view that models see, as for :attr:`model_vectors`, ``(n_views, n_items)``."""
-        readers, index = self.readers([]), {name: number for number, name in enumerate(self.language_names, start=1)}
-        seen = [readers.seen_by(view) for view in range(1 + len(readers.own) * self.has_reader_vectors)]
-        return np.array([[index.get(language, 0) for language in languages] for languages in seen], dtype=np.int64)
+        """:attr:`language_ids` in each view that models see, as for :attr:`model_vectors`, ``(n_views, n_items)``.
 
-    @property
-    def _vectors_of_views(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The vectors of distinct texts and each item's row in them in each view.
+        A mean of texts has the language of the one that everybody sees.
+        """
+        index = {name: number for number, name in enumerate(self.language_names, start=1)}
+        served = self.view_languages[: None if self.has_reader_vectors else 1]
+        trained = self.training_languages[: 1 if self.config["train_text_view"] == ALL else None]
+        return np.array([[index.get(tag, 0) for tag in languages] for languages in served + trained], dtype=np.int64)
 
-        Returns:
-            The vectors ``(n, dimension)``, the first of them zero; rows ``(n_views, n_items)``, 0 for the padding item
-            and items without text.
+    def _encoded(self, texts_of_views: list[list[str]]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the vectors of distinct texts, and each item's row in them in each view (:func:`distinct_texts`).
 
         Raises:
             DataError: no item has text.
         """
-        place: dict[str, int] = {"": 0}
-        row = np.array(
-            [[0, *(place.setdefault(text if text.strip() else "", len(place)) for text in texts[1:])]
-             for texts in self.texts_of_views]
-        )  # fmt: skip
-        if len(place) == 1:
+        texts, row = distinct_texts(texts_of_views)
+        if not texts:
             raise DataError(
                 f"no item of '{self.dataset}' has text under text_template={self.config['text_template']!r}: "
                 "name fields that the item texts have"
@@ -292,7 +333,7 @@ class ItemCatalog:
             logger.warning("%d of %d items have no text and get a zero vector", missing, row.shape[1] - 1)
         encoder = self.encoder()
         cache = EmbeddingCache(self.config["embedding_cache_dir"] or user_cache_folder("embeddings"))
-        encoded = cache.vectors(encoder, list(place)[1:], show_progress=bool(self.config["show_progress"]))
+        encoded = cache.vectors(encoder, texts, show_progress=bool(self.config["show_progress"]))
         return np.concatenate([np.zeros_like(encoded[:1]), encoded]), row
 
     def encoder(self) -> Encoder:
@@ -306,7 +347,9 @@ class ItemCatalog:
         )
         known = encoder.languages
         if known is not None:
-            unknown = {lang for lang in self._viewed[1] if lang.split("-")[0] not in known} - {UNDETERMINED}
+            views = [self.views, *([self.training_views] if self.training_views else ())]
+            read = set().union(*(view.text_languages for view in views))
+            unknown = {lang for lang in read if lang.split("-")[0] not in known} - {UNDETERMINED}
             if unknown:
                 logger.warning(
                     "encoder '%s' does not know %s; texts in %s may get poor vectors",
@@ -315,28 +358,6 @@ class ItemCatalog:
                     "it" if len(unknown) == 1 else "them",
                 )
         return encoder
-
-
-def _means(vectors: NDArray[np.float32], row: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the mean vector of each item's different texts, as long as those are on average.
-
-    Args:
-        vectors: of the texts, ``(n, dimension)``; row 0 means no text.
-        row: of each item in each view, ``(n_views, n_items)``.
-    """
-    texts = np.sort(row, axis=0)
-    counts = texts > 0
-    counts[1:] &= texts[1:] != texts[:-1]
-    total = np.zeros((row.shape[1], vectors.shape[1]), dtype=np.float32)
-    length = np.zeros(row.shape[1], dtype=np.float32)
-    norms = np.linalg.norm(vectors, axis=1)
-    for text, is_new in zip(texts, counts, strict=True):
-        total[is_new] += vectors[text[is_new]]
-        length[is_new] += norms[text[is_new]]
-    several = counts.sum(axis=0) > 1  # a single text keeps its vector to the last bit
-    wanted = length[several] / counts.sum(axis=0)[several]
-    total[several] *= (wanted / (np.linalg.norm(total[several], axis=1) + 1e-12))[:, None]
-    return total
 
 
 def catalog_of(dataset: Any) -> ItemCatalog:

@@ -25,12 +25,15 @@ from recbole_xling.model.layers.item_representation import (
     bound_to_ids,
     bound_to_texts,
 )
-from recbole_xling.model.layers.reader_views import ReaderViews
+from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
 from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.model.loss.sampled_softmax import sampled_softmax
 from recbole_xling.utils.typed_config import TypedConfig
+
+View = int | Tensor
+"""A view of all items, or the view of each item, ``(n_items,)``."""
 
 
 class TransformerConfig(TypedConfig):
@@ -115,8 +118,10 @@ class LLMSASRec(XLingRecommender):
             text_vectors=lambda: dataset.catalog.model_vectors,
             language_ids=lambda: dataset.catalog.model_language_ids,
         )
-        self.views = ReaderViews(dataset)
+        self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
         self._table: tuple[tuple[int, ...], Tensor] | None = None
+        self.seed: int = config["seed"]
+        self._step = self._draws = 0
         # Cold items are not negatives where they are known by their text: they would teach the model that texts like
         # theirs are never chosen.
         by_text = self.items.text_projection is not None
@@ -127,7 +132,9 @@ class LLMSASRec(XLingRecommender):
         self.score_bias = ScoreBias(config, dataset, by_text=by_text)
         self.axes_of: str | None = None  # hash of the texts whose principal axes the weights belong to
         if bound_to_texts(settings):
-            texts = "\0".join("\0".join(view) for view in dataset.catalog.texts_of_views)
+            catalog = dataset.catalog
+            views = catalog.texts_of_views + (catalog.training_views.texts if catalog.training_views else [])
+            texts = "\0".join("\0".join(view) for view in views)
             self.axes_of = sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()
 
     @classmethod
@@ -186,18 +193,31 @@ class LLMSASRec(XLingRecommender):
         self._table = negative = None
         if self.loss_type != "CE":
             negative = self._draw_negatives(interaction[TARGET_LIST][interaction[TARGET_WEIGHT] > 0])  # (K,)
-        losses = [self._loss(rows, negative, view) for view, rows, _ in self.views.parts(interaction)]
-        return torch.stack(losses).sum()
+        self._draws += 1
+        seen, scored = self.training_views.draw(self.seed, self._step, self._draws)
+        first = self.training_views.first
+        if seen is not None and scored is not None:
+            return self._loss(interaction, negative, first + seen, first + scored)
+        views = ((rows, first + view) for view, rows, _ in self.training_views.parts(interaction))
+        return torch.stack([self._loss(rows, negative, view, view) for rows, view in views]).sum()
 
-    def _loss(self, interaction: Interaction, negative: Tensor | None, view: int) -> Tensor:
-        """Return the loss of windows whose users have the same view of the items."""
+    def _loss(self, interaction: Interaction, negative: Tensor | None, seen: View, scored: View) -> Tensor:
+        """Return the loss of windows.
+
+        Args:
+            interaction: windows of users who have the same view of the items.
+            negative: ``(K,)`` items; None for all.
+            seen: view of the items in histories.
+            scored: view of the items as targets and candidates.
+        """
         item_seq, weight = interaction[self.ITEM_SEQ], interaction[TARGET_WEIGHT]
         trained = weight > 0  # (B, L)
         target, weight = interaction[TARGET_LIST][trained], weight[trained]  # (N,)
         if negative is not None:
-            return self._sampled_loss(item_seq, trained, target, weight, negative, view)
-        table = self.items(view=view)  # (n_items, H)
-        states = self.sequence_encoder(nn.functional.embedding(item_seq, table), trained)  # (N, H)
+            return self._sampled_loss(item_seq, trained, target, weight, negative, seen, scored)
+        inputs = self.items(view=seen)  # (n_items, H)
+        states = self.sequence_encoder(nn.functional.embedding(item_seq, inputs), trained)  # (N, H)
+        table = inputs if seen is scored else self.items(view=scored)  # (n_items, H)
         place, prior = self.candidate_place[target], self.score_bias.prior[self.candidates]
         return linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
 
@@ -208,12 +228,14 @@ class LLMSASRec(XLingRecommender):
         return self.candidates[torch.randint(len(self.candidates), (self.n_negatives,), device=target.device)]
 
     def _sampled_loss(
-        self, item_seq: Tensor, trained: Tensor, target: Tensor, weight: Tensor, negative: Tensor, view: int
+        self, item_seq: Tensor, trained: Tensor, target: Tensor, weight: Tensor, negative: Tensor, *views: View
     ) -> Tensor:
         needed, place = torch.unique(torch.cat([item_seq.flatten(), target, negative]), return_inverse=True)
-        vectors = self.items(needed, view)  # (U, H)
+        seen, scored = views
+        inputs = self.items(needed, seen)  # (U, H)
+        vectors = inputs if seen is scored else self.items(needed, scored)  # (U, H)
         history, positive, wrong = place.split([item_seq.numel(), len(target), len(negative)])
-        embedded = nn.functional.embedding(history.view_as(item_seq), vectors)  # (B, L, H)
+        embedded = nn.functional.embedding(history.view_as(item_seq), inputs)  # (B, L, H)
         states = self.sequence_encoder(embedded, trained)  # (N, H)
         logit_adjustment = self.score_bias.prior  # (n_items,)
         if self.logq_correction and self.negatives == "in_batch":  # uniform draws need no correction
@@ -275,6 +297,16 @@ class LLMSASRec(XLingRecommender):
             state = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], table)
             found.append((mask.nonzero().squeeze(1), Factors(state, table, self.score_bias())))
         return found
+
+    # ---- hooks, called by the trainer -------------------------------------------------------------------------------
+
+    def begin_training(self, total_steps: int, step: int) -> None:
+        """Prepare for optimizer steps, ``step`` of which are done."""
+        self._step = step
+
+    def end_step(self, step: int) -> None:
+        """Follow an optimizer step: what is drawn next belongs to the one after it."""
+        self._step, self._draws = step + 1, 0
 
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown."""

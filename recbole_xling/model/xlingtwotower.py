@@ -13,6 +13,7 @@ from pydantic import Field
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
+from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
@@ -20,7 +21,7 @@ from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.language_embedding import language_numbers
-from recbole_xling.model.layers.reader_views import ReaderViews
+from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
 from recbole_xling.model.loss.alignment import alignment_loss
@@ -108,32 +109,23 @@ class XLingTwoTower(XLingRecommender):
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
         aligns = self.alignment_weight and trains
         self.parallel = ParallelTexts.of(catalog, settings.alignment_file) if aligns else None
-        texts = [*chain.from_iterable(catalog.texts_of_views), *(self.parallel.texts if self.parallel else ())]
-        self.tokens = self.encoder.tokenize(texts)
-        self.views = ReaderViews(dataset)
-        seen = [catalog.readers([]).seen_by(view) for view in range(len(catalog.texts_of_views))]
-        language = torch.stack([language_numbers(tags) for tags in seen])  # (n_views, n_items)
-        text_row = self.tokens.text_of_row[: language.numel()].view_as(language)
-        self.units = TextUnits(text_row, self.tokens.n_texts, by_reader=self.views.number > 1)
-        self.register_buffer("item_language", language[: self.views.number], persistent=False)
-        text_language = torch.zeros(self.tokens.n_texts, dtype=torch.long)  # of a text: that of an item which has it
-        text_language.scatter_reduce_(0, text_row.flatten(), language.flatten(), "amax")
-        self.register_buffer("text_language", text_language, persistent=False)
+        self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
+        text_row = self._read_texts(catalog)
         self._empty_text = int(text_row[0, 0])
         self.centering = LanguageCentering() if settings.centering else None
         self.register_buffer("user_language", language_numbers(dataset.readers.stated), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
         n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
-        counts = self.views.train_counts(dataset)  # (n_views, n_items)
-        prior, of_item = self.score_bias.prior, self.units.of_item
+        counts, chance = self.training_views.train_counts(dataset), self.training_views.chance  # (n_views, n_items)
+        prior, of_item = self.score_bias.prior, self.trained_units.of_item
         correction = n_batches if settings.logq_correction else None
-        logit_adjustment = adjust_logits(of_item, self.units.number, counts, prior, correction)
+        logit_adjustment = adjust_logits(of_item, self.trained_units.number, counts, prior, correction, chance)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self.user_tower = UserTower(
             self.encoder.size,
             self.max_seq_length,
             settings,
-            item_languages=self.item_language[counts > 0],
+            item_languages=self.trained_language[(counts > 0) & (True if chance is None else chance > 0)],
             user_languages=self.user_language[dataset.inter_feat[self.USER_ID]],
         )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
@@ -143,6 +135,33 @@ class XLingTwoTower(XLingRecommender):
         self._step = self._draws = 0
         self._encoded: tuple[tuple[int, ...], DistinctTexts] | None = None
         self._table: tuple[int, Tensor] | None = None
+
+    def _read_texts(self, catalog: ItemCatalog) -> Tensor:
+        """Tokenize the items' texts and make units of them, for evaluation and for training.
+
+        Returns:
+            The number of each item's text in each view, those of evaluation first, ``(n_views, n_items)``.
+        """
+        served, trained = catalog.texts_of_views, catalog.training_views.texts if catalog.training_views else []
+        parallel = self.parallel.texts if self.parallel else []
+        self.tokens = self.encoder.tokenize([*chain.from_iterable(served + trained), *parallel])
+        tags = catalog.view_languages + catalog.training_languages
+        language = torch.stack([language_numbers(of_view) for of_view in tags])  # (n_views, n_items)
+        text_row = self.tokens.text_of_row[: language.numel()].view_as(language)
+        text_language = torch.zeros(self.tokens.n_texts, dtype=torch.long)  # of a text: that of an item which has it
+        text_language.scatter_reduce_(0, text_row.flatten(), language.flatten(), "amax")
+        self.register_buffer("text_language", text_language, persistent=False)
+
+        of_reader = {"by_reader": self.views.number > 1}
+        self.units = self.trained_units = TextUnits(text_row[: len(served)], self.tokens.n_texts, **of_reader)
+        item_language = trained_language = language[: self.views.number]
+        if trained:
+            of_reader = {"by_reader": self.training_views.number > 1}
+            self.trained_units = TextUnits(text_row[len(served) :], self.tokens.n_texts, **of_reader)
+            trained_language = language[len(served) :][: self.training_views.number]
+        self.register_buffer("item_language", item_language, persistent=False)
+        self.register_buffer("trained_language", trained_language, persistent=False)
+        return text_row
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
@@ -167,36 +186,42 @@ class XLingTwoTower(XLingRecommender):
         self._encoded = self._table = None
         users, item_seq = interaction[self.USER_ID], interaction[self.ITEM_SEQ]  # (B,), (B, L)
         target, weight = interaction[TARGET_LIST], interaction[TARGET_WEIGHT]  # (B, L)
-        view = self.views.of_user[users]  # (B,)
-        unit_seq, in_history = self.units.of(item_seq, view), item_seq > 0  # (B, L)
-        target = self.units.of(target, view)  # (B, L)
-        chosen = [unit_seq[in_history], target[weight > 0]]
+        self._draws += 1
+        seen, scored = self.training_views.draw(self.seed, self._step, self._draws)  # views of items
+        units_of = self.trained_units.of
+        view, in_history = self.training_views.seen(users, item_seq, seen), item_seq > 0  # (B, L) each
+        read = units_of(item_seq, view)  # (B, L)
+        history = units_of(item_seq, self.training_views.seen(users, item_seq, scored))  # (B, L), as candidates
+        target = units_of(target, self.training_views.seen(users, target, scored))  # (B, L)
+        chosen = [history[in_history], target[weight > 0]]
         if self.hard_negatives:
             negative = self.hard_negatives.items[users.cpu()].to(item_seq.device)  # (B, hard_negatives)
-            chosen.append(self.units.of(negative, view)[negative > 0])
+            chosen.append(units_of(negative, self.training_views.seen(users, negative, scored))[negative > 0])
         candidates = torch.unique(torch.cat(chosen))  # (C,)
+        present = torch.unique(torch.cat([candidates, read[in_history]]))  # (V,)
         pairs = self._draw_pairs()
 
-        seen = self.units.texts_of(candidates)
-        texts = torch.unique(torch.cat([seen, *pairs[:2]])) if pairs else seen  # (U,)
+        own = self.trained_units.texts_of(present)
+        texts = torch.unique(torch.cat([own, *pairs[:2]])) if pairs else own  # (U,)
         encoded = centered = DistinctTexts(texts, self.encoder(self.tokens, texts))  # (U, D)
         if self.centering is not None:
-            in_means = self._in_means(texts, seen)  # (U,)
+            in_means = self._in_means(texts, own)  # (U,)
             vectors = self.centering(encoded.vectors, self.text_language[texts], in_means)  # (U, D)
             centered = DistinctTexts(texts, vectors)
-        units = DistinctTexts(candidates, self.units.vectors(candidates, centered))  # (C, D)
+        units = DistinctTexts(present, self.trained_units.vectors(present, centered))  # (V, D)
 
         user_language = self.user_language[users]  # (B,)
-        items = units.look_up(unit_seq, in_history)  # (B, L, D)
+        items = units.look_up(read, in_history)  # (B, L, D)
         windows = BatchWindows(
-            states=self.user_tower(items, self.item_language[view[:, None], item_seq], user_language),  # (B, L, D)
+            states=self.user_tower(items, self.trained_language[view, item_seq], user_language),  # (B, L, D)
             empty=self.user_tower.empty(user_language),  # (B, D)
-            history=unit_seq,
+            history=history,
             in_history=in_history,
             target=target,
             weight=weight,
         )
-        batch = in_batch(windows, units, self.logit_adjustment, self.units.same)
+        candidate_vectors = DistinctTexts(candidates, units.look_up(candidates))  # (C, D)
+        batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.trained_units.same)
         loss = in_batch_softmax(batch, self.scale)
         if pairs:
             first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
@@ -220,7 +245,6 @@ class XLingTwoTower(XLingRecommender):
         """Draw parallel texts, and return this process's share of them: two texts and the item of each, ``(P,)``."""
         if self.parallel is None:
             return None
-        self._draws += 1
         drawn = self.parallel.draw(self.alignment_pairs, np.random.default_rng([self.seed, self._step, self._draws]))
         rank, world_size = process()
         first, second, item = (torch.from_numpy(rows[rank::world_size]) for rows in drawn)

@@ -37,6 +37,7 @@ from recbole_xling.evaluator.split_summary import split_summary, target_pairs, t
 from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.trained import Trained, read_trained, report_changes, restore_model, settings_for
 from recbole_xling.registry import registration
+from recbole_xling.text.view import OWN
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.trainer import PretrainingMixin, XLingTrainer
 from recbole_xling.utils.run_folder import model_file
@@ -313,6 +314,7 @@ def open_data(trained: Trained, config: XLingConfig) -> tuple[Data, Any]:
     if data.dataset.trained_on is None:
         _check_transfer(trained, config, "that is another dataset: hardly an interaction of the run's is in it")
         logger.info("'%s' is not what the run was trained on: all its items count as new", config["dataset"])
+        config["train_text_view"] = OWN  # nothing is trained, so no more texts are needed than are shown
         return data, _without_interactions(data.train_data._dataset)
     report_changes(trained, data.dataset)
     if changed := [key for key in _TEXT_SETTINGS if config[key] != own_config[key]]:

@@ -15,6 +15,9 @@ READER = "reader"
 LANGUAGE = "language"
 PIVOT = "pivot"
 
+OWN, RANDOM, ALL = "own", "random", "all"
+"""Values of ``train_text_view``, besides ``reader``."""
+
 
 class TextView:
     """A choice among the texts of an item.

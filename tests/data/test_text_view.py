@@ -55,6 +55,7 @@ def catalog(folder: Path, view: str, *more: ItemText, **settings: object) -> Ite
     write_itemtext(folder / "d.itemtext.jsonl", [*TEXTS, *more])
     config = {
         "text_view": view,
+        "train_text_view": None,
         "text_template": "{title}",
         "encoding": None,
         "text_fields": None,

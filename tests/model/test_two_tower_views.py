@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from shop import MARKETS, write_shop
 
 from recbole_xling.config import XLingConfig
+from recbole_xling.model import xlingtwotower as two_tower
 from recbole_xling.quick_start.build import build
+from recbole_xling.quick_start.evaluate import evaluate_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.testing import make_tiny_encoder, small_settings
 
@@ -79,3 +81,94 @@ def test_runs_train_test_and_load(settings, vectors):
     result = run("XLingTwoTower", "shop", config_dict={**settings, **changed, "alignment_weight": 0.1})
     assert result["n_test"] == 36 and result["readers"]["text_view"] == "reader"
     assert result["slices"]["cross_language=yes"]["n"] == 2
+
+
+# ---- training sees other texts than evaluation ------------------------------------------------------------------
+
+
+def spy(monkeypatch, seen):
+    """Note what the loss is given."""
+    loss = two_tower.in_batch_softmax
+    monkeypatch.setattr(
+        two_tower, "in_batch_softmax", lambda given, scale: seen.update(vars(given)) or loss(given, scale)
+    )
+
+
+@pytest.mark.parametrize(("kind", "vectors"), [("reader", "reader"), ("all", "mean")])
+def test_training_is_that_of_a_run_that_is_evaluated_so(make, kind, vectors):
+    wanted = make(reader_vectors=vectors, centering=True, language_embedding=True)
+    parts = make(text_view="display", train_text_view=kind, centering=True, language_embedding=True)
+    parts.model.load_state_dict(wanted.model.state_dict())
+    batch = next(iter(wanted.train_data))
+    want, got = (run_.model.eval().calculate_loss(batch) for run_ in (wanted, parts))
+    torch.testing.assert_close(got, want)
+
+
+def test_histories_and_candidates_have_the_texts_that_were_drawn(make, monkeypatch):
+    """All items drawn in French, and those of histories in English."""
+    parts, french, english = (
+        make(train_text_view="random"),
+        make(text_view="language:fr"),
+        make(text_view="language:en"),
+    )
+    model, batch = parts.model, next(iter(parts.train_data))
+    names = ["", *parts.dataset.catalog.training_views.own]
+    drawn = [torch.full((parts.dataset.item_num,), names.index(language)) for language in ("en", "fr")]
+    monkeypatch.setattr(model.training_views, "draw", lambda *number: tuple(drawn))
+    inputs, seen = [], {}
+    tower = model.user_tower.forward
+    monkeypatch.setattr(model.user_tower, "forward", lambda *given: inputs.append(given[0]) or tower(*given))
+    spy(monkeypatch, seen)
+    model.eval().calculate_loss(batch)
+    for other in (french, english):
+        other.model.load_state_dict(model.state_dict())
+    items, in_history = batch["item_id_list"], batch["item_id_list"] > 0
+    torch.testing.assert_close(inputs[0][in_history], english.model.eval().item_table()[items[in_history]])
+    target = batch["target_id_list"][batch["target_weight_list"] > 0]
+    table = french.model.eval().item_table()
+    torch.testing.assert_close(seen["items"][seen["target"][: len(target)]], table[target])
+    present = torch.unique(torch.cat([items[in_history], target]))
+    assert len(seen["items"]) == len(present)  # one text of each item
+
+
+def test_an_item_is_no_negative_in_another_language(make, monkeypatch):
+    parts = make(train_text_view="random", popularity_prior=False)
+    model, seen = parts.model, {}
+    spy(monkeypatch, seen)
+    batch = next(iter(parts.train_data))
+    model._step = 3
+    model.calculate_loss(batch)
+    scored = model.training_views.draw(model.seed, 3, 1)[1]
+    items, target = batch["item_id_list"], batch["target_id_list"] * (batch["target_weight_list"] > 0)
+    present = torch.cat([items.flatten(), target.flatten()])
+    present = torch.unique(present[present > 0])
+    units = torch.unique(model.trained_units.of_item[scored[present], present])
+    windows = [{*first, *second} - {0} for first, second in zip(items.tolist(), target.tolist(), strict=True)]
+    for position, window in enumerate(torch.nonzero(target)[:, 0].tolist()):
+        own = {int(model.trained_units.of_item[scored[item], item]) for item in windows[window]}
+        masked = seen["accidental_hit_mask"][position].nonzero()[:, 0]
+        assert set(units[masked].tolist()) == own
+
+
+def test_candidates_are_corrected_by_how_often_their_text_is_drawn(make):
+    parts = make(train_text_view="random", popularity_prior=False, train_batch_size=16)
+    model, n_batches = parts.model, 0
+    present = torch.zeros(model.trained_units.number)
+    for epoch in range(150):
+        parts.train_data.set_epoch(epoch)
+        for batch in parts.train_data:
+            items = torch.cat([batch["item_id_list"].flatten(), batch["target_id_list"].flatten()])
+            items = torch.unique(items[items > 0])
+            scored = model.training_views.draw(1, n_batches, 1)[1]
+            present[torch.unique(model.trained_units.of_item[scored[items], items])] += 1
+            n_batches += 1
+    often = present > 20
+    assert often.sum() > 40
+    expected = torch.exp(-model.logit_adjustment)[often]
+    torch.testing.assert_close(expected, (present / n_batches)[often], rtol=0.35, atol=0.03)
+
+
+def test_a_run_with_drawn_texts_trains_tests_and_loads(settings):
+    changed = {"train_text_view": "random", "centering": True, "hard_negatives": 2, "language_embedding": True}
+    result = run("XLingTwoTower", "shop", config_dict={**settings, **changed, "alignment_weight": 0.1})
+    assert evaluate_run(result["run_dir"])["test"] == result["test"]

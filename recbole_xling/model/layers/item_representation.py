@@ -129,8 +129,16 @@ class ItemRepresentation(nn.Module):
             result[prefix + name][:n_known] = trained[:n_known]
         return result
 
-    def forward(self, ids: Tensor | None = None, view: int = 0) -> Tensor:
-        """Return the vectors of ``ids`` in a view, ``(N, H)``, or of all items where it is None, ``(n_items, H)``."""
+    def forward(self, ids: Tensor | None = None, view: int | Tensor = 0) -> Tensor:
+        """Return the vectors of ``ids``, ``(N, H)``, or of all items where it is None, ``(n_items, H)``.
+
+        Args:
+            ids: item ids, ``(N,)``.
+            view: of all items, or of each, ``(n_items,)``.
+        """
+
+        def in_view(of_views: Tensor) -> Tensor:
+            return of_views[view] if isinstance(view, int) else of_views.gather(0, view[None])[0]
 
         def of(table: Tensor, row: Tensor | None = None) -> Tensor:
             row = ids if row is None else row if ids is None else row[ids]
@@ -141,7 +149,7 @@ class ItemRepresentation(nn.Module):
             weight = self.item_embedding.weight
             id_part = weight if ids is None else F.embedding(ids, weight)  # (N, H)
         if self.text_projection is not None:
-            row = self.text_row[view] if len(self.text_row) > 1 else None
+            row = in_view(self.text_row) if len(self.text_row) > 1 else None
             text_part, has_text = (
                 self.text_projection(of(self.text_vectors, row)),
                 of(self.has_text, row),
@@ -154,7 +162,7 @@ class ItemRepresentation(nn.Module):
                 keep_id = keep_id * (torch.rand_like(keep_id) >= self.id_dropout_prob)
         items: Tensor = self.fusion(id_part, text_part, keep_id, has_text)
         if self.language_embedding is not None:
-            items = items + self.language_embedding(of(self.language_ids[view]))
+            items = items + self.language_embedding(of(in_view(self.language_ids)))
         return items
 
 

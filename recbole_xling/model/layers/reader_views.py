@@ -1,14 +1,21 @@
-"""ReaderViews: users who see other texts of the same items, one group after the other."""
+"""Users who see other texts of the same items: in evaluation (ReaderViews), and in training (TrainingViews)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.language.users import Readers
+from recbole_xling.text.view import ALL, RANDOM
+
+_DRAW = 0x7E575  # keeps these draws apart from others of the same batch
+_ROUNDING = 1e-6
 
 
 class ReaderViews(nn.Module):
@@ -63,3 +70,74 @@ class ReaderViews(nn.Module):
         for scores, mask in parts:
             found[mask] = scores
         return found
+
+
+class TrainingViews(ReaderViews):
+    """The views of the items in training: ``train_text_view``.
+
+    They are those of evaluation unless the catalog has others for training. With ``random``, each item is shown in one
+    of them in the histories of a batch, and in another one, drawn independently, as target and candidate: what is
+    learned then joins languages, and does not belong to the words of one.
+
+    Args:
+        dataset: the training split.
+
+    Attributes:
+        differ: whether these views are others than evaluation's.
+        first: where they begin among all views of the catalog's ``model_vectors``.
+        chance: of each view of an item to be drawn, ``(number, n_items)``; None if views are not drawn.
+    """
+
+    def __init__(self, dataset: XLingDataset) -> None:
+        super().__init__(dataset)
+        catalog, self.first = dataset.catalog, 0
+        self.chance: Tensor | None = None
+        self.differ = catalog.training_views is not None
+        if catalog.training_views is None:
+            return
+        views, kind = catalog.training_views, dataset.config["train_text_view"]
+        self.first, self.number = self.number, 1 if kind == ALL else len(views.rendered)
+        readers = Readers(dataset.readers.stated, [language for _, language in views.shown], views.own)
+        self.of_user = torch.from_numpy(readers.view_of_user) * (self.number > 1)
+        if kind == RANDOM:
+            self.chance = torch.from_numpy(views.chances(catalog.training_language_weights))
+
+    def train_counts(self, dataset: XLingDataset) -> Tensor:
+        """Return how often each item occurs in training in each view, ``(number, n_items)``; if drawn, in all views."""
+        counts = super().train_counts(dataset)
+        return counts if self.chance is None else counts.sum(dim=0, keepdim=True).expand(self.number, -1)
+
+    def draw(self, *number: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
+        """Draw the view of each item for a batch: in histories, and as target or candidate, ``(n_items,)`` each.
+
+        The same numbers give the same views, in a resumed run and in each of several processes.
+
+        Args:
+            number: what the batch is known by: seed, optimizer step, and which batch of the step.
+
+        Returns:
+            None twice if views are not drawn: each user has his own.
+        """
+        if self.chance is None:
+            return None, None
+        uniform = np.random.default_rng([*number, _DRAW]).random((2, 1, self.chance.shape[1]), dtype=np.float32)
+        passed = torch.from_numpy(uniform) >= self._upper  # (2, number, n_items)
+        in_history, scored = passed.sum(dim=1).to(self.of_user.device)
+        return in_history, scored
+
+    @cached_property
+    def _upper(self) -> Tensor:
+        """Where each view's share of the interval from 0 to 1 ends, ``(number, n_items)``; the last one has no end."""
+        assert self.chance is not None
+        upper = self.chance.double().cumsum(dim=0)
+        return torch.where(upper > 1 - _ROUNDING, torch.inf, upper).float()
+
+    def seen(self, users: Tensor, items: Tensor, drawn: Tensor | None) -> Tensor:
+        """Return the view of each item that a user has before him, ``(B, L)``.
+
+        Args:
+            users: ``(B,)``.
+            items: ``(B, L)``.
+            drawn: a view of each item, ``(n_items,)``; None: each user's own.
+        """
+        return self.of_user[users][:, None].expand_as(items) if drawn is None else drawn[items]

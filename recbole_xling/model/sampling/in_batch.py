@@ -84,7 +84,9 @@ def in_batch(windows: BatchWindows, texts: DistinctTexts, logit_adjustment: Tens
     )
 
 
-def adjust_logits(of_item: Tensor, number: int, counts: Tensor, prior: Tensor, n_batches: float | None) -> Tensor:
+def adjust_logits(
+    of_item: Tensor, number: int, counts: Tensor, prior: Tensor, n_batches: float | None, chance: Tensor | None = None
+) -> Tensor:
     """Return what training adds to the logits of each text, or set of texts, ``(number,)``.
 
     That is the prior of an item with this text, and the logQ correction. The correction is by the chance that a batch
@@ -96,9 +98,14 @@ def adjust_logits(of_item: Tensor, number: int, counts: Tensor, prior: Tensor, n
         counts: training interactions of each item in each view, ``(n_views, n_items)``.
         prior: of each item, ``(n_items,)``.
         n_batches: of an epoch; None leaves out the correction.
+        chance: that a batch which has an item shows it in a view, ``(n_views, n_items)``; 1 if not given.
     """
     of_text = torch.zeros(number).index_copy_(0, of_item.flatten(), prior.expand_as(of_item).flatten())
     if n_batches is None:
         return of_text
-    occurs = torch.zeros(number).index_add_(0, of_item.flatten(), counts.flatten().float())
-    return of_text - torch.log(-torch.expm1(-occurs.clamp_min(1) / n_batches))
+    occurs = counts.double()
+    if chance is not None:  # the rate at which a text would have to occur to be missing as often
+        missing = torch.log1p(chance.double() * torch.expm1(-occurs / n_batches))
+        occurs = torch.where(chance < 1, -n_batches * missing, occurs)
+    occurs = torch.zeros(number).index_add_(0, of_item.flatten(), occurs.flatten().float())
+    return of_text - torch.log(-torch.expm1(-torch.where(occurs > 0, occurs, 1) / n_batches))

@@ -57,8 +57,8 @@ class TextUnits(nn.Module):
         self.register_buffer("same", same, persistent=False)
 
     def of(self, items: Tensor, view: Tensor) -> Tensor:
-        """Return the units of items ``(B, L)`` as users see them, given the views of the users, ``(B,)``."""
-        return self.of_item[view[:, None], items]
+        """Return the units of items in the views in which they are seen, each ``(B, L)``."""
+        return self.of_item[view, items]
 
     def texts_of(self, units: Tensor) -> Tensor:
         """Return the distinct texts of units ``(C,)``, ascending, ``(U,)``."""

@@ -1,0 +1,141 @@
+"""TextViews: the texts of all items as they are shown to everybody, and as readers of each language see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_xling.errors import DataError
+from recbole_xling.language.tags import UNDETERMINED, covers
+from recbole_xling.text.record import DISPLAY, PARALLEL
+from recbole_xling.text.store import ItemTextStore
+from recbole_xling.text.template import TextTemplate
+from recbole_xling.text.view import LANGUAGE, PIVOT, TextView
+
+Text = tuple[str, str]
+"""A rendered text, and its language."""
+
+
+def texts_in(
+    languages: Iterable[str],
+    store: ItemTextStore,
+    tokens: Sequence[str],
+    shown: Sequence[str],
+    *,
+    translations: bool = False,
+) -> dict[str, NDArray[np.bool_]]:
+    """Return which items have a text in each language, ``(n_items,)`` each.
+
+    Languages are left out in which no item has another text than the one that everybody sees anyway.
+
+    Args:
+        languages: BCP 47 tags, each of which covers its variants.
+        store: the texts.
+        tokens: the items.
+        shown: language of the text of each item that everybody sees, ``(n_items,)``.
+        translations: whether machine translations count.
+    """
+    wanted = sorted(set(languages))
+    found = {language: np.zeros(len(tokens), dtype=bool) for language in wanted}
+    fitting = cache(lambda tag: [language for language in wanted if covers(language, tag)])
+    differs = set()
+    for item, (token, seen) in enumerate(zip(tokens, shown, strict=True)):
+        for text in (store.display(token), *store.parallel(token)):
+            if text is None or not any(map(str.strip, text.fields.values())):
+                continue
+            if text.source not in (DISPLAY, PARALLEL) and not translations:
+                continue
+            for language in fitting(text.language):
+                found[language][item] = True
+                if language not in fitting(seen):
+                    differs.add(language)
+    return {language: mask for language, mask in found.items() if language in differs}
+
+
+def check_languages(named: Iterable[str], store: ItemTextStore, dataset: str, *, translations: bool) -> None:
+    """Check that items have texts in the languages that ``train_text_languages`` names.
+
+    Raises:
+        DataError: no item has a text in one of them.
+    """
+    texts = store.texts() if named else ()
+    has = {text.language for text in texts if translations or text.source in (DISPLAY, PARALLEL)}
+    for language in named:
+        if not any(covers(language, tag) for tag in has):
+            raise DataError(
+                f"train_text_languages: no item of '{dataset}' has a text of its own in '{language}', only in "
+                f"{', '.join(sorted(has))}: leave it out, or fill it by 'recbole-xling translate {dataset} "
+                f"--to {language} --system ...' and set train_text_translations: True"
+            )
+
+
+@dataclass(frozen=True)
+class TextViews:
+    """The texts of all items in several views: the first is everybody's, each further one that of a language's readers.
+
+    Attributes:
+        store: where the texts come from.
+        tokens: the items.
+        template: how a text is made of an item's fields.
+        shown: each item's text in the first view.
+        own: the items that the view of a language shows in it, a mask ``(n_items,)`` by language. All others have there
+            what everybody sees.
+        translations: whether a machine translation will do where an item has no text of its own in the language.
+    """
+
+    store: ItemTextStore
+    tokens: Sequence[str]
+    template: TextTemplate
+    shown: Sequence[Text]
+    own: Mapping[str, NDArray[np.bool_]]
+    translations: bool = False
+
+    @cached_property
+    def rendered(self) -> list[list[Text]]:
+        """The text of each item and its language, in each view."""
+        views = [list(self.shown)]
+        for language, is_own in self.own.items():
+            view = TextView(f"{PIVOT if self.translations else LANGUAGE}:{language}")
+            views.append(list(self.shown))
+            for item in np.flatnonzero(is_own).tolist():
+                text = view.render(self.store, self.tokens[item], self.template)
+                views[-1][item] = text or self.shown[item]
+        return views
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The text of each item in each view."""
+        return [[text for text, _ in texts] for texts in self.rendered]
+
+    @property
+    def text_languages(self) -> set[str]:
+        """The languages of all texts."""
+        return {language for texts in self.rendered for text, language in texts if text}
+
+    def chances(self, weights: Mapping[str, float]) -> NDArray[np.float32]:
+        """Return the chance of each view of an item to be drawn, ``(n_views, n_items)``.
+
+        Each text that an item really has in one of the languages is drawn in proportion to the weight of its language.
+        An item without any has the text that everybody sees.
+
+        Args:
+            weights: by language, at least 0.
+        """
+        seen = [language for _, language in self.shown]
+        of_shown = {tag: next((w for name, w in weights.items() if covers(name, tag)), 0.0) for tag in set(seen)}
+        chance = np.zeros((1 + len(self.own), len(self.tokens)), dtype=np.float64)
+        chance[0] = [of_shown[tag] for tag in seen]
+        for view, (language, is_own) in enumerate(self.own.items(), start=1):
+            is_shown = {tag: covers(language, tag) for tag in set(seen)}
+            chance[view] = weights[language] * (is_own & ~np.array([is_shown[tag] for tag in seen]))
+        chance[0, chance.sum(axis=0) == 0] = 1
+        return (chance / chance.sum(axis=0)).astype(np.float32)
+
+
+def known_language(text: Text, stated: str) -> Text:
+    """Return a text whose language, where unknown, is the one that is stated for its item."""
+    return text if text[1] != UNDETERMINED else (text[0], stated)

@@ -1,0 +1,102 @@
+"""The texts of items that training sees: which languages, how often each, and what is refused."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+
+from recbole_xling.config import XLingConfig
+from recbole_xling.data.catalog import ItemCatalog
+from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.text.record import ItemText
+from recbole_xling.text.store import write_itemtext
+
+TEXTS = [
+    ItemText("a", "en", {"title": "trousers"}, "display"),
+    ItemText("a", "it", {"title": "pantaloni"}, "parallel"),
+    ItemText("a", "da", {"title": "bukser"}, "parallel"),
+    ItemText("b", "en", {"title": "shirt"}, "display"),
+    ItemText("b", "da", {"title": "skjorte"}, "translation:x"),
+    ItemText("c", "it", {"title": "scarpa"}, "display"),
+]
+
+
+def catalog(folder, users=("it", "da"), **settings):
+    rows = [f"u{number}\t{language}" for number, language in enumerate(users)]
+    (folder / "d.user").write_text("\n".join(["user_id:token\tuser_language:token", *rows]) + "\n")
+    write_itemtext(folder / "d.itemtext.jsonl", TEXTS)
+    wanted = {"data_path": str(folder.parent), "train_text_view": "random", "text_view": "display", **settings}
+    config = XLingConfig("LLMSASRec", folder.name, config_dict={"encoder": "hashing", **wanted})
+    return ItemCatalog(config, ["[PAD]", "a", "b", "c"], folder, "d")
+
+
+def views(found):
+    return dict(zip(("", *found.training_views.own), found.training_views.texts, strict=True))
+
+
+def chances(found):
+    drawn = found.training_views.chances(found.training_language_weights)
+    texts = found.training_views.texts
+    assert np.allclose(drawn.sum(axis=0), 1)
+    return [
+        {texts[view][item]: round(float(drawn[view, item]), 4) for view in range(len(texts)) if drawn[view, item]}
+        for item in range(1, drawn.shape[1])
+    ]
+
+
+def test_training_sees_each_item_in_the_languages_of_readers_that_it_has(tmp_path):
+    found = catalog(tmp_path)
+    assert views(found) == {
+        "": ["", "trousers", "shirt", "scarpa"],
+        "da": ["", "bukser", "shirt", "scarpa"],
+        "it": ["", "pantaloni", "shirt", "scarpa"],
+    }
+    assert chances(found) == [{"pantaloni": 0.5, "bukser": 0.5}, {"shirt": 1}, {"scarpa": 1}]
+    assert found.training_languages == [["und", "en", "en", "it"], ["und", "da", "en", "it"], ["und", "it", "en", "it"]]
+    assert found.texts_of_views == [["", "trousers", "shirt", "scarpa"]]  # evaluation stays as it is
+
+
+def test_languages_can_be_weighed_and_added(tmp_path):
+    assert chances(catalog(tmp_path, train_text_languages={"it": 3}))[0] == {"pantaloni": 0.75, "bukser": 0.25}
+    assert chances(catalog(tmp_path, train_text_languages={"it": 0}))[0] == {"bukser": 1}
+    third = round(1 / 3, 4)
+    everything = {"trousers": third, "pantaloni": third, "bukser": third}
+    assert chances(catalog(tmp_path, train_text_languages=["en"]))[0] == everything
+    assert chances(catalog(tmp_path, ("it", ""), train_text_languages=["da"]))[0] == everything  # he sees display texts
+    assert chances(catalog(tmp_path, ("", ""), train_text_languages=["da"]))[0] == everything
+
+
+def test_translations_are_used_by_choice_where_an_item_has_no_text_of_its_own(tmp_path):
+    found = catalog(tmp_path, train_text_translations=True)
+    assert views(found)["da"] == ["", "bukser", "skjorte", "scarpa"]
+    assert chances(found)[1] == {"skjorte": 1}
+
+
+def test_a_language_that_no_item_has_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no item of 'd' has a text of its own in 'fr', only in da, en, it"):
+        catalog(tmp_path, train_text_languages=["fr"]).training_views  # noqa: B018
+    for wrong in ({"train_text_languages": ["Italian!"]}, {"train_text_languages": {"it": -1}}):
+        with pytest.raises(ConfigError, match="train_text_languages"):
+            catalog(tmp_path, **wrong)
+
+
+def test_a_setting_without_effect_is_one_line(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert catalog(tmp_path, ("en",)).training_views is None
+    assert "train_text_view: random has no effect: no item has a second text in en" in caplog.text
+
+
+@pytest.mark.parametrize(("kind", "n_views"), [("reader", 3), ("random", 3), ("all", 1)])
+def test_vectors_of_training_follow_those_of_evaluation(tmp_path, kind, n_views):
+    found = catalog(tmp_path, train_text_view=kind, embedding_cache_dir=str(tmp_path / "cache"))
+    alone = catalog(tmp_path, train_text_view="own", embedding_cache_dir=str(tmp_path / "cache"))
+    vectors, row = found.model_vectors
+    assert row.shape == found.model_language_ids.shape == (1 + n_views, 4)
+    np.testing.assert_array_equal(vectors[row[0]], alone.vectors)
+    if kind == "all":
+        by_text = catalog(tmp_path, embedding_cache_dir=str(tmp_path / "cache")).model_vectors
+        mean = by_text[0][by_text[1][1:, 1]].sum(axis=0)
+        np.testing.assert_allclose(vectors[row[1, 1]], mean / np.linalg.norm(mean), rtol=1e-4)
+        np.testing.assert_array_equal(vectors[row[1, 2:]], alone.vectors[2:])
