@@ -28,10 +28,10 @@ class WindowsConfig(TypedConfig):
     language_temperature: float = Field(
         1.0,
         gt=0,
-        description="T of temperature sampling: of a language with n targets, an epoch has a share of n^(1/T).",
+        description="Temperature T of sampling: a language with n targets has a share of n^(1/T) of an epoch.",
     )
     language_temperature_end: float | None = Field(
-        None, gt=0, description="T of the last epoch, to which it changes evenly; constant if not set."
+        None, gt=0, description="Temperature of the last epoch, to which it changes evenly; constant if not set."
     )
     language_weights: Literal["none", "inverse", "effective"] = Field(
         "none", description="Weights of languages in the loss, by the number of their targets or its effective number."

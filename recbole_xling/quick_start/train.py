@@ -69,6 +69,8 @@ def run(
     if config["stages"]:
         from recbole_xling.quick_start.stages import run_stages  # which runs each stage by this function
 
+        if not saved:
+            raise ConfigError("stages start from each other's models: they cannot be run without saving these")
         return run_stages(config, resume, run)
     return run_configured(config, open_folder(config, resume), resume, saved)
 

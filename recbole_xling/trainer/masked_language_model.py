@@ -6,6 +6,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 from zlib import crc32
@@ -39,8 +40,8 @@ class PretrainingConfig(AdapterConfig):
     section: ClassVar[str] = "continued pre-training"
 
     peft: Literal["lora", "ia3", "full"] = Field("lora", description="Which weights of the encoder are trained.")
-    epochs: int = Field(3, ge=1, description="Epochs.")
-    learning_rate: float = Field(0.0005, gt=0, description="It decays to zero.")
+    epochs: int = Field(3, ge=1, description="Epochs of the pre-training.")
+    learning_rate: float = Field(0.0005, gt=0, description="Learning rate of the first step, which decays to zero.")
     train_batch_size: int = Field(64, ge=1, description="Texts per batch.")
     encoder_max_length: int = Field(64, ge=3, description="Longest text in tokens.")
     mlm_probability: float = Field(0.15, gt=0, lt=1, description="Share of tokens that are to be predicted.")
@@ -75,24 +76,19 @@ def pretrain(config: Any, settings: PretrainingConfig, folder: Path) -> dict[str
         DataError: the catalog has too few texts.
         EncoderError: the encoder cannot be loaded, or is no masked language model.
     """
+    with _quiet():
+        return _pretrain(config, settings, folder)
+
+
+def _pretrain(config: Any, settings: PretrainingConfig, folder: Path) -> dict[str, Any]:
     from transformers import DataCollatorForLanguageModeling, set_seed
 
     started = time.perf_counter()
     source = find_model(config["encoder"], (config["encoder_options"] or {}).get("revision"))
     mlm, tokenizer, head = _load(source)
-    if settings.encoder_max_length > (longest := longest_input(mlm.base_model, tokenizer)):
-        raise ConfigError(
-            f"pretrain: encoder_max_length is {settings.encoder_max_length}, but it takes {longest} at most"
-        )
+    trained, held_out = _rows(config, settings, tokenizer, longest_input(mlm.base_model, tokenizer))
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, pretraining_settings(config, settings))
-    texts = _texts(config)
-    numbers = [tokenizer(text, truncation=True, max_length=settings.encoder_max_length) for text in texts]
-    rows = [{"input_ids": one["input_ids"]} for one in numbers]
-    held_out = [row for text, row in zip(texts, rows, strict=True) if crc32(text.encode()) % _HELD_OUT == 0]
-    trained = [row for text, row in zip(texts, rows, strict=True) if crc32(text.encode()) % _HELD_OUT]
-    if not held_out or not trained:
-        raise DataError(f"pretrain: {len(texts)} texts are too few to train a language model on")
     logger.info("Pre-training on %d texts, %d held out; head: %s", len(trained), len(held_out), head)
 
     set_seed(config["seed"])
@@ -102,23 +98,16 @@ def pretrain(config: Any, settings: PretrainingConfig, folder: Path) -> dict[str
             parameter.requires_grad_(True)
     if settings.peft != "full":
         mlm.get_output_embeddings().weight.requires_grad_(False)  # the table of word embeddings
-    collator = DataCollatorForLanguageModeling(tokenizer, mlm=True, mlm_probability=settings.mlm_probability)
     mlm.to(config["device"])
-    batches = [
-        held_out[at : at + settings.train_batch_size] for at in range(0, len(held_out), settings.train_batch_size)
-    ]
+    collator = DataCollatorForLanguageModeling(tokenizer, mlm=True, mlm_probability=settings.mlm_probability)
+    size = settings.train_batch_size
+    batches = [held_out[at : at + size] for at in range(0, len(held_out), size)]
     before = _held_out_loss(mlm, collator, batches)
     loss = _train(mlm, collator, trained, config, settings, folder / "checkpoints")
     after = _held_out_loss(mlm, collator, batches)
+    logger.info("Loss of held-out texts: %.4f before, %.4f after", before, after)
 
-    if settings.peft != "full":
-        adapted.save_pretrained(str(folder / "adapter"))
-    merged = adapted.merge_and_unload() if settings.peft != "full" else adapted
-    with replacing(folder / "encoder") as new:
-        _sentence_files(source, new)
-        merged.save_pretrained(new)
-        tokenizer.save_pretrained(new)
-        shutil.rmtree(folder / "encoder", ignore_errors=True)
+    _write(adapted, tokenizer, source, folder)
     result = {
         "encoder": source.name,
         "data": {"files": fingerprint(config)},
@@ -131,27 +120,54 @@ def pretrain(config: Any, settings: PretrainingConfig, folder: Path) -> dict[str
         "versions": versions(),
         "run_dir": str(folder),
     }
-    logger.info("Loss of held-out texts: %.4f before, %.4f after", before, after)
     write_result(folder, result)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return result
 
 
-def _texts(config: Any) -> list[str]:
-    """Return the distinct texts of all items in all languages, with the prompt of the encoder."""
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from reporting weights that are new or left out, and from bars for each file."""
+    from transformers.utils import logging as library
+
+    verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        library.set_verbosity(verbosity)
+        if bars:
+            library.enable_progress_bar()
+
+
+def _rows(
+    config: Any, settings: PretrainingConfig, tokenizer: Any, longest: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the tokens of the distinct texts of all items in all languages: those to train on, those held out.
+
+    A hash of a text decides to which it belongs.
+    """
+    if settings.encoder_max_length > longest:
+        raise ConfigError(f"pretrain: encoder_max_length is {settings.encoder_max_length}, but {longest} is the most")
     catalog, template = dataset_catalog(config), TextTemplate(config["text_template"])
     rendered = (template.render(text.fields) for text in catalog.store.texts())
-    return [(config["encoder_prompt"] or "") + text for text in dict.fromkeys(rendered) if text.strip()]
+    texts = [(config["encoder_prompt"] or "") + text for text in dict.fromkeys(rendered) if text.strip()]
+    parts: tuple[list[str], list[str]] = ([], [])
+    for text in texts:
+        parts[crc32(text.encode("utf-8", "surrogatepass")) % _HELD_OUT == 0].append(text)
+    if not all(parts):
+        raise DataError(f"pretrain: {len(texts)} texts are too few to train a language model on")
+    options = {"truncation": True, "max_length": settings.encoder_max_length}
+    trained, held_out = ([{"input_ids": ids} for ids in tokenizer(part, **options)["input_ids"]] for part in parts)
+    return trained, held_out
 
 
 def _load(source: LocalModel | HubModel) -> tuple[Any, Any, str]:
     """Return the encoder with a head that predicts tokens, its tokenizer, and where the head comes from."""
     from transformers import AutoModelForMaskedLM, AutoTokenizer
-    from transformers.utils import logging as library
 
     options = {} if source.revision is None else {"revision": source.revision}
-    verbosity = library.get_verbosity()
-    library.set_verbosity_error()
     try:
         found = AutoModelForMaskedLM.from_pretrained(source.load_from, output_loading_info=True, **options)
         tokenizer = AutoTokenizer.from_pretrained(source.load_from, **options)
@@ -159,8 +175,6 @@ def _load(source: LocalModel | HubModel) -> tuple[Any, Any, str]:
         raise EncoderError(
             f"pretrain: '{source.load_from}' is no encoder with a masked language model: {error}"
         ) from error
-    finally:
-        library.set_verbosity(verbosity)
     if tokenizer.mask_token_id is None:
         raise EncoderError(f"pretrain: the tokenizer of '{source.load_from}' has no token that masks others")
     mlm, missing = found[0].float(), set(found[1]["missing_keys"])
@@ -253,19 +267,21 @@ def _train(
     return float(found.training_loss)
 
 
-def _sentence_files(source: LocalModel | HubModel, folder: Path) -> None:
-    """Copy what sentence-transformers knows of the encoder besides its weights, such as its pooling."""
+def _write(adapted: Any, tokenizer: Any, source: LocalModel | HubModel, folder: Path) -> None:
+    """Write the adapters, and the encoder with them merged beside what sentence-transformers knows of its original."""
+    if hasattr(adapted, "merge_and_unload"):
+        adapted.save_pretrained(str(folder / "adapter"))
+        adapted = adapted.merge_and_unload()
     root = Path(source.load_from)
     if isinstance(source, HubModel):
         from huggingface_hub import snapshot_download
 
         root = Path(snapshot_download(source.name, revision=source.revision, allow_patterns=list(_SENTENCE_FILES)))
-    folder.mkdir()
-    for path in _matching(root):
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(root / path, folder / path)
-
-
-def _matching(root: Path) -> Iterator[Path]:
-    for pattern in _SENTENCE_FILES:
-        yield from (path.relative_to(root) for path in root.glob(pattern) if path.is_file())
+    with replacing(folder / "encoder") as new:
+        for path in (path for pattern in _SENTENCE_FILES for path in root.glob(pattern) if path.is_file()):
+            copy = new / path.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        adapted.save_pretrained(new)
+        tokenizer.save_pretrained(new)
+        shutil.rmtree(folder / "encoder", ignore_errors=True)

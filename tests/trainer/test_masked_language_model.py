@@ -131,6 +131,6 @@ def test_encoders_that_cannot_be_pretrained_are_refused(known, tmp_path, tiny_en
         _pretrain({**known, "encoder": str(tiny_encoder)}, tmp_path / "p")
     with pytest.raises(EncoderError, match="usem3"):
         _pretrain({**known, "encoder": "usem3"}, tmp_path / "p")
-    with pytest.raises(ConfigError, match="64 at most"):
+    with pytest.raises(ConfigError, match="64 is the most"):
         _pretrain(known, tmp_path / "p", encoder_max_length=500)
     assert not (tmp_path / "p").exists()
