@@ -178,12 +178,13 @@ class _Plan:
         if not (path / CONFIG_FILE).is_file():
             return False
         stored = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
-
-        def comparable(found: Mapping[str, Any]) -> Any:
-            kept = {key: value for key, value in found.items() if key not in _IRRELEVANT}
-            for key in ("encoder", "init_from"):
-                if isinstance(kept.get(key), str):
-                    kept[key] = kept[key].rpartition(f"/{self._folder.name}/")[2]
-            return json.loads(json.dumps(simple(kept)))
-
-        return bool(comparable(stored) == comparable(settings))
+        for key in ("encoder", "init_from"):
+            now = Path(str(settings.get(key)))
+            if now.is_relative_to(self._folder) and Path(str(stored.get(key))).match(
+                str(now.relative_to(self._folder))
+            ):
+                stored[key] = str(now)
+        wanted = json.loads(json.dumps(simple(settings)))
+        return {key: value for key, value in stored.items() if key not in _IRRELEVANT} == {
+            key: value for key, value in wanted.items() if key not in _IRRELEVANT
+        }

@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 from zlib import crc32
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from recbole_xling.data.catalog import dataset_catalog
 from recbole_xling.data.identity import fingerprint
@@ -240,6 +241,11 @@ def _train(
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **options: Any) -> Any:
             loss, number = at.loss(inputs)
             return loss / number.clamp(min=1)
+
+        def get_train_dataloader(self) -> Any:
+            # The library's own takes a folder called "datasets" in the current one for the package of that name.
+            loader = DataLoader(cast(Any, rows), settings.train_batch_size, shuffle=True, collate_fn=collator)
+            return self.accelerator.prepare(loader)
 
     options = TrainingArguments(
         output_dir=str(folder),
