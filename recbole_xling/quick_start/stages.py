@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,7 @@ def run_stages(config: XLingConfig, resume: Path | None, train: Callable[..., di
         for stage in stages:
             refuse_code(resume, stage.settings, own)
     for stage in stages:  # most errors come before anything is started
-        _Plan(config, Path()).config_of(stage)
+        _Plan(config, stages, Path()).config_of(stage)
     folder = open_folder(config, resume).resolve()
     try:
         with logging_to(folder, config["state"]):
@@ -83,7 +83,7 @@ def run_stages(config: XLingConfig, resume: Path | None, train: Callable[..., di
 def _run(
     stages: list[Stage], config: XLingConfig, folder: Path, train: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
-    plan, results = _Plan(config, folder), {}
+    plan, results = _Plan(config, stages, folder), {}
     for number, stage in enumerate(stages, start=1):
         own = plan.config_of(stage)
         path, finished = plan.find(stage, own)
@@ -128,8 +128,9 @@ class _Plan:
         done: folder of each stage that has finished, by its name.
     """
 
-    def __init__(self, config: XLingConfig, folder: Path) -> None:
+    def __init__(self, config: XLingConfig, stages: Sequence[Stage], folder: Path) -> None:
         self._config, self._folder = config, folder
+        self._of_joint = next((stage.settings for stage in stages if stage.kind == "joint"), {})
         self.done: dict[str, Path] = {}
 
     def config_of(self, stage: Stage) -> XLingConfig | PretrainingConfig:
@@ -144,8 +145,8 @@ class _Plan:
         if (pretrained := self.done.get("pretrain")) is not None:
             options = {key: value for key, value in (settings["encoder_options"] or {}).items() if key != "revision"}
             settings |= {"encoder": str(pretrained / "encoder"), "encoder_options": options or None}
-        if stage.kind in PER_LANGUAGE:
-            settings["languages"] = [stage.language]
+        if stage.kind in PER_LANGUAGE:  # the same model, trained in the same way
+            settings |= {**self._of_joint, "languages": [stage.language]}
         if stage.kind == "finetune":
             settings |= {"init_from": str(self.done.get("joint", "")), "l2_sp": _L2_SP}
             settings["learning_rate"] *= _SMALLER_RATE
@@ -178,13 +179,11 @@ class _Plan:
         if not (path / CONFIG_FILE).is_file():
             return False
         stored = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
-        for key in ("encoder", "init_from"):
-            now = Path(str(settings.get(key)))
-            if now.is_relative_to(self._folder) and Path(str(stored.get(key))).match(
-                str(now.relative_to(self._folder))
-            ):
-                stored[key] = str(now)
         wanted = json.loads(json.dumps(simple(settings)))
-        return {key: value for key, value in stored.items() if key not in _IRRELEVANT} == {
-            key: value for key, value in wanted.items() if key not in _IRRELEVANT
-        }
+        for key in ("encoder", "init_from"):
+            now = Path(str(wanted.get(key)))
+            if now.is_relative_to(self._folder):
+                below = str(now.relative_to(self._folder))
+                stored[key] = str(now) if Path(str(stored.get(key))).match(below) else stored.get(key)
+        first, second = ({k: v for k, v in found.items() if k not in _IRRELEVANT} for found in (stored, wanted))
+        return first == second

@@ -113,9 +113,12 @@ def test_killed_stages_go_on_where_they_were_and_finished_ones_are_not_repeated(
 
 def test_a_stage_with_other_settings_runs_again_and_so_do_those_that_start_from_it(readers):
     folder = Path(_run(readers)["run_dir"])
-    stages = [{"joint": {"epochs": 1}}, *STAGES[1:]]
+    stages = ["joint", {"finetune:fr": {"epochs": 1}}, "alone:fr"]
     again = recbole_xling.run(config_dict={"resume": str(folder), "stages": stages})
-    assert [stage["folder"] for stage in again["stages"]] == ["joint-2", "finetune-fr-2", "alone-fr"]
+    assert [stage["folder"] for stage in again["stages"]] == ["joint", "finetune-fr-2", "alone-fr"]
+    stages = [{"joint": {"hidden_size": 8}}, *STAGES[1:]]  # which changes the model of all stages
+    again = recbole_xling.run(config_dict={"resume": str(folder), "stages": stages})
+    assert [stage["folder"] for stage in again["stages"]] == ["joint-2", "finetune-fr-3", "alone-fr-2"]
 
 
 def test_changed_data_are_trained_on_again(readers):
