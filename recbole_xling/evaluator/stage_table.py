@@ -36,10 +36,10 @@ def language_table(rows: Mapping[str, pl.DataFrame], metrics: Sequence[str]) -> 
         XlingError: two stages were not tested on the same rows.
     """
     found: dict[str, dict[str, pl.DataFrame]] = {}
-    for name, table in rows.items():
+    for name, tested in rows.items():
         kind, _, language = name.partition(":")
         if language:
-            found.setdefault(language, {})[kind] = _keyed(table)
+            found.setdefault(language, {})[kind] = _keyed(tested)
     if "joint" in rows:
         joint = _keyed(rows["joint"])
         for language, tables in found.items():
@@ -74,8 +74,8 @@ def _line(tables: Mapping[str, pl.DataFrame], metrics: Sequence[str]) -> dict[st
             users = tables[first]["user_id"].to_numpy()
             line[f"{first} - {second}"] = {}
             for metric in metrics:
-                values = (np.asarray(tables[kind][metric].to_numpy(), dtype=np.float64) for kind in (first, second))
-                found = paired_difference(*values, users)
+                a, b = (np.asarray(tables[kind][metric].to_numpy(), dtype=np.float64) for kind in (first, second))
+                found = paired_difference(a, b, users)
                 line[f"{first} - {second}"][metric] = [found.difference, found.low, found.high]
     return line
 

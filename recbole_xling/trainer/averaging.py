@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -56,11 +56,11 @@ class CheckpointAverage:
         }
         self._model.load_state_dict(mean, strict=False)
 
-    def state(self) -> list[Mapping[str, Tensor]]:
+    def state(self) -> list[dict[str, Tensor]]:
         """Return what an exact resume needs: the weights of all epochs but the last, which are the model's."""
         return list(self._epochs)[:-1]
 
-    def load_state(self, epochs: list[Mapping[str, Tensor]]) -> None:
+    def load_state(self, epochs: Sequence[Mapping[str, Tensor]]) -> None:
         """Restore what :meth:`state` returned, where the model has the last epoch's weights already."""
         if self.number > 1:
             device = {name: tensor.device for name, tensor in trainable_state(self._model).items()}
