@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from recbole_xling.config import OverallConfig
 from recbole_xling.model.llmsasrec import LLMSASRecConfig
 from recbole_xling.model.xlingtwotower import XLingTwoTowerConfig
+from recbole_xling.trainer.masked_language_model import PretrainingConfig
 from recbole_xling.utils.typed_config import TypedConfig
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +37,7 @@ PROPERTIES: dict[str, tuple[type[TypedConfig], str]] = {
 TABLES: dict[str, dict[str, type[TypedConfig]]] = {
     "README.md": {"": OverallConfig, "LLMSASRec: ": LLMSASRecConfig},
     "docs/two-tower.md": {"": XLingTwoTowerConfig},
+    "docs/strategies/continued-pretraining.md": {"": PretrainingConfig},
 }  # page -> how its headings begin, and the settings below them
 BEGIN, END = "<!-- keys: written by make tables -->\n", "<!-- end of keys -->\n"
 

@@ -31,6 +31,7 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     """
     from recbole_xling.cli.main import call, tell
     from recbole_xling.evaluator.report import result_table
+    from recbole_xling.evaluator.stage_table import stage_text
     from recbole_xling.quick_start.processes import Group, run_processes
     from recbole_xling.quick_start.train import run
 
@@ -48,4 +49,6 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
         group = Group(options.nproc, options.world_size, options.ip, options.port, options.group_offset)
         result = run_processes(group, arguments)
     title = f"{result['model']} on {result['dataset']}, test"
+    if "stages" in result:
+        return f"\n{title}\n\n{stage_text(result)}\n\nFolder: {result['run_dir']}"
     return f"\n{title}\n\n{result_table(result, list(result['test']))}\n\nRun folder: {result['run_dir']}"

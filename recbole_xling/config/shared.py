@@ -13,6 +13,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from recbole.evaluator import metric_types
 from recbole.utils.enum_type import EvaluatorType
 
+from recbole_xling.config.stages import read_stages
 from recbole_xling.data.splits.settings import read_split
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.language.tags import is_language
@@ -112,7 +113,33 @@ class TrainingConfig(TypedConfig):
         description="Parameter name prefix: learning rate, such as `{items.text_projection: 0.0003}`.",
         examples=[{"items.text_projection": 0.0003}],
     )
+    average_checkpoints: int = Field(
+        1, ge=1, description="Validate and keep the mean of the weights of so many epochs, the last ones."
+    )
+    init_from: str | None = Field(None, description="Run folder whose weights to start from.")
+    l2_sp: float = Field(
+        0.0, ge=0, description="Weight of half the squared distance to the weights of `init_from` in the loss."
+    )
+    languages: list[str] | None = Field(
+        None, description="Train, validate and test on the rows of these languages only.", examples=[["fr"]]
+    )
+    language_of: Literal["reader", "target"] = Field(
+        "reader", description="Whose language is that of a row: that of its user, or in which he sees the next item."
+    )
+    stages: list[Any] | None = Field(
+        None,
+        description="Stages to run one after the other (docs/strategies/stages.md).",
+        examples=[["joint", {"finetune:fr": {"epochs": 5}}]],
+    )
+    run_dir: str | None = Field(None, description="The run folder; a new one below `checkpoint_dir` if not set.")
     resume: str | None = Field(None, description="Run folder of an interrupted run to go on with.")
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _known_stages(cls, value: Any) -> Any:
+        if value is not None:
+            read_stages(value)
+        return value
 
 
 class EvaluationConfig(TypedConfig):

@@ -12,19 +12,24 @@ from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 
 from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.data.language_balance import LanguageBalance
 from recbole_xling.data.sequences import TrainingWindows
 
 TARGET_LIST = "target_id_list"
 """Field of a training batch: the item to predict after each input position, ``(B, L)``, 0 where none is trained."""
 
 TARGET_WEIGHT = "target_weight_list"
-"""Field of a training batch: weight of each position in the loss, ``(B, L)``; they sum to 1 over the global batch."""
+"""Field of a training batch: weight of each position in the loss, ``(B, L)``; they sum to 1 over the global batch,
+on average over batches where languages are weighted."""
 
 _CHUNK = 32  # batches whose windows are sorted by length together
 
 
 class WindowLoader:
     """Iterates over the training windows of an :class:`XLingDataset`, every target once per epoch.
+
+    Where languages are balanced (:class:`~recbole_xling.data.language_balance.LanguageBalance`), those of small ones
+    come more often than once, those of large ones less often; where ``languages`` names some, others are no targets.
 
     ``train_batch_size`` counts targets, as RecBole counts them, so that an epoch makes as many optimizer steps as
     RecBole's with one row per target. The batches depend on the seed and the epoch alone, so a resumed run sees the
@@ -51,6 +56,7 @@ class WindowLoader:
         self._batch_size: int = config["train_batch_size"]
         self._world_size: int = 1 if config["single_spec"] else config["world_size"]
         self._rank: int = 0 if config["single_spec"] else config["local_rank"] + (config["offset"] or 0)
+        self._balance = LanguageBalance(config, dataset)
         self._plan: tuple[int, TrainingWindows, list[NDArray[np.int64]]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -62,8 +68,13 @@ class WindowLoader:
 
     def __iter__(self) -> Iterator[Interaction]:
         windows, batches = self._batches()
+        n_targets_of = self._balance.n_targets(windows)
+        is_trained, weights = (
+            None if values is None else torch.from_numpy(values)
+            for values in (self._balance.is_trained, self._balance.weights)
+        )
         for batch in batches:
-            n_targets = int((windows.length[batch] - windows.loss_from[batch]).sum())  # of all processes
+            n_targets = int(n_targets_of[batch].sum())  # of all processes
             mine = batch[self._rank :: self._world_size]
             start, length, loss_from = (
                 torch.from_numpy(column[mine]) for column in (windows.start, windows.length, windows.loss_from)
@@ -72,13 +83,18 @@ class WindowLoader:
             inside = steps < length[:, None]  # (B, L)
             where = torch.where(inside, start[:, None] + steps, 0)
             trained = inside & (steps >= loss_from[:, None])
+            if is_trained is not None:
+                trained &= is_trained[where + trained]
+            weight = trained * (self._world_size / max(1, n_targets))
+            if weights is not None:
+                weight = weight * weights[where + trained].float()
             yield Interaction(
                 {
                     self.dataset.uid_field: self._users[start],
                     self._item_list_field: self._items[where] * inside,
                     self.dataset.item_list_length_field: length,
                     TARGET_LIST: self._items[where + trained] * trained,
-                    TARGET_WEIGHT: trained * (self._world_size / max(1, n_targets)),
+                    TARGET_WEIGHT: weight,
                 }
             )
         self.epoch += 1
@@ -89,12 +105,14 @@ class WindowLoader:
             return self._plan[1], self._plan[2]
         rng = np.random.default_rng([self.config["seed"], self.epoch])
         windows = self.dataset.training_windows(self._max_length, self._stride, rng)
+        n_targets = int(self._balance.n_targets(windows).sum())  # every epoch has as many steps, whatever is drawn
+        windows = self._balance.draw(windows, self.epoch)
         order = rng.permutation(len(windows)) if self.shuffle else np.arange(len(windows))
-        targets = windows.length - windows.loss_from
+        targets = self._balance.n_targets(windows)
         # sort by length within chunks of some batches: little padding, yet every epoch mixes other users
         chunk = np.cumsum(targets[order]) // (self._batch_size * _CHUNK)
         order = order[np.lexsort((windows.length[order], chunk))]
-        n_batches = max(1, -(-int(targets.sum()) // self._batch_size))
+        n_batches = max(1, -(-n_targets // self._batch_size))
         filled = np.cumsum(targets[order])
         number = np.minimum((filled - 1) * n_batches // max(1, int(filled[-1]) if len(filled) else 1), n_batches - 1)
         batches = np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(order) else []

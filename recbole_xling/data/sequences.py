@@ -78,6 +78,10 @@ class TrainingWindows:
     def __len__(self) -> int:
         return len(self.start)
 
+    def take(self, index: IntArray) -> TrainingWindows:
+        """Return some windows, as often as they are named."""
+        return TrainingWindows(self.start[index], self.length[index], self.loss_from[index])
+
 
 def cut_windows(segments: Segments, max_length: int, stride: int, rng: np.random.Generator) -> TrainingWindows:
     """Cut each segment into windows so that every target is trained exactly once.

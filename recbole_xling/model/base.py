@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.utils.typed_config import TypedConfig
 
@@ -24,6 +25,27 @@ class WindowsConfig(TypedConfig):
     train_stride: int | None = Field(
         None, ge=1, description="New targets per training window; half `MAX_ITEM_LIST_LENGTH` if not set."
     )
+    language_temperature: float = Field(
+        1.0,
+        gt=0,
+        description="Temperature T of sampling: a language with n targets has a share of n^(1/T) of an epoch.",
+    )
+    language_temperature_end: float | None = Field(
+        None, gt=0, description="Temperature of the last epoch, to which it changes evenly; constant if not set."
+    )
+    language_weights: Literal["none", "inverse", "effective"] = Field(
+        "none", description="Weights of languages in the loss, by the number of their targets or its effective number."
+    )
+    language_weight_beta: float = Field(0.999, gt=0, lt=1, description="Beta of the `effective` number of targets.")
+
+    @model_validator(mode="after")
+    def _balanced_once(self) -> WindowsConfig:
+        sampled = self.language_temperature != 1 or self.language_temperature_end not in (None, 1)
+        if sampled and self.language_weights != "none":
+            raise ConfigError(
+                f"language_temperature and language_weights={self.language_weights} both favor small languages: set one"
+            )
+        return self
 
 
 class ModelHooks:

@@ -27,6 +27,7 @@ from recbole_xling.data.columns import check_slices
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.impressions import Interactions
+from recbole_xling.data.language_balance import RowLanguages, rows_of_languages
 from recbole_xling.data.loader import FullRankingLoader, WindowLoader
 from recbole_xling.data.mixin import XLingDatasetMixin
 from recbole_xling.data.splits.build import build_parts
@@ -85,7 +86,11 @@ class Data:
     @cached_property
     def splits(self) -> dict[str, Any]:
         """What training, validation and test consist of."""
-        parts = {"train": training_pairs(self.train_data._dataset)}
+        train = self.train_data._dataset
+        if self.config["languages"]:  # the loader leaves out the others
+            known = RowLanguages(train, self.config["language_of"])
+            train = rows_of_languages(train, self.config["languages"], known)
+        parts = {"train": training_pairs(train)}
         parts |= {"valid": target_pairs(self.valid_data._dataset), "test": target_pairs(self.test_data._dataset)}
         return split_summary(kind_of_split(self.config), parts, self.context)
 
@@ -150,6 +155,8 @@ def _build_data(config: XLingConfig, trained_on: DataIdentity | None) -> Data:
         raise ConfigError(f"topk {config['topk']} asks for longer lists than the dataset has items ({n_items})")
     parts = dataset.build() if isinstance(dataset, XLingDataset) else build_parts(dataset)
     check_parts(config, dataset.dataset_name, parts, users)
+    if config["languages"]:
+        parts = _of_languages(config, parts)
     samplers = create_samplers(config, dataset, parts)
     options: dict[str, Any] = {"shuffle": config["shuffle"]}
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
@@ -162,6 +169,21 @@ def _build_data(config: XLingConfig, trained_on: DataIdentity | None) -> Data:
         for phase, part, sampler in zip(("valid", "test"), parts[1:], samplers[1:], strict=True)
     )
     return Data(config, dataset, train_data, valid_data, test_data, Interactions(users, items, times))
+
+
+def _of_languages(config: XLingConfig, parts: list[Any]) -> list[Any]:
+    """Return the parts of a split with the rows of ``languages``.
+
+    A model that starts from an earlier run's weights still counts items over all languages, as it did there: its
+    training split stays whole, and its loader leaves out other languages.
+
+    Raises:
+        DataError: a part has no row of them.
+    """
+    known = RowLanguages(parts[0], config["language_of"])
+    chosen = [rows_of_languages(part, config["languages"], known) for part in parts]
+    whole = config["init_from"] and isinstance(parts[0], XLingDataset)
+    return [parts[0] if whole else chosen[0], *chosen[1:]]
 
 
 def _eval_loader(config: XLingConfig, phase: str, part: Any, sampler: Any) -> Any:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from recbole_xling.errors import ConfigError, XlingError, os_error_message
+from recbole_xling.quick_start.stages import run_stages
 from recbole_xling.quick_start.train import close_failed_folder, configure, open_folder, run_configured
 from recbole_xling.utils.run_folder import read_result
 from recbole_xling.utils.terminal import log_to_screen, prepare_terminal
@@ -108,6 +109,8 @@ def run_processes(group: Group, settings: dict[str, Any]) -> dict[str, Any]:
     """
     of_group = group.settings()
     config, resume = configure(**settings)  # most errors come before anything is started
+    if config["stages"]:
+        return run_stages(config, resume, lambda **stage: run_processes(group, stage))
     devices = [device for device in config["gpu_id"].split(",") if device.strip()]
     if config["device"].type == "cuda" and len(devices) < group.nproc:
         raise ConfigError(f"nproc={group.nproc} needs a GPU for each process: gpu_id names {len(devices)}")

@@ -36,6 +36,7 @@ from recbole_xling.utils.run_folder import (
     write_result,
 )
 from recbole_xling.utils.terminal import on_screen
+from recbole_xling.utils.yaml_text import read_yaml_settings
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +61,18 @@ def run(
 
     Returns:
         The content of ``result.json``: ``best_valid``, ``test``, ``slices``, timings, versions, seed, and the folder.
+        With ``stages`` that of ``stages.json``.
 
     Raises:
         XlingError: settings or data cannot be used, or a file cannot be written.
     """
     config, resume = configure(model, dataset, config_file_list, config_dict, arguments)
+    if config["stages"]:
+        from recbole_xling.quick_start.stages import run_stages  # which runs each stage by this function
+
+        if not saved:
+            raise ConfigError("stages start from each other's models: they cannot be run without saving these")
+        return run_stages(config, resume, run)
     return run_configured(config, open_folder(config, resume), resume, saved)
 
 
@@ -98,9 +106,14 @@ def configure(
 
 def open_folder(config: XLingConfig, resume: Path | None) -> Path:
     """Return the run folder, a new one if no run is resumed; all processes of a run get the same."""
-    names = [str(resume or "")]
+    names = [str(resume or config["run_dir"] or "")]
     if is_main_process(config) and resume is None:
-        names = [str(create_run_folder(Path(config["checkpoint_dir"]), config["model"], config["dataset"]))]
+        if not names[0]:
+            names = [str(create_run_folder(Path(config["checkpoint_dir"]), config["model"], config["dataset"]))]
+        elif Path(names[0]).exists():
+            raise ConfigError(f"run_dir: '{names[0]}' exists: name another folder, or go on with --resume={names[0]}")
+        else:
+            Path(names[0]).mkdir(parents=True)
     if not config["single_spec"]:
         torch.distributed.broadcast_object_list(names)
     config["run_dir"] = names[0]
@@ -141,6 +154,8 @@ def _resume_folder(config_dict: Mapping[str, Any] | None, arguments: Sequence[st
         return None
     for file in (CONFIG_FILE, RESUME_FILE):
         if not (Path(named) / file).is_file():
+            if file == RESUME_FILE and read_yaml_settings(Path(named) / CONFIG_FILE).get("stages"):
+                break  # its stages have folders of their own
             raise CheckpointError(f"cannot resume '{named}': {file} is missing")
     return Path(named)
 

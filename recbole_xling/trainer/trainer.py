@@ -15,10 +15,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import tqdm
 
-from recbole_xling.errors import CheckpointError
+from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import hooks_of
+from recbole_xling.trainer.averaging import CheckpointAverage
 from recbole_xling.trainer.checkpoint import (
     check_ids,
+    load_checkpoint,
     random_states,
     restore_random_states,
     save_checkpoint,
@@ -29,6 +31,7 @@ from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
 from recbole_xling.trainer.plain_state import PlainState
 from recbole_xling.utils.distributed import is_main_process
+from recbole_xling.utils.run_folder import MODEL_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +41,9 @@ RESUME_FILE = "last.pt"
 class XLingTrainer(XLingTrainerMixin, Trainer):
     """Trains any RecBole model whose training is a loop over batches with one optimizer.
 
-    Settings beyond RecBole's: ``accumulation_steps``, ``lr_schedule``, ``warmup_steps``, ``learning_rates``. Inside
-    a run folder the whole state is written after every epoch, and :meth:`resume_checkpoint` continues from it as if
-    the run had never stopped.
+    Settings beyond RecBole's: ``accumulation_steps``, ``lr_schedule``, ``warmup_steps``, ``learning_rates``,
+    ``average_checkpoints``, ``init_from`` and ``l2_sp``. Inside a run folder the whole state is written after every
+    epoch, and :meth:`resume_checkpoint` continues from it as if the run had never stopped.
     """
 
     learner: str
@@ -58,6 +61,8 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
         self._resumed: tuple[Path, dict[str, Any]] | None = None
         self._plain_state = PlainState(model)
+        self._average = CheckpointAverage(model, config["average_checkpoints"] or 1)
+        self._start: list[tuple[torch.nn.Parameter, Tensor]] = []  # what is trained, and the weights of init_from
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         """Build the optimizer with its groups; RecBole's keyword arguments are understood."""
@@ -95,8 +100,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         """
         self._remember(train_data)
         self.eval_collector.data_collect(train_data)
-        if self._resumed is None:
-            warm_start(self.model, self.config)
+        self._load_start(train_data)
         if self.config["train_neg_sample_args"].get("dynamic", False):
             train_data.get_model(self.model)
         steps = -(-len(train_data) // self.accumulation_steps) * self.epochs
@@ -111,23 +115,51 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             started = time.perf_counter()
             loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
             self.model.eval()
-            with torch.no_grad():
-                self.hooks.end_epoch(epoch)  # before the model is evaluated and saved
-            self.epoch_seconds.append(time.perf_counter() - started)
-            self._report_training(epoch, loss)
-            validates = bool(valid_data) and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0
-            if verbose and not validates:
-                self.logger.info(self._training_line)
-            if validates:
-                stopped = self._validate(epoch, valid_data, verbose, saved, show_progress, callback_fn)
-            elif saved and (not valid_data or self.eval_step <= 0):
-                self._save_checkpoint(epoch, verbose=verbose)
+            self._average.add()
+            with self._average.applied():
+                with torch.no_grad():
+                    self.hooks.end_epoch(epoch)  # before the model is evaluated and saved
+                self.epoch_seconds.append(time.perf_counter() - started)
+                self._report_training(epoch, loss)
+                validates = bool(valid_data) and self.eval_step > 0 and (epoch + 1) % self.eval_step == 0
+                if verbose and not validates:
+                    self.logger.info(self._training_line)
+                if validates:
+                    stopped = self._validate(epoch, valid_data, verbose, saved, show_progress, callback_fn)
+                elif saved and (not valid_data or self.eval_step <= 0):
+                    self._save_checkpoint(epoch, verbose=verbose)
             if saved:
                 self._save_resume_state(epoch, stopped, train_data)
         if saved and not Path(self.saved_model_file).exists():  # no epochs at all: the untrained model
             self._save_checkpoint(-1, verbose=verbose)
+        self._average.load_mean()
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return (self.best_valid_score, self.best_valid_result) if valid_data else (-1, None)
+
+    def _load_start(self, train_data: Any) -> None:
+        """Start from the weights of earlier runs, or remember them where the run goes on: ``l2_sp`` leads back there.
+
+        Raises:
+            CheckpointError: the weights belong to another model or other data.
+            ConfigError: ``init_from`` is not a run folder, or ``l2_sp`` has no run to lead back to.
+        """
+        folder = self.config["init_from"]
+        if self.config["l2_sp"] and not folder:
+            raise ConfigError("l2_sp is the distance to the weights of init_from: set that as well, or l2_sp: 0")
+        if folder:
+            file = Path(folder) / MODEL_FILE
+            if not file.is_file():
+                raise ConfigError(f"init_from: '{folder}' is not a run folder ({MODEL_FILE} is missing)")
+            if self._resumed is None:
+                self._load_model(file, train_data._dataset)
+                self.logger.info("Starting from '%s'", folder)
+            if self.config["l2_sp"]:
+                with taking_from(file):
+                    weights = load_checkpoint(file, self.device)["state_dict"]
+                    trained = [(name, own) for name, own in self.model.named_parameters() if own.requires_grad]
+                    self._start = [(own, weights[name]) for name, own in trained]
+        if self._resumed is None:
+            warm_start(self.model, self.config)
 
     def _validate(
         self,
@@ -225,6 +257,9 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
                     torch.distributed.all_reduce(parameter.grad)
                     parameter.grad /= torch.distributed.get_world_size()
         self.scaler.unscale_(self.optimizer)
+        for parameter, start in self._start:  # gradient of the penalty (L2-SP: Li, Grandvalet & Davoine, ICML 2018)
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter.detach() - start, alpha=self.config["l2_sp"])
         if self.clip_grad_norm:
             clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
         self.scaler.step(self.optimizer)
@@ -258,6 +293,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             "epoch_seconds": self.epoch_seconds,
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
             "plain_state": self._plain_state.changed(),
+            "epochs_to_average": self._average.state(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "processes": processes,
@@ -283,6 +319,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             self.epoch_seconds = [float(seconds) for seconds in state["epoch_seconds"]]
             self._load_optimizers(state)
             self._plain_state.load(state.get("plain_state", {}))
+            self._average.load_state(state.get("epochs_to_average", []))
             self.scaler.load_state_dict(state["scaler"])
         self._resumed = Path(resume_file), state
         self.logger.info("Resuming from '%s' at epoch %d", resume_file, self.start_epoch)

@@ -24,6 +24,7 @@ CONFIG_FILE = "config.yaml"
 MODEL_FILE = "model.pt"
 RESULT_FILE = "result.json"
 USERS_FILE = "users.parquet"
+STAGES_FILE = "stages.json"
 LOG_FILE = "log.txt"
 _STALE = {RESULT_FILE: "result.stale.json", USERS_FILE: "users.stale.parquet"}  # result.json first: it says "finished"
 
@@ -59,12 +60,17 @@ def model_file(folder: str | os.PathLike[str]) -> Path:
 
 def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the complete settings of a run; naming the file with ``--config_files`` repeats it."""
-    _write_text(folder / CONFIG_FILE, yaml.safe_dump(_simple(settings), allow_unicode=True, sort_keys=True))
+    _write_text(folder / CONFIG_FILE, yaml.safe_dump(simple(settings), allow_unicode=True, sort_keys=True))
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Write ``result.json``."""
-    _write_text(folder / RESULT_FILE, json.dumps(_simple(result), indent=2, ensure_ascii=False) + "\n")
+    write_json(folder / RESULT_FILE, result)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a file of results, all or nothing."""
+    _write_text(path, json.dumps(simple(content), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -118,12 +124,12 @@ def _write_text(path: Path, text: str) -> None:
         raise XlingError(f"cannot write '{path}': {error}") from error
 
 
-def _simple(value: Any) -> Any:
+def simple(value: Any) -> Any:
     """Bring a value to what YAML and JSON can say."""
     if isinstance(value, Mapping):
-        return {key if isinstance(key, int) else str(key): _simple(item) for key, item in value.items()}
+        return {key if isinstance(key, int) else str(key): simple(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set):
-        return [_simple(item) for item in value]
+        return [simple(item) for item in value]
     if isinstance(value, str | bool | int | float) or value is None:
         return float(value) if isinstance(value, float) else value
     return str(value)

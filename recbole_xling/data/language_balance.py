@@ -1,0 +1,169 @@
+"""Languages of training rows: training on some of them alone, and balancing large ones with small ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_xling.data.catalog import catalog_of
+from recbole_xling.data.mixin import take_rows
+from recbole_xling.data.sequences import IntArray, TrainingWindows
+from recbole_xling.errors import DataError
+
+FloatArray = NDArray[np.float64]
+
+
+class RowLanguages:
+    """The language of a row, which is a user and the item to predict: that of the reader, or that of the item.
+
+    A reader's language is the stated one, else the main one of the user's training interactions, so that no row of
+    validation or test decides to which language it belongs. An item's language is the one in which the user sees it.
+
+    Args:
+        train: the training split.
+        of: ``reader`` or ``target``.
+
+    Attributes:
+        names: the languages, ``und`` where unknown.
+    """
+
+    def __init__(self, train: Any, of: str) -> None:
+        self._readers = catalog_of(train).readers([str(token) for token in train.field2id_token[train.uid_field]])
+        self._of_user: IntArray | None = None
+        self.names: tuple[str, ...] = self._readers.names
+        if of == "reader":
+            table, rows = train.inter_feat, slice(None)
+            if hasattr(train, "train_mask"):
+                table, rows = train.sequence, train.train_mask
+            users, items = (table[field].numpy()[rows] for field in (train.uid_field, train.iid_field))
+            languages = self._readers.languages(users, items)
+            self.names = tuple(sorted(set(languages)))
+            self._of_user = np.searchsorted(self.names, languages)
+
+    def of(self, users: IntArray, items: IntArray) -> IntArray:
+        """Return the language of each row as its place in :attr:`names`, ``(n,)`` like both arguments."""
+        return self._readers.seen(users, items) if self._of_user is None else self._of_user[users]
+
+    def within(self, users: IntArray, items: IntArray, languages: Sequence[str]) -> NDArray[np.bool_]:
+        """Return which rows are of some languages, ``(n,)``."""
+        return np.isin(np.array(self.names), languages)[self.of(users, items)]
+
+
+def rows_of_languages(part: Any, languages: Sequence[str], known: RowLanguages) -> Any:
+    """Return a part of a split with the rows of some languages.
+
+    Raises:
+        DataError: it has none.
+    """
+    users, items = (part.inter_feat[field].numpy() for field in (part.uid_field, part.iid_field))
+    kept = known.within(users, items, languages)
+    if len(kept) and not kept.any():
+        found = sorted({known.names[number] for number in np.unique(known.of(users, items))})
+        raise DataError(
+            f"languages {list(languages)}: a part of '{part.dataset_name}' has no row of them; its languages are "
+            f"{', '.join(found)} (language_of says whose; languages: ~ takes all)"
+        )
+    return part.copy(take_rows(part.inter_feat, np.flatnonzero(kept)))
+
+
+class LanguageBalance:
+    """How often the windows of a language are drawn in an epoch, and how much their targets weigh in the loss.
+
+    Of a language with ``n`` of all ``N`` targets, an epoch has ``N p`` targets with ``p ~ n^(1/T)`` (temperature
+    sampling: Arivazhagan et al., "Massively Multilingual Neural Machine Translation in the Wild", 2019). Every window
+    is drawn as often as the next one of its language, give or take one. ``language_weights`` weighs targets by ``1 /
+    n`` or by the inverse effective number ``(1 - beta) / (1 - beta^n)`` (Cui et al., "Class-Balanced Loss Based on
+    Effective Number of Samples", CVPR 2019); the mean weight is 1. Inverse weights and an infinite temperature have
+    equal gradients in expectation.
+
+    Args:
+        config: the configuration; without its settings nothing is balanced.
+        dataset: the training split.
+    """
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        self._dataset, self._seed, self._epochs = dataset, config["seed"], config["epochs"]
+        self._languages, self._of = config["languages"], config["language_of"] or "reader"
+        first, kind = config["language_temperature"], config["language_weights"]
+        last = config["language_temperature_end"]
+        self._first = 1.0 if first is None else float(first)
+        self._last = self._first if last is None else float(last)
+        self._kind, self._beta = kind or "none", config["language_weight_beta"]
+
+    # ---- positions of the flat sequence -----------------------------------------------------------------------
+
+    @cached_property
+    def _known(self) -> RowLanguages:
+        return RowLanguages(self._dataset, self._of)
+
+    @cached_property
+    def _language(self) -> IntArray:
+        """Language of each position of the sequence, as a target."""
+        table = self._dataset.sequence
+        return self._known.of(*(table[field].numpy() for field in (self._dataset.uid_field, self._dataset.iid_field)))
+
+    @cached_property
+    def is_trained(self) -> NDArray[np.bool_] | None:
+        """Which positions of the sequence are of the languages that are trained; None for all."""
+        if not self._languages:
+            return None
+        return np.isin(np.array(self._known.names), self._languages)[self._language]
+
+    @cached_property
+    def _counts(self) -> IntArray:
+        """Targets of each language."""
+        mask = self._dataset.is_target if self.is_trained is None else self._dataset.is_target & self.is_trained
+        return np.bincount(self._language[mask], minlength=len(self._known.names))
+
+    @cached_property
+    def weights(self) -> FloatArray | None:
+        """Weight of each position of the sequence in the loss, as a target; None for 1."""
+        if self._kind == "none":
+            return None
+        n = np.maximum(self._counts, 1)
+        each = 1.0 / n
+        if self._kind == "effective":
+            each = (1 - self._beta) / -np.expm1(n * np.log(self._beta))
+        each *= self._counts.sum() / (each * self._counts).sum()
+        return np.asarray(each[self._language])
+
+    # ---- windows ----------------------------------------------------------------------------------------------
+
+    def n_targets(self, windows: TrainingWindows) -> IntArray:
+        """Return the targets that each window trains, ``(n_windows,)``."""
+        if self.is_trained is None:
+            return windows.length - windows.loss_from
+        return np.rint(_sums(self.is_trained, windows)).astype(np.int64)
+
+    def temperature(self, epoch: int) -> float:
+        """Return the temperature of an epoch, which changes evenly from the first to the last."""
+        return self._first + (self._last - self._first) * min(1.0, epoch / max(1, self._epochs - 1))
+
+    def draw(self, windows: TrainingWindows, epoch: int) -> TrainingWindows:
+        """Return the windows of an epoch, without those that train nothing, and each as often as it is drawn."""
+        if self.is_trained is not None:
+            windows = windows.take(np.flatnonzero(self.n_targets(windows)))
+        temperature = self.temperature(epoch)
+        if temperature == 1.0 or not len(windows):
+            return windows
+        n = self._counts.astype(np.float64)
+        share = np.where(n > 0, (n / n.max()) ** (1 / temperature), 0.0)
+        ratio = share / share.sum() * n.sum() / np.maximum(n, 1)  # how often a target of each language is drawn
+        trained = self.is_trained if self.is_trained is not None else np.ones(len(self._language), dtype=bool)
+        often = _sums(ratio[self._language] * trained, windows) / self.n_targets(windows)
+        # Systematic sampling, language after language: each has as many windows as it should, give or take one.
+        rng = np.random.default_rng([self._seed, epoch, 1])
+        order = rng.permutation(len(windows))
+        order = order[np.argsort(often[order], kind="stable")]
+        ends = np.floor(np.cumsum(often[order]) + rng.random()).astype(np.int64)
+        return windows.take(np.sort(np.repeat(order, np.diff(ends, prepend=0))))
+
+
+def _sums(values: NDArray[Any], windows: TrainingWindows) -> FloatArray:
+    """Return the sum of the values at each window's targets, ``(n_windows,)``."""
+    before = np.append(0.0, np.cumsum(values, dtype=np.float64))
+    return before[windows.start + windows.length + 1] - before[windows.start + windows.loss_from + 1]

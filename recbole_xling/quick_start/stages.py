@@ -1,0 +1,189 @@
+"""Several stages in one folder: pretraining, joint training, fine-tuning per language, and what each has brought."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from recbole_xling.config import XLingConfig, plain_settings
+from recbole_xling.config.stages import PER_LANGUAGE, Stage, read_stages
+from recbole_xling.data.identity import fingerprint
+from recbole_xling.evaluator.stage_table import language_table
+from recbole_xling.quick_start.train import open_folder
+from recbole_xling.quick_start.trained import refuse_code
+from recbole_xling.trainer.masked_language_model import PretrainingConfig, pretrain, pretraining_settings
+from recbole_xling.trainer.trainer import RESUME_FILE
+from recbole_xling.utils.run_folder import (
+    CONFIG_FILE,
+    RESULT_FILE,
+    STAGES_FILE,
+    USERS_FILE,
+    logging_to,
+    read_result,
+    simple,
+    write_config,
+    write_json,
+)
+
+logger = logging.getLogger(__name__)
+
+_SMALLER_RATE = 0.1  # of fine-tuning, times the rates of joint training
+_L2_SP = 0.01
+# Settings that change neither what is trained nor how it is scored.
+_IRRELEVANT = frozenset(
+    "checkpoint_dir data_path embedding_cache_dir eval_batch_size gpu_id log_wandb show_progress stages state use_gpu "
+    "wandb_project worker".split()
+)
+
+
+def run_stages(config: XLingConfig, resume: Path | None, train: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """Run the stages that the settings name, each in a folder of its own inside of one folder.
+
+    A stage that has finished with the same settings on the same data is not repeated; one that was interrupted goes
+    on. What has finished stays if a later stage fails.
+
+    Args:
+        config: settings of all stages, with ``stages``.
+        resume: folder of earlier stages to go on with.
+        train: trains and tests; takes arguments of :func:`~recbole_xling.quick_start.train.run`.
+
+    Returns:
+        The content of ``stages.json``: the result of each stage, and a table of languages.
+
+    Raises:
+        XlingError: settings or data cannot be used, or a file cannot be written.
+    """
+    stages = read_stages(config["stages"])
+    own = {**config.variable_config_dict, **config.cmd_config_dict}
+    if resume is not None and "stages" not in own:
+        for stage in stages:
+            refuse_code(resume, stage.settings, own)
+    for stage in stages:  # most errors come before anything is started
+        _Plan(config, stages, Path()).config_of(stage)
+    folder = open_folder(config, resume).resolve()
+    try:
+        with logging_to(folder, config["state"]):
+            write_config(folder, plain_settings(config))
+            return _run(stages, config, folder, train)
+    except BaseException:
+        if any(path.is_dir() for path in folder.iterdir()):
+            logger.warning("The stages have not finished. They go on with --resume=%s", folder)
+        elif resume is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _run(
+    stages: list[Stage], config: XLingConfig, folder: Path, train: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    plan, results = _Plan(config, stages, folder), {}
+    for number, stage in enumerate(stages, start=1):
+        own = plan.config_of(stage)
+        path, finished = plan.find(stage, own)
+        if finished:
+            logger.info("Stage %d of %d, %s: finished in '%s'", number, len(stages), stage.name, path)
+            results[stage.name] = read_result(path)
+        else:
+            logger.info("Stage %d of %d, %s: '%s'", number, len(stages), stage.name, path)
+            if isinstance(own, PretrainingConfig):
+                results[stage.name] = pretrain(config, own, path)
+            else:
+                going_on = (path / RESUME_FILE).is_file()
+                where = {"resume" if going_on else "run_dir": str(path)}
+                settings = {**plain_settings(own), **where}
+                results[stage.name] = train(model=config.model_class, dataset=config["dataset"], config_dict=settings)
+        plan.done[stage.name] = path
+    tested = {name: result for name, result in results.items() if result.get("test")}
+    rows = {name: pl.read_parquet(path) for name in tested if (path := plan.done[name] / USERS_FILE).is_file()}
+    metrics = list(next(iter(tested.values()))["test"]) if tested else []
+    table = language_table(rows, metrics)
+    brief = ("test", "best_valid", "n_test", "seconds", "held_out_loss")
+    result = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "stages": [
+            {"name": name, "folder": plan.done[name].name, **{key: found[key] for key in brief if key in found}}
+            for name, found in results.items()
+        ],
+        "metric": config["valid_metric"].lower(),
+        "languages": table,
+        "seed": config["seed"],
+        "run_dir": str(folder),
+    }
+    write_json(folder / STAGES_FILE, result)
+    return result
+
+
+class _Plan:
+    """The settings and the folder of each stage, given those that are done.
+
+    Attributes:
+        done: folder of each stage that has finished, by its name.
+    """
+
+    def __init__(self, config: XLingConfig, stages: Sequence[Stage], folder: Path) -> None:
+        self._config, self._folder = config, folder
+        self._of_joint = next((stage.settings for stage in stages if stage.kind == "joint"), {})
+        self.done: dict[str, Path] = {}
+
+    def config_of(self, stage: Stage) -> XLingConfig | PretrainingConfig:
+        """Return the settings of a stage.
+
+        Raises:
+            ConfigError: a setting is wrong.
+        """
+        if stage.kind == "pretrain":
+            return PretrainingConfig(**stage.settings)
+        settings = {**plain_settings(self._config), "stages": None}
+        if (pretrained := self.done.get("pretrain")) is not None:
+            options = {key: value for key, value in (settings["encoder_options"] or {}).items() if key != "revision"}
+            settings |= {"encoder": str(pretrained / "encoder"), "encoder_options": options or None}
+        if stage.kind in PER_LANGUAGE:  # the same model, trained in the same way
+            settings |= {**self._of_joint, "languages": [stage.language]}
+        if stage.kind == "finetune":
+            settings |= {"init_from": str(self.done.get("joint", "")), "l2_sp": _L2_SP}
+            settings["learning_rate"] *= _SMALLER_RATE
+            if rates := settings["learning_rates"]:
+                settings["learning_rates"] = {part: rate * _SMALLER_RATE for part, rate in rates.items()}
+        settings |= stage.settings
+        return XLingConfig(self._config.model_class, self._config["dataset"], config_dict=settings)
+
+    def find(self, stage: Stage, own: XLingConfig | PretrainingConfig) -> tuple[Path, bool]:
+        """Return the folder of a stage, an earlier one with these settings or a new one, and whether it is finished."""
+        settings = plain_settings(own) if isinstance(own, XLingConfig) else pretraining_settings(self._config, own)
+        files = fingerprint(own if isinstance(own, XLingConfig) else self._config)
+        number = 1
+        while (path := self._folder / (stage.folder + (f"-{number}" if number > 1 else ""))).exists():
+            number += 1
+            if not any((path / name).exists() for name in (RESULT_FILE, RESUME_FILE)):
+                if stage.kind != "pretrain" or not self._same(path, settings):
+                    shutil.rmtree(path)  # it was killed before anything was saved
+                return path, False
+            if not self._same(path, settings):
+                continue
+            if not (path / RESULT_FILE).is_file():
+                return path, False
+            if read_result(path)["data"]["files"] == files:
+                return path, True
+        return path, False
+
+    def _same(self, path: Path, settings: Mapping[str, Any]) -> bool:
+        """Tell whether a folder is of a stage with these settings; folders of earlier stages may have moved."""
+        if not (path / CONFIG_FILE).is_file():
+            return False
+        stored = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
+        wanted = json.loads(json.dumps(simple(settings)))
+        for key in ("encoder", "init_from"):
+            now = Path(str(wanted.get(key)))
+            if now.is_relative_to(self._folder):
+                below = str(now.relative_to(self._folder))
+                stored[key] = str(now) if Path(str(stored.get(key))).match(below) else stored.get(key)
+        first, second = ({k: v for k, v in found.items() if k not in _IRRELEVANT} for found in (stored, wanted))
+        return first == second
