@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from recbole_xling.errors import EncoderError
+from recbole_xling.encode.base import require_package
+from recbole_xling.errors import EncoderError, unknown_name
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9_-][\w.-]*/[\w.-]+")
 _CONFIG_FILES = ("modules.json", "config.json")  # the first exists for sentence-transformers models only
@@ -21,6 +23,8 @@ class LocalModel:
     """A model in a folder."""
 
     folder: Path
+    gguf_file: str | None = None
+    """File of the folder with quantized weights, which transformers reads as full ones."""
 
     @property
     def name(self) -> str:
@@ -61,6 +65,8 @@ class HubModel:
 
     name: str
     asked_revision: str | None = None
+    gguf_file: str | None = None
+    """File of the repository with quantized weights, which transformers reads as full ones."""
 
     @property
     def load_from(self) -> str:
@@ -91,7 +97,7 @@ class HubModel:
         cache_folder = os.environ.get("SENTENCE_TRANSFORMERS_HOME")  # as the library does
         cause: Exception | None = None
         offline = False
-        for file in _CONFIG_FILES:
+        for file in (*_CONFIG_FILES, *([self.gguf_file] if self.gguf_file else [])):
             try:
                 path = hf_hub_download(
                     self.name, file, revision=self.asked_revision, cache_dir=cache_folder, local_files_only=offline
@@ -111,8 +117,30 @@ class HubModel:
         ) from cause
 
 
-def find_model(model: str | Path, revision: str | None = None) -> LocalModel | HubModel:
+def gguf_options(source: LocalModel | HubModel) -> dict[str, Any]:
+    """Return what ``from_pretrained`` of a model of transformers needs besides its name to read a file of weights.
+
+    Raises:
+        MissingExtraError: there is such a file, and the package that reads it is not installed.
+    """
+    if source.gguf_file is None:
+        return {}
+    require_package("gguf", "gguf", "encoders")
+    import transformers
+
+    options: dict[str, Any] = {"gguf_file": source.gguf_file}
+    if hasattr(transformers, "GgufConfig"):  # releases that have it may leave weights packed, in layers of their own
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    return options
+
+
+def find_model(model: str | Path, revision: str | None = None, gguf_file: str | None = None) -> LocalModel | HubModel:
     """Tell a folder from a hub name.
+
+    Args:
+        model: the folder or the name.
+        revision: branch, tag or commit on the hub.
+        gguf_file: name of a file with quantized weights in it (GGUF, the format of llama.cpp).
 
     Raises:
         EncoderError: it is neither, or the folder does not contain a model.
@@ -121,13 +149,16 @@ def find_model(model: str | Path, revision: str | None = None) -> LocalModel | H
     if folder.is_dir():
         if revision is not None:
             raise EncoderError(f"the model folder {folder} has no revisions: drop revision='{revision}'")
-        if not any((folder / file).is_file() for file in _CONFIG_FILES):
+        if gguf_file is not None and not (folder / gguf_file).is_file():
+            there = sorted(path.name for path in folder.glob("*.gguf"))
+            raise EncoderError(f"the folder {folder}: {unknown_name('gguf_file', gguf_file, there)}")
+        if gguf_file is None and not any((folder / file).is_file() for file in _CONFIG_FILES):
             raise EncoderError(
                 f"the folder {folder} does not contain a model: modules.json and config.json are missing"
             )
-        return LocalModel(folder.resolve())
+        return LocalModel(folder.resolve(), gguf_file)
     if _HUB_NAME.fullmatch(str(model)):
-        return HubModel(str(model), revision)
+        return HubModel(str(model), revision, gguf_file)
     raise EncoderError(f"the model '{model}' is neither an existing folder nor a hub name of the form owner/name")
 
 

@@ -5,6 +5,7 @@ Source: Reimers and Gurevych, "Sentence-BERT" (EMNLP 2019), https://www.sbert.ne
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from recbole_xling.encode.base import ENCODERS, Identity, Vectors, require_package
-from recbole_xling.encode.hub import LocalModel, find_model
+from recbole_xling.encode.hub import LocalModel, find_model, gguf_options
 from recbole_xling.errors import EncoderError, unknown_name
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class SentenceTransformersEncoder:
     Args:
         model: local folder, or hub name of the form ``owner/name``.
         revision: branch, tag or commit on the hub.
+        gguf_file: file of the model with quantized weights, which are read as full ones; the ``torch`` backend only.
         prompt: text put before every input ("query: " for E5); None leaves the model's own default, "" means none.
         max_length: longest input in tokens, the rest is cut; None leaves the model's own limit.
         batch_size: texts per forward pass; the library forms batches of texts of about one length.
@@ -56,6 +58,7 @@ class SentenceTransformersEncoder:
         model: str | Path,
         *,
         revision: str | None = None,
+        gguf_file: str | None = None,
         prompt: str | None = None,
         max_length: int | None = None,
         batch_size: int = 64,
@@ -75,7 +78,9 @@ class SentenceTransformersEncoder:
         ENCODERS.check_positive(batch_size=batch_size)
         if max_length is not None:
             ENCODERS.check_positive(max_length=max_length)
-        self._source = find_model(model, revision)
+        if backend != "torch" and gguf_file is not None:
+            raise EncoderError(f"gguf_file='{gguf_file}' needs backend='torch', not '{backend}'")
+        self._source = find_model(model, revision, gguf_file)
         if pooling is not None:
             _check_choice("pooling", pooling, _POOLING)
             if not self._source.plain:
@@ -101,6 +106,7 @@ class SentenceTransformersEncoder:
             "pooling": self._pooling,
             "normalize": self._normalize,
             "dtype": self._dtype,
+            **({"gguf_file": self._source.gguf_file} if self._source.gguf_file else {}),
         }
 
     @cached_property
@@ -158,11 +164,17 @@ class SentenceTransformersEncoder:
                 revision=self._source.revision,
                 device=self._device,
                 backend=cast(Any, self._backend),
-                model_kwargs={**dtype, **self._model_kwargs},
+                model_kwargs={**dtype, **gguf_options(self._source), **self._model_kwargs},
+                **self._reads_gguf(SentenceTransformer),
                 trust_remote_code=self._trust_remote_code,
             )
         except Exception as error:  # the library and those below it raise many kinds
             raise EncoderError(f"cannot load the model '{self._source.load_from}': {error}") from error
+        tokenizer = getattr(model, "tokenizer", None)
+        if self._source.plain and tokenizer is not None:
+            # a language model is padded on the left to write on, and its vectors would change with the padding
+            tokenizer.padding_side = "right"
+            tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         if self._pooling is not None:  # replaces the pooling that the library chose for a bare transformer
             if len(model) != 2:
                 raise EncoderError(
@@ -173,6 +185,14 @@ class SentenceTransformersEncoder:
         if self._max_length is not None:
             model.max_seq_length = self._max_length
         return model
+
+    def _reads_gguf(self, library: Any) -> dict[str, Any]:
+        """Return by which arguments the library is told to read settings and tokenizer from a GGUF file as well."""
+        if self._source.gguf_file is None:
+            return {}
+        named = inspect.signature(library).parameters
+        of_tokenizer = "processor_kwargs" if "processor_kwargs" in named else "tokenizer_kwargs"  # before release 5
+        return {key: {"gguf_file": self._source.gguf_file} for key in (of_tokenizer, "config_kwargs")}
 
     def _refuse_code(self) -> None:
         """Raise an EncoderError for a folder with code of its own, which releases of the library before 5 just run."""

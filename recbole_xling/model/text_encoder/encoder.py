@@ -61,7 +61,8 @@ def build_encoder(config: Any) -> TextEncoder:
         EncoderError: the encoder cannot be found or loaded.
     """
     settings = TextEncoderConfig.of(config)
-    source = find_model(settings.encoder, (settings.encoder_options or {}).get("revision"))
+    options = settings.encoder_options or {}
+    source = find_model(settings.encoder, options.get("revision"), options.get("gguf_file"))
     folder = Path(settings.embedding_cache_dir or user_cache_folder("embeddings"))
     folder.mkdir(parents=True, exist_ok=True)
     return TextEncoder(source, settings, folder)
@@ -164,6 +165,7 @@ class TextEncoder(nn.Module):
             "pooling": self.config.pooling,
             "prompt": self.config.encoder_prompt,
             "max_length": self.config.encoder_max_length,
+            **({"gguf_file": self.source.gguf_file} if self.source.gguf_file else {}),
         }
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from recbole_xling.encode.hub import HubModel, LocalModel
+from recbole_xling.encode.hub import HubModel, LocalModel, gguf_options
 from recbole_xling.errors import EncoderError
 
 
@@ -17,6 +17,7 @@ def load_pretrained(source: LocalModel | HubModel) -> tuple[Any, Any]:
 
     Raises:
         EncoderError: ``source`` does not have one, or it is damaged.
+        MissingExtraError: its weights are in a file that no installed package reads.
     """
     from transformers import MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
     from transformers.utils import logging
@@ -27,6 +28,9 @@ def load_pretrained(source: LocalModel | HubModel) -> tuple[Any, Any]:
     }
     if source.revision is not None:
         options["revision"] = source.revision
+    if source.gguf_file is not None:
+        options["gguf_file"] = source.gguf_file
+    weights = {**options, **gguf_options(source)}
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # transformers would report that the pooler is left out
     logging.disable_progress_bar()
@@ -35,7 +39,12 @@ def load_pretrained(source: LocalModel | HubModel) -> tuple[Any, Any]:
         kind: Any = MODEL_MAPPING.get(type(config), None)
         with_pooler = kind is not None and "add_pooling_layer" in inspect.signature(kind).parameters
         pooler = {"add_pooling_layer": False} if with_pooler else {}
-        model = AutoModel.from_pretrained(source.load_from, config=config, **pooler, **options)
+        if hasattr(config, "use_cache"):
+            config.use_cache = False  # of keys and values, for language models that write
+        model: Any = AutoModel.from_pretrained(source.load_from, config=config, **pooler, **weights)
+        if source.gguf_file is not None:  # its weights are plain ones now, to be trained and saved as such
+            model.hf_quantizer = None
+            vars(model.config).pop("quantization_config", None)
         tokenizer = AutoTokenizer.from_pretrained(source.load_from, **options)
     except Exception as error:  # the library and those below it raise many kinds
         raise EncoderError(f"cannot load the encoder '{source.load_from}': {error}") from error
@@ -49,6 +58,8 @@ def load_pretrained(source: LocalModel | HubModel) -> tuple[Any, Any]:
 def longest_input(model: Any, tokenizer: Any) -> int:
     """Return the most tokens that the encoder can read."""
     limits = [int(tokenizer.model_max_length)]  # a huge number where the tokenizer says nothing
+    if positions := getattr(model.config, "max_position_embeddings", None):
+        limits.append(int(positions))
     table = getattr(getattr(model, "embeddings", None), "position_embeddings", None)
     if isinstance(table, nn.Embedding):  # RoBERTa and its kind count positions from behind the padding index on
         limits.append(table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1))
