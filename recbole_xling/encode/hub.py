@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
@@ -132,6 +134,47 @@ def gguf_options(source: LocalModel | HubModel) -> dict[str, Any]:
     if hasattr(transformers, "GgufConfig"):  # releases that have it may leave weights packed, in layers of their own
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     return options
+
+
+def load_config(source: LocalModel | HubModel, num_hidden_layers: int | None = None, **options: Any) -> Any:
+    """Load the configuration of a model of transformers.
+
+    Args:
+        source: the model.
+        num_hidden_layers: keep so many of its layers, from the bottom.
+        options: further arguments of ``from_pretrained``.
+
+    Raises:
+        EncoderError: the model does not have that many layers.
+    """
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(source.load_from, **options)
+    if num_hidden_layers is not None:
+        all_layers = int(getattr(config, "num_hidden_layers", 0))
+        if isinstance(num_hidden_layers, bool) or num_hidden_layers not in range(1, all_layers + 1):
+            raise EncoderError(
+                f"num_hidden_layers must be a whole number from 1 to the {all_layers} that {source.name} has, "
+                f"not {num_hidden_layers!r}"
+            )
+        config.num_hidden_layers = num_hidden_layers
+    return config
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers from reporting weights that are left out on purpose, and from showing progress."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def find_model(model: str | Path, revision: str | None = None, gguf_file: str | None = None) -> LocalModel | HubModel:

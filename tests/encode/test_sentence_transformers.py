@@ -285,3 +285,23 @@ def test_a_gguf_file_gives_the_vectors_of_its_model(tmp_path: Path) -> None:
     np.testing.assert_allclose(encoder.encode(texts), np.stack(expected), atol=1e-5)
     with pytest.raises(EncoderError, match=r"gguf_file='tiny.gguf' needs backend='torch'"):
         create_encoder(str(tmp_path), gguf_file="tiny.gguf", backend="onnx")
+
+
+def test_the_lowest_layers_alone_give_their_own_vectors(tmp_path: Path) -> None:
+    config = transformers.LlamaConfig(
+        vocab_size=300, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=64, initializer_range=0.3, pad_token_id=1,
+    )  # fmt: skip
+    folder = make_tiny_encoder(tmp_path / "llama", config)
+    encoder = create_encoder(str(folder), num_hidden_layers=2, normalize=False, **_EXACT)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    expected = []
+    with torch.inference_mode():
+        for text in _TEXTS:
+            states = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states[2]
+            expected.append(model.norm(states)[0].mean(0).numpy())
+    np.testing.assert_allclose(encoder.encode(_TEXTS), np.stack(expected), atol=1e-5)
+    assert encoder.identity["num_hidden_layers"] == 2
+    with pytest.raises(EncoderError, match="from 1 to the 3 that llama has, not 4"):
+        create_encoder(str(folder), num_hidden_layers=4, **_EXACT).encode(_TEXTS)

@@ -110,6 +110,24 @@ def test_texts_beyond_the_positions_of_the_model_are_refused(
         build_encoder(folder, encoder_max_length=41)
 
 
+def test_the_lowest_layers_alone_are_an_encoder(folder: Path, build_encoder: Callable[..., TextEncoder]) -> None:
+    encoder = build_encoder(folder, adapter_layers=1, encoder_options={"num_hidden_layers": 2})
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    model.layers = model.layers[:2]
+    expected = []
+    with torch.no_grad():
+        for text in _TEXTS:
+            expected.append(model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0].mean(0))
+        tokens = encoder.tokenize(_TEXTS)
+        vectors = encoder.encode_all(tokens)[tokens.text_of_row]
+    torch.testing.assert_close(vectors, torch.nn.functional.normalize(torch.stack(expected), dim=-1), atol=1e-5, rtol=0)
+    with pytest.raises(CheckpointError, match="num_hidden_layers"):
+        check_encoder(encoder, build_encoder(folder).identity)
+    with pytest.raises(EncoderError, match=r"from 1 to the 3 that .* has, not 4"):
+        build_encoder(folder, encoder_options={"num_hidden_layers": 4})
+
+
 # ---- GGUF -------------------------------------------------------------------------------------------------------
 
 
