@@ -188,7 +188,7 @@ def find_model(model: str | Path, revision: str | None = None, gguf_file: str | 
     Raises:
         EncoderError: it is neither, or the folder does not contain a model.
     """
-    folder = Path(model).expanduser()
+    folder, gguf_file = Path(model).expanduser(), None if gguf_file is None else str(gguf_file)
     if folder.is_dir():
         if revision is not None:
             raise EncoderError(f"the model folder {folder} has no revisions: drop revision='{revision}'")
