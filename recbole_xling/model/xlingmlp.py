@@ -225,6 +225,8 @@ class _Ids(nn.Module):
         size: of an embedding.
     """
 
+    known: Tensor
+
     def __init__(self, trained: Any, number: int, size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(number, size))
