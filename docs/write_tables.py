@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from recbole_xling.config import OverallConfig
 from recbole_xling.model.llmsasrec import LLMSASRecConfig
+from recbole_xling.model.xlingmlp import XLingMLPConfig
 from recbole_xling.model.xlingtwotower import XLingTwoTowerConfig
 from recbole_xling.trainer.masked_language_model import PretrainingConfig
 from recbole_xling.utils.typed_config import TypedConfig
@@ -32,10 +33,12 @@ PROPERTIES: dict[str, tuple[type[TypedConfig], str]] = {
         LLMSASRecConfig,
         "LLMSASRec: SASRec whose items carry vectors of their text. See docs/models.md.",
     ),
+    "model/XLingMLP": (XLingMLPConfig, "XLingMLP: a perceptron over ids, languages, text, columns. See docs/mlp.md."),
     "model/XLingTwoTower": (XLingTwoTowerConfig, "XLingTwoTower: two towers over item text. See docs/two-tower.md."),
 }
 TABLES: dict[str, dict[str, type[TypedConfig]]] = {
     "README.md": {"": OverallConfig, "LLMSASRec: ": LLMSASRecConfig},
+    "docs/mlp.md": {"": XLingMLPConfig},
     "docs/two-tower.md": {"": XLingTwoTowerConfig},
     "docs/strategies/continued-pretraining.md": {"": PretrainingConfig},
 }  # page -> how its headings begin, and the settings below them

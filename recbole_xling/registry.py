@@ -21,7 +21,12 @@ from typing import Any, NamedTuple
 from recbole_xling.compat.hooks import when_imported
 from recbole_xling.errors import ConfigError, unknown_name
 
-_OWN_MODELS = {"LLMSASRec": "recbole_xling.model.llmsasrec", "XLingTwoTower": "recbole_xling.model.xlingtwotower"}
+_OWN_MODELS = {
+    "LLMSASRec": "recbole_xling.model.llmsasrec",
+    "XLingMLP": "recbole_xling.model.xlingmlp",
+    "XLingTwoTower": "recbole_xling.model.xlingtwotower",
+}
+_WITHOUT_HISTORY = ("XLingMLP",)  # models of pairs of a user and an item: RecBole's own dataset and loaders are theirs
 _PACKAGES = {
     "SEQUENTIAL": "sequential_recommender",
     "GENERAL": "general_recommender",
@@ -115,7 +120,9 @@ def install() -> None:
 
 
 def _register_own(name: str, module: ModuleType) -> None:
-    register_model(getattr(module, name))
+    from recbole.data.dataset import Dataset
+
+    register_model(getattr(module, name), dataset=Dataset if name in _WITHOUT_HISTORY else None)
 
 
 def _import_own(_: ModuleType) -> None:

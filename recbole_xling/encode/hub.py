@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
-from recbole_xling.errors import EncoderError
+from recbole_xling.encode.base import require_package
+from recbole_xling.errors import EncoderError, unknown_name
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9_-][\w.-]*/[\w.-]+")
 _CONFIG_FILES = ("modules.json", "config.json")  # the first exists for sentence-transformers models only
@@ -21,6 +25,8 @@ class LocalModel:
     """A model in a folder."""
 
     folder: Path
+    gguf_file: str | None = None
+    """File of the folder with quantized weights, which transformers reads as full ones."""
 
     @property
     def name(self) -> str:
@@ -61,6 +67,8 @@ class HubModel:
 
     name: str
     asked_revision: str | None = None
+    gguf_file: str | None = None
+    """File of the repository with quantized weights, which transformers reads as full ones."""
 
     @property
     def load_from(self) -> str:
@@ -91,7 +99,7 @@ class HubModel:
         cache_folder = os.environ.get("SENTENCE_TRANSFORMERS_HOME")  # as the library does
         cause: Exception | None = None
         offline = False
-        for file in _CONFIG_FILES:
+        for file in (*_CONFIG_FILES, *([self.gguf_file] if self.gguf_file else [])):
             try:
                 path = hf_hub_download(
                     self.name, file, revision=self.asked_revision, cache_dir=cache_folder, local_files_only=offline
@@ -111,23 +119,89 @@ class HubModel:
         ) from cause
 
 
-def find_model(model: str | Path, revision: str | None = None) -> LocalModel | HubModel:
+def gguf_options(source: LocalModel | HubModel) -> dict[str, Any]:
+    """Return what ``from_pretrained`` of a model of transformers needs besides its name to read a file of weights.
+
+    Raises:
+        MissingExtraError: there is such a file, and the package that reads it is not installed.
+    """
+    if source.gguf_file is None:
+        return {}
+    require_package("gguf", "gguf", "encoders")
+    import transformers
+
+    options: dict[str, Any] = {"gguf_file": source.gguf_file}
+    if hasattr(transformers, "GgufConfig"):  # releases that have it may leave weights packed, in layers of their own
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
+    return options
+
+
+def load_config(source: LocalModel | HubModel, num_hidden_layers: int | None = None, **options: Any) -> Any:
+    """Load the configuration of a model of transformers.
+
+    Args:
+        source: the model.
+        num_hidden_layers: keep so many of its layers, from the bottom.
+        options: further arguments of ``from_pretrained``.
+
+    Raises:
+        EncoderError: the model does not have that many layers.
+    """
+    from transformers import AutoConfig
+
+    config: Any = AutoConfig.from_pretrained(source.load_from, **options)
+    if num_hidden_layers is not None:
+        all_layers = int(getattr(config, "num_hidden_layers", 0))
+        if isinstance(num_hidden_layers, bool) or num_hidden_layers not in range(1, all_layers + 1):
+            raise EncoderError(
+                f"num_hidden_layers must be a whole number from 1 to the {all_layers} that {source.name} has, "
+                f"not {num_hidden_layers!r}"
+            )
+        config.num_hidden_layers = num_hidden_layers
+    return config
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers from reporting weights that are left out on purpose, and from showing progress."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def find_model(model: str | Path, revision: str | None = None, gguf_file: str | None = None) -> LocalModel | HubModel:
     """Tell a folder from a hub name.
+
+    Args:
+        model: the folder or the name.
+        revision: branch, tag or commit on the hub.
+        gguf_file: name of a file with quantized weights in it (GGUF, the format of llama.cpp).
 
     Raises:
         EncoderError: it is neither, or the folder does not contain a model.
     """
-    folder = Path(model).expanduser()
+    folder, gguf_file = Path(model).expanduser(), None if gguf_file is None else str(gguf_file)
     if folder.is_dir():
         if revision is not None:
             raise EncoderError(f"the model folder {folder} has no revisions: drop revision='{revision}'")
-        if not any((folder / file).is_file() for file in _CONFIG_FILES):
+        if gguf_file is not None and not (folder / gguf_file).is_file():
+            there = sorted(path.name for path in folder.glob("*.gguf"))
+            raise EncoderError(f"the folder {folder}: {unknown_name('gguf_file', gguf_file, there)}")
+        if gguf_file is None and not any((folder / file).is_file() for file in _CONFIG_FILES):
             raise EncoderError(
                 f"the folder {folder} does not contain a model: modules.json and config.json are missing"
             )
-        return LocalModel(folder.resolve())
+        return LocalModel(folder.resolve(), gguf_file)
     if _HUB_NAME.fullmatch(str(model)):
-        return HubModel(str(model), revision)
+        return HubModel(str(model), revision, gguf_file)
     raise EncoderError(f"the model '{model}' is neither an existing folder nor a hub name of the form owner/name")
 
 

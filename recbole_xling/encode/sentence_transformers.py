@@ -5,9 +5,11 @@ Source: Reimers and Gurevych, "Sentence-BERT" (EMNLP 2019), https://www.sbert.ne
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +17,8 @@ from typing import Any, cast
 import numpy as np
 
 from recbole_xling.encode.base import ENCODERS, Identity, Vectors, require_package
-from recbole_xling.encode.hub import LocalModel, find_model
-from recbole_xling.errors import EncoderError, unknown_name
+from recbole_xling.encode.hub import LocalModel, find_model, gguf_options, load_config, quiet_loading
+from recbole_xling.errors import EncoderError, XlingError, unknown_name
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,9 @@ class SentenceTransformersEncoder:
     Args:
         model: local folder, or hub name of the form ``owner/name``.
         revision: branch, tag or commit on the hub.
+        gguf_file: file of the model with quantized weights, which are read as full ones; the ``torch`` backend only.
+        num_hidden_layers: keep so many layers of a bare transformer, from the bottom; in language models the vectors of
+            a layer in the middle are better aligned across languages than the last one's.
         prompt: text put before every input ("query: " for E5); None leaves the model's own default, "" means none.
         max_length: longest input in tokens, the rest is cut; None leaves the model's own limit.
         batch_size: texts per forward pass; the library forms batches of texts of about one length.
@@ -56,6 +61,8 @@ class SentenceTransformersEncoder:
         model: str | Path,
         *,
         revision: str | None = None,
+        gguf_file: str | None = None,
+        num_hidden_layers: int | None = None,
         prompt: str | None = None,
         max_length: int | None = None,
         batch_size: int = 64,
@@ -75,7 +82,13 @@ class SentenceTransformersEncoder:
         ENCODERS.check_positive(batch_size=batch_size)
         if max_length is not None:
             ENCODERS.check_positive(max_length=max_length)
-        self._source = find_model(model, revision)
+        for option, value in (("gguf_file", gguf_file), ("num_hidden_layers", num_hidden_layers)):
+            if backend != "torch" and value is not None:
+                raise EncoderError(f"{option}={value!r} needs backend='torch', not '{backend}'")
+        self._source = find_model(model, revision, gguf_file)
+        if num_hidden_layers is not None and not self._source.plain:
+            raise EncoderError(f"the model '{model}' brings its own layers: drop num_hidden_layers={num_hidden_layers}")
+        self._n_layers = num_hidden_layers
         if pooling is not None:
             _check_choice("pooling", pooling, _POOLING)
             if not self._source.plain:
@@ -89,6 +102,7 @@ class SentenceTransformersEncoder:
     @cached_property
     def identity(self) -> Identity:
         """Everything that changes the vectors: for a folder the hash of its files, for a hub name the commit."""
+        further = {"gguf_file": self._source.gguf_file, "num_hidden_layers": self._n_layers}
         return {
             "backend": "sentence_transformers",
             "model": self._source.name,
@@ -101,6 +115,7 @@ class SentenceTransformersEncoder:
             "pooling": self._pooling,
             "normalize": self._normalize,
             "dtype": self._dtype,
+            **{key: value for key, value in further.items() if value is not None},
         }
 
     @cached_property
@@ -147,22 +162,19 @@ class SentenceTransformersEncoder:
 
     @cached_property
     def _model(self) -> Any:
-        dtype = {} if self._dtype is None else {"torch_dtype": self._dtype}
         logger.info("loading %s (%s, %s, %s)", self._source.load_from, self._backend, self._device, self._dtype)
-        from sentence_transformers import SentenceTransformer
-
         self._refuse_code()
         try:
-            model: Any = SentenceTransformer(
-                self._source.load_from,
-                revision=self._source.revision,
-                device=self._device,
-                backend=cast(Any, self._backend),
-                model_kwargs={**dtype, **self._model_kwargs},
-                trust_remote_code=self._trust_remote_code,
-            )
+            model = self._loaded()
+        except XlingError:
+            raise
         except Exception as error:  # the library and those below it raise many kinds
             raise EncoderError(f"cannot load the model '{self._source.load_from}': {error}") from error
+        tokenizer = getattr(model, "tokenizer", None)
+        if self._source.plain and tokenizer is not None:
+            # a language model is padded on the left to write on, and its vectors would change with the padding
+            tokenizer.padding_side = "right"
+            tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
         if self._pooling is not None:  # replaces the pooling that the library chose for a bare transformer
             if len(model) != 2:
                 raise EncoderError(
@@ -173,6 +185,28 @@ class SentenceTransformersEncoder:
         if self._max_length is not None:
             model.max_seq_length = self._max_length
         return model
+
+    def _loaded(self) -> Any:
+        from sentence_transformers import SentenceTransformer
+
+        dtype = {} if self._dtype is None else {"torch_dtype": self._dtype}
+        of_file = {} if self._source.gguf_file is None else {"gguf_file": self._source.gguf_file}
+        options: dict[str, Any] = {"model_kwargs": {**dtype, **gguf_options(self._source), **self._model_kwargs}}
+        if of_file:
+            renamed = "processor_kwargs" in inspect.signature(SentenceTransformer).parameters  # in release 5
+            options["processor_kwargs" if renamed else "tokenizer_kwargs"] = options["config_kwargs"] = of_file
+        if self._n_layers is not None:
+            load_config(self._source, self._n_layers, revision=self._source.revision, **of_file)  # are there as many?
+            options["config_kwargs"] = {**of_file, "num_hidden_layers": self._n_layers}
+        with quiet_loading() if "config_kwargs" in options else nullcontext():
+            return SentenceTransformer(
+                self._source.load_from,
+                revision=self._source.revision,
+                device=self._device,
+                backend=cast(Any, self._backend),
+                trust_remote_code=self._trust_remote_code,
+                **options,
+            )
 
     def _refuse_code(self) -> None:
         """Raise an EncoderError for a folder with code of its own, which releases of the library before 5 just run."""

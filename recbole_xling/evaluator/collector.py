@@ -58,7 +58,7 @@ class XLingCollector(Collector):
     """RecBole's ``Collector`` that also collects the rows' users and targets and works under several processes.
 
     Attributes:
-        rows: the evaluated rows; None for metrics that compare scores with labels.
+        rows: the evaluated rows; for metrics that compare scores with labels one for each interaction.
         unreachable: how many targets are in their own history, which ``exclude_history`` takes out of the ranking; None
             without that setting.
     """
@@ -73,10 +73,13 @@ class XLingCollector(Collector):
         self, scores_tensor: Tensor, interaction: Interaction, positive_u: Tensor, positive_i: Tensor
     ) -> None:
         """Collect one batch: scores ``(B, n_items)``, changed in place, and the positives' row numbers and item ids."""
-        history = self._history(interaction, len(scores_tensor), positive_u, positive_i)
-        if self.config["eval_type"] != EvaluatorType.RANKING:
+        if self.config["eval_type"] != EvaluatorType.RANKING:  # a row is one interaction, whose label is known
             super().eval_batch_collect(scores_tensor, interaction, positive_u, positive_i)
+            self.data_struct.update_tensor("rows.users", interaction[self.config["USER_ID_FIELD"]])
+            self.data_struct.update_tensor("rows.n_targets", torch.ones(len(interaction), dtype=torch.int64))
+            self.data_struct.update_tensor("rows.targets", interaction[self.config["ITEM_ID_FIELD"]])
             return
+        history = self._history(interaction, len(scores_tensor), positive_u, positive_i)
         if history is not None:
             scores_tensor.scatter_(1, history.to(scores_tensor.device), float("-inf"))
         targets = Pairs(positive_u.to(scores_tensor.device), positive_i.to(scores_tensor.device))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,16 +66,17 @@ def evaluate_full_ranking(
 
     Returns:
         ``test``, ``slices``, ``n_test`` and ``readers``, as in ``result.json``; and the table of rows (see
-        :func:`~recbole_xling.evaluator.slices.user_table`), None if the metrics have no values per user.
+        :func:`~recbole_xling.evaluator.slices.user_table`), with ``score`` and ``label`` where metrics compare these;
+        None if the metrics have no values per user.
     """
     config = trainer.config
     test = trainer.evaluate(loader, load_best_model=load_best_model, show_progress=shows_progress(config))
     if test is None:
         logger.warning("the split left nothing to test on")
         return {"test": {}, "slices": {}, "n_test": 0}, None
-    rows, per_user = trainer.eval_collector.rows, trainer.evaluator.per_user
-    n_test = len(loader._dataset) if rows is None else len(rows)
-    result: dict[str, Any] = {"test": dict(test), "slices": {}, "n_test": n_test}
+    rows, evaluator = trainer.eval_collector.rows, trainer.evaluator
+    assert rows is not None
+    result: dict[str, Any] = {"test": dict(test), "slices": {}, "n_test": len(rows)}
     if (unreachable := trainer.eval_collector.unreachable) is not None:
         result["unreachable_targets"] = unreachable
         if unreachable:
@@ -82,14 +84,23 @@ def evaluate_full_ranking(
                 "exclude_history takes %d of %d targets out of the ranking, where they count as not found: "
                 "their users have met them before",
                 unreachable,
-                n_test,
+                len(rows),
             )
-    if rows is not None:
-        result["readers"] = context.reader_summary(rows.users)
-    if rows is None or not per_user:
+    result["readers"] = context.reader_summary(rows.users)
+    how: dict[str, Any] = {}
+    values, metrics = evaluator.per_user, list(evaluator.per_user)
+    if evaluator.labeled is not None:
+        values, metrics = dict(zip(("score", "label"), evaluator.labeled, strict=True)), list(evaluator.exact)
+        how = {"value_of": partial(_of_labels, evaluator), "lower_is_better": not config["valid_metric_bigger"]}
+    if not metrics:
         return result, None
-    table = user_table(rows, per_user, context)
+    table = user_table(rows, values, context)
     worst_by = config["valid_metric"].lower()
-    worst_by = worst_by if worst_by in per_user else next(iter(per_user))
-    result["slices"] = slice_results(table, list(per_user), worst_by, context.columns)
+    worst_by = worst_by if worst_by in metrics else metrics[0]
+    result["slices"] = slice_results(table, metrics, worst_by, context.columns, **how)
     return result, table
+
+
+def _of_labels(evaluator: Any, metric: str, part: pl.DataFrame) -> float | None:
+    value: float | None = evaluator.of_labels(metric, part["score"].to_numpy(), part["label"].to_numpy())
+    return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -148,35 +148,53 @@ def slice_values(table: pl.DataFrame, column: str) -> Iterable[tuple[str, pl.Dat
         yield str(value), part
 
 
+def mean_of(metric: str, table: pl.DataFrame) -> float:
+    """Return the mean of a column."""
+    return float(table[metric].to_numpy().mean())
+
+
 def slice_results(
-    table: pl.DataFrame, metrics: Sequence[str], worst_by: str, columns: Iterable[str] = ()
+    table: pl.DataFrame,
+    metrics: Sequence[str],
+    worst_by: str,
+    columns: Iterable[str] = (),
+    *,
+    value_of: Callable[[str, pl.DataFrame], float | None] = mean_of,
+    lower_is_better: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Return ``{"target_language=fr": {"n": 57, "ndcg@10": ...}, ...}`` for every slice that has a row.
 
     Two more entries summarize the target languages: ``language_macro`` (the mean over them, each counting once) and
-    ``language_worst`` (the one with the lowest ``worst_by``).
+    ``language_worst`` (the one with the worst ``worst_by``).
 
     Args:
         table: as :func:`user_table` returns it.
-        metrics: columns to take the means of.
+        metrics: names of the metrics.
         worst_by: one of them.
         columns: further columns to slice by.
+        value_of: returns a metric by its name for the rows of a slice; None leaves it out.
+        lower_is_better: whether the worst language is the one with the highest ``worst_by``.
     """
     found: dict[str, dict[str, Any]] = {}
     for column in ("target_language", "user_language", "cross_language", "popularity", *columns):
         for value, part in slice_values(table, column):
-            means = {metric: float(part[metric].to_numpy().mean()) for metric in metrics}
-            found[f"{column}={value}"] = {"n": part.height, **means}
+            values = {metric: value_of(metric, part) for metric in metrics}
+            known = {metric: number for metric, number in values.items() if number is not None}
+            found[f"{column}={value}"] = {"n": part.height, **known}
     languages = {
         name.partition("=")[2]: values
         for name, values in found.items()
         if name.startswith("target_language=") and name.partition("=")[2] not in _LANGUAGE_FREE
     }
     if languages:
-        macro = {metric: float(np.mean([values[metric] for values in languages.values()])) for metric in metrics}
+        having = {metric: [part[metric] for part in languages.values() if metric in part] for metric in metrics}
+        macro = {metric: float(np.mean(numbers)) for metric, numbers in having.items() if numbers}
         found["language_macro"] = {"n": len(languages), **macro}
-        large = {name: values for name, values in languages.items() if values["n"] >= WORST_LANGUAGE_MIN}
-        candidates = large or languages
-        worst = min(sorted(candidates), key=lambda name: candidates[name][worst_by])
-        found["language_worst"] = {"language": worst, **candidates[worst]}
+        compared = {name: part for name, part in languages.items() if worst_by in part}
+        large = {name: part for name, part in compared.items() if part["n"] >= WORST_LANGUAGE_MIN}
+        candidates = large or compared
+        if candidates:
+            sign = -1 if lower_is_better else 1
+            worst = min(sorted(candidates), key=lambda name: sign * candidates[name][worst_by])
+            found["language_worst"] = {"language": worst, **candidates[worst]}
     return found

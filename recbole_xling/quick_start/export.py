@@ -86,6 +86,8 @@ def _write(encoder: TextEncoder, folder: Path) -> None:
     encoder.merged().save_pretrained(folder)
     tokenizer: Any = copy.deepcopy(encoder.tokenizer)
     tokenizer.model_max_length = encoder.config.encoder_max_length
+    tokenizer.padding_side = "right"  # as this package pads; that of a language model may be the left one
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     tokenizer.save_pretrained(folder)
 
     modules = {"": "Transformer", "1_Pooling": "Pooling"}  # by folder, in the order of computation

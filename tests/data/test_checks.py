@@ -47,6 +47,10 @@ def test_a_labeled_run_counts_its_test(small_dataset, settings_without_layers):
     known = {key: value for key, value in settings_without_layers.items() if key != "MAX_ITEM_LIST_LENGTH"}
     result = run("FM", "small", config_dict={**known, **VALUE, **LABELED, **LIKED})
     assert result["n_test"] == 40 and 0 < result["test"]["auc"] < 1
+    of_items = [result["slices"][f"target_language={language}"] for language in ("de", "en", "fr")]
+    assert sum(part["n"] for part in of_items) == 40
+    mean = sum(part["n"] * part["logloss"] for part in of_items) / 40
+    assert mean == pytest.approx(result["test"]["logloss"], abs=1e-4)  # rounded there
 
 
 @pytest.mark.parametrize(

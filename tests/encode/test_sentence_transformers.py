@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_gguf import write_tiny_gguf
 
 from recbole_xling.encode import EmbeddingCache, create_encoder
 from recbole_xling.encode.sentence_transformers import SentenceTransformersEncoder, computes_in_bfloat16
 from recbole_xling.errors import EncoderError
+from recbole_xling.testing import make_tiny_encoder
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -251,3 +253,55 @@ def test_a_folder_without_a_model_and_one_with_a_broken_model_are_refused(bert_f
     (broken / "model.safetensors").write_bytes(b"cut")
     with pytest.raises(EncoderError, match=r"cannot load the model .*broken"):
         create_encoder(str(broken), **_EXACT).encode(["x"])
+
+
+# ---- language models ----
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_padding_on_the_left_changes_no_vector(tmp_path: Path, pooling: str) -> None:
+    config = transformers.GPT2Config(
+        vocab_size=300, n_embd=16, n_layer=2, n_head=2, n_positions=64, initializer_range=0.3, pad_token_id=1
+    )  # GPT-2 counts positions from the left end of a row, padding included
+    folder = make_tiny_encoder(tmp_path / "gpt", config)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    encoder = create_encoder(str(folder), pooling=pooling, normalize=False, **_EXACT)
+    expected = [_token_vectors(folder, text) for text in _TEXTS]
+    pooled = [states[-1] if pooling == "last" else states.mean(0) for states in expected]
+    np.testing.assert_allclose(encoder.encode(_TEXTS), np.stack(pooled), atol=1e-5)
+
+
+def test_a_gguf_file_gives_the_vectors_of_its_model(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    model = write_tiny_gguf(tmp_path / "tiny.gguf")
+    encoder = create_encoder(str(tmp_path), gguf_file="tiny.gguf", pooling="last", normalize=False, **_EXACT)
+    assert encoder.identity["gguf_file"] == "tiny.gguf"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="tiny.gguf")
+    texts = ["ab cd", "shark", "a film"]
+    with torch.inference_mode():
+        expected = [model(**tokenizer(text, return_tensors="pt")).last_hidden_state[0, -1].numpy() for text in texts]
+    np.testing.assert_allclose(encoder.encode(texts), np.stack(expected), atol=1e-5)
+    with pytest.raises(EncoderError, match=r"gguf_file='tiny.gguf' needs backend='torch'"):
+        create_encoder(str(tmp_path), gguf_file="tiny.gguf", backend="onnx")
+
+
+def test_the_lowest_layers_alone_give_their_own_vectors(tmp_path: Path) -> None:
+    config = transformers.LlamaConfig(
+        vocab_size=300, hidden_size=16, num_hidden_layers=3, num_attention_heads=2, intermediate_size=24,
+        max_position_embeddings=64, initializer_range=0.3, pad_token_id=1,
+    )  # fmt: skip
+    folder = make_tiny_encoder(tmp_path / "llama", config)
+    encoder = create_encoder(str(folder), num_hidden_layers=2, normalize=False, **_EXACT)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    expected = []
+    with torch.inference_mode():
+        for text in _TEXTS:
+            states = model(**tokenizer(text, return_tensors="pt"), output_hidden_states=True).hidden_states[2]
+            expected.append(model.norm(states)[0].mean(0).numpy())
+    np.testing.assert_allclose(encoder.encode(_TEXTS), np.stack(expected), atol=1e-5)
+    assert encoder.identity["num_hidden_layers"] == 2
+    with pytest.raises(EncoderError, match="from 1 to the 3 that llama has, not 4"):
+        create_encoder(str(folder), num_hidden_layers=4, **_EXACT).encode(_TEXTS)

@@ -99,3 +99,32 @@ def test_slices_are_means_of_their_rows_and_absent_without_any():
     assert found["language_macro"] == {"n": 3, "ndcg@10": pytest.approx(0.25)}
     assert found["language_worst"] == {"language": "fr", "n": 12, "ndcg@10": 0.25}  # one target is no evidence
     assert "popularity=rare" not in found
+
+
+def test_slices_of_labels_are_computed_from_their_rows_and_left_out_where_undefined():
+    table = pl.DataFrame(
+        {
+            "target_language": ["de"] * 10 + ["fr"] * 10 + ["it"] * 10,
+            "user_language": ["de"] * 30,
+            "cross_language": ["no"] * 10 + ["yes"] * 20,
+            "popularity": ["cold"] * 30,
+            "score": [0.2, 0.8] * 5 + [0.9, 0.1] * 5 + [0.5] * 10,
+            "label": [0.0, 1.0] * 10 + [1.0] * 10,
+        }
+    )
+
+    def value_of(metric, part):
+        score, label = part["score"].to_numpy(), part["label"].to_numpy()
+        if metric == "mae":
+            return float(np.abs(score - label).mean())
+        pairs = score[label == 1][:, None] - score[label == 0]
+        return float((pairs > 0).mean()) if pairs.size else None
+
+    found = slice_results(table, ["auc", "mae"], "mae", value_of=value_of, lower_is_better=True)
+    assert found["target_language=de"] == {"n": 10, "auc": 1.0, "mae": pytest.approx(0.2)}
+    assert found["target_language=it"] == {"n": 10, "mae": 0.5}
+    assert found["cross_language=yes"]["auc"] == pytest.approx(0.0)
+    assert found["language_macro"] == {"n": 3, "auc": 0.5, "mae": pytest.approx((0.2 + 0.9 + 0.5) / 3)}
+    assert found["language_worst"]["language"] == "fr"
+    found = slice_results(table.filter(pl.col("target_language") == "it"), ["auc"], "auc", value_of=value_of)
+    assert found["language_macro"] == {"n": 1} and "language_worst" not in found

@@ -17,7 +17,8 @@ from recbole_xling.utils.typed_config import TypedConfig
 _FIRST_RANK = 1.5  # AdaLoRA starts with a multiple of the final rank, as its paper does
 # How architectures call these layers. PEFT 0.21 has such a table by architecture, which lacks four of the seven in
 # layer_split.py (for IA3 five, and there "output.dense" matches the attention's output layer too).
-_QUERY_VALUE = (("query", "value"), ("q_lin", "v_lin"), ("attn.q", "attn.v"), ("q_proj", "v_proj"), ("Wqkv",))
+_QUERY_VALUE = (("query", "value"), ("q_lin", "v_lin"), ("attn.q", "attn.v"), ("q_proj", "v_proj"), ("Wqkv",),
+                ("qkv_proj",), ("query_key_value",))  # fmt: skip
 _KEY_VALUE = (("key", "value"), ("k_lin", "v_lin"), ("attn.k", "attn.v"), ("k_proj", "v_proj"))
 
 

@@ -61,7 +61,8 @@ def build_encoder(config: Any) -> TextEncoder:
         EncoderError: the encoder cannot be found or loaded.
     """
     settings = TextEncoderConfig.of(config)
-    source = find_model(settings.encoder, (settings.encoder_options or {}).get("revision"))
+    options = settings.encoder_options or {}
+    source = find_model(settings.encoder, options.get("revision"), options.get("gguf_file"))
     folder = Path(settings.embedding_cache_dir or user_cache_folder("embeddings"))
     folder.mkdir(parents=True, exist_ok=True)
     return TextEncoder(source, settings, folder)
@@ -121,7 +122,8 @@ class TextEncoder(nn.Module):
     def __init__(self, source: LocalModel | HubModel, config: TextEncoderConfig, cache_dir: Path | None = None) -> None:
         super().__init__()
         self.source, self.config = source, config
-        model, self.tokenizer = load_pretrained(source)
+        self._n_layers: int | None = (config.encoder_options or {}).get("num_hidden_layers")
+        model, self.tokenizer = load_pretrained(source, self._n_layers)
         longest = longest_input(model, self.tokenizer)
         if config.encoder_max_length > longest:
             raise ConfigError(
@@ -158,12 +160,14 @@ class TextEncoder(nn.Module):
     @property
     def identity(self) -> dict[str, str | int | None]:
         """What the trained weights belong to: they do not fit an encoder of another identity."""
+        further = {"gguf_file": self.source.gguf_file, "num_hidden_layers": self._n_layers}
         return {
             "name": self.source.name,
             "fingerprint": self.source.fingerprint,
             "pooling": self.config.pooling,
             "prompt": self.config.encoder_prompt,
             "max_length": self.config.encoder_max_length,
+            **{key: value for key, value in further.items() if value is not None},
         }
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:

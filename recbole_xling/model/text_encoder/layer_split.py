@@ -18,13 +18,16 @@ from recbole_xling.errors import ConfigError, unknown_name
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where a family of encoders keeps its layers, and the norm after the last one, if any."""
+    """Where a family of encoders keeps its layers, the norm after the last one, if any, and its embeddings."""
 
     layers: str
     final_norm: str | None = None
+    embeddings: str | None = "embeddings"
+    """None: the model leaves them out by itself where ``inputs_embeds`` are given, as language models do."""
 
 
 _BERT = _Layout("encoder.layer")
+_DECODER = _Layout("layers", "norm", None)
 _LAYOUTS = {  # by config.model_type
     "bert": _BERT,
     "camembert": _BERT,
@@ -33,6 +36,7 @@ _LAYOUTS = {  # by config.model_type
     "mpnet": _BERT,
     "roberta": _BERT,
     "xlm-roberta": _BERT,
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"), _DECODER),
 }
 
 
@@ -71,7 +75,14 @@ def upper_part(model: nn.Module, n_lower: int) -> nn.Module:
     """Return all above the lowest ``n_lower`` layers as a model; its ``inputs_embeds`` are the lower part's states."""
     layout = _layout_of(model)
     part = _exchange(model, layout.layers, _layers(model, layout)[n_lower:])
-    return _exchange(part, "embeddings", _GivenEmbeddings())
+    if layout.embeddings is not None:
+        return _exchange(part, layout.embeddings, _GivenEmbeddings())
+    config = copy.copy(cast(Any, model.config))
+    config.__dict__["use_cache"] = False  # keys and values are kept by the layer's number in the whole model
+    if getattr(config, "layer_types", None):  # the kind of attention is asked for by the number in this part
+        config.__dict__["layer_types"] = config.layer_types[n_lower:]
+    part.__dict__["config"] = config
+    return part
 
 
 def _layers(model: nn.Module, layout: _Layout) -> nn.ModuleList:

@@ -13,6 +13,11 @@ from recbole_xling.model.text_encoder.layer_split import lower_part, transformer
 
 _SIZES: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "initializer_range": 0.3}
 _BERT: dict[str, Any] = {**_SIZES, "num_hidden_layers": 3, "intermediate_size": 24, "max_position_embeddings": 40}
+_DECODER: dict[str, Any] = {**_BERT, "num_key_value_heads": 1, "pad_token_id": 1}
+_SLIDING: dict[str, Any] = {
+    **{**_DECODER, "head_dim": 8, "sliding_window": 3},
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+}
 _CONFIGS = {
     "bert": lambda: transformers.BertConfig(**_BERT),
     "xlm-roberta": lambda: transformers.XLMRobertaConfig(**_BERT, pad_token_id=1),
@@ -23,6 +28,13 @@ _CONFIGS = {
     "modernbert": lambda: transformers.ModernBertConfig(
         **_BERT, global_attn_every_n_layers=2, local_attention=4, pad_token_id=1, cls_token_id=0, sep_token_id=2
     ),
+    "gemma": lambda: transformers.GemmaConfig(**_DECODER, head_dim=8),
+    "gemma2": lambda: transformers.Gemma2Config(**_SLIDING),
+    "gemma3": lambda: transformers.Gemma3TextConfig(**_SLIDING),
+    "llama": lambda: transformers.LlamaConfig(**_DECODER),
+    "mistral": lambda: transformers.MistralConfig(**_DECODER, sliding_window=3),
+    "qwen2": lambda: transformers.Qwen2Config(**_DECODER),
+    "qwen3": lambda: transformers.Qwen3Config(**_DECODER, head_dim=8),
 }
 
 
