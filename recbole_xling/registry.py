@@ -21,7 +21,14 @@ from typing import Any, NamedTuple
 from recbole_xling.compat.hooks import when_imported
 from recbole_xling.errors import ConfigError, unknown_name
 
-_OWN_MODELS = {"LLMSASRec": "recbole_xling.model.llmsasrec", "XLingTwoTower": "recbole_xling.model.xlingtwotower"}
+_OWN_MODELS = {
+    "LLMSASRec": "recbole_xling.model.llmsasrec",
+    "XLingTwoTower": "recbole_xling.model.xlingtwotower",
+    "ContentKNN": "recbole_xling.model.baselines",
+    "HistoryEASE": "recbole_xling.model.baselines",
+    "HistoryItemKNN": "recbole_xling.model.baselines",
+    "LanguagePop": "recbole_xling.model.baselines",
+}
 _PACKAGES = {
     "SEQUENTIAL": "sequential_recommender",
     "GENERAL": "general_recommender",
