@@ -12,6 +12,8 @@ from tabulate import tabulate
 from recbole_xling.errors import ConfigError, unknown_name
 
 SIGNIFICANT = 0.05
+EVERYTHING = "all"
+"""Name of the slice with all test rows."""
 
 
 class _Format(NamedTuple):
@@ -72,42 +74,42 @@ def comparison_text(frame: pd.DataFrame, fmt: str = "text") -> str:
 def _values(part: pd.DataFrame, column: str, style: _Format) -> str:
     """Return a table with a line per group, and a column per value of a slice and metric."""
     several = part["metric"].nunique() > 1
-    heads: dict[tuple[str, str], str] = {}
+    heads: dict[str, None] = {}
     cells: dict[str, dict[str, str]] = {}
-    for line in part.itertuples():
-        value = line.slice.partition("=")[2]
-        head = f"{value} (n={line.n:,})" if value else f"n={line.n:,}"
-        head += f" {line.metric}" if several or not value else ""
-        heads[line.slice, line.metric] = style.escape(head)
-        cells.setdefault(line.model, {})[heads[line.slice, line.metric]] = _cell(line, style)
-    title = column if column == "all" else f"{column}, {part['metric'].iloc[0]}" if not several else column
-    rows = [[style.escape(model), *(own.get(head, "") for head in heads.values())] for model, own in cells.items()]
-    return _table(rows, [style.escape(title), *heads.values()], style)
+    for line in part.to_dict("records"):
+        value = line["slice"].partition("=")[2]
+        head = f"{value} (n={line['n']:,})" if value else f"n={line['n']:,}"
+        head += f" {line['metric']}" if several or not value else ""
+        heads[head] = None
+        cells.setdefault(line["model"], {})[head] = _cell(line, style)
+    title = column if several or column == EVERYTHING else f"{column}, {part['metric'].iloc[0]}"
+    rows = [[style.escape(model), *(own.get(head, "") for head in heads)] for model, own in cells.items()]
+    return _table(rows, [style.escape(head) for head in (title, *heads)], style)
 
 
-def _cell(line: Any, style: _Format) -> str:
-    cell = f"{line.mean:.4f}"
-    if not math.isnan(line.std):
-        cell += f"{style.plus_minus}{line.std:.4f}"
-    if line.best:
+def _cell(line: dict[Any, Any], style: _Format) -> str:
+    cell = f"{line['mean']:.4f}"
+    if not math.isnan(line["std"]):
+        cell += f"{style.plus_minus}{line['std']:.4f}"
+    if line["best"]:
         cell = style.best(cell)
-    return cell + (style.significant if line.p_ttest_holm < SIGNIFICANT else "")
+    return cell + (style.significant if line["p_ttest_holm"] < SIGNIFICANT else "")
 
 
 def _differences(part: pd.DataFrame, style: _Format) -> str:
     """Return the table of differences from the baseline, with intervals and corrected p-values."""
     rows = [
         [
-            style.escape(line.model),
-            line.metric,
-            f"{line.difference:+.4f} ({line.low:+.4f} to {line.high:+.4f})",
-            *(f"{value:.2g}" for value in (line.p_ttest_holm, line.p_ttest_bh, line.p_wilcoxon_holm)),
+            style.escape(line["model"]),
+            line["metric"],
+            f"{line['difference']:+.4f} ({line['low']:+.4f} to {line['high']:+.4f})",
+            *(f"{line[name]:.2g}" for name in ("p_ttest_holm", "p_ttest_bh", "p_wilcoxon_holm")),
         ]
-        for line in part.itertuples()
-        if not math.isnan(line.difference)
+        for line in part.to_dict("records")
+        if not math.isnan(line["difference"])
     ]
     title = f"difference from {part['model'].iloc[0]}"
-    return _table(rows, [style.escape(title), "metric", "95% interval", "t, Holm", "t, BH", "Wilcoxon, Holm"], style)
+    return _table(rows, [style.escape(title), "metric", "interval", "t, Holm", "t, BH", "Wilcoxon, Holm"], style)
 
 
 def _table(rows: list[list[str]], headers: list[str], style: _Format) -> str:

@@ -132,6 +132,9 @@ def tuned_weights(parts: Sequence[Candidates]) -> list[float]:
     target, row = np.concatenate([part.target for part in parts]), np.arange(n_targets)
     is_candidate = np.isfinite(scores[0])
     known = np.where(is_candidate, scores, 0.0)
+    # a model whose scores differ little needs a large weight: all are scaled to deviation 1 among the candidates
+    scale = 1 / np.maximum([values[is_candidate].std() for values in known], 1e-9)
+    known *= scale[:, None, None]
     chosen = known[:, row, target]  # (n_models, n)
 
     def loss(weights: FloatArray) -> tuple[float, FloatArray]:
@@ -139,21 +142,12 @@ def tuned_weights(parts: Sequence[Candidates]) -> list[float]:
         highest = logits.max(axis=1, keepdims=True)
         share = np.exp(logits - highest)
         norm = share.sum(axis=1, keepdims=True)
-        share /= norm
         likelihood = weights @ chosen - (highest + np.log(norm))[:, 0]
-        gradient = chosen.mean(axis=1) - np.einsum("nc,mnc->m", share, known) / n_targets
+        gradient = chosen.mean(axis=1) - np.einsum("nc,mnc->m", share / norm, known) / n_targets
         return -float(likelihood.mean()), -gradient
 
-    # models whose scores differ little need large weights: each is scaled to have deviation 1 among the candidates
-    spread = np.array([values[is_candidate].std() for values in known])
-    scale = 1 / np.maximum(spread, 1e-9)
-    found = scipy.optimize.minimize(
-        lambda weights: (lambda value, gradient: (value, gradient * scale))(*loss(weights * scale)),
-        np.ones(n_models),
-        jac=True,
-        bounds=[(0, None)] * n_models,
-        method="L-BFGS-B",
-    )
+    bounds = [(0, None)] * n_models
+    found = scipy.optimize.minimize(loss, np.ones(n_models), jac=True, bounds=bounds, method="L-BFGS-B")
     weights = found.x * scale
     if weights.sum() <= 0:  # no model is better than chance on these rows
         weights = scale

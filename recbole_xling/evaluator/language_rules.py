@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy.special
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -119,9 +120,7 @@ class LanguageRules:
         for place in range(min(self.length, len(value))):
             shares = (counts + np.eye(len(names))) / (place + 1)  # of the list if the next item is in each language
             smooth = (1 - _SMOOTHING) * shares + _SMOOTHING * wanted
-            divergence = (wanted * np.log(np.where(wanted > 0, wanted, 1) / np.where(wanted > 0, smooth, 1))).sum(
-                axis=1
-            )
+            divergence = scipy.special.rel_entr(wanted, smooth).sum(axis=1)
             gain = (1 - self.calibration) * value - self.calibration * divergence[own]
             best_place = int(np.where(free, gain, -np.inf).argmax())
             chosen.append(best_place)

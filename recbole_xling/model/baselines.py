@@ -237,12 +237,15 @@ class HistoryEASE(ItemSimilarity):
     @classmethod
     def similarities(cls, config: Any, matrix: sp.csr_matrix) -> Any:
         """Return the weights of the regression of each item on all others."""
-        gram = (matrix.T @ matrix).toarray().astype(np.float64)
+        known = np.unique(matrix.indices)  # an item without interactions has no weight, and is none's
+        gram = (matrix[:, known].T @ matrix[:, known]).toarray().astype(np.float64)
         gram[np.diag_indices_from(gram)] += HistoryEASEConfig.of(config).reg_weight
         inverse = np.linalg.inv(gram)
-        weights = inverse / -np.diag(inverse)
-        np.fill_diagonal(weights, 0.0)
-        return weights.astype(np.float32)
+        found = inverse / -np.diag(inverse)
+        np.fill_diagonal(found, 0.0)
+        weights = np.zeros((matrix.shape[1],) * 2, dtype=np.float32)
+        weights[np.ix_(known, known)] = found
+        return weights
 
 
 # ---- by popularity --------------------------------------------------------------------------------------------

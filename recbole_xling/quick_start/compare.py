@@ -18,6 +18,7 @@ from recbole.utils import ModelType, get_model
 
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.bootstrap import LEVEL, N_RESAMPLES, bootstrap_intervals
+from recbole_xling.evaluator.comparison_table import EVERYTHING
 from recbole_xling.evaluator.significance import benjamini_hochberg, holm, paired_p_values
 from recbole_xling.evaluator.slices import slice_values
 from recbole_xling.utils.run_folder import CONFIG_FILE, USERS_FILE, read_result
@@ -26,9 +27,6 @@ from recbole_xling.utils.yaml_text import read_yaml_settings
 logger = logging.getLogger(__name__)
 
 Folder = str | os.PathLike[str]
-
-EVERYTHING = "all"
-"""Name of the slice with all test rows."""
 
 _KEY = ["user_id", "target_item", "nth"]
 _NO_SLICES = (*_KEY, "n_targets")
