@@ -159,15 +159,14 @@ class ItemSimilarity(Baseline):
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
         matrix = dataset.inter_matrix(form="csr").astype(np.float32)
-        matrix.data[:] = 1  # the same item twice is in the history once
-        matrix.sort_indices()
-        parts = (matrix.indptr, matrix.indices, np.array(matrix.shape))
+        matrix.sum_duplicates()
+        parts = (matrix.indptr, matrix.indices, matrix.data, matrix.shape)
         self.trained_on = sha256(b"".join(np.asarray(part, dtype=np.int64).tobytes() for part in parts)).hexdigest()
         self.similarity: Any = self.similarities(config, matrix)
 
     @classmethod
     def similarities(cls, config: Any, matrix: sp.csr_matrix) -> Any:
-        """Return the similarities of items, given the users' items, ``(n_users, n_items)``."""
+        """Return the similarities of items, given how often users chose them, ``(n_users, n_items)``."""
         raise NotImplementedError
 
     def other_parameter(self) -> dict[str, Any]:
