@@ -33,7 +33,7 @@ _NO_SLICES = (*_KEY, "n_targets")
 # Settings that change neither a model nor what it is measured by.
 _ELSEWHERE = frozenset(
     "seed data_path checkpoint_dir embedding_cache_dir encoder_batch_size eval_batch_size show_progress state worker "
-    "gpu_id use_gpu log_wandb wandb_project allow_unknown_keys metric_decimal_place config_files epochs_done".split()
+    "gpu_id use_gpu log_wandb wandb_project allow_unknown_keys metric_decimal_place".split()
 )
 
 
@@ -237,7 +237,12 @@ def _leaves_out_history(settings: Mapping[str, Any]) -> bool:
     """Tell whether what a user knows is not ranked; RecBole's general models never rank it."""
     if "runs" in settings:
         return any(map(_leaves_out_history, settings["runs"]))
-    return bool(settings["exclude_history"]) or get_model(settings["model"]).type != ModelType.SEQUENTIAL
+    if settings["exclude_history"]:
+        return True
+    try:
+        return bool(get_model(settings["model"]).type != ModelType.SEQUENTIAL)
+    except ConfigError:  # a model of the user's own that is not imported here
+        return False
 
 
 # ---- names ----------------------------------------------------------------------------------------------------
