@@ -21,6 +21,7 @@ from torch import Tensor
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.errors import CheckpointError
+from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.item_representation import whiten
@@ -51,10 +52,7 @@ class HistoryConfig(TypedConfig):
 
 
 class Baseline(XLingRecommender):
-    """A model without weights: everything it knows comes from the training split as it is built.
-
-    A subclass defines :meth:`score`.
-    """
+    """A model without weights: everything it knows comes from the training split as it is built."""
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
@@ -65,19 +63,10 @@ class Baseline(XLingRecommender):
         """Return 0: there is nothing to learn."""
         return torch.zeros((), device=interaction[self.USER_ID].device, requires_grad=True)
 
-    def score(self, interaction: Interaction) -> Tensor:
-        """Score all items per history, ``(B, n_items)``."""
-        raise NotImplementedError
-
-    def full_sort_predict(self, interaction: Interaction) -> Tensor:
-        """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
-        scores = self.score(interaction)
-        scores[:, 0] = float("-inf")
-        return scores
-
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""
-        return self.full_sort_predict(interaction).gather(1, interaction[self.ITEM_ID][:, None])[:, 0]
+        scores: Tensor = self.full_sort_predict(interaction)
+        return scores.gather(1, interaction[self.ITEM_ID][:, None])[:, 0]
 
     def history_weights(self, interaction: Interaction) -> Tensor:
         """Return the weight of each place of the histories, ``(B, L)``, 0 where there is no item."""
@@ -133,15 +122,14 @@ class ContentKNN(Baseline):
         """Return nothing: all that the model knows are texts."""
         return []
 
-    def score(self, interaction: Interaction) -> Tensor:
-        """Score all items per history, ``(B, n_items)``, from -1 to 1."""
-
-        def cosine(rows: Interaction, view: int) -> Tensor:
+    def factors(self, interaction: Interaction) -> list[tuple[Tensor, Factors]]:
+        """Return the means of histories and the item vectors, all of unit length, for the rows of each view."""
+        found = []
+        for view, rows, mask in self.views.parts(interaction):
             table, weight = self.tables[view], self.history_weights(rows)
             user = torch.einsum("bl,bld->bd", weight, table[rows[self.ITEM_SEQ]])
-            return F.normalize(user, dim=-1) @ table.T
-
-        return self.views.scores(interaction, cosine)
+            found.append((mask.nonzero().squeeze(1), Factors(F.normalize(user, dim=-1), table, None)))
+        return found
 
 
 # ---- by what is read together ---------------------------------------------------------------------------------
@@ -185,15 +173,17 @@ class ItemSimilarity(Baseline):
                 "else: restore the files, or run it again"
             )
 
-    def score(self, interaction: Interaction) -> Tensor:
-        """Score all items per history, ``(B, n_items)``."""
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
         item_seq, weight = interaction[self.ITEM_SEQ].cpu().numpy(), self.history_weights(interaction).cpu().numpy()
         row = np.repeat(np.arange(len(item_seq)), item_seq.shape[1])
         shape = (len(item_seq), self.n_items)
         histories = sp.csr_matrix((weight.ravel(), (row, item_seq.ravel())), shape=shape)
-        scores = histories @ self.similarity
-        dense = scores.toarray() if sp.issparse(scores) else scores
-        return torch.from_numpy(np.asarray(dense, dtype=np.float32)).to(interaction[self.ITEM_SEQ].device)
+        found = histories @ self.similarity
+        dense = np.asarray(found.toarray() if sp.issparse(found) else found, dtype=np.float32)
+        scores = torch.from_numpy(dense).to(interaction[self.ITEM_SEQ].device)
+        scores[:, 0] = float("-inf")
+        return scores
 
 
 class HistoryItemKNNConfig(HistoryConfig, BaselineConfig):
@@ -279,10 +269,12 @@ class LanguagePop(Baseline):
         for name, languages in (("stated", readers.stated), ("shown", readers.displayed)):
             self.register_buffer(name, torch.tensor([number[language] for language in languages]), persistent=False)
 
-    def score(self, interaction: Interaction) -> Tensor:
-        """Score all items per history, ``(B, n_items)``."""
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
         item_seq, stated = interaction[self.ITEM_SEQ], self.stated[interaction[self.USER_ID]]
         votes = self.popularity.new_zeros(len(item_seq), len(self.popularity))
         votes.scatter_add_(1, self.shown[item_seq], (item_seq > 0).to(votes))
         votes[:, -1] = 0.5  # where no item of the history has a known language
-        return self.popularity[torch.where(stated < len(self.popularity) - 1, stated, votes.argmax(dim=1))]
+        scores = self.popularity[torch.where(stated < len(self.popularity) - 1, stated, votes.argmax(dim=1))]
+        scores[:, 0] = float("-inf")
+        return scores
