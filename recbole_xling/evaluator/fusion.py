@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.errors import ConfigError
 
 FloatArray = NDArray[np.float64]
 
@@ -21,14 +21,6 @@ DEPTH = 1000
 
 _RRF_K = 60  # of Cormack et al.
 _CANDIDATES = 100  # best items of each model between which weights are tuned
-
-
-def check_method(method: str, depth: int, longest_list: int) -> None:
-    """Raise a ConfigError if there is no such method, or if lists are shorter than those that are evaluated."""
-    if method not in METHODS:
-        raise ConfigError(unknown_name("method of fusion", method, METHODS))
-    if depth < longest_list:
-        raise ConfigError(f"depth {depth} is less than the length of the evaluated lists (topk {longest_list})")
 
 
 def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float], depth: int = DEPTH) -> Tensor:

@@ -19,9 +19,9 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.config import plain_settings
-from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
-from recbole_xling.evaluator.fusion import DEPTH, candidates_of, check_method, fuse_scores, tuned_weights
+from recbole_xling.evaluator.fusion import DEPTH, METHODS, candidates_of, fuse_scores, tuned_weights
 from recbole_xling.evaluator.language_rules import LanguageRules
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.quick_start.build import Run, load_run
@@ -72,16 +72,12 @@ def fuse(
         DataError: the rows or the items of the runs differ.
     """
     started = time.perf_counter()
-    if len(runs) < 2:
-        raise ConfigError("a fusion needs at least two runs")
-    if weights is not None and len(weights) != len(runs):
-        raise ConfigError(f"{len(weights)} weights for {len(runs)} runs: give one for each")
-    if weights is not None and (min(weights) < 0 or not sum(weights)):
-        raise ConfigError(f"weights must not be negative, and one must be positive, not {list(weights)}")
+    _check(len(runs), method, weights)
     parts = [_Scores(Path(folder), load_run(folder, **settings)) for folder in runs]
     first = parts[0]
     config, longest = first.run.config, max(first.run.config["topk"])
-    check_method(method, depth, longest)
+    if depth < longest:
+        raise ConfigError(f"depth {depth} is less than the length of the evaluated lists (topk {longest})")
     rules = LanguageRules(first.run.context, longest, tuple(only_languages), dict(quotas or {}), calibration)
     for part in parts[1:]:
         part.follow(first)
@@ -92,17 +88,7 @@ def fuse(
     for part in parts:
         part.rank("test", first)
     model = _FusedModel(parts, method, weights, depth, rules)
-    evaluation = Evaluation(config, model, first.run.train_data._dataset)
-    result, table = evaluate_full_ranking(evaluation, _numbered(first.loader), first.run.context)
-    if model.left_out_targets:
-        logger.warning(
-            "%d of %d targets are left out of the ranking by a run or by a rule, and count as not found",
-            *(model.left_out_targets, result["n_test"]),
-        )
-    if table is not None:
-        users = table["user_id"].to_numpy()
-        values = {metric: table[metric].to_numpy() for metric in result["test"] if metric in table.columns}
-        result["intervals"] = {name: bootstrap_interval(value, users) for name, value in values.items()}
+    result, table = _measure(model, first)
     fusion = {
         "runs": [str(part.folder) for part in parts],
         "method": method,
@@ -120,13 +106,41 @@ def fuse(
         "data": {"files": first.run.dataset.fingerprint},
         "splits": first.run.splits,
         **result,
-        "unreachable_targets": model.left_out_targets,
         "seconds": {"build": loaded - started, "test": time.perf_counter() - loaded},
         "seed": config["seed"],
         "versions": versions(),
     }
     folder = create_run_folder(Path(checkpoint_dir or Path(runs[0]).parent), "Fusion", config["dataset"])
     return _write(folder, result, table, [plain_settings(part.run.config) for part in parts])
+
+
+def _check(n_runs: int, method: str, weights: Sequence[float] | None) -> None:
+    """Raise a ConfigError if runs, method and weights do not go together."""
+    if n_runs < 2:
+        raise ConfigError("a fusion needs at least two runs")
+    if method not in METHODS:
+        raise ConfigError(unknown_name("method of fusion", method, METHODS))
+    if weights is not None and len(weights) != n_runs:
+        raise ConfigError(f"{len(weights)} weights for {n_runs} runs: give one for each")
+    if weights is not None and (min(weights) < 0 or not sum(weights)):
+        raise ConfigError(f"weights must not be negative, and one must be positive, not {list(weights)}")
+
+
+def _measure(model: _FusedModel, first: _Scores) -> tuple[dict[str, Any], pl.DataFrame | None]:
+    """Evaluate the test rows, with intervals and the number of targets that are not ranked."""
+    evaluation = Evaluation(first.run.config, model, first.run.train_data._dataset)
+    result, table = evaluate_full_ranking(evaluation, _numbered(first.loader), first.run.context)
+    if model.left_out_targets:
+        logger.warning(
+            "%d of %d targets are left out of the ranking by a run or by a rule, and count as not found",
+            *(model.left_out_targets, result["n_test"]),
+        )
+    result["unreachable_targets"] = model.left_out_targets
+    if table is not None:
+        users = table["user_id"].to_numpy()
+        values = {metric: table[metric].to_numpy() for metric in result["test"] if metric in table.columns}
+        result["intervals"] = {name: bootstrap_interval(value, users) for name, value in values.items()}
+    return result, table
 
 
 def _write(

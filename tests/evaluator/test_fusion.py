@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recbole_xling.errors import ConfigError
-from recbole_xling.evaluator.fusion import METHODS, candidates_of, check_method, fuse_scores, tuned_weights
+from recbole_xling.evaluator.fusion import METHODS, candidates_of, fuse_scores, tuned_weights
 
 A = [9.0, 5.0, 3.0, 1.0]
 B = [0.1, 0.2, 0.6, 0.3]
@@ -47,13 +47,6 @@ def test_what_one_model_leaves_out_is_left_out_and_takes_no_place(method):
     assert with_gap[0] == out
     assert with_gap[1:] == pytest.approx(fused(method))
     assert fused(method, (1.0, 0.0), a=[2.0, out, 1.0, 0.0])[1] == out
-
-
-def test_methods_and_depths_are_checked():
-    with pytest.raises(ConfigError, match="Did you mean 'combsum'"):
-        check_method("combsun", 1000, 10)
-    with pytest.raises(ConfigError, match="depth 5 is less"):
-        check_method("rrf", 5, 10)
 
 
 # ---- weights --------------------------------------------------------------------------------------------------

@@ -104,10 +104,12 @@ def test_runs_that_do_not_fit_each_other_are_refused_and_leave_nothing(trained, 
         (([folder],), "at least two"),
         (([folder, folder], "rrf", [1.0]), "1 weights for 2 runs"),
         (([folder, folder], "rrf", [1.0, -1.0]), "must not be negative"),
-        (([folder, folder], "max"), "unknown method of fusion"),
+        (([folder, folder], "combsun"), "Did you mean 'combsum'"),
     ]:
         with pytest.raises(ConfigError, match=message):
             fuse(*arguments, checkpoint_dir=tmp_path)
+    with pytest.raises(ConfigError, match="depth 9 is less"):
+        fuse([folder, folder], "rrf", depth=9, checkpoint_dir=tmp_path)
     assert not list(tmp_path.glob("Fusion*"))
 
 
