@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from recbole_xling.cli.main import main
+from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
 from recbole_xling.quick_start import benchmark as benchmarks
 from recbole_xling.quick_start.benchmark import benchmark, read_benchmark
@@ -130,3 +131,10 @@ def test_the_command_runs_processes_and_tells_of_failures_at_the_end(tmp_path, p
     assert "2 of 5 runs failed: heads on small (1)" in seen.err and "content" in seen.out
     (state,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "small" / "content").glob("*/cell.json")]
     assert state["peak_memory"] > 2**26
+
+
+def test_the_benchmark_of_the_project_has_settings_that_exist(tmp_path):
+    cells = read_benchmark(Path(__file__).parents[2] / "benchmarks" / "crosslingual.yaml", tmp_path)
+    assert {cell.settings["dataset"] for cell in cells} == {"debian"}
+    for cell in {cell.model: cell for cell in cells}.values():
+        assert XLingConfig(config_dict=cell.settings)["seed"] == cell.seed

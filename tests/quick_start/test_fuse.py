@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import recbole_xling
+from recbole_xling.cli.main import main
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.fuse import fuse
@@ -118,3 +119,14 @@ def test_targets_that_a_rule_leaves_out_count_as_not_found(trained, tmp_path, ca
     assert fuse([folder, folder], only_languages=["de"], checkpoint_dir=tmp_path)["unreachable_targets"] == 0
     with pytest.raises(ConfigError, match="unknown language of items 'it'"):
         fuse([folder, folder], only_languages=["it"], checkpoint_dir=tmp_path)
+
+
+def test_the_command_shows_the_fusion_beside_its_runs(trained, tmp_path, capsys):
+    folders = [str(trained("LLMSASRec", **EXCLUDED)), str(trained("HistoryItemKNN", **EXCLUDED))]
+    words = ["fuse", *folders, "--method", "rrf", "--output", str(tmp_path), "--quota", "de=2"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "rrf of 2 runs on nord, test; weights 1, 1 (equal)" in told
+    assert "difference from Fusion (rrf: LLMSASRec + HistoryItemKNN)" in told
+    assert main(["fuse", *folders, "--quota", "de"]) == 2
+    assert "write it as language=number" in capsys.readouterr().err
