@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy.optimize
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,13 +20,14 @@ DEPTH = 1000
 
 _RRF_K = 60  # of Cormack et al.
 _CANDIDATES = 100  # best items of each model between which weights are tuned
+_FACTORS: tuple[float, ...] = (0.0, *(2.0 ** (step / 2) for step in range(-16, 17)))
 
 
 def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float], depth: int = DEPTH) -> Tensor:
     """Return one score per item from those of several models.
 
     - ``log_softmax``: the weighted sum of the logarithms of each model's softmax (a logarithmic opinion pool; averaging
-      an ID and a text model so: EnsRec, arXiv:2512.17820).
+      an ID and a text model so: EnsRec, arXiv:2512.17820), less that of the best item, as small differences count.
     - ``rrf``: reciprocal rank fusion, the weighted sum of ``1 / (60 + rank)`` (Cormack et al., SIGIR 2009). Equal
       scores share their mean rank.
     - ``combsum``: the weighted sum of scores, each list scaled from 0 to 1; ``combmnz``: that times the number of lists
@@ -44,8 +44,9 @@ def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float],
     left_out = torch.stack([torch.isneginf(own) for own in scores]).any(dim=0)
     ranked = [own.masked_fill(left_out, -torch.inf) for own in scores]
     if method == "log_softmax":
-        fused = sum(weight * torch.log_softmax(own, dim=1) for own, weight in zip(ranked, weights, strict=True))
-        return torch.as_tensor(fused).masked_fill(left_out, -torch.inf)  # where a weight is 0
+        logs = (weight * torch.log_softmax(own.double(), dim=1) for own, weight in zip(ranked, weights, strict=True))
+        fused = torch.stack([own.masked_fill(left_out, -torch.inf) for own in logs]).sum(dim=0)
+        return (fused - fused.amax(dim=1, keepdim=True)).float().masked_fill(left_out, -torch.inf)
     total, lists = torch.zeros_like(scores[0]), torch.zeros_like(scores[0])
     for own, weight in zip(ranked, weights, strict=True):
         best, item = own.topk(min(depth, own.shape[1]), dim=1)  # (B, K), the highest first
@@ -99,14 +100,16 @@ def candidates_of(scores: Sequence[Tensor], rows: Tensor, targets: Tensor) -> Ca
     )
 
 
-def tuned_weights(parts: Sequence[Candidates]) -> list[float]:
-    """Return the weights of ``log_softmax`` under which the chosen items are most likely among the candidates.
+def tuned_weights(parts: Sequence[Candidates], k: int) -> list[float]:
+    """Return the weights of ``log_softmax`` that rank the chosen items best among the candidates, by NDCG@k.
 
-    The likelihood is that of a conditional logit with one feature per model. Its logarithm is concave, so there is one
-    best set of weights; none is negative. Only their ratios matter for the order of items; they sum to 1.
+    Scores of each model are brought to deviation 1 within rows first, so their scales do not matter. From equal weights
+    on, each model in turn gets the best weight of 0 and 1/256 to 256 times the largest of the others, as long as that
+    helps. Only the ratios of weights matter for the order of items; they sum to 1.
 
     Args:
         parts: what :func:`candidates_of` returned for the validation rows.
+        k: length of the lists.
 
     Raises:
         ConfigError: no target was among the candidates.
@@ -124,23 +127,24 @@ def tuned_weights(parts: Sequence[Candidates]) -> list[float]:
     target, row = np.concatenate([part.target for part in parts]), np.arange(n_targets)
     is_candidate = np.isfinite(scores[0])
     known = np.where(is_candidate, scores, 0.0)
-    # a model whose scores differ little needs a large weight: all are scaled to deviation 1 among the candidates
-    scale = 1 / np.maximum([values[is_candidate].std() for values in known], 1e-9)
+    mean = known.sum(axis=2, keepdims=True) / is_candidate.sum(axis=1)[:, None]
+    scale = 1 / np.maximum([values[is_candidate].std() for values in known - mean], 1e-9)
     known *= scale[:, None, None]
-    chosen = known[:, row, target]  # (n_models, n)
 
-    def loss(weights: FloatArray) -> tuple[float, FloatArray]:
-        logits = np.where(is_candidate, np.tensordot(weights, known, axes=1), -np.inf)  # (n, C)
-        highest = logits.max(axis=1, keepdims=True)
-        share = np.exp(logits - highest)
-        norm = share.sum(axis=1, keepdims=True)
-        likelihood = weights @ chosen - (highest + np.log(norm))[:, 0]
-        gradient = chosen.mean(axis=1) - np.einsum("nc,mnc->m", share / norm, known) / n_targets
-        return -float(likelihood.mean()), -gradient
+    def ndcg(weights: FloatArray) -> float:
+        fused = np.where(is_candidate, np.tensordot(weights, known, axes=1), -np.inf)  # (n, C)
+        own = fused[row, target][:, None]
+        place = (fused > own).sum(axis=1) + ((fused == own).sum(axis=1) + 1) / 2
+        return float(np.where(place <= k, 1 / np.log2(place + 1), 0).mean())
 
-    bounds = [(0, None)] * n_models
-    found = scipy.optimize.minimize(loss, np.ones(n_models), jac=True, bounds=bounds, method="L-BFGS-B")
-    weights = found.x * scale
-    if weights.sum() <= 0:  # no model is better than chance on these rows
-        weights = scale
+    weights, best, better = np.ones(n_models), ndcg(np.ones(n_models)), True
+    while better:
+        better = False
+        for model in range(n_models):
+            tried = np.repeat(weights[None], len(_FACTORS), axis=0)
+            tried[:, model] = np.array(_FACTORS) * (np.delete(weights, model).max() or 1.0)
+            quality = [ndcg(own) if own.any() else 0.0 for own in tried]
+            if max(quality) > best + 1e-9:
+                weights, best, better = tried[int(np.argmax(quality))], max(quality), True
+    weights = weights * scale
     return [float(weight) for weight in weights / weights.sum()]

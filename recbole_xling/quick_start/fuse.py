@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 IntArray = NDArray[np.int64]
 
+_TUNED_ROWS = 20_000  # at most, evenly spaced
 _ROW = "_row"  # field of a batch: number of the row in the first run's part
 
 
@@ -84,7 +85,7 @@ def fuse(
     loaded = time.perf_counter()
     tuned = weights is None and method == "log_softmax"
     if weights is None:
-        weights = _tune(parts) if tuned else [1.0] * len(parts)
+        weights = _tune(parts, longest) if tuned else [1.0] * len(parts)
     for part in parts:
         part.rank("test", first)
     model = _FusedModel(parts, method, weights, depth, rules)
@@ -296,24 +297,25 @@ def _targets(first: _Scores, rows: IntArray) -> tuple[Tensor, Tensor]:
     return of_row, targets
 
 
-def _tune(parts: Sequence[_Scores]) -> list[float]:
+def _tune(parts: Sequence[_Scores], k: int) -> list[float]:
     """Return the weights that suit the validation rows."""
     first = parts[0]
     for part in parts:
         part.rank("valid", first)
-    n_rows = len(first.rows)
-    if not n_rows:
+    numbers = np.arange(len(first.rows))
+    if not len(numbers):
         raise ConfigError(
             "the split has nothing to validate on, so weights cannot be tuned: give them, or another method"
         )
+    numbers = numbers[:: -(-len(numbers) // _TUNED_ROWS)]
     found = []
     with torch.no_grad():
-        for chunk in score_chunks(n_rows, first.run.dataset.item_num * (2 + 2 * len(parts))):
-            rows = np.arange(n_rows)[chunk]
+        for chunk in score_chunks(len(numbers), first.run.dataset.item_num * (2 + 2 * len(parts))):
+            rows = numbers[chunk]
             of_row, targets = _targets(first, rows)
             scores = [part(rows) for part in parts]
             found.append(candidates_of(scores, of_row.to(scores[0].device), targets.to(scores[0].device)))
-    weights = tuned_weights(found)
+    weights = tuned_weights(found, k)
     told = ", ".join(f"{part.folder.name} {weight:.3f}" for part, weight in zip(parts, weights, strict=True))
-    logger.info("Weights tuned on %d validation rows: %s", n_rows, told)
+    logger.info("Weights tuned on %d validation rows: %s", len(numbers), told)
     return weights
