@@ -122,15 +122,12 @@ def test_a_killed_run_goes_on(tmp_path, plan, in_this_process, monkeypatch):
 
 @pytest.mark.slow
 def test_the_command_runs_processes_and_tells_of_failures_at_the_end(tmp_path, plan, capsys):
-    words = ["benchmark", str(tmp_path / "plan.yaml"), "--output", str(tmp_path / "out")]
-    assert main([*words, "--only", "content", "LanguagePop"]) == 0
-    told = capsys.readouterr().out
-    assert "content" in told and "LanguagePop" in told and "benchmark.json" in told
+    words = ["benchmark", str(tmp_path / "plan.yaml"), "--output", str(tmp_path / "out"), "--only", "content", "heads"]
     assert main(words) == 2
     seen = capsys.readouterr()
-    assert "2 of 5 runs failed: heads on small (1)" in seen.err and "content" in seen.out
+    assert "2 of 3 runs failed: heads on small (1)" in seen.err and "benchmark.json" in seen.out
     (state,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "small" / "content").glob("*/cell.json")]
-    assert state["peak_memory"] > 2**26
+    assert state["status"] == "finished" and state["peak_memory"] > 2**26
 
 
 def test_the_benchmark_of_the_project_has_settings_that_exist(tmp_path):
