@@ -25,6 +25,10 @@ _OWN_MODELS = {
     "LLMSASRec": "recbole_xling.model.llmsasrec",
     "XLingMLP": "recbole_xling.model.xlingmlp",
     "XLingTwoTower": "recbole_xling.model.xlingtwotower",
+    "ContentKNN": "recbole_xling.model.baselines",
+    "HistoryEASE": "recbole_xling.model.baselines",
+    "HistoryItemKNN": "recbole_xling.model.baselines",
+    "LanguagePop": "recbole_xling.model.baselines",
 }
 _WITHOUT_HISTORY = ("XLingMLP",)  # models of pairs of a user and an item: RecBole's own dataset and loaders are theirs
 _PACKAGES = {

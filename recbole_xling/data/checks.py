@@ -66,6 +66,14 @@ def check_parts(config: Any, name: str, parts: Sequence[Any], users: Any) -> Non
             )
     if not len(parts[1].inter_feat):
         logger.warning("%s leaves nothing to validate on: all epochs are trained, the last one is tested", source)
+    if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:  # these know users by their histories
+        known, tested = (np.unique(part.inter_feat[part.uid_field]) for part in (parts[0], parts[2]))
+        if strange := len(np.setdiff1d(tested, known)):
+            logger.warning(
+                "%s knows users by their training interactions, which %d of %d test users do not have: for them it "
+                "ranks by chance, or the same for all. HistoryEASE, HistoryItemKNN and other sequential models do not",
+                *(config["model"], strange, len(tested)),
+            )
     _check_labels(config, name, parts)
 
 

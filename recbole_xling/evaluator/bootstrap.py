@@ -45,18 +45,36 @@ def bootstrap_interval(
         ValueError: ``values`` is empty, or ``groups`` has another length.
     """
     values = np.asarray(values, dtype=np.float64)
+    low, high = bootstrap_intervals(values[:, None], groups, seed, level=level, n_resamples=n_resamples)[0]
+    return float(low), float(high)
+
+
+def bootstrap_intervals(
+    values: FloatArray, groups: Groups, seed: int = 0, *, level: float = LEVEL, n_resamples: int = N_RESAMPLES
+) -> FloatArray:
+    """Return the intervals of the means of several columns, all over the same resampled groups, ``(m, 2)``.
+
+    Args:
+        values: ``(n, m)``.
+        groups: what each line belongs to, ``(n,)``.
+        seed: of the resampling.
+        level: as for :func:`bootstrap_interval`.
+        n_resamples: as for :func:`bootstrap_interval`.
+
+    Raises:
+        ValueError: ``values`` is empty, or ``groups`` has another length.
+    """
     if not len(values) or len(values) != len(groups):
         raise ValueError(f"{len(values)} values and {len(groups)} groups: every value, at least one, needs a group")
     _, group = np.unique(np.asarray(groups), return_inverse=True)
     counts = np.bincount(group)
-    sums = np.bincount(group, weights=values)
+    sums = np.stack([np.bincount(group, weights=column) for column in values.T], axis=1)  # (n_groups, m)
     rng = np.random.default_rng(seed)
-    means = np.empty(n_resamples)
+    means = np.empty((n_resamples, values.shape[1]))
     for draw in range(n_resamples):
-        chosen = rng.integers(0, len(counts), size=len(counts))
-        means[draw] = sums[chosen].sum() / counts[chosen].sum()
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        times = np.bincount(rng.integers(0, len(counts), size=len(counts)), minlength=len(counts))
+        means[draw] = times @ sums / (times @ counts)
+    return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 
 def paired_difference(

@@ -117,3 +117,16 @@ def test_scores_that_are_no_probabilities_have_no_logloss(small_dataset, build_a
     torch.nn.init.normal_(parts.model.user_embedding.weight)
     with pytest.raises(ConfigError, match="LogLoss compares labels with probabilities, but scores of BPR reach from"):
         build_trainer(parts.config, parts.model).evaluate(parts.test_data, load_best_model=False)
+
+
+def test_models_that_know_users_by_their_training_are_told_of_users_without_any(small_dataset, build_any, caplog):
+    folder = small_dataset(n_users=8, lengths=[5] * 8)
+    users = [f"u{user}\t{'de' if user < 5 else 'fr'}" for user in range(8)]
+    (folder / "small.user").write_text("\n".join(["user_id:token\tuser_language:token", *users]) + "\n")
+    transfer = {"split": {"LT": {"source": ["de"], "target": ["fr"], "by": "user"}}, "order": "TO", "mode": "full"}
+    build_any("BPR", eval_args=transfer)
+    assert "BPR knows users by their training interactions, which 3 of 3 test users do not have" in caplog.text
+    caplog.clear()
+    build_any("LLMSASRec", eval_args=transfer)
+    build_any("BPR")
+    assert "training interactions" not in caplog.text

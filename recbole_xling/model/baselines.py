@@ -1,0 +1,280 @@
+"""Baselines that are not trained: neighbors by text or by co-occurrence, EASE, and popularity per language.
+
+RecBole's ItemKNN and EASE know a user by his row of the training interactions, so whoever is not in training gets the
+same score for all items. These models score the history that a row states, so they serve readers of a language that
+training has not seen: the controls that every cross-lingual gain is held against.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from recbole.data.interaction import Interaction
+from recbole.model.general_recommender.itemknn import ComputeSimilarity
+from torch import Tensor
+
+from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.errors import CheckpointError
+from recbole_xling.evaluator.streaming import Factors
+from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.model.base import WindowsConfig, XLingRecommender
+from recbole_xling.model.layers.item_representation import whiten
+from recbole_xling.model.layers.language_centering import LanguageCentering
+from recbole_xling.model.layers.reader_views import ReaderViews
+from recbole_xling.utils.typed_config import TypedConfig
+
+
+class BaselineConfig(WindowsConfig):
+    """What models without weights need to go through the same run loop."""
+
+    section: ClassVar[str] = "training"
+
+    epochs: int = Field(1, ge=0, description="One: nothing is learned after the model is built.")
+    train_neg_sample_args: dict[str, Any] | None = Field(
+        None, description="RecBole's own negative sampling is not used."
+    )
+
+
+class HistoryConfig(TypedConfig):
+    """How a history weighs its items."""
+
+    section: ClassVar[str] = "history"
+
+    history_decay: float = Field(
+        1.0, gt=0, le=1, description="Weight of an item of the history compared to that of the one after it."
+    )
+
+
+class Baseline(XLingRecommender):
+    """A model without weights: everything it knows comes from the training split as it is built."""
+
+    def __init__(self, config: Any, dataset: XLingDataset) -> None:
+        super().__init__(config, dataset)
+        decay = config["history_decay"]
+        self._decay = 1.0 if decay is None else float(decay)
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Return 0: there is nothing to learn."""
+        return torch.zeros((), device=interaction[self.USER_ID].device, requires_grad=True)
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Score one given item per history, ``(B,)``."""
+        scores: Tensor = self.full_sort_predict(interaction)
+        return scores.gather(1, interaction[self.ITEM_ID][:, None])[:, 0]
+
+    def history_weights(self, interaction: Interaction) -> Tensor:
+        """Return the weight of each place of the histories, ``(B, L)``, 0 where there is no item."""
+        item_seq, length = interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN]
+        place = torch.arange(item_seq.shape[1], device=item_seq.device)
+        weight = self._decay ** (length[:, None] - 1 - place).clamp_min(0)
+        return weight * (place < length[:, None])
+
+
+# ---- by text --------------------------------------------------------------------------------------------------
+
+
+class ContentKNNConfig(HistoryConfig, BaselineConfig):
+    """All settings of ContentKNN."""
+
+    section: ClassVar[str] = "text"
+
+    centering: bool = Field(True, description="Take from vectors what all texts of their language have in common.")
+    text_whitening: bool = Field(False, description="Bring the principal axes of the vectors to like variance.")
+
+
+class ContentKNN(Baseline):
+    """Items whose text is like the texts of the history: cosine with the weighted mean of its frozen text vectors.
+
+    This is late fusion of a frozen encoder (NaSE, Iana et al., 2024), the strongest zero-shot method published for
+    xMIND. With ``reader_vectors: reader`` everybody's history and candidates are the texts that he sees.
+    """
+
+    config_class: ClassVar = ContentKNNConfig
+    tables: Tensor
+
+    def __init__(self, config: Any, dataset: XLingDataset) -> None:
+        super().__init__(config, dataset)
+        settings = ContentKNNConfig.of(config)
+        self.views = ReaderViews(dataset)
+        vectors, row = dataset.catalog.model_vectors  # (n, D), (n_views, n_items)
+        languages = torch.from_numpy(dataset.catalog.model_language_ids)
+        tables = torch.from_numpy(vectors[row[: self.views.number]])  # (n_views, n_items, D)
+        has_text = tables.abs().sum(dim=-1) > 0
+        if settings.centering:
+            center = LanguageCentering().eval()
+            centered = [
+                center(F.normalize(table, dim=-1), language, text.float())
+                for table, language, text in zip(tables, languages, has_text, strict=False)
+            ]
+            tables = torch.stack(centered) * has_text[..., None]
+        if settings.text_whitening:
+            tables = torch.from_numpy(whiten(tables.flatten(0, 1).numpy())).view_as(tables)
+        self.register_buffer("tables", F.normalize(tables, dim=-1), persistent=False)
+
+    @classmethod
+    def bound_to_data(cls, config: Any) -> list[str]:
+        """Return nothing: all that the model knows are texts."""
+        return []
+
+    def factors(self, interaction: Interaction) -> list[tuple[Tensor, Factors]]:
+        """Return the means of histories and the item vectors, all of unit length, for the rows of each view."""
+        found = []
+        for view, rows, mask in self.views.parts(interaction):
+            table, weight = self.tables[view], self.history_weights(rows)
+            user = torch.einsum("bl,bld->bd", weight, table[rows[self.ITEM_SEQ]])
+            found.append((mask.nonzero().squeeze(1), Factors(F.normalize(user, dim=-1), table, None)))
+        return found
+
+
+# ---- by what is read together ---------------------------------------------------------------------------------
+
+
+class ItemSimilarity(Baseline):
+    """Scores are sums of similarities to the items of the history; similarities come from the training interactions.
+
+    They are computed again when a run is loaded, from the interactions that it was trained on.
+
+    Attributes:
+        similarity: column ``j`` has what each item adds to the score of item ``j``, ``(n_items, n_items)``.
+    """
+
+    def __init__(self, config: Any, dataset: XLingDataset) -> None:
+        super().__init__(config, dataset)
+        matrix = dataset.inter_matrix(form="csr").astype(np.float32)
+        matrix.sum_duplicates()
+        parts = (matrix.indptr, matrix.indices, matrix.data, matrix.shape)
+        self.trained_on = sha256(b"".join(np.asarray(part, dtype=np.int64).tobytes() for part in parts)).hexdigest()
+        self.similarity: Any = self.similarities(config, matrix)
+
+    @classmethod
+    def similarities(cls, config: Any, matrix: sp.csr_matrix) -> Any:
+        """Return the similarities of items, given how often users chose them, ``(n_users, n_items)``."""
+        raise NotImplementedError
+
+    def other_parameter(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: which interactions the similarities come from."""
+        return {"trained_on": self.trained_on}
+
+    def load_other_parameter(self, para: dict[str, Any] | None) -> None:
+        """Check what :meth:`other_parameter` returned.
+
+        Raises:
+            CheckpointError: the training interactions are others than those of the run.
+        """
+        if para and para["trained_on"] != self.trained_on:
+            raise CheckpointError(
+                f"the training interactions are not those of the run, and {type(self).__name__} consists of nothing "
+                "else: restore the files, or run it again"
+            )
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
+        item_seq, weight = interaction[self.ITEM_SEQ].cpu().numpy(), self.history_weights(interaction).cpu().numpy()
+        row = np.repeat(np.arange(len(item_seq)), item_seq.shape[1])
+        shape = (len(item_seq), self.n_items)
+        histories = sp.csr_matrix((weight.ravel(), (row, item_seq.ravel())), shape=shape)
+        found = histories @ self.similarity
+        dense = np.asarray(found.toarray() if sp.issparse(found) else found, dtype=np.float32)
+        scores = torch.from_numpy(dense).to(interaction[self.ITEM_SEQ].device)
+        scores[:, 0] = float("-inf")
+        return scores
+
+
+class HistoryItemKNNConfig(HistoryConfig, BaselineConfig):
+    """All settings of HistoryItemKNN: names and defaults of RecBole's ItemKNN."""
+
+    section: ClassVar[str] = "neighbors"
+
+    k: int = Field(100, ge=1, description="Neighbors of each item.")
+    shrink: float = Field(0.0, ge=0, description="Added to the denominator of the cosine.")
+
+
+class HistoryItemKNN(ItemSimilarity):
+    """RecBole's ItemKNN (Deshpande and Karypis, TOIS 2004), scored on the history of the row."""
+
+    config_class: ClassVar = HistoryItemKNNConfig
+
+    @classmethod
+    def similarities(cls, config: Any, matrix: sp.csr_matrix) -> Any:
+        """Return the cosines of items with their ``k`` nearest ones."""
+        settings = HistoryItemKNNConfig.of(config)
+        return ComputeSimilarity(matrix, topk=settings.k, shrink=settings.shrink).compute_similarity()[1]
+
+
+class HistoryEASEConfig(HistoryConfig, BaselineConfig):
+    """All settings of HistoryEASE: names and defaults of RecBole's EASE."""
+
+    section: ClassVar[str] = "regression"
+
+    reg_weight: float = Field(250.0, gt=0, description="Weight of the L2 penalty; smaller for small data.")
+
+
+class HistoryEASE(ItemSimilarity):
+    """EASE (Steck, *Embarrassingly Shallow Autoencoders for Sparse Data*, WWW 2019), scored on the row's history.
+
+    Memory grows with the square of the number of items: 270 MB at 8,000 of them, 40 GB at 100,000.
+    """
+
+    config_class: ClassVar = HistoryEASEConfig
+
+    @classmethod
+    def similarities(cls, config: Any, matrix: sp.csr_matrix) -> Any:
+        """Return the weights of the regression of each item on all others."""
+        known = np.unique(matrix.indices)  # an item without interactions has no weight, and is none's
+        gram = (matrix[:, known].T @ matrix[:, known]).toarray().astype(np.float64)
+        gram[np.diag_indices_from(gram)] += HistoryEASEConfig.of(config).reg_weight
+        inverse = np.linalg.inv(gram)
+        found = inverse / -np.diag(inverse)
+        np.fill_diagonal(found, 0.0)
+        weights = np.zeros((matrix.shape[1],) * 2, dtype=np.float32)
+        weights[np.ix_(known, known)] = found
+        return weights
+
+
+# ---- by popularity --------------------------------------------------------------------------------------------
+
+
+class LanguagePop(Baseline):
+    """The items that readers of the same language choose most; of equal ones those that all readers choose most.
+
+    A reader's language is the one that he states, else the one of most items in his history. Readers of a language
+    that training has not seen, or of no known one, get what all readers choose most.
+    """
+
+    config_class: ClassVar = BaselineConfig
+    ranks_without_history: ClassVar[bool] = True
+    popularity: Tensor
+    stated: Tensor
+    shown: Tensor
+
+    def __init__(self, config: Any, dataset: XLingDataset) -> None:
+        super().__init__(config, dataset)
+        readers, mask = dataset.readers, dataset.train_mask
+        users, items = (dataset.sequence[field].numpy()[mask] for field in (dataset.uid_field, dataset.iid_field))
+        names = [*sorted({*readers.names, *readers.stated} - {UNDETERMINED}), UNDETERMINED]
+        number = {name: place for place, name in enumerate(names)}
+        language = np.array([number[name] for name in readers.languages(users, items)])  # (n_users,)
+        counts = np.zeros((len(names), dataset.item_num))
+        np.add.at(counts, (language[users], items), 1)
+        total = counts.sum(axis=0)
+        counts[-1] = 0  # nobody is like a reader of whom nothing is known
+        popularity = torch.from_numpy(counts + total / (1 + total.max())).float()
+        self.register_buffer("popularity", popularity, persistent=False)  # (n_languages, n_items)
+        for name, languages in (("stated", readers.stated), ("shown", readers.displayed)):
+            self.register_buffer(name, torch.tensor([number[language] for language in languages]), persistent=False)
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
+        item_seq, stated = interaction[self.ITEM_SEQ], self.stated[interaction[self.USER_ID]]
+        votes = self.popularity.new_zeros(len(item_seq), len(self.popularity))
+        votes.scatter_add_(1, self.shown[item_seq], (item_seq > 0).to(votes))
+        votes[:, -1] = 0.5  # where no item of the history has a known language
+        scores = self.popularity[torch.where(stated < len(self.popularity) - 1, stated, votes.argmax(dim=1))]
+        scores[:, 0] = float("-inf")
+        return scores

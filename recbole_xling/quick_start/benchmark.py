@@ -1,0 +1,272 @@
+"""Many runs from one file: models x datasets x seeds, each in a process of its own, none of them twice."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+import yaml
+from pydantic import Field
+
+from recbole_xling.config import XLingConfig, plain_settings
+from recbole_xling.data.identity import fingerprint
+from recbole_xling.errors import ConfigError, XlingError, unknown_name
+from recbole_xling.quick_start.build import find_dataset
+from recbole_xling.quick_start.compare import compare
+from recbole_xling.trainer.trainer import RESUME_FILE
+from recbole_xling.utils.files import replacing
+from recbole_xling.utils.run_folder import RESULT_FILE, read_result, versions
+from recbole_xling.utils.typed_config import TypedConfig
+from recbole_xling.utils.yaml_text import read_yaml_settings
+
+logger = logging.getLogger(__name__)
+
+RESULTS_FILE = "benchmark.json"
+_CELL_FILE = "cell.json"
+_PLACES = ("checkpoint_dir", "data_path", "embedding_cache_dir", "show_progress")
+_STARTED, FINISHED, FAILED = "started", "finished", "failed"
+
+
+class BenchmarkConfig(TypedConfig):
+    """What a benchmark consists of; the first model is the one that all others are compared with."""
+
+    section: ClassVar[str] = "benchmark"
+
+    common: dict[str, Any] = Field({}, description="Settings of all runs.")
+    datasets: dict[str, dict[str, Any]] = Field(
+        min_length=1, description="Name: settings on top of the common ones; `dataset` if its name is another one."
+    )
+    models: dict[str, dict[str, Any]] = Field(
+        min_length=1,
+        description="Name: settings on top of those; `model` if its name is another one, `seeds` of its own.",
+    )
+    seeds: list[int] = Field([2020], min_length=1, description="One run of each model on each dataset for each.")
+
+
+@dataclass
+class Cell:
+    """One run of a benchmark.
+
+    Attributes:
+        dataset, model: names in the file.
+        seed: of the run.
+        settings: all that the file says for it.
+        folder: where its run folder and its log go.
+        state: what is known of it: ``status``, ``run_dir``, ``seconds``, ``peak_memory`` in bytes, ``error``.
+    """
+
+    dataset: str
+    model: str
+    seed: int
+    settings: dict[str, Any]
+    folder: Path
+    state: dict[str, Any]
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has a result."""
+        return self.state.get("status") == FINISHED
+
+
+def read_benchmark(
+    file: str | os.PathLike[str], output: str | os.PathLike[str], only: Sequence[str] = ()
+) -> list[Cell]:
+    """Return the runs of a benchmark's file, all of one seed before those of the next.
+
+    Args:
+        file: the YAML file, a :class:`BenchmarkConfig`.
+        output: folder of the benchmark.
+        only: names of models or datasets; those of a kind that is not named are all taken.
+
+    Raises:
+        ConfigError: the file is wrong, or a name is not in it.
+    """
+    plan = BenchmarkConfig(**read_yaml_settings(Path(file)))
+    for name in only:
+        if name not in (*plan.models, *plan.datasets):
+            raise ConfigError(unknown_name("model or dataset of the benchmark", name, (*plan.models, *plan.datasets)))
+    models = [name for name in plan.models if name in only] or list(plan.models)
+    datasets = [name for name in plan.datasets if name in only] or list(plan.datasets)
+    seeds = list(dict.fromkeys([*plan.seeds, *(s for m in models for s in plan.models[m].get("seeds", ()))]))
+    cells = []
+    for seed in seeds:
+        for dataset in datasets:
+            for model in models:
+                own = dict(plan.models[model])
+                if seed in own.pop("seeds", plan.seeds):
+                    names = {"dataset": dataset, "model": model}
+                    settings = {**names, **plan.common, **plan.datasets[dataset], **own, "seed": seed}
+                    folder = Path(output) / _word(dataset) / _word(model) / str(seed)
+                    cells.append(Cell(dataset, model, seed, settings, folder, {}))
+    if len({cell.folder for cell in cells}) < len(cells):
+        raise ConfigError(f"'{file}': two names of models or datasets differ in signs only")
+    return cells
+
+
+def benchmark(
+    file: str | os.PathLike[str], output: str | os.PathLike[str], only: Sequence[str] = ()
+) -> tuple[list[Cell], dict[str, pd.DataFrame | str]]:
+    """Run what has not been run, compare all, and write ``benchmark.json`` into the benchmark's folder.
+
+    A run that has finished with the same settings on the same data is not repeated; one that was killed goes on where
+    it stopped; one that fails does not keep the others from running.
+
+    Args:
+        file: as for :func:`read_benchmark`.
+        output: as for :func:`read_benchmark`.
+        only: as for :func:`read_benchmark`.
+
+    Returns:
+        The runs; and by dataset what :func:`~recbole_xling.quick_start.compare.compare` says, or why it cannot.
+
+    Raises:
+        ConfigError: the file is wrong.
+    """
+    cells = read_benchmark(file, output, only)
+    widths = [max(len(cell.dataset) for cell in cells), max(len(cell.model) for cell in cells)]
+    compared: dict[str, pd.DataFrame | str] = {}
+    for number, cell in enumerate(cells, start=1):
+        known = _run(cell)
+        names = f"{cell.dataset:<{widths[0]}}  {cell.model:<{widths[1]}}  {cell.seed}"
+        logger.info("[%*d/%d] %s  %s", len(str(len(cells))), number, len(cells), names, _told(cell, known))
+        compared = dict(_comparisons(cells[:number]))
+        _write(Path(output) / RESULTS_FILE, str(file), cells[:number], compared)
+    return cells, compared
+
+
+def _comparisons(cells: Sequence[Cell]) -> Iterator[tuple[str, pd.DataFrame | str]]:
+    """Yield the comparison of each dataset's finished runs."""
+    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+        groups: dict[str, list[str]] = {}
+        for cell in cells:
+            if cell.dataset == dataset and cell.is_finished:
+                groups.setdefault(cell.model, []).append(cell.state["run_dir"])
+        if sum(map(len, groups.values())) < 2:
+            yield dataset, "fewer than two runs have finished"
+            continue
+        try:
+            yield dataset, compare(groups)
+        except XlingError as error:
+            yield dataset, str(error)
+
+
+def _write(path: Path, file: str, cells: Sequence[Cell], compared: dict[str, pd.DataFrame | str]) -> None:
+    content = {
+        "file": file,
+        "versions": versions(),
+        "runs": [
+            {"dataset": cell.dataset, "model": cell.model, "seed": cell.seed, **_without_data(cell.state)}
+            for cell in cells
+        ],
+        "comparison": {
+            name: found if isinstance(found, str) else json.loads(found.to_json(orient="records"))
+            for name, found in compared.items()
+        },
+    }
+    _write_json(path, content)
+
+
+def _without_data(state: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in state.items() if key not in ("data", "settings")}
+    if state.get("status") == FINISHED:
+        kept["test"] = read_result(Path(state["run_dir"]))["test"]
+    return kept
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as new:
+        new.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+
+
+def _word(name: str) -> str:
+    return re.sub(r"[^\w.+=-]+", "-", name).strip("-.") or "-"
+
+
+# ---- one run --------------------------------------------------------------------------------------------------
+
+
+def _run(cell: Cell) -> bool:
+    """Bring a cell's run to its end, and return whether that was done before."""
+    file = cell.folder / _CELL_FILE
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        config = XLingConfig(config_dict=cell.settings)
+        find_dataset(config)
+    except (XlingError, OSError) as error:
+        cell.state = {"status": FAILED, "error": str(error)}
+        return False
+    settings = {key: value for key, value in plain_settings(config).items() if key not in _PLACES}
+    asked = json.loads(json.dumps({"settings": settings, "data": fingerprint(config)}, default=str))
+    same = all(before.get(key) == value for key, value in asked.items())
+    if same and before.get("status") == FINISHED and (Path(before["run_dir"]) / RESULT_FILE).is_file():
+        cell.state = before
+        return True
+    goes_on = same and before.get("status") == _STARTED
+    earlier = [path.parent for path in sorted(cell.folder.glob(f"*/{RESUME_FILE}"))] if goes_on else []
+    open_runs = [path for path in earlier if not (path / RESULT_FILE).exists()]
+    spent = float(before.get("seconds", 0)) if open_runs else 0.0
+    cell.state = {**asked, "status": _STARTED, "seconds": spent}
+    _write_json(file, cell.state)
+    finished_before = set(cell.folder.glob(f"*/{RESULT_FILE}"))
+    words = [f"--resume={open_runs[-1]}"] if open_runs else [f"--config_files={_settings_file(cell)}"]
+    cell.state |= _in_process(words, cell.folder / "output.txt", spent)
+    new = sorted(set(cell.folder.glob(f"*/{RESULT_FILE}")) - finished_before)
+    if cell.state["status"] == FINISHED and new:
+        cell.state["run_dir"] = str(new[-1].parent)
+    elif cell.state["status"] == FINISHED:
+        cell.state |= {"status": FAILED, "error": f"no result; see '{cell.folder / 'output.txt'}'"}
+    _write_json(file, cell.state)
+    return False
+
+
+def _settings_file(cell: Cell) -> Path:
+    """Write the settings for the process that runs them."""
+    path = cell.folder / "settings.yaml"
+    settings = {"show_progress": False, **cell.settings, "checkpoint_dir": str(cell.folder)}
+    path.write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def _in_process(words: Sequence[str], output: Path, spent: float) -> dict[str, Any]:
+    """Run ``recbole-xling run`` in a process of its own, which may run out of memory; return how it went."""
+    started = time.perf_counter()
+    with output.open("wb") as file:
+        command = [sys.executable, "-m", "recbole_xling", "run", *words]
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+    process.returncode = os.waitstatus_to_exitcode(status)
+    unit = 1 if sys.platform == "darwin" else 1024
+    state = {"seconds": spent + time.perf_counter() - started, "peak_memory": usage.ru_maxrss * unit}
+    if process.returncode == 0:
+        return {**state, "status": FINISHED}
+    lines = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    told = next((line for line in reversed(lines) if line.startswith("recbole-xling: ")), lines[-1] if lines else "")
+    killed = f"killed by signal {-process.returncode}" if process.returncode < 0 else ""
+    error = killed or told.removeprefix("recbole-xling: ")[:500]
+    return {**state, "status": FAILED, "error": error}
+
+
+def _told(cell: Cell, known: bool) -> str:
+    """Say in a line how a run went."""
+    if not cell.is_finished:
+        return f"failed: {cell.state['error']}"
+    result = read_result(Path(cell.state["run_dir"]))
+    metric, value = next(iter(result["test"].items()), ("no result", float("nan")))
+    cost = f"{cell.state['seconds']:.0f} s, {cell.state['peak_memory'] / 2**30:.1f} GiB"
+    return f"{metric} {value:.4f}  {cost}" + (" (before)" if known else "")

@@ -1,0 +1,270 @@
+"""Comparing finished runs on the same test rows: means over seeds, paired intervals and tests, slice by slice."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+from recbole.evaluator.register import smaller_metrics
+from recbole.utils import ModelType, get_model
+
+from recbole_xling.errors import CheckpointError, ConfigError, DataError, unknown_name
+from recbole_xling.evaluator.bootstrap import LEVEL, N_RESAMPLES, bootstrap_intervals
+from recbole_xling.evaluator.comparison_table import EVERYTHING
+from recbole_xling.evaluator.significance import benjamini_hochberg, holm, paired_p_values
+from recbole_xling.evaluator.slices import slice_values
+from recbole_xling.utils.run_folder import CONFIG_FILE, USERS_FILE, read_result
+from recbole_xling.utils.yaml_text import read_yaml_settings
+
+logger = logging.getLogger(__name__)
+
+Folder = str | os.PathLike[str]
+
+_KEY = ["user_id", "target_item", "nth"]
+_NO_SLICES = (*_KEY, "n_targets")
+# Settings that change neither a model nor what it is measured by.
+_ELSEWHERE = frozenset(
+    "seed data_path checkpoint_dir embedding_cache_dir encoder_batch_size eval_batch_size show_progress state worker "
+    "gpu_id use_gpu log_wandb wandb_project allow_unknown_keys metric_decimal_place".split()
+)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A finished run: its folder, result, settings, and values per test row, sorted by row."""
+
+    folder: Path
+    result: dict[str, Any]
+    settings: dict[str, Any]
+    rows: pl.DataFrame
+
+    @property
+    def metrics(self) -> list[str]:
+        return [metric for metric in self.result["test"] if metric in self.rows.columns]
+
+
+def compare(
+    runs: Sequence[Folder] | Mapping[str, Sequence[Folder]],
+    *,
+    metrics: Sequence[str] | None = None,
+    slices: Sequence[str] | None = None,
+    level: float = LEVEL,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare runs, each with the first one.
+
+    Runs with equal settings but for the seed form a group: its mean and standard deviation over the seeds are
+    reported, and it is compared by the mean of its seeds' values of each test row. Tests and intervals are over users;
+    the p-values are corrected over all comparisons of the table.
+
+    Args:
+        runs: run folders, or several of them by a name of the group; the first group is the baseline.
+        metrics: names such as ``ndcg@10``; all that the runs have in common if not given.
+        slices: columns of ``users.parquet`` whose values are compared one by one, such as ``target_language``; all if
+            not given, none if empty.
+        level: of the intervals.
+        n_resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Returns:
+        A line for each slice, metric and group: ``model``, ``slice``, ``metric``, ``n`` (rows), ``runs`` (seeds),
+        ``mean``, ``std``, ``best``; and, but for the baseline, ``difference`` with ``low`` and ``high``,
+        ``p_ttest`` and ``p_wilcoxon``, each with its correction ``_holm`` and ``_bh``.
+
+    Raises:
+        CheckpointError: a folder is not that of a finished run with values per row.
+        ConfigError: a metric or a column is unknown.
+        DataError: the test rows of the runs differ, or what is ranked for them.
+    """
+    groups = _groups(runs)
+    first, *others = everyone = [run for group in groups.values() for run in group]
+    for other in others:
+        _check_comparable(first, other)
+    common = [metric for metric in first.metrics if all(metric in run.metrics for run in everyone)]
+    columns = [name for name in first.rows.columns if name not in (*_NO_SLICES, *first.result["test"])]
+    chosen = {
+        "metric": list(common if metrics is None else metrics),
+        "column to slice by": list(columns if slices is None else slices),
+    }
+    for (kind, names), known in zip(chosen.items(), (common, columns), strict=True):
+        for name in names:
+            if name not in known:
+                raise ConfigError(unknown_name(kind, name, known))
+    lines = []
+    for name, rows in _slices(first.rows, chosen["column to slice by"]):
+        lines += _compare_slice(name, rows, groups, chosen["metric"], level, n_resamples, seed)
+    frame = pd.DataFrame(lines)
+    for test in ("p_ttest", "p_wilcoxon"):
+        p_values = frame[test].to_numpy(dtype=np.float64)
+        frame[f"{test}_holm"], frame[f"{test}_bh"] = holm(p_values), benjamini_hochberg(p_values)
+    return frame
+
+
+def _slices(rows: pl.DataFrame, columns: Iterable[str]) -> Iterable[tuple[str, np.ndarray[Any, Any]]]:
+    """Yield the name of each slice and its row numbers."""
+    numbered = rows.with_row_index("number")
+    yield EVERYTHING, numbered["number"].to_numpy()
+    for column in columns:
+        for value, part in slice_values(numbered, column):
+            yield f"{column}={value}", part["number"].to_numpy()
+
+
+def _compare_slice(
+    name: str,
+    rows: np.ndarray[Any, Any],
+    groups: Mapping[str, Sequence[_Finished]],
+    metrics: Sequence[str],
+    level: float,
+    n_resamples: int,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Return the lines of a slice."""
+    labels = list(groups)
+    users = next(iter(groups.values()))[0].rows["user_id"].to_numpy()[rows]
+    lines = []
+    for metric in metrics:
+        values = [np.stack([run.rows[metric].to_numpy()[rows] for run in groups[label]]) for label in labels]
+        by_row = np.stack([part.mean(axis=0) for part in values], axis=1)  # (n, n_groups)
+        means = by_row.mean(axis=0)
+        smaller = metric.partition("@")[0] in smaller_metrics
+        best = means.min() if smaller else means.max()
+        differences = by_row - by_row[:, :1]
+        intervals = bootstrap_intervals(differences, users, seed, level=level, n_resamples=n_resamples)
+        for place, label in enumerate(labels):
+            of_runs = values[place].mean(axis=1)
+            line: dict[str, Any] = {
+                "model": label,
+                "slice": name,
+                "metric": metric,
+                "n": len(rows),
+                "runs": len(of_runs),
+                "mean": float(means[place]),
+                "std": float(of_runs.std(ddof=1)) if len(of_runs) > 1 else float("nan"),
+                "best": bool(np.isclose(means[place], best, rtol=0, atol=1e-12)),
+            }
+            compared = dict.fromkeys(("difference", "low", "high", "p_ttest", "p_wilcoxon"), float("nan"))
+            if place:
+                low, high = intervals[place]
+                p_values = paired_p_values(differences[:, place], users)
+                found = (float(differences[:, place].mean()), float(low), float(high), *p_values)
+                compared = dict(zip(compared, found, strict=True))
+            lines.append({**line, **compared})
+    return lines
+
+
+# ---- reading --------------------------------------------------------------------------------------------------
+
+
+def _groups(runs: Sequence[Folder] | Mapping[str, Sequence[Folder]]) -> dict[str, list[_Finished]]:
+    """Read the runs and put those together that differ in their seeds only."""
+    folders = [folder for group in runs.values() for folder in group] if isinstance(runs, Mapping) else list(runs)
+    resolved = [Path(folder).resolve() for folder in folders]
+    if len(resolved) < 2 or len(set(resolved)) < len(resolved):
+        raise ConfigError("a comparison needs at least two runs, each of them once")
+    if isinstance(runs, Mapping):
+        return {label: [_read(Path(folder)) for folder in group] for label, group in runs.items() if len(group)}
+    by_settings: dict[str, list[_Finished]] = {}
+    for run in map(_read, map(Path, folders)):
+        by_settings.setdefault(json.dumps(_without_place(run.settings), sort_keys=True, default=str), []).append(run)
+    groups = list(by_settings.values())
+    for group in groups:
+        seeds = [run.settings.get("seed") for run in group]
+        if len(set(seeds)) < len(seeds):
+            logger.warning("%s: several runs have the same seed and settings", ", ".join(str(r.folder) for r in group))
+    return dict(zip(_labels([group[0].settings for group in groups]), groups, strict=True))
+
+
+def _read(folder: Path) -> _Finished:
+    result = read_result(folder)
+    for name in (USERS_FILE, CONFIG_FILE):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"'{folder}' has no {name}: only runs that rank items per user can be compared")
+    try:
+        rows = pl.read_parquet(folder / USERS_FILE)
+        # of several targets, models list them in different orders
+        rows = rows.with_columns(pl.col("target_item").str.split(" ").list.sort().list.join(" "))
+    except pl.exceptions.PolarsError as error:
+        raise CheckpointError(f"'{folder / USERS_FILE}' is damaged: {error}") from error
+    rows = rows.with_columns(pl.int_range(pl.len()).over("user_id", "target_item").alias("nth")).sort(_KEY)
+    return _Finished(folder, result, read_yaml_settings(folder / CONFIG_FILE), rows)
+
+
+def _check_comparable(one: _Finished, other: _Finished) -> None:
+    """Raise a DataError if two runs were not measured on the same rows, or not by the same candidates."""
+    if not one.rows.select(_KEY).equals(other.rows.select(_KEY)):
+        lines = []
+        for run, than in ((one, other), (other, one)):
+            only = run.rows.join(than.rows, on=_KEY, how="anti")
+            example = ", such as user '{}' with target '{:.60}'".format(*only.row(0)[:2]) if len(only) else ""
+            lines.append(f"{len(only)} of {len(run.rows)} only in '{run.folder}'{example}")
+        raise DataError(f"the test rows of the runs differ: {'; '.join(lines)}")
+    modes = [_mode(run.settings) for run in (one, other)]
+    known = [_leaves_out_history(run.settings) for run in (one, other)]
+    if modes[0] != modes[1]:
+        raise DataError(
+            f"'{one.folder}' ranks candidates of mode {modes[0]}, '{other.folder}' of mode {modes[1]}: such results "
+            "cannot be compared. Repeat one of them with the same eval_args"
+        )
+    if known[0] != known[1]:
+        with_history = (one, other)[known.index(False)]
+        logger.warning(
+            "'%s' ranks what its users know already, and others do not (general models of RecBole never do): "
+            "set exclude_history: True for a fair comparison",
+            with_history.folder,
+        )
+    files = [run.result.get("data", {}).get("files") for run in (one, other)]
+    if files[0] and files[1] and files[0] != files[1]:
+        changed = sorted(name for name in {*files[0], *files[1]} if files[0].get(name) != files[1].get(name))
+        logger.warning("'%s' and '%s' read different files: .%s", one.folder, other.folder, ", .".join(changed))
+
+
+def _mode(settings: Mapping[str, Any]) -> Any:
+    """Return which candidates are ranked for a test row; of a fusion, what its first run does."""
+    mode = settings.get("runs", [settings])[0]["eval_args"].get("mode", "full")
+    return mode.get("test") if isinstance(mode, dict) else mode
+
+
+def _leaves_out_history(settings: Mapping[str, Any]) -> bool:
+    """Tell whether what a user knows is not ranked; RecBole's general models never rank it."""
+    if "runs" in settings:
+        return any(map(_leaves_out_history, settings["runs"]))
+    if settings["exclude_history"]:
+        return True
+    try:
+        return bool(get_model(settings["model"]).type != ModelType.SEQUENTIAL)
+    except ConfigError:  # a model of the user's own that is not imported here
+        return False
+
+
+# ---- names ----------------------------------------------------------------------------------------------------
+
+
+def _without_place(settings: Any) -> Any:
+    """Return settings without what a machine or a seed decides."""
+    if isinstance(settings, Mapping):
+        return {key: _without_place(value) for key, value in settings.items() if key not in _ELSEWHERE}
+    return [_without_place(value) for value in settings] if isinstance(settings, list) else settings
+
+
+def _labels(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name groups by their model, and by the settings in which groups of a model differ."""
+    labels = []
+    for settings in groups:
+        name = str(settings["model"])
+        if "runs" in settings:
+            name += f" ({settings['method']}: {' + '.join(str(part['model']) for part in settings['runs'])})"
+        same = [other for other in groups if other["model"] == settings["model"]]
+        keys = {key for other in same for key in other if key not in (*_ELSEWHERE, "runs")}
+        differing = [key for key in sorted(keys) if len({str(other.get(key)) for other in same}) > 1]
+        told = ", ".join(f"{key}={settings.get(key)}" for key in differing[:4])
+        labels.append(f"{name} {told}" if told else name)
+    return [label if labels.count(label) == 1 else f"{label} #{place + 1}" for place, label in enumerate(labels)]

@@ -1,0 +1,137 @@
+"""Benchmarks from a file: what is there is not repeated, what fails does not stop the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from recbole_xling.cli.main import main
+from recbole_xling.config import XLingConfig
+from recbole_xling.errors import ConfigError
+from recbole_xling.quick_start import benchmark as benchmarks
+from recbole_xling.quick_start.benchmark import benchmark, read_benchmark
+from recbole_xling.quick_start.train import run
+from recbole_xling.testing import small_settings, write_small_dataset
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """A benchmark of three models, one of which cannot be built; each run writes below ``tmp_path/out``."""
+    write_small_dataset(tmp_path / "data")
+    settings = {key: value for key, value in small_settings(tmp_path).items() if key != "checkpoint_dir"}
+    plan = {
+        "common": {**settings, "epochs": 1},
+        "datasets": {"small": {}},
+        "models": {
+            "content": {"model": "ContentKNN", "seeds": [1]},
+            "heads": {"model": "LLMSASRec", "hidden_size": 9, "n_heads": 2},
+            "LanguagePop": {},
+        },
+        "seeds": [1, 2],
+    }
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    return plan
+
+
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """Run without processes of their own; return the words of each call."""
+    calls = []
+
+    def run_here(words, output, spent):
+        calls.append(words)
+        if words[0].startswith("--resume="):
+            run(config_dict={"resume": words[0].partition("=")[2]})
+        else:
+            run(config_file_list=[words[0].partition("=")[2]])
+        return {"status": "finished", "seconds": spent + 1.0, "peak_memory": 2**30}
+
+    monkeypatch.setattr(benchmarks, "_in_process", run_here)
+    return calls
+
+
+def test_all_seeds_of_all_models_in_an_order_that_may_be_stopped(tmp_path, plan):
+    cells = read_benchmark(tmp_path / "plan.yaml", tmp_path)
+    assert [(cell.model, cell.seed) for cell in cells] == [
+        ("content", 1),
+        ("heads", 1),
+        ("LanguagePop", 1),
+        ("heads", 2),
+        ("LanguagePop", 2),
+    ]
+    assert cells[-1].settings["model"] == cells[-1].model and cells[-1].settings["seed"] == 2
+    assert [cell.model for cell in read_benchmark(tmp_path / "plan.yaml", tmp_path, ["content"])] == ["content"]
+    with pytest.raises(ConfigError, match=r"unknown model or dataset .* 'contents'\. Did you mean 'content'"):
+        read_benchmark(tmp_path / "plan.yaml", tmp_path, ["contents"])
+    (tmp_path / "plan.yaml").write_text("model: {}\n")
+    with pytest.raises(ConfigError, match="datasets must be set"):
+        read_benchmark(tmp_path / "plan.yaml", tmp_path)
+
+
+def test_a_failed_run_does_not_stop_the_rest_and_finished_ones_are_not_repeated(tmp_path, plan, in_this_process):
+    file, output = tmp_path / "plan.yaml", tmp_path / "out"
+    cells, compared = benchmark(file, output)
+    assert [cell.state["status"] for cell in cells] == ["finished", "failed", "finished", "failed", "finished"]
+    assert "multiple of n_heads" in cells[1].state["error"]
+    frame = compared["small"]
+    assert isinstance(frame, pd.DataFrame)
+    overall = frame[frame["slice"] == "all"]
+    assert set(overall["model"]) == {"content", "LanguagePop"}
+    assert overall["runs"].tolist() == [1, 2] * (len(overall) // 2)
+    stored = json.loads((output / "benchmark.json").read_text())
+    assert len(stored["runs"]) == 5 and len(stored["comparison"]["small"]) == len(frame)
+    assert stored["runs"][0]["test"] and stored["runs"][0]["peak_memory"] == 2**30
+    assert len(in_this_process) == 3
+    benchmark(file, output)
+    assert len(in_this_process) == 3
+    plan["common"]["MAX_ITEM_LIST_LENGTH"] = 5
+    file.write_text(yaml.safe_dump(plan, sort_keys=False))
+    benchmark(file, output, ["content"])
+    assert len(in_this_process) == 4
+    with open(tmp_path / "data" / "small" / "small.inter", "a") as inter:
+        inter.write("u1\ti1\t1\t99\n")
+    benchmark(file, output, ["content"])
+    assert len(in_this_process) == 5
+
+
+def test_a_killed_run_goes_on(tmp_path, plan, in_this_process, monkeypatch):
+    class Killed(BaseException):
+        """The process ends here."""
+
+    whole = benchmarks._in_process
+
+    def killed(words, output, spent):
+        whole(words, output, spent)
+        (folder,) = output.parent.glob("LanguagePop-*")
+        (folder / "result.json").unlink()
+        raise Killed
+
+    monkeypatch.setattr(benchmarks, "_in_process", killed)
+    with pytest.raises(Killed):
+        benchmark(tmp_path / "plan.yaml", tmp_path / "out", ["LanguagePop"])
+    monkeypatch.setattr(benchmarks, "_in_process", whole)
+    (cells, _) = benchmark(tmp_path / "plan.yaml", tmp_path / "out", ["LanguagePop"])
+    assert in_this_process[1][0].startswith("--resume=")
+    assert all(cell.is_finished for cell in cells)
+    assert Path(cells[0].state["run_dir"]).parent == cells[0].folder
+
+
+@pytest.mark.slow
+def test_the_command_runs_processes_and_tells_of_failures_at_the_end(tmp_path, plan, capsys):
+    words = ["benchmark", str(tmp_path / "plan.yaml"), "--output", str(tmp_path / "out"), "--only", "content", "heads"]
+    assert main(words) == 2
+    seen = capsys.readouterr()
+    assert "2 of 3 runs failed: heads on small (1)" in seen.err and "benchmark.json" in seen.out
+    (state,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "small" / "content").glob("*/cell.json")]
+    assert state["status"] == "finished" and state["peak_memory"] > 2**26
+
+
+def test_the_benchmark_of_the_project_has_settings_that_exist(tmp_path):
+    cells = read_benchmark(Path(__file__).parents[2] / "benchmarks" / "crosslingual.yaml", tmp_path)
+    assert {cell.settings["dataset"] for cell in cells} == {"debian"}
+    for cell in {cell.model: cell for cell in cells}.values():
+        assert XLingConfig(config_dict=cell.settings)["seed"] == cell.seed

@@ -1,0 +1,146 @@
+"""Comparing runs: groups over seeds, paired tests on the same rows, and refusal where rows differ."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+import scipy.stats
+import yaml
+
+from recbole_xling.cli.main import main
+from recbole_xling.errors import CheckpointError, ConfigError, DataError
+from recbole_xling.evaluator.comparison_table import FORMATS, comparison_text
+from recbole_xling.quick_start.compare import compare
+from recbole_xling.utils.run_folder import write_result
+
+N = 60
+
+
+@pytest.fixture
+def write_run(tmp_path):
+    """Return a function that writes the folder of a finished run with values of its own."""
+
+    def write(name, values, seed=1, users=None, mode="full", **settings):
+        folder = tmp_path / name
+        folder.mkdir()
+        settings = {"model": "LLMSASRec", "dataset": "d", "seed": seed, "exclude_history": False, **settings}
+        settings |= {"checkpoint_dir": name, "eval_args": {"mode": mode}}
+        (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+        users = [f"u{row}" for row in range(len(values))] if users is None else users
+        table = {
+            "user_id": users,
+            "target_item": [f"i{row}" for row in range(len(values))],
+            "n_targets": 1,
+            "target_language": ["de" if row % 3 else "fr" for row in range(len(values))],
+            "ndcg@10": values,
+        }
+        pl.DataFrame(table).sample(fraction=1, shuffle=True, seed=seed).write_parquet(folder / "users.parquet")
+        write_result(folder, {"model": settings["model"], "test": {"ndcg@10": float(np.mean(values)), "gini": 0.5}})
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def values():
+    """Values of a baseline, and of a better model with two seeds."""
+    rng = np.random.default_rng(0)
+    base = rng.random(N)
+    return base, base + rng.normal(0.1, 0.05, N), base + rng.normal(0.2, 0.05, N)
+
+
+def test_seeds_are_grouped_and_rows_are_paired(write_run, values):
+    base, one, two = values
+    runs = [write_run("a", base, item_representation="none")]
+    runs += [write_run(f"b{seed}", own, seed, item_representation="delta") for seed, own in ((1, one), (2, two))]
+    frame = compare(runs)
+    assert frame["slice"].unique().tolist() == ["all", "target_language=de", "target_language=fr"]
+    first, second = frame[frame["slice"] == "all"].to_dict("records")
+    labels = ["LLMSASRec item_representation=none", "LLMSASRec item_representation=delta"]
+    assert [first["model"], second["model"]] == labels
+    assert (first["runs"], second["runs"], second["n"]) == (1, 2, N)
+    assert (first["best"], second["best"]) == (False, True)
+    assert second["mean"] == pytest.approx((one.mean() + two.mean()) / 2)
+    assert second["std"] == pytest.approx(np.std([one.mean(), two.mean()], ddof=1))
+    difference = (one + two) / 2 - base
+    assert second["difference"] == pytest.approx(difference.mean())
+    assert second["low"] < second["difference"] < second["high"]
+    assert second["p_ttest"] == pytest.approx(scipy.stats.ttest_1samp(difference, 0).pvalue)
+    assert np.isnan(first["difference"]) and np.isnan(first["std"])
+    part = frame[(frame["slice"] == "target_language=fr") & frame["best"]].iloc[0]
+    assert (part["n"], part["difference"]) == (20, pytest.approx(difference[::3].mean()))
+    assert (frame["p_ttest_holm"].dropna() >= frame["p_ttest"].dropna()).all()
+
+
+def test_runs_on_other_rows_or_candidates_are_refused(write_run, values):
+    base = write_run("a", values[0])
+    other = write_run("b", values[1], users=[f"u{row}" for row in range(N - 1)] + ["x9"], k=1)
+    with pytest.raises(DataError, match=r"1 of 60 only in '.*a', such as user 'u59' with target 'i59'; .*'x9'"):
+        compare([base, other])
+    with pytest.raises(DataError, match=r"ranks candidates of mode full, .* of mode uni100"):
+        compare([base, write_run("c", values[1], mode="uni100")])
+    with pytest.raises(ConfigError, match="at least two runs, each of them once"):
+        compare([base, base])
+    with pytest.raises(ConfigError, match=r"unknown metric 'ndcg@5'.*ndcg@10"):
+        compare([base, write_run("d", values[1], k=2)], metrics=["ndcg@5"])
+    shutil.copytree(base, base.parent / "e")
+    (base.parent / "e" / "users.parquet").unlink()
+    with pytest.raises(CheckpointError, match=r"has no users\.parquet"):
+        compare([base, base.parent / "e"])
+
+
+def test_a_run_that_ranks_what_users_know_is_named(write_run, values, caplog):
+    runs = [write_run("a", values[0], exclude_history=True), write_run("b", values[1])]
+    compare(runs)
+    assert "b' ranks what its users know already" in caplog.text
+    caplog.clear()
+    compare([runs[0], write_run("c", values[1], model="BPR")])
+    assert not caplog.text
+
+
+def test_what_a_machine_decides_makes_no_group_of_its_own(write_run, values):
+    runs = [write_run("a", values[0]), write_run("b", values[1], seed=2, eval_batch_size=7, data_path="elsewhere")]
+    assert compare(runs, slices=())["runs"].tolist() == [2]
+    assert compare({"mine": [runs[0]], "yours": [runs[1]]}, slices=())["model"].tolist() == ["mine", "yours"]
+
+
+def test_many_rows_of_a_user_count_as_one(write_run, values):
+    users = [f"u{row // 20}" for row in range(N)]
+    runs = [write_run("a", values[0], users=users), write_run("b", values[1], users=users, k=3)]
+    line = compare(runs, slices=()).iloc[1]
+    means = (values[1] - values[0]).reshape(3, 20).mean(axis=1)
+    assert line["p_ttest"] == pytest.approx(scipy.stats.ttest_1samp(means, 0).pvalue)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_formats_say_the_same(write_run, values, capsys, fmt):
+    runs = [write_run("a_1", values[0]), write_run("b", values[2], text_view="reader", hidden_size=2)]
+    assert main(["compare", *map(str, runs), "--format", fmt]) == 0
+    told = capsys.readouterr().out
+    mean = f"{values[2].mean():.4f}"
+    if fmt == "csv":
+        frame = pd.read_csv(io.StringIO(told))
+        assert len(frame) == 6 and f"{frame['mean'][1]:.4f}" == mean
+    else:
+        best = {"text": f"{mean} * †", "markdown": f"**{mean}** †", "latex": rf"\textbf{{{mean}}}$^\dagger$"}
+        assert best[fmt] in told
+        assert told.count("toprule") == (3 if fmt == "latex" else 0)
+        assert ("text\\_view" in told) == (fmt == "latex")
+
+
+def test_names_and_formats_of_the_command_are_checked(write_run, values, capsys):
+    runs = [str(write_run("a", values[0])), str(write_run("b", values[1], k=1))]
+    assert main(["compare", f"mine={runs[0]}", f"yours={runs[1]}", "--slices"]) == 0
+    assert "difference from mine" in capsys.readouterr().out
+    assert main(["compare", f"mine={runs[0]}", runs[1]]) == 2
+    assert main(["compare", *runs, "--format", "html"]) == 2
+    assert "unknown format 'html'" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="unknown format"):
+        comparison_text(compare(runs), "word")
+    assert Path(runs[0]).is_dir()

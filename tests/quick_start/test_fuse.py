@@ -1,0 +1,132 @@
+"""Fusing runs: rows and items are matched by their ids, weights come from validation, the folder is a run's."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import recbole_xling
+from recbole_xling.cli.main import main
+from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.quick_start.build import load_run
+from recbole_xling.quick_start.fuse import fuse
+from recbole_xling.utils.run_folder import read_result
+
+EXCLUDED = {"exclude_history": True}
+
+
+def log_softmax_of(folder, users):
+    """Score the test rows of a run by hand: the logarithm of the softmax over what is ranked, by token."""
+    run = load_run(folder)
+    loader, names = run.test_data, run.dataset.field2id_token
+    tokens = [str(token) for token in names["item_id"]]
+    if loader.is_sequential:
+        rows = loader._dataset[np.arange(len(loader._dataset))]
+        scores = run.model.full_sort_predict(rows)
+        scores.scatter_(1, rows["item_id_list"], -torch.inf)
+    else:
+        rows, (of_row, items), _, _ = loader.collate_fn(np.arange(len(loader.uid_list)))
+        scores = run.model.full_sort_predict(rows).view(len(rows), -1).float()
+        scores[of_row, items] = -torch.inf
+        scores[:, 0] = -torch.inf
+    of_user = [str(names["user_id"][user]) for user in rows["user_id"]]
+    logs = dict(zip(of_user, scores.log_softmax(dim=1), strict=True))
+    order = np.argsort(tokens)
+    return np.stack([logs[user].detach().numpy()[order] for user in users]), [tokens[place] for place in order]
+
+
+@pytest.mark.parametrize("other", ["BPR", "HistoryItemKNN"])
+def test_the_fused_ranking_is_that_of_the_weighted_logarithms(trained, tmp_path, other):
+    folders = [trained("LLMSASRec", **EXCLUDED), trained(other, **EXCLUDED)]
+    result = fuse(folders, weights=[2.0, 1.0], checkpoint_dir=tmp_path)
+    table = pl.read_parquet(Path(result["run_dir"]) / "users.parquet")
+    users = table["user_id"].to_list()
+    (first, tokens), (second, same) = (log_softmax_of(folder, users) for folder in folders)
+    assert tokens == same
+    with np.errstate(invalid="ignore"):
+        mixed = np.where(np.isinf(first) | np.isinf(second), -np.inf, 2 * first + second)
+    target = np.array([tokens.index(token) for token in table["target_item"]])
+    place = (mixed > mixed[np.arange(len(users)), target][:, None]).sum(axis=1) + 1
+    want = np.where((place <= 10) & np.isfinite(mixed[np.arange(len(users)), target]), 1 / np.log2(place + 1), 0)
+    np.testing.assert_allclose(table["ndcg@10"], want, atol=1e-6)
+    own = pl.read_parquet(folders[0] / "users.parquet")
+    assert table.columns == own.columns
+    assert table.drop("ndcg@5", "ndcg@10", "recall@5", "recall@10", "mrr@5", "mrr@10").equals(
+        own.drop("ndcg@5", "ndcg@10", "recall@5", "recall@10", "mrr@5", "mrr@10")
+    )
+    assert result == read_result(Path(result["run_dir"])) or json.loads(json.dumps(result)) == read_result(
+        Path(result["run_dir"])
+    )
+
+
+def test_a_run_fused_with_itself_is_that_run(trained, tmp_path):
+    folder = trained("LLMSASRec", **EXCLUDED)
+    own = read_result(folder)
+    for method in ("log_softmax", "rrf", "combsum", "combmnz"):
+        result = fuse([folder, folder], method, checkpoint_dir=tmp_path)
+        assert result["test"] == own["test"], method
+        assert result["slices"] == own["slices"], method
+        low, high = result["intervals"]["ndcg@10"]
+        assert low < result["test"]["ndcg@10"] < high
+
+
+def test_weights_are_tuned_without_a_look_at_the_test(trained, tmp_path, monkeypatch):
+    folders = [trained("LLMSASRec", **EXCLUDED), trained("HistoryItemKNN", **EXCLUDED)]
+    tuned = fuse(folders, checkpoint_dir=tmp_path)["fusion"]
+    assert tuned["weights_tuned"] and sum(tuned["weights"]) == pytest.approx(1)
+    build_data = recbole_xling.quick_start.build.build_data
+
+    def other_targets(*args):
+        data = build_data(*args)
+        rows = data.test_data._dataset.inter_feat
+        rows["item_id"] = rows["item_id"] % (data.dataset.item_num - 1) + 1
+        return data
+
+    monkeypatch.setattr(recbole_xling.quick_start.build, "build_data", other_targets)
+    assert fuse(folders, checkpoint_dir=tmp_path)["fusion"]["weights"] == tuned["weights"]
+
+
+def test_runs_that_do_not_fit_each_other_are_refused_and_leave_nothing(trained, tmp_path):
+    folder = trained("LLMSASRec", **EXCLUDED)
+    with pytest.raises(DataError, match=r"the items of .* differ: 18 only in .* such as 'si0'"):
+        fuse([folder, trained("LLMSASRec", dataset="sud", **EXCLUDED)], checkpoint_dir=tmp_path)
+    time = {"eval_args": {"split": {"GT": [0.8, 0.1, 0.1]}}}
+    with pytest.raises(DataError, match="rows of the runs differ"):
+        fuse([folder, trained("LLMSASRec", **EXCLUDED, **time)], "rrf", checkpoint_dir=tmp_path)
+    drawn = trained("LLMSASRec", **EXCLUDED, eval_args={"mode": "uni5"}, topk=[5], valid_metric="NDCG@5")
+    with pytest.raises(ConfigError, match="does not rank all items"):
+        fuse([folder, drawn], "rrf", checkpoint_dir=tmp_path)
+    for arguments, message in [
+        (([folder],), "at least two"),
+        (([folder, folder], "rrf", [1.0]), "1 weights for 2 runs"),
+        (([folder, folder], "rrf", [1.0, -1.0]), "must not be negative"),
+        (([folder, folder], "combsun"), "Did you mean 'combsum'"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            fuse(*arguments, checkpoint_dir=tmp_path)
+    with pytest.raises(ConfigError, match="depth 9 is less"):
+        fuse([folder, folder], "rrf", depth=9, checkpoint_dir=tmp_path)
+    assert not list(tmp_path.glob("Fusion*"))
+
+
+def test_targets_that_a_rule_leaves_out_count_as_not_found(trained, tmp_path, caplog):
+    folder = trained("LLMSASRec", **EXCLUDED)
+    assert fuse([folder, folder], only_languages=["de"], checkpoint_dir=tmp_path)["unreachable_targets"] == 0
+    with pytest.raises(ConfigError, match="unknown language of items 'it'"):
+        fuse([folder, folder], only_languages=["it"], checkpoint_dir=tmp_path)
+
+
+def test_the_command_shows_the_fusion_beside_its_runs(trained, tmp_path, capsys):
+    folders = [str(trained("LLMSASRec", **EXCLUDED)), str(trained("HistoryItemKNN", **EXCLUDED))]
+    words = ["fuse", *folders, "--method", "rrf", "--output", str(tmp_path), "--quota", "de=2"]
+    assert main(words) == 0
+    told = capsys.readouterr().out
+    assert "rrf of 2 runs on nord, test; weights 1, 1 (equal)" in told
+    assert "difference from Fusion (rrf: LLMSASRec + HistoryItemKNN)" in told
+    assert main(["fuse", *folders, "--quota", "de"]) == 2
+    assert "write it as language=number" in capsys.readouterr().err
