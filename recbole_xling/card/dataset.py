@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,21 @@ class CardDataset(XLingDataset):
         """Interactions without a user or item, which are left out."""
         dropped = self.file_rows["inter"].dropped
         return sum(dropped[WITHOUT.format(field)] for field in (self.uid_field, self.iid_field))
+
+    def has_arbitrary_order(self) -> bool:
+        """Tell whether the conversion that wrote the dataset put each user's interactions in an order by chance.
+
+        Raises:
+            DataError: its report cannot be read.
+        """
+        path = Path(self.dataset_path) / f"{self.dataset_name}.convert.json"
+        if not path.is_file():
+            return False
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+            return bool(report.get("arbitrary_order"))
+        except (ValueError, AttributeError) as error:
+            raise DataError(f"{path} is no report of a conversion ({error}); convert again, or remove it") from None
 
     def _filter_inter_by_user_or_item(self) -> None:
         users, items = self.inter_feat[self.uid_field], self.inter_feat[self.iid_field]

@@ -264,6 +264,7 @@ class Checks:
         repeats_in_a_row: those that directly follow the one before.
         duplicate_rows: rows that equal another one in every column.
         missing_times: interactions without a time stamp.
+        arbitrary_order: whether the conversion wrote time stamps that order each user's interactions by chance.
         unordered_users: users with several interactions, all at the same time or without any.
         repeated_targets: test targets that are in the user's history already.
         tied_targets: test targets at the same time as another interaction of the user.
@@ -281,6 +282,7 @@ class Checks:
     unordered_users: int
     repeated_targets: int
     tied_targets: int
+    arbitrary_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)

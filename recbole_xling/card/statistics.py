@@ -118,6 +118,7 @@ def describe_checks(split: Split, dataset: CardDataset) -> Checks:
         unordered_users=int(is_unordered.sum()),
         repeated_targets=split.repeated_targets(),
         tied_targets=split.tied_targets(),
+        arbitrary_order=dataset.has_arbitrary_order(),
     )
 
 

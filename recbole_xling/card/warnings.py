@@ -69,6 +69,13 @@ _SHARES = (
         "users, and a split by time means nothing; split by LS, CI or LT.",
     ),
     _Share(
+        "arbitrary_order",
+        lambda card: (card.size.interactions if card.checks.arbitrary_order else 0, card.size.interactions),
+        "The order of each user's interactions is arbitrary: the source tells no times, and the time stamps are a "
+        "hash. What is held out as the last one is left to chance, and neither order nor time can be learned from; "
+        "split by LS, CI or LT.",
+    ),
+    _Share(
         "unordered_users",
         lambda card: (0 if card.time is None else card.checks.unordered_users, card.size.users),
         "{share} users ({percent}) have all their interactions at the same time, so that the order of the file decides "

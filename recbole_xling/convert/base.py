@@ -87,6 +87,7 @@ class Converter(ABC):
         clean_texts: whether its texts need no cleaning.
 
     Attributes:
+        arbitrary_order: whether its time stamps order each user's interactions by chance (:func:`chance_order`).
         item_fields: type by column of :attr:`Item.features`: ``token``, ``token_seq`` or ``float``.
         user_fields: the same for :attr:`User.features`, with other names.
         interaction_fields: the same for further columns of the interactions, with other names.
@@ -101,6 +102,7 @@ class Converter(ABC):
     item_fields: Mapping[str, str] = {}
     user_fields: Mapping[str, str] = {}
     interaction_fields: Mapping[str, str] = {}
+    arbitrary_order: bool = False
 
     def __init__(self, *, input: str | Path | None = None) -> None:
         self.input = None if input is None else Path(input)
@@ -194,6 +196,7 @@ CONVERTERS: dict[str, str] = {
     "amazon-m2": "recbole_xling.convert.sources.amazon_m2:AmazonM2",
     "amazon-reviews": "recbole_xling.convert.sources.amazon_reviews:AmazonReviews",
     "book-crossing": "recbole_xling.convert.sources.book_crossing:BookCrossing",
+    "debian": "recbole_xling.convert.sources.debian:Debian",
     "goodbooks": "recbole_xling.convert.sources.goodbooks:Goodbooks",
     "ml-100k": "recbole_xling.convert.sources.ml100k:MovieLens100K",
     "mind": "recbole_xling.convert.sources.mind:Mind",

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 Folder = str | os.PathLike[str]
 
 _KEY = ["user_id", "target_item", "nth"]
-_NO_SLICES = (*_KEY, "n_targets")
+_NO_SLICES = (*_KEY, "n_targets", "score", "label")
 # Settings that change neither a model nor what it is measured by.
 _ELSEWHERE = frozenset(
     "seed data_path checkpoint_dir embedding_cache_dir encoder_batch_size eval_batch_size show_progress state worker "

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -13,7 +16,7 @@ from typing import BinaryIO, cast
 
 from tqdm.auto import tqdm
 
-from recbole_xling.errors import DataError, shown
+from recbole_xling.errors import DataError, MissingExtraError, shown
 from recbole_xling.text.raw_tables import LONGEST_LINE
 
 BLOCK_BYTES = 1 << 24
@@ -41,10 +44,14 @@ def check_expansion(path: Path, packed: int, unpacked: int) -> None:
         )
 
 
-SUFFIXES = (".gz", ".zst", ".zip")
+SUFFIXES = (".gz", ".xz", ".bz2", ".lz4", ".zst", ".zip")
 """Ends of the names of compressed files."""
 
+PERHAPS_PACKED = f"(?:{'|'.join(map(re.escape, SUFFIXES))})?"
+"""Pattern of the end of a name, whether the file is compressed or not."""
+
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"
+_XZ, _BZIP2, _LZ4 = b"\xfd7zX", b"BZh", b"\x04\x22\x4d\x18"
 
 
 def expected_file(folder: Path, name: str) -> Path:
@@ -53,7 +60,7 @@ def expected_file(folder: Path, name: str) -> Path:
 
 
 def find_file(folder: Path, name: str) -> Path | None:
-    """Return the file of this name in a folder, or else a compressed one (``.gz``, ``.zst``, ``.zip``), or None."""
+    """Return the file of this name in a folder, or else a compressed one (:data:`SUFFIXES`), or None."""
     paths = [folder / f"{name}{suffix}" for suffix in ("", *SUFFIXES)]
     return next((path for path in paths if path.is_file()), None)
 
@@ -62,7 +69,7 @@ def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:
     r"""Yield the file in blocks that end with ``\n``, the last one perhaps without.
 
     If the lines of the file end with a mere ``\r``, as on old Macintoshes, the blocks have ``\n`` in its place.
-    gzip, Zstandard and zip archives with a single file are read in place, whatever their name.
+    gzip, xz, bzip2, LZ4, Zstandard and zip archives with a single file are read in place, whatever their name.
 
     Args:
         path: the file.
@@ -71,6 +78,7 @@ def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:
     Raises:
         DataError: the file is missing, damaged or cut off, is an archive of several files, has a line of more than 16
             MiB, or becomes so much larger by unpacking that it must be meant to harm.
+        MissingExtraError: it is compressed with LZ4, and the package lz4 is not installed.
         OSError: the system refuses to read it.
     """
     if not path.is_file():
@@ -111,7 +119,7 @@ def _pieces(raw: BinaryIO, path: Path) -> Iterator[bytes]:
                 if file is not raw:
                     check_expansion(path, raw.tell(), unpacked)
                 yield read
-    except DataError:
+    except (DataError, MissingExtraError):
         raise
     except Exception as error:  # every format has errors of its own
         raise DataError(f"{path} cannot be read ({error}); is it complete? Fetch it again") from error
@@ -133,6 +141,19 @@ def _decompressed(raw: BinaryIO, path: Path) -> Iterator[BinaryIO]:
     if start.startswith(_GZIP):
         with gzip.open(raw) as file:
             yield cast("BinaryIO", file)
+    elif start == _XZ:
+        with lzma.open(raw) as file:
+            yield cast("BinaryIO", file)
+    elif start.startswith(_BZIP2):
+        with bz2.open(raw) as file:
+            yield cast("BinaryIO", file)
+    elif start == _LZ4:
+        try:
+            frames = import_module("lz4.frame")
+        except ImportError:
+            raise MissingExtraError("lz4", "lz4") from None
+        with frames.open(raw) as file:
+            yield file
     elif start == _ZSTD:
         # the standard library has Zstandard from Python 3.14 on; the backport is its copy for older ones
         module = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"

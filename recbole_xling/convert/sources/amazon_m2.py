@@ -51,7 +51,7 @@ class AmazonM2(Converter):
     """
 
     name = "amazon-m2"
-    layout = """a folder of (CSV, which may be compressed: .gz, .zst, .zip, or .parquet)
+    layout = """a folder of (CSV, which may be compressed: .gz, .xz, .bz2, .zst, .zip, or .parquet)
   products_train.csv      id, locale, title, price, brand, color, size, model, material, author, desc; the first three
                           are needed
   sessions_train.csv      prev_items (as NumPy prints them: ['B01' 'B02'], or a list of Parquet), next_item, locale

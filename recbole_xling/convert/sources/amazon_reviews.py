@@ -67,7 +67,7 @@ class AmazonReviews(Converter):
     """
 
     name = "amazon-reviews"
-    layout = """a folder of JSON lines (.json, .jsonl; may be compressed: .gz, .zst, .zip), told by their keys:
+    layout = """a folder of JSON lines (.json, .jsonl; may be compressed: .gz, .xz, .zst, ...), told by their keys:
   reviews    reviewerID, asin, overall, unixReviewTime (2018)
              user_id, parent_asin, rating, timestamp in milliseconds (2023)
   metadata   asin, title, brand, category, feature, description (2018)

@@ -87,9 +87,10 @@ class BookCrossing(Converter):
   BX-Users.csv or Users.csv             User-ID, Location, Age; may be missing
 with cells separated by ; or , and quoted where needed, in Latin-1 or UTF-8; names without BX- may be in small
 letters, and columns may have other usual names (title, Book-Publisher, User-Country, rating, ...); only ISBN, title,
-user and rating are needed; each file may be compressed (.gz, .zst, .zip)"""
+user and rating are needed; each file may be compressed (.gz, .xz, .bz2, .zst, .zip)"""
     item_fields = {"publication_year": "token", "author": "token"}
     user_fields = {"country": "token", "age": "token"}
+    arbitrary_order = True
 
     def __init__(
         self, *, input: str | Path | None = None, explicit_only: bool = False, keep_unknown: bool = False

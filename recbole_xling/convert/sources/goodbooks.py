@@ -49,7 +49,7 @@ class Goodbooks(Converter):
     layout = """a folder of
   ratings.csv    user_id, book_id, rating; in order of time
   books.csv      book_id, goodreads_book_id, authors, original_publication_year, original_title, title, language_code
-in UTF-8; each may be compressed (.gz, .zst, .zip)"""
+in UTF-8; each may be compressed (.gz, .xz, .bz2, .zst, .zip)"""
     item_fields = {"goodreads_book_id": "token", "publication_year": "token", "author": "token"}
 
     def __init__(self, *, input: str | Path | None = None) -> None:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located_rows
-from recbole_xling.convert.reading.compressed import expected_file, find_file
+from recbole_xling.convert.reading.compressed import PERHAPS_PACKED, expected_file, find_file
 from recbole_xling.convert.reading.open_table import ParquetTable, open_table
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
@@ -52,7 +52,7 @@ _XMIND_COLUMNS = {
     "title": Column("title", required=False),
     "abstract": Column("abstract", required=False),
 }
-_XMIND_FILE = re.compile(r".+\.(parquet(\.gzip)?|(tsv|csv|jsonl)(\.gz|\.zst|\.zip)?)")
+_XMIND_FILE = re.compile(rf".+\.(parquet(\.gzip)?|(tsv|csv|jsonl){PERHAPS_PACKED})")
 _PARTS = ("train", "dev", "valid", "test")  # in order of time
 
 
@@ -89,7 +89,7 @@ class Mind(Converter):
   news.tsv         id, category, subcategory, title, abstract, url, entities of the title, entities of the abstract
   behaviors.tsv    impression id, user, time (11/11/2019 9:05:58 AM, or empty), history (N1 N2), candidates (N3-0 N4-1)
 or of sub-folders of these (MINDsmall_train, MINDsmall_dev); cells are separated by tabs, without a line of names.
-Each file may be compressed (.gz, .zst, .zip)"""
+Each file may be compressed (.gz, .xz, .bz2, .zst, .zip)"""
     item_fields = {"category": "token", "subcategory": "token"}
     user_fields = {"user_language": "token"}
 

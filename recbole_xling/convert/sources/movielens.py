@@ -80,7 +80,7 @@ class MovieLens(Converter):
     layout = """a folder of one of
   ratings.csv, movies.csv, links.csv    latest-small, 25M, 32M; links.csv only for --tmdb-text
   ratings.dat, movies.dat, users.dat    1M: cells separated by ::, Latin-1
-each may be compressed (.gz, .zst, .zip)"""
+each may be compressed (.gz, .xz, .bz2, .zst, .zip)"""
     item_fields = {"release_year": "token", "genres": "token_seq"}
     user_fields = {"gender": "token", "age": "token", "occupation": "token", "zip_code": "token"}
 

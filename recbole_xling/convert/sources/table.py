@@ -77,7 +77,7 @@ class TableConverter(Converter):
   .dat                       the same, or cells separated by ::
   .jsonl, .ndjson, .json     one JSON object per line
   .parquet, .pq
-all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping has the same settings as YAML:
+all but Parquet may be compressed (.gz, .xz, .bz2, .zst, .zip). A file given by --mapping has the same settings as YAML:
   user: customer
   items: products.csv
   text: {title: name, description: desc}"""
@@ -88,6 +88,7 @@ all but Parquet may be compressed (.gz, .zst, .zip). A file given by --mapping h
         self.item_fields = _kinds(self.mapping.item_features)
         self.user_fields = _kinds(self.mapping.user_features)
         self.interaction_fields = _kinds(self.mapping.interaction_features)
+        self.arbitrary_order = self.mapping.random_order
         self._removed: Counter[str] = Counter()  # rows by condition
         self._met: dict[str, dict[str, None]] = {}  # the first values of columns with a condition
         self._unmet: dict[tuple[str, str], None] = {}  # columns and values that no row has had yet

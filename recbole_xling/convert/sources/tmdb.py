@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recbole_xling.convert.base import SourceLocation
-from recbole_xling.convert.reading.compressed import numbered_lines
+from recbole_xling.convert.reading.compressed import PERHAPS_PACKED, numbered_lines
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.errors import DataError, unknown_name
 
@@ -27,7 +27,7 @@ LANGUAGES = {
 }  # fmt: skip
 """Language tag by the language's name in a file name."""
 
-_FILE_NAME = re.compile(r"top[0-9]*_(?P<language>[a-z]+)_films\.csv(?:\.gz|\.zst|\.zip)?")
+_FILE_NAME = re.compile(rf"top[0-9]*_(?P<language>[a-z]+)_films\.csv{PERHAPS_PACKED}")
 _HEADER = "id;title;overview;"
 _ROW = re.compile(r"(?P<id>[0-9]+);(?P<texts>.*);[0-9-]*;[0-9.]*\s*")
 _QUOTED = (re.compile(r'"((?:[^"]|"")*)"'), re.compile(r"'((?:[^']|'')*)'"))

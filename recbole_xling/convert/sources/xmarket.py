@@ -15,6 +15,7 @@ from typing import NamedTuple
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
+from recbole_xling.convert.reading.compressed import PERHAPS_PACKED
 from recbole_xling.convert.reading.rejects import LINE, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.convert.sources.products import Product, read_products
@@ -29,7 +30,7 @@ LANGUAGES = {
 """Language tag by market."""
 
 _FILE_NAME = re.compile(
-    r"(?P<kind>ratings|metadata)_(?P<market>[a-z]{2})_.+\.(?:txt|json)(?:\.gz|\.zst|\.zip)?", re.IGNORECASE
+    rf"(?P<kind>ratings|metadata)_(?P<market>[a-z]{{2}})_.+\.(?:txt|json){PERHAPS_PACKED}", re.IGNORECASE
 )
 _RATINGS = Layout(separator=" ", quote=None)
 
@@ -61,7 +62,7 @@ class XMarket(Converter):
     """
 
     name = "xmarket"
-    layout = """a folder, perhaps of folders, of (may be compressed: .gz, .zst, .zip)
+    layout = """a folder, perhaps of folders, of (may be compressed: .gz, .xz, .bz2, .zst, .zip)
   ratings_<market>_<category>.txt      userId itemId rate date (2015-01-31), separated by spaces, with a header
   metadata_<market>_<category>.json    JSON lines: asin, title, brand, categories, features, description"""
     item_fields = {"brand": "token"}

@@ -175,6 +175,7 @@ def _write(
         unread_languages=dict(drafts.reader.unread.most_common()) or None,
         identification=drafts.reader.summary(),
         user_profiles=profiles,
+        arbitrary_order=converter.arbitrary_order or None,
         rows_read=rejects.seen,
         rejected=dict(rejects.reasons.most_common()),
         omitted=dict(rejects.omitted.most_common()),

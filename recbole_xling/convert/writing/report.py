@@ -36,6 +36,7 @@ class ConvertReport:
             damaged beyond repair; None if texts were not cleaned.
         user_profiles: the ``history`` that users' profiles come from; number of users whose language is ``stated``,
             ``derived`` or ``unknown``, and of ``bilingual`` ones. None without profiles.
+        arbitrary_order: True if the time stamps order each user's interactions by chance, None if they tell times.
         rows_read: rows of the source, bad ones included.
         rejected: number of bad rows by reason; they are listed in ``<name>.rejects.jsonl``.
         omitted: number of rows that stay without a cell or a text, by what is wrong with it; listed in the same file.
@@ -56,6 +57,7 @@ class ConvertReport:
     identification: Mapping[str, Any] | None
     cleaning: Mapping[str, Any] | None
     user_profiles: Mapping[str, Any] | None
+    arbitrary_order: bool | None
     rows_read: int
     rejected: Mapping[str, int]
     omitted: Mapping[str, int]
