@@ -140,7 +140,7 @@ each may be compressed (.gz, .xz, .bz2, .lz4, .zst, .zip). All Packages and tran
         """Yield the packages that have the texts asked for."""
         index = self._read(rejects)
         for package in index.items.values():
-            features = {
+            features: dict[str, str | tuple[str, ...]] = {
                 "section": package.fields.get("section", ""),
                 "source_package": package.source,
                 "tags": tuple(package.fields.get("tag", "").replace(",", " ").split()),
@@ -252,7 +252,8 @@ each may be compressed (.gz, .xz, .bz2, .lz4, .zst, .zip). All Packages and tran
             for wanted in filter(None, map(str.strip, package.fields.get(relation, "").split(","))):
                 found = _NAME.match(wanted)  # of alternatives (a | b) the first; without its version and architecture
                 if found is None:
-                    rejects.omit(*package.location, f"a name that is none in '{relation}'", wanted)
+                    file, line = package.location.file, package.location.line
+                    rejects.omit(file, line, f"a name that is none in '{relation}'", wanted)
                     continue
                 other = index.packages.get(found[0])
                 if other is None:
