@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -23,6 +23,9 @@ class WindowsConfig(TypedConfig):
 
     train_stride: int | None = Field(
         None, ge=1, description="New targets per training window; half `MAX_ITEM_LIST_LENGTH` if not set."
+    )
+    train_history: Literal["sequence", "set"] = Field(
+        "sequence", description="Train histories in their order, or as sets, each epoch in another random order."
     )
 
 
