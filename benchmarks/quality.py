@@ -41,6 +41,7 @@ COMMON: dict[str, Any] = {
 
 ARMS: dict[str, dict[str, Any]] = {
     "none": {"item_representation": "none"},
+    "none, popularity prior": {"item_representation": "none", "popularity_prior": "always"},
     "init": {"item_representation": "init"},
     "text_only": {"item_representation": "text_only"},
     "add": {"item_representation": "add"},

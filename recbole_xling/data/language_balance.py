@@ -94,6 +94,12 @@ class LanguageBalance:
         self._last = self._first if last is None else float(last)
         self._kind, self._beta = kind or "none", config["language_weight_beta"]
 
+    @property
+    def by_target(self) -> bool:
+        """Whether positions of one history can differ in language, and that matters."""
+        balanced = self._kind != "none" or (self._first, self._last) != (1.0, 1.0)
+        return self._of == "target" and (balanced or bool(self._languages))
+
     # ---- positions of the flat sequence -----------------------------------------------------------------------
 
     @cached_property

@@ -14,6 +14,7 @@ from recbole.data.interaction import Interaction
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.language_balance import LanguageBalance
 from recbole_xling.data.sequences import TrainingWindows
+from recbole_xling.errors import ConfigError
 
 TARGET_LIST = "target_id_list"
 """Field of a training batch: the item to predict after each input position, ``(B, L)``, 0 where none is trained."""
@@ -22,6 +23,7 @@ TARGET_WEIGHT = "target_weight_list"
 """Field of a training batch: weight of each position in the loss, ``(B, L)``; they sum to 1 over the global batch,
 on average over batches where languages are weighted."""
 
+_ORDERS = 1  # tells these random numbers from those of the windows
 _CHUNK = 32  # batches whose windows are sorted by length together
 
 
@@ -34,6 +36,10 @@ class WindowLoader:
     ``train_batch_size`` counts targets, as RecBole counts them, so that an epoch makes as many optimizer steps as
     RecBole's with one row per target. The batches depend on the seed and the epoch alone, so a resumed run sees the
     same ones as an uninterrupted run. Under several processes each takes its share of every batch.
+
+    With ``train_history: set`` every epoch has each history in another random order, so that any item of it is a target
+    given any of the others: the order-agnostic training of autoregressive models (Uria et al., *A Deep and Tractable
+    Density Estimator*, ICML 2014).
 
     Args:
         config: RecBole or recbole-xling configuration.
@@ -53,10 +59,16 @@ class WindowLoader:
         self._item_list_field: str = dataset.item_id_list_field
         self._max_length: int = config["MAX_ITEM_LIST_LENGTH"]
         self._stride: int = config["train_stride"] or max(1, self._max_length // 2)
+        self._as_sets: bool = config["train_history"] == "set"
         self._batch_size: int = config["train_batch_size"]
         self._world_size: int = 1 if config["single_spec"] else config["world_size"]
         self._rank: int = 0 if config["single_spec"] else config["local_rank"] + (config["offset"] or 0)
         self._balance = LanguageBalance(config, dataset)
+        if self._as_sets and self._balance.by_target:
+            raise ConfigError(
+                "train_history=set moves targets within a history, and language_of=target tells them apart by their "
+                "places: set language_of=reader, or train_history=sequence"
+            )
         self._plan: tuple[int, TrainingWindows, list[NDArray[np.int64]]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
@@ -73,6 +85,7 @@ class WindowLoader:
             None if values is None else torch.from_numpy(values)
             for values in (self._balance.is_trained, self._balance.weights)
         )
+        items = self._in_other_orders() if self._as_sets else self._items
         for batch in batches:
             n_targets = int(n_targets_of[batch].sum())  # of all processes
             mine = batch[self._rank :: self._world_size]
@@ -91,13 +104,25 @@ class WindowLoader:
             yield Interaction(
                 {
                     self.dataset.uid_field: self._users[start],
-                    self._item_list_field: self._items[where] * inside,
+                    self._item_list_field: items[where] * inside,
                     self.dataset.item_list_length_field: length,
-                    TARGET_LIST: self._items[where + trained] * trained,
+                    TARGET_LIST: items[where + trained] * trained,
                     TARGET_WEIGHT: weight,
                 }
             )
         self.epoch += 1
+
+    def _in_other_orders(self) -> torch.Tensor:
+        """Return the items of the sequence, each trained part of it in a random order of this epoch."""
+        rng = np.random.default_rng([self.config["seed"], self.epoch, _ORDERS])
+        segments = self.dataset.segments
+        size = segments.n_targets + 1  # the first item has no history and is no target
+        owner = np.repeat(np.arange(len(size)), size)
+        place = np.arange(len(owner)) + (segments.start - np.cumsum(size) + size)[owner]
+        drawn = place[np.lexsort((rng.random(len(owner)), owner))]
+        items = self._items.clone()
+        items[torch.from_numpy(place)] = self._items[torch.from_numpy(drawn)]
+        return items
 
     def _batches(self) -> tuple[TrainingWindows, list[NDArray[np.int64]]]:
         """Return the windows of the current epoch and, for each batch, the numbers of its windows."""

@@ -47,6 +47,10 @@ class WindowsConfig(TypedConfig):
             )
         return self
 
+    train_history: Literal["sequence", "set"] = Field(
+        "sequence", description="Train histories in their order, or as sets, each epoch in another random order."
+    )
+
 
 class ModelHooks:
     """The optional hooks of a model; a model overrides those that it needs.

@@ -91,7 +91,7 @@ def _message(kind: type[TypedConfig], fault: Any) -> str:
         return f"{name} must be text, not {value!r}; words such as no and off mean False: put quotes around a text"
     hint, wanted = "", _WANTED.get(fault_type, fault["msg"]).format(**context)
     if fault_type == "literal_error":
-        choices = re.findall(r"'(.*?)'", context["expected"])
+        choices = [choice.strip("'") for choice in re.split(r", | or ", context["expected"])]
         near = difflib.get_close_matches(str(value), choices, n=1)
         wanted = f"one of {', '.join(choices)}"
         hint = f". Did you mean {near[0]!r}?" if near else ""

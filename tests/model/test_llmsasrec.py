@@ -206,6 +206,13 @@ def test_plain_sasrec_scores_have_no_popularity_part(make, representation):
     assert not make(item_representation=representation, popularity_prior=True).model.score_bias.prior.any()
 
 
+def test_plain_sasrec_can_have_the_popularity_part_as_well(make):
+    parts = make(item_representation="none", popularity_prior="always", **HALF_TRAINED)
+    counts = parts.train_data._dataset.train_item_counts
+    want = np.log(np.maximum(counts, 1) / counts.max())  # an item without interactions is as rare as can be
+    np.testing.assert_allclose(parts.model.score_bias().numpy()[1:], want[1:], atol=1e-6)
+
+
 def test_delta_stays_within_its_bound(make):
     items = make(item_representation="delta", delta_max_norm=0.3).model.items.eval()
     with torch.no_grad():

@@ -71,11 +71,11 @@ def test_split_all_ranks_every_interaction_with_a_history(trained, sequences):
 
 
 def test_settings_of_the_evaluation_win_over_those_of_the_run(trained):
-    words = ["--topk=[3]", "--valid_metric=NDCG@3", "--text_template={brand}", "--exclude_history=True"]
+    words = ["--topk=[9]", "--valid_metric=NDCG@9", "--text_template={brand}", "--exclude_history=True"]
     result = recbole_xling.evaluate_run(trained(), "sud", config_dict={"metrics": ["NDCG"]}, arguments=words)
-    assert set(result["test"]) == {"ndcg@3"}
+    assert set(result["test"]) == {"ndcg@9"}
     other = recbole_xling.evaluate_run(trained(), "sud", config_dict={"metrics": ["NDCG"]}, arguments=words[:2])
-    assert users_of(result)["ndcg@3"].to_list() != users_of(other)["ndcg@3"].to_list()
+    assert users_of(result)["ndcg@9"].to_list() != users_of(other)["ndcg@9"].to_list()
     assert "text_template: '{brand}'" in (Path(result["run_dir"]) / "config.yaml").read_text()
 
 

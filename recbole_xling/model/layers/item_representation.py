@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,10 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recbole_xling.model.layers.fusion import FUSIONS, Fusion
-from recbole_xling.model.layers.text_projection import TEXT_PROJECTIONS
+from recbole_xling.model.layers.text_projection import TEXT_PROJECTIONS, LinearProjection
 from recbole_xling.utils.typed_config import TypedConfig
 
 FloatArray = NDArray[np.float32]
+_BLOCK = 65_536  # rows of text vectors that are computed with at a time
 
 
 class RepresentationConfig(TypedConfig):
@@ -31,6 +32,9 @@ class RepresentationConfig(TypedConfig):
     text_projection: Literal["pca", "linear", "mlp", "moe"] | None = Field(
         None,
         description="From text vectors to `hidden_size` (if not set: `linear` for `text_only`, `delta`; else `pca`).",
+    )
+    text_projection_init: Literal["pca", "random"] = Field(
+        "random", description="Start of the `linear` text projection: at random, or the principal axes of the vectors."
     )
     n_experts: int = Field(8, ge=1, description="Experts of the `moe` text projection.")
     text_projection_dropout_prob: float = Field(
@@ -108,6 +112,11 @@ class ItemRepresentation(nn.Module):
                 dropout=config.text_projection_dropout_prob,
                 n_experts=config.n_experts,
             )
+            if isinstance(self.text_projection, LinearProjection) and config.text_projection_init == "pca":
+                mean, axes = principal_axes(vectors, size, config.initializer_range)
+                if config.text_whitening:  # all axes are alike now; the vectors have them in the order of before
+                    axes = np.eye(*axes.shape) * config.initializer_range * vectors.shape[1] ** 0.5
+                self.text_projection.start_at(mean, axes)
         if config.item_language_embedding:
             languages = torch.from_numpy(language_ids())
             self.language_embedding = nn.Embedding(int(languages.max()) + 1, size)
@@ -202,6 +211,60 @@ def _fusion(config: RepresentationConfig) -> type[Fusion]:
 _FLOOR = 0.1  # share of the root mean square deviation below which a direction counts as noise
 
 
+def principal_axes(
+    vectors: FloatArray, n_components: int, std: float, *, white: bool = False, floor: float = _FLOOR
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what projects text vectors on their first principal axes: ``(vectors - mean) @ axes.T``.
+
+    Args:
+        vectors: ``(n_items, dimension)``; rows that are all zero (no text) do not count.
+        n_components: number of axes.
+        std: standard deviation of the projected vectors over all entries.
+        white: whether all axes get like variance.
+        floor: with ``white`` the smallest divisor, as a share of the root mean square deviation: directions that vary
+            less are noise and are raised no further.
+
+    Returns:
+        The mean, ``(dimension,)``, and the axes, ``(n_components, dimension)``; axes beyond the dimension are zero,
+        and so are all axes of vectors that do not differ.
+    """
+    rows = vectors[np.any(vectors != 0, axis=1)]
+    mean = rows.sum(axis=0, dtype=np.float64) / max(1, len(rows))
+    covariance = np.zeros((len(mean), len(mean)))
+    for start in range(0, len(rows), _BLOCK):
+        centered = rows[start : start + _BLOCK] - mean
+        covariance += centered.T @ centered / len(rows)
+    variance, directions = np.linalg.eigh(covariance)
+    keep = np.argsort(variance)[::-1][:n_components]
+    deviation = np.sqrt(np.maximum(variance[keep], 0.0))
+    axes, spread = np.zeros((n_components, len(mean))), np.sqrt(np.mean(np.square(deviation)))
+    if spread > 1e-6 * np.sqrt(np.mean(np.square(mean))):
+        divisor = np.maximum(deviation, floor * spread) if white else np.full_like(deviation, spread)
+        divisor *= np.sqrt(np.mean(np.square(deviation / divisor))) / std
+        axes[: len(keep)] = (directions[:, keep] / divisor).T
+    return mean, axes
+
+
+def principal_components(vectors: FloatArray, n_components: int, std: float, **options: Any) -> FloatArray:
+    """Project text vectors on their first principal axes.
+
+    Args:
+        vectors: ``(n_items, dimension)``.
+        n_components: number of axes.
+        std: standard deviation of the result over all entries.
+        options: of :func:`principal_axes`.
+
+    Returns:
+        ``(n_items, n_components)``. Rows without text are zero, and so are components beyond the directions that the
+        vectors span.
+    """
+    mean, axes = principal_axes(vectors, n_components, std, **options)
+    result = np.zeros((len(vectors), n_components), dtype=np.float32)
+    filled = np.any(vectors != 0, axis=1)
+    result[filled] = (vectors[filled] - mean) @ axes.T
+    return result
+
+
 def whiten(vectors: FloatArray, *, floor: float = _FLOOR) -> FloatArray:
     """Decorrelate text vectors and bring their directions to like variance, mean squared norm 1 per row.
 
@@ -210,38 +273,10 @@ def whiten(vectors: FloatArray, *, floor: float = _FLOOR) -> FloatArray:
 
     Args:
         vectors: ``(n_items, dimension)``.
-        floor: smallest divisor, as a share of the root mean square deviation: directions that vary less are noise and
-            are raised no further.
+        floor: of :func:`principal_axes`.
     """
-    filled = np.any(vectors != 0, axis=1)
-    result = np.zeros_like(vectors)
-    rotated, deviation = _principal(vectors[filled], vectors.shape[1])
-    rotated = _spread(rotated, deviation, floor)
-    result[filled] = rotated / np.sqrt(np.mean(np.sum(np.square(rotated), axis=1)))
-    return result
-
-
-def principal_components(vectors: FloatArray, n_components: int, std: float, *, white: bool = False) -> FloatArray:
-    """Project text vectors on their first principal axes.
-
-    Args:
-        vectors: ``(n_items, dimension)``.
-        n_components: number of axes.
-        std: standard deviation of the result over all entries.
-        white: whether all axes get like variance first.
-
-    Returns:
-        ``(n_items, n_components)``. Rows without text are zero, and so are components beyond the directions that the
-        vectors span.
-    """
-    filled = np.any(vectors != 0, axis=1)
-    result = np.zeros((len(vectors), n_components), dtype=np.float32)
-    rotated, deviation = _principal(vectors[filled], n_components)
-    if white:
-        rotated = _spread(rotated, deviation, _FLOOR)
-    scale = std / (float(rotated.std()) + 1e-12)
-    result[filled, : rotated.shape[1]] = rotated * scale
-    return result
+    dimension = vectors.shape[1]
+    return principal_components(vectors, dimension, dimension**-0.5, white=True, floor=floor)
 
 
 def unit_scale(vectors: FloatArray) -> FloatArray:
@@ -249,18 +284,3 @@ def unit_scale(vectors: FloatArray) -> FloatArray:
     filled = np.any(vectors != 0, axis=1)
     norm = float(np.sqrt(np.mean(np.sum(np.square(vectors[filled]), axis=1)))) if filled.any() else 1.0
     return vectors / np.float32(norm)
-
-
-def _principal(rows: FloatArray, n_components: int) -> tuple[FloatArray, FloatArray]:
-    """Return the centered rows in the basis of their principal axes, and the standard deviation along each."""
-    centered = rows.astype(np.float64) - rows.mean(axis=0, dtype=np.float64)
-    variance, axes = np.linalg.eigh(centered.T @ centered / max(1, len(rows)))
-    keep = np.argsort(variance)[::-1][:n_components]
-    deviation = np.sqrt(np.maximum(variance[keep], 0.0))
-    return (centered @ axes[:, keep]).astype(np.float32), deviation.astype(np.float32)
-
-
-def _spread(rotated: FloatArray, deviation: FloatArray, floor: float) -> FloatArray:
-    """Bring all axes to like variance, as far as ``floor`` allows."""
-    smallest = floor * float(np.sqrt(np.mean(np.square(deviation)))) + 1e-12
-    return rotated / np.maximum(deviation, np.float32(smallest))

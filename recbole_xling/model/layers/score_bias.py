@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -72,8 +72,8 @@ class ScoreBiasConfig(TypedConfig):
 
     section: ClassVar[str] = "scores"
 
-    popularity_prior: bool = Field(
-        True, description="Where items carry text, add the logarithm of their popularity to scores."
+    popularity_prior: Literal[True, False, "always"] = Field(
+        True, description="Where items carry text (or `always`), add the logarithm of their popularity to scores."
     )
     cold_exposure: float = Field(
         5, gt=0, description="How many times as often as the average item a cold item is shown."
@@ -90,7 +90,8 @@ class ScoreBias(nn.Module):
     Args:
         config: ``popularity_prior``, ``cold_exposure`` and ``exclude_history`` are read.
         dataset: the training split.
-        by_text: whether items are known by their texts; if not, prior and offset are 0.
+        by_text: whether items are known by their texts; if not, the offset is 0, and so is the prior unless
+            ``popularity_prior`` is ``always``.
 
     Raises:
         ConfigError: a setting is out of its range.
@@ -106,8 +107,10 @@ class ScoreBias(nn.Module):
         settings = ScoreBiasConfig.of(config)
         counts = dataset.train_item_counts
         largest = max(1, int(counts.max()))
-        popularity = torch.from_numpy(np.log(np.where(counts > 0, counts, largest) / largest)).float()  # 0 if untrained
-        prior = popularity if by_text and settings.popularity_prior else torch.zeros(len(counts))
+        untrained = largest if by_text else 1  # the offset places those that are known by their texts
+        popularity = torch.from_numpy(np.log(np.where(counts > 0, counts, untrained) / largest)).float()
+        wanted = settings.popularity_prior == "always" or (by_text and settings.popularity_prior)
+        prior = popularity if wanted else torch.zeros(len(counts))
         cold = torch.from_numpy((counts == 0) & by_text)
         cold[0] = False
         self.register_buffer("log_popularity", popularity, persistent=False)

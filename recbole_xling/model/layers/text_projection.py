@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from recbole_xling.model.layers.cpu_kernels import Dropout
 
 
 class LinearProjection(nn.Linear):
-    """One linear layer."""
+    """One linear layer, which can start as the projection on principal axes and learns from there."""
 
     def __init__(self, in_size: int, out_size: int, *, dropout: float, n_experts: int) -> None:
         super().__init__(in_size, out_size)
+
+    def start_at(self, mean: NDArray[np.float64], axes: NDArray[np.float64]) -> None:
+        """Start as the projection ``axes @ (x - mean)``; without axes, which are all zero, keep the random start."""
+        if not axes.any():
+            return
+        with torch.no_grad():
+            self.weight.copy_(torch.from_numpy(axes))
+            self.bias.copy_(torch.from_numpy(-axes @ mean))
 
 
 class MLPProjection(nn.Sequential):
