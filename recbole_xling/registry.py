@@ -186,10 +186,17 @@ def _our_loader(get_dataloader: Callable[..., Any]) -> Callable[..., Any]:
     """Train on windows where the model was registered with this package's dataset."""
 
     def loader(config: Any, phase: str) -> Any:
+        from recbole_xling.config import XLingConfig
         from recbole_xling.data.dataset import XLingDataset
         from recbole_xling.data.loader import WindowLoader
 
         entry = registration(config["model"])
+        for key in ("languages", "stages"):
+            if entry is not None and config[key] and not isinstance(config, XLingConfig):
+                raise ConfigError(
+                    f"{key} is for recbole_xling.run and the command line: RecBole's run_recbole would train by it, "
+                    "and validate and test on all rows"
+                )
         if phase == "train" and entry is not None and issubclass(entry.dataset, XLingDataset):
             return WindowLoader
         return get_dataloader(config, phase)

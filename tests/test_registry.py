@@ -50,6 +50,13 @@ def test_an_unknown_model_is_answered_with_the_nearest_and_all_names():
         recbole.utils.get_model("SASRek")
 
 
+@pytest.mark.parametrize("setting", [{"languages": ["de"]}, {"stages": ["joint"]}])
+def test_settings_that_recboles_quick_start_would_only_half_follow_are_refused(small_dataset, settings, setting):
+    small_dataset()
+    with pytest.raises(ConfigError, match=r"for recbole_xling\.run"):
+        quick_start.run_recbole(model="LLMSASRec", dataset="small", config_dict={**settings, **setting})
+
+
 def test_quick_start_runs_reloads_and_tunes_by_name(small_dataset, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     small_dataset()
