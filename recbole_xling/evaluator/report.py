@@ -66,7 +66,8 @@ def _label(column: str, value: str, values: Mapping[str, Any]) -> str:
         return "mean over languages"
     if column == "language_worst":
         return f"worst language: {values['language']}"
-    return f"{_TITLES.get(column, column)}: {value}"
+    transfer = f" ({values['transfer']})" if "transfer" in values else ""
+    return f"{_TITLES.get(column, column)}: {value}{transfer}"
 
 
 def _values(values: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:

@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recbole_xling.data.columns import MIXED, SliceColumn
+from recbole_xling.data.splits.settings import LanguageTransfer, read_split
 from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.language.users import Readers
@@ -146,6 +147,22 @@ def slice_values(table: pl.DataFrame, column: str) -> Iterable[tuple[str, pl.Dat
         table = table.explode(column)
     for (value,), part in sorted(table.drop_nulls(column).group_by(column), key=lambda group: str(group[0][0])):
         yield str(value), part
+
+
+def mark_transfer(slices: Mapping[str, dict[str, Any]], split: Any) -> None:
+    """Add to the slices of languages what they are in a split by language, as ``transfer``.
+
+    Args:
+        slices: of :func:`slice_results`.
+        split: ``eval_args.split``; one of another kind changes nothing.
+    """
+    setting = read_split(split)
+    if isinstance(setting, LanguageTransfer):
+        column = {"user": "user_language", "item": "target_language"}.get(setting.by, setting.by)
+        for name, values in slices.items():
+            of, _, language = name.partition("=")
+            if of == column and (transfer := setting.transfer_of(language)):
+                values["transfer"] = transfer
 
 
 def mean_of(metric: str, table: pl.DataFrame) -> float:

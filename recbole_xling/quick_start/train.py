@@ -17,6 +17,7 @@ from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.identity import changes, fingerprint
 from recbole_xling.errors import CheckpointError, ConfigError, explained
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
+from recbole_xling.evaluator.slices import mark_transfer
 from recbole_xling.evaluator.split_summary import summary_text
 from recbole_xling.quick_start.build import build, build_trainer, find_dataset, validation_rows
 from recbole_xling.quick_start.trained import leave_out_places, refuse_code, unchanged_data
@@ -192,6 +193,8 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     trained = time.perf_counter()
     with explained(f"{config['model']} cannot be tested with these settings"):
         test, users = evaluate_full_ranking(trainer, run.test_data, run.context, load_best_model=saved)
+    if not config["benchmark_filename"]:
+        mark_transfer(test["slices"], config["eval_args"]["split"])
     changed = changes(run.dataset.fingerprint, fingerprint(config))
     if changed:
         logger.warning("the data have changed while the run was reading them: %s", "; ".join(changed))

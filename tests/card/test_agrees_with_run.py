@@ -23,6 +23,7 @@ SPLITS = {
     "CI": {"CI": [0.7, 0.1, 0.2]},
     "LT by item": {"LT": {"source": ["de"], "target": ["en"], "by": "item"}},
     "LT by user": {"LT": {"source": ["de", "fr"], "target": ["en"], "by": "user", "interactions": 3}},
+    "LT, both tested": {"LT": {"source": ["de", "fr"], "target": ["en"], "by": "user", "test": "both"}},
     "LT by a column": {"LT": {"source": ["north"], "target": ["south"], "by": "market", "users": 4}},
 }
 

@@ -9,6 +9,7 @@ import pytest
 from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.evaluator.slices import (
     EvalContext,
+    mark_transfer,
     popularity_bands,
     remaining_pairs,
     slice_results,
@@ -128,3 +129,27 @@ def test_slices_of_labels_are_computed_from_their_rows_and_left_out_where_undefi
     assert found["language_worst"]["language"] == "fr"
     found = slice_results(table.filter(pl.col("target_language") == "it"), ["auc"], "auc", value_of=value_of)
     assert found["language_macro"] == {"n": 1} and "language_worst" not in found
+
+
+@pytest.mark.parametrize(
+    ("more", "few"), [({}, "zero-shot"), ({"users": 5}, "few-shot"), ({"interactions": 5}, "few-shot")]
+)
+def test_a_split_by_language_says_what_each_language_is(more, few):
+    slices = {
+        name: {"n": 1}
+        for name in (
+            "user_language=it",
+            "user_language=da",
+            "user_language=en",
+            "target_language=it",
+            "popularity=cold",
+        )
+    }
+    mark_transfer(slices, {"LT": {"source": ["it"], "target": ["da"], "by": "user", **more}})
+    marked = {name: values["transfer"] for name, values in slices.items() if "transfer" in values}
+    assert marked == {"user_language=it": "in-language", "user_language=da": few}
+    mark_transfer(slices, {"LT": {"source": ["it"], "target": ["da"], "by": "item"}})
+    assert slices["target_language=it"]["transfer"] == "in-language"
+    unmarked = {"user_language=it": {"n": 1}}
+    mark_transfer(unmarked, {"LS": "valid_and_test"})
+    assert unmarked == {"user_language=it": {"n": 1}}

@@ -171,8 +171,9 @@ def _split_parts(dataset: Any, times: FloatArray, setting: SplitSetting) -> Spli
         logger.info("Split by items: %d to train on, %d held out for validation, %d for the test", *counts)
         return cold_item_parts(users, part_of_item[items])
     source, target = _language_masks(dataset, setting, users, items)
+    tested = source | target if setting.test == "both" else target
     if setting.users is None and setting.interactions is None:
-        return transfer_parts(users, source, target, no_few_shot)
+        return transfer_parts(users, source, target, tested, no_few_shot)
     rank = np.argsort(np.argsort(_uniform(dataset, dataset.uid_field)))
 
     def few_shot(pool: BoolArray) -> BoolArray:
@@ -185,7 +186,7 @@ def _split_parts(dataset: Any, times: FloatArray, setting: SplitSetting) -> Spli
                 )
         return choose_few(users, pool, rank, n_users=setting.users, n_interactions=setting.interactions)
 
-    return transfer_parts(users, source, target, few_shot)
+    return transfer_parts(users, source, target, tested, few_shot)
 
 
 def _uniform(dataset: Any, field: str) -> FloatArray:

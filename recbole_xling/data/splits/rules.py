@@ -120,9 +120,10 @@ def transfer_parts(
     users: IntArray,
     source: BoolArray,
     target: BoolArray,
+    tested: BoolArray,
     few_shot: Callable[[BoolArray], BoolArray] = no_few_shot,
 ) -> SplitParts:
-    """Train and validate on source languages, test on each user's last interaction in a target language.
+    """Train and validate on source languages, test on each user's last interaction in a language that is tested.
 
     Per user, training ends before the validation target (the last of the source languages), and both come before the
     test target. Test rows see everything that the user did before, in any language.
@@ -131,10 +132,11 @@ def transfer_parts(
         users: ``(n,)``.
         source: which interactions are of a source language, ``(n,)``.
         target: which are of a target language, ``(n,)``.
+        tested: which are of a language that is tested, ``(n,)``.
         few_shot: chooses from the interactions of the target languages that training may have.
     """
     everything = np.ones(len(users), dtype=bool)
-    test = last_of_user(users, target) & (count_before(users, everything) > 0)
+    test = last_of_user(users, tested) & (count_before(users, everything) > 0)
     open_to_training = all_before(users, test)
     material = source & open_to_training
     valid = last_of_user(users, material) & (count_before(users, material) > 0)

@@ -17,6 +17,7 @@ _EXAMPLES = {
     "CI": "{'CI': [0.8, 0.1, 0.1]}",
     "LT": "{'LT': {'source': ['de'], 'target': ['en'], 'by': 'user'}}",
 }
+_TESTED = ("target", "both")
 _LEAVE_OUT = ("valid_and_test", "valid_only", "test_only")
 
 Shares = tuple[float, float, float]
@@ -46,6 +47,7 @@ class LanguageTransfer:
         by: ``item`` (the language in which the user sees it), ``user`` (his own), or the column of the ``.user`` file
             with the user's language.
         users, interactions: how many of the target languages are added to training; at most one of them is set.
+        test: the languages that are tested: ``target``, or ``both`` to compare them with the source languages.
     """
 
     source: tuple[str, ...]
@@ -53,6 +55,14 @@ class LanguageTransfer:
     by: str
     users: int | None = None
     interactions: int | None = None
+    test: str = "target"
+
+    def transfer_of(self, language: str) -> str | None:
+        """Return what a language is in this split: ``in-language``, ``zero-shot`` or ``few-shot``; None for others."""
+        if language in self.source:
+            return "in-language"
+        few = self.users is not None or self.interactions is not None
+        return ("few-shot" if few else "zero-shot") if language in self.target else None
 
 
 SplitSetting = GlobalTime | ColdItems | LanguageTransfer
@@ -124,7 +134,7 @@ def _point(value: list[Any], point: Any) -> float:
 def _transfer(value: Any) -> LanguageTransfer:
     if not isinstance(value, dict):
         raise _wrong("LT", value, "needs source, target and by")
-    keys = ("source", "target", "by", "users", "interactions")
+    keys = ("source", "target", "by", "users", "interactions", "test")
     for key in value:
         if key not in keys:
             raise ConfigError(unknown_name("key of split LT", str(key), keys))
@@ -143,4 +153,6 @@ def _transfer(value: Any) -> LanguageTransfer:
             raise _wrong("LT", value, f"needs {key}: a whole number of at least 1 or nothing")
     if users is not None and interactions is not None:
         raise _wrong("LT", value, "adds either users or interactions of the target languages")
-    return LanguageTransfer(source, target, value["by"], users, interactions)
+    if (test := value.get("test", "target")) not in _TESTED:
+        raise ConfigError(unknown_name("value of test in split LT", str(test), _TESTED))
+    return LanguageTransfer(source, target, value["by"], users, interactions, test)

@@ -24,6 +24,7 @@ SPLITS = {
     "CI": {"CI": [0.6, 0.2, 0.2]},
     "LT by item": {"LT": {"source": ["de"], "target": ["en"], "by": "item"}},
     "LT by user": {"LT": {"source": ["de", "fr"], "target": ["en"], "by": "user"}},
+    "LT, both tested": {"LT": {"source": ["de", "fr"], "target": ["en"], "by": "user", "test": "both"}},
     "LT few-shot": {"LT": {"source": ["de"], "target": ["en", "fr"], "by": "item", "interactions": 1}},
 }
 
@@ -184,6 +185,24 @@ def test_the_users_of_a_few_shot_split_are_in_training_and_in_the_test(made):
     assert added in few.test_data._dataset.inter_feat["user_id"].tolist()
     with pytest.raises(ConfigError, match=r"asks for 99 users of en, but training may have \d"):
         make("LLMSASRec", made[0], {"LT": {**transfer, "users": 99}})
+
+
+def test_readers_of_all_languages_may_be_tested_in_one_run(made):
+    root, interactions = made
+    transfer = {"source": ["de", "fr"], "target": ["en"], "by": "user"}
+    zero, both = (make("LLMSASRec", root, {"LT": {**transfer, "test": test}}) for test in ("target", "both"))
+    left_out = make("LLMSASRec", root, {"LS": "valid_and_test"})
+    languages = dict(zip(both.context.user_tokens, both.context.user_languages, strict=True))
+
+    def of(data, *wanted):
+        return [row for row in rows_of(data._dataset) if languages[f"u{interactions[row[1]][0]}"] in wanted]
+
+    # readers of the target languages as without the setting, the others as in leave-one-out
+    assert of(both.test_data, "en") == of(zero.test_data, "en") != []
+    assert of(both.test_data, "de", "fr") == of(left_out.test_data, "de", "fr") != []
+    assert of(both.valid_data, "de", "en", "fr") == of(left_out.valid_data, "de", "fr")
+    users = training_pairs(both.train_data._dataset)[0].tolist()
+    assert {both.context.user_languages[user] for user in users} == {"de", "fr"}
 
 
 def test_an_unknown_language_of_a_split_is_refused_with_the_known_ones(made):

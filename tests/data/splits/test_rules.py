@@ -113,15 +113,16 @@ def test_items_are_held_out_by_id_and_seed_alone():
 KINDS = st.sampled_from(["source", "target", "other"])
 
 
-@given(interactions(), st.lists(KINDS, min_size=20, max_size=20), st.booleans())
-def test_language_transfer_parts_equal_their_definition(data, kinds, by_user):
+@given(interactions(), st.lists(KINDS, min_size=20, max_size=20), st.booleans(), st.booleans())
+def test_language_transfer_parts_equal_their_definition(data, kinds, by_user, both):
     users, _, items = data
     kind = np.array(kinds)[users if by_user else items]
-    parts = transfer_parts(users, kind == "source", kind == "target")
+    tested_kinds = ["source", "target"] if both else ["target"]
+    parts = transfer_parts(users, kind == "source", kind == "target", np.isin(kind, tested_kinds))
     assert_sound(users, parts)
     trained, validated, tested = set(), set(), set()
     for sequence in sequences(users):
-        targets = [position for position in sequence[1:] if kind[position] == "target"]
+        targets = [position for position in sequence[1:] if kind[position] in tested_kinds]
         end = targets[-1] if targets else sequence[-1] + 1
         tested |= set(targets[-1:])
         source = [position for position in sequence if kind[position] == "source" and position < end]
@@ -133,11 +134,12 @@ def test_language_transfer_parts_equal_their_definition(data, kinds, by_user):
     assert test.visible.all()
 
 
-@given(interactions(), st.lists(KINDS, min_size=20, max_size=20), st.booleans(), st.randoms())
-def test_few_shot_choices_are_nested_and_leave_the_evaluation_alone(data, kinds, by_user, random):
+@given(interactions(), st.lists(KINDS, min_size=20, max_size=20), st.booleans(), st.booleans(), st.randoms())
+def test_few_shot_choices_are_nested_and_leave_the_evaluation_alone(data, kinds, by_user, both, random):
     users, _, items = data
     kind = np.array(kinds)[users if by_user else items]
-    masks = kind == "source", kind == "target"
+    source, target = kind == "source", kind == "target"
+    masks = source, target, source | target if both else target
     rank = list(range(users.max() + 1))
     random.shuffle(rank)
     rank = np.array(rank)

@@ -24,6 +24,7 @@ TRANSFER = {"source": ["de"], "target": ["en", "fr"], "by": "item"}
         ({"CI": [8, 0, 2]}, ColdItems((0.8, 0.0, 0.2))),
         ({"LT": TRANSFER}, LanguageTransfer(("de",), ("en", "fr"), "item")),
         ({"LT": {**TRANSFER, "users": 5}}, LanguageTransfer(("de",), ("en", "fr"), "item", users=5)),
+        ({"LT": {**TRANSFER, "test": "both"}}, LanguageTransfer(("de",), ("en", "fr"), "item", test="both")),
     ],
 )
 def test_a_split_setting_is_read(split, setting):
@@ -54,6 +55,7 @@ def test_a_split_setting_is_read(split, setting):
         ({"LT": {"source": ["de"], "target": ["en"]}}, "by: user, item"),
         ({"LT": {**TRANSFER, "user": 5}}, "unknown key of split LT 'user'.*'users'"),
         ({"LT": {**TRANSFER, "users": 0}}, "users"),
+        ({"LT": {**TRANSFER, "test": "source"}}, "unknown value of test in split LT 'source'"),
         ({"LT": {**TRANSFER, "interactions": 1.5}}, "interactions"),
         ({"LT": {**TRANSFER, "users": 5, "interactions": 5}}, "either users or interactions"),
     ],
