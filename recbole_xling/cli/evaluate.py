@@ -13,6 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", help="the run folder")
     parser.add_argument("--dataset", "-d", help="name of the dataset (default: the run's own)")
     parser.add_argument("--split", default="test", metavar="PART", help="test (default), valid or all")
+    same_items = "items of another dataset with the ids of the run's are the same and keep their popularity"
+    parser.add_argument("--same-items", action="store_true", help=same_items)
     parser.add_argument("--impressions", action="store_true", help="rank the candidates of <dataset>.imp")
 
 
@@ -26,7 +28,12 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     from recbole_xling.quick_start.evaluate import evaluate_run
 
     result = evaluate_run(
-        options.run, options.dataset, split=options.split, impressions=options.impressions, arguments=settings
+        options.run,
+        options.dataset,
+        split=options.split,
+        impressions=options.impressions,
+        same_items=options.same_items,
+        arguments=settings,
     )
     everything = "all impressions" if options.impressions else "all users"
     title = f"{result['model']} of {result['trained_on']} on {result['dataset']}, {result['split']}"

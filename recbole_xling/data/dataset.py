@@ -41,6 +41,9 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
     _stated_row: NDArray[np.int64] | None = None
     """The row of each position of :attr:`sequence` where files state the histories of rows (``benchmark_filename``)."""
 
+    known_item_counts: NDArray[np.int64] | None = None
+    """Training interactions of each item, where a run that was trained on other interactions knows them."""
+
     inter_feat: Any
     """RecBole's table of interactions; after :meth:`build` one row per target."""
 
@@ -183,7 +186,9 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
 
     @property
     def train_item_counts(self) -> NDArray[np.int64]:
-        """How often each item occurs in :attr:`train_mask`, shape ``(n_items,)``."""
+        """How often each item occurs in :attr:`train_mask`, or in :attr:`known_item_counts`, shape ``(n_items,)``."""
+        if self.known_item_counts is not None:
+            return self.known_item_counts
         return np.bincount(self.sequence[self.iid_field].numpy()[self.train_mask], minlength=self.item_num)
 
     def last_histories(self, n_users: int) -> Interaction:

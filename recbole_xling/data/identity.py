@@ -22,6 +22,7 @@ Fingerprint = dict[str, dict[str, Any]]
 """Size in bytes, lines and SHA-256 of each file, by its suffix: datasets of other names and folders can be equal."""
 
 Tokens = NDArray[np.str_]
+IntArray = NDArray[np.int64]
 
 _SAMPLE = 1000  # interactions that are remembered
 _SAME_DATA = 0.5  # share of them that the run's own data still have; data of other users and items have next to none
@@ -85,6 +86,8 @@ class DataIdentity:
         renumbered: hash of the final order of the fields whose ids RecBole changes afterwards, by a knowledge graph.
         languages: languages of item texts in the order of their numbers, where the model numbers them.
         sample: users and items of some training interactions.
+        item_field: the field of item ids.
+        item_counts: training interactions of each of its tokens, where models ask for them; None in older files.
     """
 
     files: Fingerprint
@@ -92,6 +95,8 @@ class DataIdentity:
     renumbered: dict[str, str]
     languages: tuple[str, ...]
     sample: tuple[Tokens, Tokens]
+    item_field: str = ""
+    item_counts: IntArray | None = None
 
     @classmethod
     def of(cls, train: Any) -> DataIdentity:
@@ -102,7 +107,15 @@ class DataIdentity:
             train.field2id_token[field][np.asarray(table[field])[rows]] for field in (train.uid_field, train.iid_field)
         )
         languages = vars(catalog).get("language_names", ()) if catalog is not None else ()
-        return cls(train.fingerprint, train.vocabulary, _renumbered(train), tuple(languages), (users, items))
+        return cls(
+            train.fingerprint,
+            train.vocabulary,
+            _renumbered(train),
+            tuple(languages),
+            (users, items),
+            train.iid_field,
+            getattr(train, "train_item_counts", None),
+        )
 
     def state(self) -> dict[str, Any]:
         """Return the identity as plain data and tensors."""
@@ -112,6 +125,8 @@ class DataIdentity:
             "renumbered": self.renumbered,
             "languages": list(self.languages),
             "sample": [_pack(tokens) for tokens in self.sample],
+            "item_field": self.item_field,
+            "item_counts": None if self.item_counts is None else torch.from_numpy(self.item_counts.astype(np.int32)),
         }
 
     @classmethod
@@ -129,7 +144,13 @@ class DataIdentity:
                 str(suffix): {"bytes": int(of["bytes"]), "lines": int(of["lines"]), "sha256": str(of["sha256"])}
                 for suffix, of in state["files"].items()
             }
-            return cls(files, vocabulary, dict(state["renumbered"]), languages, (users, items))
+            item_field, counts = str(state.get("item_field", "")), state.get("item_counts")
+            if counts is not None:
+                counts = counts.cpu().numpy().astype(np.int64)
+                if counts.shape != vocabulary[item_field].shape or (counts < 0).any():
+                    raise ValueError("numbers of interactions that are not those of the items")
+            renumbered = dict(state["renumbered"])
+            return cls(files, vocabulary, renumbered, languages, (users, items), item_field, counts)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"the checkpoint is damaged: its ids cannot be read ({error!r})") from error
 
@@ -146,6 +167,16 @@ class DataIdentity:
     def is_of(self, files: Fingerprint, interactions: pd.DataFrame, user_field: str, item_field: str) -> bool:
         """Tell whether files are those of training, or a later state of them: ids alone can be alike by chance."""
         return files == self.files or self.share_in(interactions, user_field, item_field) >= _SAME_DATA
+
+    def has_texts_of(self, files: Fingerprint) -> bool:
+        """Tell whether files with these fingerprints have the same items with the same texts as those of training."""
+        return "itemtext.jsonl" in files and files["itemtext.jsonl"] == self.files.get("itemtext.jsonl")
+
+    def counts_of(self, tokens: Iterable[str]) -> IntArray:
+        """Return the training interactions of items by their tokens, ``(n_items,)``; 0 for those without any."""
+        assert self.item_counts is not None
+        known = dict(zip(self.vocabulary[self.item_field].tolist(), self.item_counts.tolist(), strict=True))
+        return np.array([known.get(str(token), 0) for token in tokens], dtype=np.int64)
 
     def new_tokens(self, dataset: Any) -> dict[str, Tokens]:
         """Return the tokens that a dataset with this vocabulary has beyond it, by field; fields without any left out.

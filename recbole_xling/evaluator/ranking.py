@@ -11,6 +11,7 @@ import polars as pl
 
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.columns import slice_columns
+from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.evaluator.report import reader_text
 from recbole_xling.evaluator.slices import EvalContext, remaining_pairs, slice_results, user_table
@@ -43,7 +44,9 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
         user_tokens=user_tokens,
         item_tokens=item_tokens,
         readers=catalog.readers(user_tokens),
-        train_counts=np.bincount(training_pairs(train)[1], minlength=train.item_num),
+        train_counts=train.train_item_counts
+        if isinstance(train, XLingDataset)
+        else np.bincount(training_pairs(train)[1], minlength=train.item_num),
         known_users=known[0],
         known_items=known[1],
         text_view=catalog.text_view,

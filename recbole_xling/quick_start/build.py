@@ -313,13 +313,20 @@ def load_model_file(file: Path, **settings: Any) -> Run:
     return Run(**vars(data), model=build_model(trained, config, base))
 
 
-def open_data(trained: Trained, config: XLingConfig) -> tuple[Data, Any]:
+def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False) -> tuple[Data, Any]:
     """Load and split data for a trained model.
+
+    Args:
+        trained: the run's model.
+        config: the settings.
+        same_items: whether items of another dataset that have the ids of the run's are the same items; they are in any
+            case if its file of texts is.
 
     Returns:
         The data; and the dataset that the model is to be built on. If the data are those of training, whatever their
         name and folder, it is the training split of the run's own settings, and its ``trained_on`` is set. Otherwise
-        it has no interactions, so that models find no counts, no histories and no users' choices in it.
+        it has no interactions, so that models find no histories and no users' choices in it, and no counts but those of
+        the items that are the run's.
 
     Raises:
         CheckpointError: the data are others, or other texts are read, and the model is bound to what it was trained on.
@@ -335,9 +342,10 @@ def open_data(trained: Trained, config: XLingConfig) -> tuple[Data, Any]:
     data = build_data(config, known)
     if data.dataset.trained_on is None:
         _check_transfer(trained, config, "that is another dataset: hardly an interaction of the run's is in it")
-        logger.info("'%s' is not what the run was trained on: all its items count as new", config["dataset"])
         config["train_text_view"] = OWN  # nothing is trained, so no more texts are needed than are shown
-        return data, _without_interactions(data.train_data._dataset)
+        base = _without_interactions(data.train_data._dataset)
+        _keep_popularity(trained, base, same_items)
+        return data, base
     report_changes(trained, data.dataset)
     if changed := [key for key in _TEXT_SETTINGS if config[key] != own_config[key]]:
         _check_transfer(trained, config, f"other texts are read (changed: {', '.join(changed)})")
@@ -370,6 +378,31 @@ def _check_transfer(trained: Trained, config: XLingConfig, why: str) -> None:
             f"the run '{trained.file.parent}' cannot be used on '{config['dataset']}': {why}, and its model is bound "
             f"to '{trained.settings['dataset']}': {'; '.join(reasons)}. docs/zero-shot.md tells what can be"
         )
+
+
+def _keep_popularity(trained: Trained, base: Any, same_items: bool) -> None:
+    """Give the items of another dataset that are the run's their numbers of training interactions.
+
+    Raises:
+        CheckpointError: they are asked for, and the run does not know them.
+    """
+    known, name = trained.data, base.dataset_name
+    if known is None or known.item_counts is None:
+        if same_items:
+            raise CheckpointError(
+                f"the run '{trained.file.parent}' does not know how often it met its items, because it is of an "
+                "earlier release: train it again, or leave out --same-items"
+            )
+        return
+    counts = known.counts_of(base.field2id_token[base.iid_field])
+    alike = int((counts > 0).sum())
+    if same_items or known.has_texts_of(base.fingerprint):
+        base.known_item_counts = counts
+        what = f"{alike:,} of its {len(counts) - 1:,} items were trained on and keep their popularity"
+    else:
+        what = "all its items count as new"
+        what += f" ({alike:,} have the id of an item of the run's: --same-items if they are the same)" * bool(alike)
+    logger.info("'%s' is not what the run was trained on: %s", name, what)
 
 
 def _without_interactions(train: Any) -> Any:

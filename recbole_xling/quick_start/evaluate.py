@@ -47,19 +47,22 @@ def evaluate_run(
     *,
     split: str = "test",
     impressions: bool = False,
+    same_items: bool = False,
     config_dict: Mapping[str, Any] | None = None,
     arguments: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score a saved run on a dataset, its own or another one, and leave a folder in the run's.
 
     On another dataset the model sees texts, and each user's own history before what is to be ranked. Nothing else
-    of its interactions is used: all its items count as never trained on.
+    of its interactions is used: all its items count as never trained on, unless they are the run's.
 
     Args:
         run: the run folder; its settings are taken.
         dataset: name of the dataset; the run's own if not given.
         split: ``test`` or ``valid`` for that part of ``eval_args.split``; ``all`` for every interaction with a history.
         impressions: rank the candidates that were shown (``<dataset>.imp``) in place of the whole catalog.
+        same_items: items of another dataset that have the ids of the run's are the same items and keep their
+            popularity. This needs not be told if the two have the same file of texts.
         config_dict: settings that replace the run's.
         arguments: command-line arguments ``--key=value``, which replace them as well.
 
@@ -78,7 +81,7 @@ def evaluate_run(
     config = settings_for(trained, dataset, config_dict, arguments)
     if impressions:
         impressions_file(Path(config["data_path"]), config["dataset"])
-    data, base = open_data(trained, config)
+    data, base = open_data(trained, config, same_items=same_items)
     known = data.dataset.trained_on
     if known and (split == "all" or config["eval_args"]["split"] != trained.settings["eval_args"]["split"]):
         logger.warning("the run was trained on '%s': what is evaluated may be what it has seen", config["dataset"])
@@ -102,6 +105,7 @@ def evaluate_run(
         "run": str(run),
         "trained_on": trained.settings["dataset"],
         "zero_shot": known is None,
+        **({} if known else {"known_items": int((base.train_item_counts > 0).sum())}),
         "split": split,
         "data": {"files": data.dataset.fingerprint, "changed_since_training": changed, "changed_during_run": rewritten},
         **result,

@@ -14,7 +14,9 @@ from recbole_xling.errors import CheckpointError
 def _identity(*tokens, languages=()):
     vocabulary = {"item_id": np.array(["[PAD]", *tokens])}
     sample = (np.array(["u1", "u2"]), np.array(["a", "b"]))
-    return DataIdentity({"inter": {"bytes": 1, "lines": 1, "sha256": "0"}}, vocabulary, {}, tuple(languages), sample)
+    files = {"inter": {"bytes": 1, "lines": 1, "sha256": "0"}}
+    counts = np.arange(len(tokens) + 1)
+    return DataIdentity(files, vocabulary, {}, tuple(languages), sample, "item_id", counts)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +28,7 @@ def test_ids_come_back_as_they_were(tmp_path, tokens):
     assert back.vocabulary["item_id"].tolist() == ["[PAD]", *tokens]
     assert [part.tolist() for part in back.sample] == [["u1", "u2"], ["a", "b"]]
     assert back.languages == ("de",)
+    assert back.counts_of([*reversed(tokens), "unknown"]).tolist() == [*range(len(tokens), 0, -1), 0]
 
 
 def test_a_million_ids_take_a_byte_per_letter_and_one_each():
@@ -40,6 +43,10 @@ def test_a_million_ids_take_a_byte_per_letter_and_one_each():
         lambda state: state["vocabulary"]["item_id"].pop("text"),
         lambda state: state["vocabulary"]["item_id"]["text"].fill_(255),
         lambda state: state.update(sample=3),
+        lambda state: state.update(item_counts=torch.ones(2, dtype=torch.int32)),
+        lambda state: state.update(item_counts=-torch.ones(3, dtype=torch.int32)),
+        lambda state: state.update(item_counts=[0, 1, 2]),
+        lambda state: state.update(item_field="user_id"),
         lambda state: state.update(vocabulary=[1, 2]),
         lambda state: state.pop("files"),
         lambda state: state.update(files={"inter": {"bytes": 1, "lines": b"x", "sha256": "0"}}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,68 @@ def test_all_items_of_another_dataset_count_as_cold(trained):
     names = {name for name in result["slices"] if name.startswith(("popularity", "target_language"))}
     assert names == {"popularity=cold", "target_language=it"}
     assert result["splits"]["test"]["cold_targets"] == result["n_test"] == 20
+
+
+@pytest.fixture
+def readers(home, trained):
+    """The catalog of 'nord' with other readers: with its texts, or with others in another language and a new item."""
+
+    def write(name, *, same_texts):
+        folder, own = home / "data" / name, home / "data" / "nord"
+        if folder.exists():
+            return name
+        folder.mkdir()
+        (folder / f"{name}.inter").write_text((own / "nord.inter").read_text().replace("nu", "other"))
+        items, texts = (own / "nord.item").read_text(), (own / "nord.itemtext.jsonl").read_text()
+        if not same_texts:
+            items = items.replace("\tde", "\tit") + "new\tit\n"
+            texts = texts.replace('"de"', '"it"').replace("rot", "rosso")
+            texts += '{"item_id": "new", "language": "it", "fields": {"title": "x"}, "source": "display"}\n'
+        (folder / f"{name}.item").write_text(items)
+        (folder / f"{name}.itemtext.jsonl").write_text(texts)
+        return name
+
+    return write
+
+
+@pytest.mark.parametrize("same_texts", [True, False])
+def test_items_that_are_the_runs_keep_their_popularity(trained, readers, same_texts):
+    run, name = trained(), readers("alike" if same_texts else "abroad", same_texts=same_texts)
+    result = recbole_xling.evaluate_run(run, name, same_items=not same_texts)
+    context, table = load_run(run).context, users_of(result)
+    band = dict(zip(context.item_tokens, popularity_bands(context.train_counts), strict=True))
+    assert result["zero_shot"]
+    assert result["known_items"] == sum(of_item != "cold" for of_item in band.values())
+    assert table["popularity"].to_list() == [band[item] for item in table["target_item"]]
+    assert set(table["popularity"]) != {"cold"}
+
+
+def test_a_known_popularity_is_part_of_the_scores(trained, readers):
+    run = trained()
+    table = users_of(recbole_xling.evaluate_run(run, readers("alike", same_texts=True)))
+    mine = pl.read_parquet(run / "users.parquet")
+    # with the same histories, texts and counts the lists are the same, whoever reads
+    columns = ["target_item", "popularity", "ndcg@10"]
+    assert table.select(columns).sort(columns).equals(mine.select(columns).sort(columns))
+
+
+def test_equal_ids_alone_mean_nothing_and_are_told(trained, readers, caplog):
+    with caplog.at_level("INFO"):
+        result = recbole_xling.evaluate_run(trained(), readers("abroad", same_texts=False))
+    assert "all its items count as new (24 have the id of an item of the run's: --same-items if they" in caplog.text
+    assert result["known_items"] == 0
+    assert set(users_of(result)["popularity"]) == {"cold"}
+
+
+def test_a_run_that_did_not_keep_its_counts_cannot_take_items_for_its_own(trained, readers, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained(), run)
+    state = torch.load(run / "model.pt", weights_only=True)
+    del state["data"]["item_field"], state["data"]["item_counts"]
+    torch.save(state, run / "model.pt")
+    with pytest.raises(CheckpointError, match="does not know how often it met its items"):
+        recbole_xling.evaluate_run(run, readers("abroad", same_texts=False), same_items=True)
+    assert recbole_xling.evaluate_run(run, readers("alike", same_texts=True))["known_items"] == 0
 
 
 def test_interactions_of_other_users_do_not_change_the_ranking(home, trained, write_shop):
