@@ -197,6 +197,7 @@ CONVERTERS: dict[str, str] = {
     "amazon-reviews": "recbole_xling.convert.sources.amazon_reviews:AmazonReviews",
     "book-crossing": "recbole_xling.convert.sources.book_crossing:BookCrossing",
     "debian": "recbole_xling.convert.sources.debian:Debian",
+    "deskdrop": "recbole_xling.convert.sources.deskdrop:DeskDrop",
     "goodbooks": "recbole_xling.convert.sources.goodbooks:Goodbooks",
     "ml-100k": "recbole_xling.convert.sources.ml100k:MovieLens100K",
     "mind": "recbole_xling.convert.sources.mind:Mind",

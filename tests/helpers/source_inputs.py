@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
-from dumps import amazon_m2, amazon_reviews, book_crossing, debian, goodbooks, mind, ml100k, movielens, table, xmarket
+from dumps import (
+    amazon_m2,
+    amazon_reviews,
+    book_crossing,
+    debian,
+    deskdrop,
+    goodbooks,
+    mind,
+    ml100k,
+    movielens,
+    table,
+    xmarket,
+)
 
 from recbole_xling.convert.base import Converter
 from recbole_xling.convert.reading.compressed import expected_file
@@ -16,6 +28,7 @@ from recbole_xling.convert.sources.amazon_m2 import AmazonM2
 from recbole_xling.convert.sources.amazon_reviews import AmazonReviews
 from recbole_xling.convert.sources.book_crossing import BookCrossing
 from recbole_xling.convert.sources.debian import Debian
+from recbole_xling.convert.sources.deskdrop import DeskDrop
 from recbole_xling.convert.sources.goodbooks import Goodbooks
 from recbole_xling.convert.sources.mind import Mind
 from recbole_xling.convert.sources.ml100k import MovieLens100K
@@ -180,6 +193,7 @@ SOURCES = {
         book_crossing.write_copied, lambda folder: BookCrossing(input=folder, keep_unknown=True)
     ),
     "debian": Source(debian.write, lambda folder: Debian(input=folder, reader_language={"it": 1, "pt": 1})),
+    "deskdrop": Source(deskdrop.write, lambda folder: DeskDrop(input=folder)),
     "goodbooks": Source(goodbooks.write, lambda folder: Goodbooks(input=folder)),
     "mind, with xMIND": Source(_mind, _mind_converter),
     "mind, editions": Source(_nemig, lambda folder: Mind(lang=[("de", folder / "de"), ("en", folder / "en")])),
