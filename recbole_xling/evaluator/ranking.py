@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.columns import slice_columns
@@ -44,9 +45,7 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
         user_tokens=user_tokens,
         item_tokens=item_tokens,
         readers=catalog.readers(user_tokens),
-        train_counts=train.train_item_counts
-        if isinstance(train, XLingDataset)
-        else np.bincount(training_pairs(train)[1], minlength=train.item_num),
+        train_counts=train_counts(train),
         known_users=known[0],
         known_items=known[1],
         text_view=catalog.text_view,
@@ -54,6 +53,13 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
     )
     logger.info("%s", reader_text(context.reader_summary(interactions[0])))
     return context
+
+
+def train_counts(train: Any) -> NDArray[np.int64]:
+    """Return how often each item occurs in the training dataset, ``(n_items,)``, or did in that of the run."""
+    if isinstance(train, XLingDataset):
+        return train.train_item_counts
+    return np.bincount(training_pairs(train)[1], minlength=train.item_num)
 
 
 def evaluate_full_ranking(
