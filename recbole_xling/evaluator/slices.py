@@ -141,6 +141,15 @@ def _common(values: Iterable[str]) -> str:
     return distinct.pop() if len(distinct) == 1 else MIXED
 
 
+ROW_KEY = ("user_id", "target_item", "nth")
+"""Columns that tell the rows of a :func:`user_table` apart: a user can have the same target twice."""
+
+
+def with_row_keys(table: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with the column ``nth``: which one each is of those with its user and target."""
+    return table.with_columns(pl.int_range(pl.len()).over("user_id", "target_item").alias("nth"))
+
+
 def slice_values(table: pl.DataFrame, column: str) -> Iterable[tuple[str, pl.DataFrame]]:
     """Yield the values of a column with their rows, sorted; a row with a list of values belongs to each of them."""
     if table.schema[column] == pl.List(pl.String):

@@ -11,9 +11,9 @@ from tabulate import tabulate
 
 from recbole_xling.errors import XlingError
 from recbole_xling.evaluator.bootstrap import paired_difference
+from recbole_xling.evaluator.slices import ROW_KEY, with_row_keys
 
 _PER_LANGUAGE = ("finetune", "alone")
-_KEY = ("user_id", "target_item", "occurrence")
 _COMPARED = (("finetune", "joint"), ("joint", "alone"))
 ALL = "all"
 """Name of the line of all languages together."""
@@ -39,30 +39,24 @@ def language_table(rows: Mapping[str, pl.DataFrame], metrics: Sequence[str]) -> 
     for name, tested in rows.items():
         kind, _, language = name.partition(":")
         if language:
-            found.setdefault(language, {})[kind] = _keyed(tested)
+            found.setdefault(language, {})[kind] = with_row_keys(tested).sort(ROW_KEY)
     if "joint" in rows:
-        joint = _keyed(rows["joint"])
+        joint = with_row_keys(rows["joint"]).sort(ROW_KEY)
         for language, tables in found.items():
             one = next(iter(tables.values()))
-            tables["joint"] = one.select(_KEY).join(joint, on=_KEY, how="inner", maintain_order="left")
+            tables["joint"] = one.select(ROW_KEY).join(joint, on=ROW_KEY, how="inner", maintain_order="left")
             if tables["joint"].height != one.height:
                 raise XlingError(f"joint was not tested on all rows of language '{language}': run it again")
     for language, tables in found.items():
-        keys = [table.select(_KEY) for table in tables.values()]
+        keys = [table.select(ROW_KEY) for table in tables.values()]
         if any(not keys[0].equals(other) for other in keys[1:]):
             raise XlingError(f"stages of language '{language}' were tested on different rows: run them again")
     table = {language: _line(tables, metrics) for language, tables in found.items()}
     common = set.intersection(*map(set, found.values())) if found else set()
     if len(found) > 1 and common:
-        table[ALL] = _line({kind: pl.concat([t[kind].select(*_KEY, *metrics) for t in found.values()])
+        table[ALL] = _line({kind: pl.concat([t[kind].select(*ROW_KEY, *metrics) for t in found.values()])
                             for kind in ("joint", *_PER_LANGUAGE) if kind in common}, metrics)  # fmt: skip
     return table
-
-
-def _keyed(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows with what tells them from others, in its order: a user can have the same target twice."""
-    numbered = rows.with_columns(pl.int_range(pl.len()).over("user_id", "target_item").alias("occurrence"))
-    return numbered.sort(_KEY)
 
 
 def _line(tables: Mapping[str, pl.DataFrame], metrics: Sequence[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from recbole_xling.errors import CheckpointError, ConfigError, DataError, unknow
 from recbole_xling.evaluator.bootstrap import LEVEL, N_RESAMPLES, bootstrap_intervals
 from recbole_xling.evaluator.comparison_table import EVERYTHING
 from recbole_xling.evaluator.significance import benjamini_hochberg, holm, paired_p_values
-from recbole_xling.evaluator.slices import slice_values
+from recbole_xling.evaluator.slices import ROW_KEY, slice_values, with_row_keys
 from recbole_xling.utils.run_folder import CONFIG_FILE, USERS_FILE, read_result
 from recbole_xling.utils.yaml_text import read_yaml_settings
 
@@ -28,8 +28,7 @@ logger = logging.getLogger(__name__)
 
 Folder = str | os.PathLike[str]
 
-_KEY = ["user_id", "target_item", "nth"]
-_NO_SLICES = (*_KEY, "n_targets", "score", "label")
+_NO_SLICES = (*ROW_KEY, "n_targets", "score", "label")
 # Settings that change neither a model nor what it is measured by.
 _ELSEWHERE = frozenset(
     "seed data_path checkpoint_dir embedding_cache_dir encoder_batch_size eval_batch_size show_progress state worker "
@@ -194,16 +193,15 @@ def _read(folder: Path) -> _Finished:
         rows = rows.with_columns(pl.col("target_item").str.split(" ").list.sort().list.join(" "))
     except pl.exceptions.PolarsError as error:
         raise CheckpointError(f"'{folder / USERS_FILE}' is damaged: {error}") from error
-    rows = rows.with_columns(pl.int_range(pl.len()).over("user_id", "target_item").alias("nth")).sort(_KEY)
-    return _Finished(folder, result, read_yaml_settings(folder / CONFIG_FILE), rows)
+    return _Finished(folder, result, read_yaml_settings(folder / CONFIG_FILE), with_row_keys(rows).sort(ROW_KEY))
 
 
 def _check_comparable(one: _Finished, other: _Finished) -> None:
     """Raise a DataError if two runs were not measured on the same rows, or not by the same candidates."""
-    if not one.rows.select(_KEY).equals(other.rows.select(_KEY)):
+    if not one.rows.select(ROW_KEY).equals(other.rows.select(ROW_KEY)):
         lines = []
         for run, than in ((one, other), (other, one)):
-            only = run.rows.join(than.rows, on=_KEY, how="anti")
+            only = run.rows.join(than.rows, on=ROW_KEY, how="anti")
             example = ", such as user '{}' with target '{:.60}'".format(*only.row(0)[:2]) if len(only) else ""
             lines.append(f"{len(only)} of {len(run.rows)} only in '{run.folder}'{example}")
         raise DataError(f"the test rows of the runs differ: {'; '.join(lines)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,15 +24,7 @@ from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.build import Data, build_model, kind_of_split, open_data
 from recbole_xling.quick_start.trained import read_trained, settings_for
 from recbole_xling.trainer.mixin import Evaluation
-from recbole_xling.utils.files import polars_os_errors
-from recbole_xling.utils.run_folder import (
-    USERS_FILE,
-    create_run_folder,
-    model_file,
-    versions,
-    write_config,
-    write_result,
-)
+from recbole_xling.utils.run_folder import USERS_FILE, create_run_folder, model_file, versions, write_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +104,9 @@ def evaluate_run(
         "seed": config["seed"],
         "versions": versions(),
     }
-    return _write(Path(run), config, result, table, IMPRESSIONS_FILE if impressions else USERS_FILE)
+    folder = create_run_folder(Path(run), "evaluate", config["dataset"])
+    table_file = IMPRESSIONS_FILE if impressions else USERS_FILE
+    return write_evaluation(folder, plain_settings(config), result, table, table_file)
 
 
 # ---- evaluation -----------------------------------------------------------------------------------------------
@@ -145,24 +138,3 @@ def _rank_catalog(
     logger.info("%s", summary_text(summary))
     result, table = evaluate_full_ranking(Evaluation(config, model, base), loader, context)
     return {"splits": summary, **result}, table
-
-
-# ---- the folder -----------------------------------------------------------------------------------------------
-
-
-def _write(
-    run: Path, config: XLingConfig, result: dict[str, Any], table: pl.DataFrame | None, table_file: str
-) -> dict[str, Any]:
-    """Write a new folder in the run's, whole or not at all; ``result.json`` comes last."""
-    folder = create_run_folder(run, "evaluate", config["dataset"])
-    result["run_dir"] = str(folder)
-    try:
-        write_config(folder, plain_settings(config))
-        if table is not None:
-            with polars_os_errors(folder / table_file):
-                table.write_parquet(folder / table_file)
-        write_result(folder, result)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return result

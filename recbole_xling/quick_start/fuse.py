@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,10 +23,11 @@ from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.evaluator.fusion import DEPTH, METHODS, candidates_of, fuse_scores, tuned_weights
 from recbole_xling.evaluator.language_rules import LanguageRules
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
+from recbole_xling.evaluator.slices import ROW_KEY, with_row_keys
 from recbole_xling.quick_start.build import Run, load_run
 from recbole_xling.trainer.mixin import Evaluation
 from recbole_xling.utils.chunks import score_chunks
-from recbole_xling.utils.run_folder import USERS_FILE, create_run_folder, versions, write_config, write_result
+from recbole_xling.utils.run_folder import create_run_folder, versions, write_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def fuse(
         "versions": versions(),
     }
     folder = create_run_folder(Path(checkpoint_dir or Path(runs[0]).parent), "Fusion", config["dataset"])
-    return _write(folder, result, table, [plain_settings(part.run.config) for part in parts])
+    return write_evaluation(folder, _settings(result, parts), result, table)
 
 
 def _check(n_runs: int, method: str, weights: Sequence[float] | None) -> None:
@@ -144,24 +144,13 @@ def _measure(model: _FusedModel, first: _Scores) -> tuple[dict[str, Any], pl.Dat
     return result, table
 
 
-def _write(
-    folder: Path, result: dict[str, Any], table: pl.DataFrame | None, settings: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Write the folder, whole or not at all; ``result.json`` comes last."""
-    result["run_dir"] = str(folder)
-    try:
-        chosen = {key: value for key, value in result["fusion"].items() if key not in ("runs", "weights_tuned")}
-        if result["fusion"]["weights_tuned"]:
-            chosen["weights"] = "tuned"
-        chosen |= {"model": "Fusion", "dataset": result["dataset"], "seed": result["seed"], "runs": settings}
-        write_config(folder, chosen)
-        if table is not None:
-            table.write_parquet(folder / USERS_FILE)
-        write_result(folder, result)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return result
+def _settings(result: dict[str, Any], parts: Sequence[_Scores]) -> dict[str, Any]:
+    """Return what the fusion depends on, for ``config.yaml``."""
+    chosen = {key: value for key, value in result["fusion"].items() if key not in ("runs", "weights_tuned")}
+    if result["fusion"]["weights_tuned"]:
+        chosen["weights"] = "tuned"
+    own = [plain_settings(part.run.config) for part in parts]
+    return {**chosen, "model": "Fusion", "dataset": result["dataset"], "seed": result["seed"], "runs": own}
 
 
 # ---- runs whose rows and items are numbered alike -------------------------------------------------------------
@@ -211,7 +200,7 @@ class _Scores:
         if not isinstance(self.loader, FullSortEvalDataLoader):
             raise ConfigError(f"'{self.folder}' does not rank all items: a fusion needs eval_args: {{mode: full}}")
         own, wanted = (part.rows.with_row_index("row") for part in (self, first))
-        joined = wanted.join(own, on=["user_id", "target_item", "nth"], how="left")
+        joined = wanted.join(own, on=ROW_KEY, how="left")
         if len(own) != len(wanted) or joined["row_right"].null_count():
             raise DataError(_difference(phase, first.folder, wanted, self.folder, own))
         self._row = joined.sort("row")["row_right"].to_numpy().astype(np.int64)
@@ -229,7 +218,7 @@ class _Scores:
             found = (self.loader.uid2positive_item[user].tolist() for user in of_row)
             targets = [" ".join(sorted(str(items[item]) for item in chosen)) for chosen in found]
         table = pl.DataFrame({"user_id": [str(token) for token in users[of_row]], "target_item": targets})
-        return table.with_columns(pl.int_range(pl.len()).over("user_id", "target_item").alias("nth"))
+        return with_row_keys(table)
 
     def __call__(self, rows: IntArray) -> Tensor:
         """Return the scores of rows of the first run, ``(B, n_items)``; minus infinity for what is not ranked."""
@@ -244,10 +233,9 @@ class _Scores:
 
 def _difference(phase: str, folder: Path, rows: pl.DataFrame, other: Path, others: pl.DataFrame) -> str:
     """Say where the rows of two runs differ."""
-    key = ["user_id", "target_item", "nth"]
     lines = []
     for name, own, than in ((folder, rows, others), (other, others, rows)):
-        only = own.join(than, on=key, how="anti")
+        only = own.join(than, on=ROW_KEY, how="anti")
         example = ""
         if len(only):
             example = ": user '{}' with target '{}'".format(*only.select("user_id", "target_item").row(0))

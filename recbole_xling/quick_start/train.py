@@ -23,7 +23,6 @@ from recbole_xling.quick_start.build import build, build_trainer, find_dataset, 
 from recbole_xling.quick_start.trained import leave_out_places, refuse_code, unchanged_data
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
-from recbole_xling.utils.files import polars_os_errors, replacing
 from recbole_xling.utils.run_folder import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -35,6 +34,7 @@ from recbole_xling.utils.run_folder import (
     versions,
     write_config,
     write_result,
+    write_table,
 )
 from recbole_xling.utils.terminal import on_screen
 from recbole_xling.utils.yaml_text import read_yaml_settings
@@ -217,8 +217,7 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     }
     if main:
         if users is not None:
-            with replacing(folder / USERS_FILE) as new, polars_os_errors(folder / USERS_FILE):
-                users.write_parquet(new)
+            write_table(folder / USERS_FILE, users)
         write_result(folder, result)
         remove_stale(folder)
     if not config["single_spec"]:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 
 from recbole_xling.errors import CheckpointError, XlingError
-from recbole_xling.utils.files import replacing
+from recbole_xling.utils.files import polars_os_errors, replacing
 from recbole_xling.utils.terminal import PlainFormatter
 
 CONFIG_FILE = "config.yaml"
@@ -71,6 +72,43 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> None:
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file of results, all or nothing."""
     _write_text(path, json.dumps(simple(content), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_table(path: Path, table: Any) -> None:
+    """Write a table of polars as Parquet, all or nothing.
+
+    Raises:
+        OSError: the disk refuses it.
+    """
+    with replacing(path) as new, polars_os_errors(path):
+        table.write_parquet(new)
+
+
+def write_evaluation(
+    folder: Path, settings: Mapping[str, Any], result: dict[str, Any], table: Any, table_file: str = USERS_FILE
+) -> dict[str, Any]:
+    """Write a new folder of results, whole or not at all, and return what its ``result.json`` holds, which comes last.
+
+    Args:
+        folder: exists already, and is empty.
+        settings: for ``config.yaml``.
+        result: gets ``run_dir``.
+        table: of polars; None for no table.
+        table_file: its name.
+
+    Raises:
+        OSError, XlingError: the disk refuses a file; the folder is gone.
+    """
+    result["run_dir"] = str(folder)
+    try:
+        write_config(folder, settings)
+        if table is not None:
+            write_table(folder / table_file, table)
+        write_result(folder, result)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return result
 
 
 def read_result(folder: Path) -> dict[str, Any]:

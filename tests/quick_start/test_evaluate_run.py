@@ -16,6 +16,7 @@ from recbole_xling.evaluator.slices import popularity_bands
 from recbole_xling.quick_start import evaluate as zero_shot
 from recbole_xling.quick_start import trained as trained_runs
 from recbole_xling.quick_start.build import load_run
+from recbole_xling.utils import run_folder
 from recbole_xling.utils.run_folder import read_result
 
 
@@ -286,7 +287,7 @@ def test_data_that_are_rewritten_during_an_evaluation_are_named(trained, home, m
 def test_evaluation_on_a_full_disk_leaves_nothing_half_written(trained, monkeypatch, full_disk):
     run = trained()
     before = sorted(run.iterdir())
-    monkeypatch.setattr(zero_shot, "write_result", full_disk)
+    monkeypatch.setattr(run_folder, "write_result", full_disk)
     with pytest.raises(OSError, match="No space left"):
         recbole_xling.evaluate_run(run, "sud")
     assert sorted(run.iterdir()) == before

@@ -130,3 +130,16 @@ def test_the_command_shows_the_fusion_beside_its_runs(trained, tmp_path, capsys)
     assert "difference from Fusion (rrf: LLMSASRec + HistoryItemKNN)" in told
     assert main(["fuse", *folders, "--quota", "de"]) == 2
     assert "write it as language=number" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_no_folder_and_is_told_as_such(trained, tmp_path, monkeypatch):
+    folder = trained("LLMSASRec", **EXCLUDED)
+
+    def full(table, file):  # as polars tells it
+        Path(file).write_bytes(b"half")
+        raise pl.exceptions.ComputeError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    with pytest.raises(OSError, match="No space left"):
+        fuse([folder, folder], "rrf", checkpoint_dir=tmp_path / "fused")
+    assert not list((tmp_path / "fused").iterdir())
