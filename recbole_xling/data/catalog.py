@@ -110,6 +110,18 @@ class ItemCatalog:
 
     # ---- readers ----------------------------------------------------------------------------------------------
 
+    @property
+    def _user_file(self) -> Path:
+        return self.folder / f"{self.dataset}.user"
+
+    @cached_property
+    def _language_cells(self) -> dict[str, str]:
+        """The cell of column ``user_language`` of each user by external id; empty where there is no such column."""
+        separator = self.config["field_separator"]
+        if USER_LANGUAGE not in column_kinds(self._user_file, separator):
+            return {}
+        return read_cells(self._user_file, self.config["USER_ID_FIELD"], USER_LANGUAGE, separator)
+
     @cached_property
     def stated_languages(self) -> dict[str, str]:
         """The language of each user who states one, by external id: column ``user_language`` of the ``.user`` file.
@@ -120,13 +132,9 @@ class ItemCatalog:
         Raises:
             DataError: a row of the file is wrong.
         """
-        path, separator = self.folder / f"{self.dataset}.user", self.config["field_separator"]
-        columns, user_id = column_kinds(path, separator), self.config["USER_ID_FIELD"]
-        if USER_LANGUAGE not in columns:
-            return {}
-        cells = read_cells(path, user_id, USER_LANGUAGE, separator)
-        if LANGUAGE_SOURCE in columns:
-            source = read_cells(path, user_id, LANGUAGE_SOURCE, separator)
+        path, cells = self._user_file, self._language_cells
+        if LANGUAGE_SOURCE in column_kinds(path, self.config["field_separator"]):
+            source = read_cells(path, self.config["USER_ID_FIELD"], LANGUAGE_SOURCE, self.config["field_separator"])
             cells = {user: value for user, value in cells.items() if source[user] != "derived"}
         known = set(self.languages)  # a tag that items have as well is theirs, however it is written
         tags = {value: value if value in known else stated_language(value) for value in set(cells.values())}
@@ -138,14 +146,10 @@ class ItemCatalog:
             )
         return {user: tags[value] for user, value in cells.items() if tags[value] != UNDETERMINED}
 
-    @cached_property
+    @property
     def _some_state_none(self) -> bool:
         """Whether some users see display texts because they state no language."""
-        path, separator = self.folder / f"{self.dataset}.user", self.config["field_separator"]
-        if not self.stated_languages:
-            return True
-        users = read_cells(path, self.config["USER_ID_FIELD"], USER_LANGUAGE, separator)
-        return len(self.stated_languages) < len(users)
+        return not self.stated_languages or len(self.stated_languages) < len(self._language_cells)
 
     @cached_property
     def _own(self) -> dict[str, NDArray[np.bool_]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,9 +85,7 @@ class XLingCollector(Collector):
         if history is not None:
             scores_tensor.scatter_(1, history.to(scores_tensor.device), float("-inf"))
         targets = Pairs(positive_u.to(scores_tensor.device), positive_i.to(scores_tensor.device))
-        distinct = targets.distinct()
-        ranked = rank_scores(scores_tensor, distinct, max(self.topk), with_ranks=self._needs_ranks)
-        self._collect_ranking(ranked, interaction, targets, distinct)
+        self._collect_ranking(partial(rank_scores, scores_tensor), interaction, targets)
 
     def collect_factors(
         self,
@@ -111,13 +111,7 @@ class XLingCollector(Collector):
             known = Pairs(rows, history.to(device).flatten())
             left_out = Pairs(*(torch.cat(both) for both in zip(left_out, known, strict=True)))
         targets = Pairs(positive_u.to(device), positive_i.to(device))
-        distinct = targets.distinct()
-        ranked = rank_groups(groups, left_out, distinct, max(self.topk), with_ranks=self._needs_ranks)
-        self._collect_ranking(ranked, interaction, targets, distinct)
-
-    @property
-    def _needs_ranks(self) -> bool:
-        return bool(self.register.need("rec.meanrank"))
+        self._collect_ranking(partial(rank_groups, groups, left_out), interaction, targets)
 
     def _history(self, interaction: Interaction, n_rows: int, positive_u: Tensor, positive_i: Tensor) -> Tensor | None:
         """Return the items of the rows' histories if they are not to be ranked; count the targets among them.
@@ -132,8 +126,10 @@ class XLingCollector(Collector):
         self.data_struct.update_tensor("rows.unreachable", met)
         return items
 
-    def _collect_ranking(self, ranked: Ranked, interaction: Interaction, targets: Pairs, distinct: Pairs) -> None:
-        """Keep what RecBole's ranking metrics need, in the form in which its own collector keeps it."""
+    def _collect_ranking(self, rank: Callable[..., Ranked], interaction: Interaction, targets: Pairs) -> None:
+        """Rank, and keep what RecBole's ranking metrics need, in the form in which its own collector keeps it."""
+        distinct = targets.distinct()
+        ranked = rank(distinct, max(self.topk), with_ranks=bool(self.register.need("rec.meanrank")))
         n_rows = len(ranked.best)
         n_distinct = torch.bincount(distinct.rows, minlength=n_rows)[:, None]
         if self.register.need("rec.items"):

@@ -37,6 +37,9 @@ class WindowsConfig(TypedConfig):
         "none", description="Weights of languages in the loss, by the number of their targets or its effective number."
     )
     language_weight_beta: float = Field(0.999, gt=0, lt=1, description="Beta of the `effective` number of targets.")
+    train_history: Literal["sequence", "set"] = Field(
+        "sequence", description="Train histories in their order, or as sets, each epoch in another random order."
+    )
 
     @model_validator(mode="after")
     def _balanced_once(self) -> WindowsConfig:
@@ -46,10 +49,6 @@ class WindowsConfig(TypedConfig):
                 f"language_temperature and language_weights={self.language_weights} both favor small languages: set one"
             )
         return self
-
-    train_history: Literal["sequence", "set"] = Field(
-        "sequence", description="Train histories in their order, or as sets, each epoch in another random order."
-    )
 
 
 class ModelHooks:

@@ -124,12 +124,13 @@ class ContentKNN(Baseline):
 
     def factors(self, interaction: Interaction) -> list[tuple[Tensor, Factors]]:
         """Return the means of histories and the item vectors, all of unit length, for the rows of each view."""
-        found = []
-        for view, rows, mask in self.views.parts(interaction):
+
+        def of(rows: Interaction, view: int) -> Factors:
             table, weight = self.tables[view], self.history_weights(rows)
             user = torch.einsum("bl,bld->bd", weight, table[rows[self.ITEM_SEQ]])
-            found.append((mask.nonzero().squeeze(1), Factors(F.normalize(user, dim=-1), table, None)))
-        return found
+            return Factors(F.normalize(user, dim=-1), table, None)
+
+        return self.views.factors(interaction, of)
 
 
 # ---- by what is read together ---------------------------------------------------------------------------------

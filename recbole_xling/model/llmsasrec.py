@@ -291,12 +291,13 @@ class LLMSASRec(XLingRecommender):
 
     def factors(self, interaction: Interaction) -> list[tuple[Tensor, Factors]]:
         """Return user states, item vectors and the bias of scores, for the rows of each view."""
-        found = []
-        for view, rows, mask in self.views.parts(interaction):
+
+        def of(rows: Interaction, view: int) -> Factors:
             table = self.item_table(view)
             state = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], table)
-            found.append((mask.nonzero().squeeze(1), Factors(state, table, self.score_bias())))
-        return found
+            return Factors(state, table, self.score_bias())
+
+        return self.views.factors(interaction, of)
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 

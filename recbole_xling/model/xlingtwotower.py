@@ -333,12 +333,12 @@ class XLingTwoTower(XLingRecommender):
 
     def factors(self, interaction: Interaction) -> list[tuple[Tensor, Factors]]:
         """Return users over the temperature, item vectors and the bias of scores, for the rows of each view."""
-        found = []
-        for view, rows, mask in self.views.parts(interaction):
+
+        def of(rows: Interaction, view: int) -> Factors:
             table = self.item_table(view)
-            users = self._users(rows, table, view) * self.scale
-            found.append((mask.nonzero().squeeze(1), Factors(users, table, self.score_bias())))
-        return found
+            return Factors(self._users(rows, table, view) * self.scale, table, self.score_bias())
+
+        return self.views.factors(interaction, of)
 
     def _matches(self, rows: Interaction, view: int) -> Tensor:
         """Return how well each item matches users of one view, ``(B, n_items)``, its popularity left out."""

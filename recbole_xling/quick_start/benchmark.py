@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,8 +24,7 @@ from recbole_xling.errors import ConfigError, XlingError, unknown_name
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.compare import compare
 from recbole_xling.trainer.trainer import RESUME_FILE
-from recbole_xling.utils.files import replacing
-from recbole_xling.utils.run_folder import RESULT_FILE, read_result, versions
+from recbole_xling.utils.run_folder import RESULT_FILE, read_result, versions, write_json
 from recbole_xling.utils.typed_config import TypedConfig
 from recbole_xling.utils.yaml_text import read_yaml_settings
 
@@ -139,25 +138,24 @@ def benchmark(
         known = _run(cell)
         names = f"{cell.dataset:<{widths[0]}}  {cell.model:<{widths[1]}}  {cell.seed}"
         logger.info("[%*d/%d] %s  %s", len(str(len(cells))), number, len(cells), names, _told(cell, known))
-        compared = dict(_comparisons(cells[:number]))
+        same = [other for other in cells[:number] if other.dataset == cell.dataset]
+        compared[cell.dataset] = _comparison(same)
         _write(Path(output) / RESULTS_FILE, str(file), cells[:number], compared)
     return cells, compared
 
 
-def _comparisons(cells: Sequence[Cell]) -> Iterator[tuple[str, pd.DataFrame | str]]:
-    """Yield the comparison of each dataset's finished runs."""
-    for dataset in dict.fromkeys(cell.dataset for cell in cells):
-        groups: dict[str, list[str]] = {}
-        for cell in cells:
-            if cell.dataset == dataset and cell.is_finished:
-                groups.setdefault(cell.model, []).append(cell.state["run_dir"])
-        if sum(map(len, groups.values())) < 2:
-            yield dataset, "fewer than two runs have finished"
-            continue
-        try:
-            yield dataset, compare(groups)
-        except XlingError as error:
-            yield dataset, str(error)
+def _comparison(cells: Sequence[Cell]) -> pd.DataFrame | str:
+    """Return the comparison of the finished runs of one dataset, or why there is none."""
+    groups: dict[str, list[str]] = {}
+    for cell in cells:
+        if cell.is_finished:
+            groups.setdefault(cell.model, []).append(cell.state["run_dir"])
+    if sum(map(len, groups.values())) < 2:
+        return "fewer than two runs have finished"
+    try:
+        return compare(groups)
+    except XlingError as error:
+        return str(error)
 
 
 def _write(path: Path, file: str, cells: Sequence[Cell], compared: dict[str, pd.DataFrame | str]) -> None:
@@ -173,7 +171,8 @@ def _write(path: Path, file: str, cells: Sequence[Cell], compared: dict[str, pd.
             for name, found in compared.items()
         },
     }
-    _write_json(path, content)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, content)
 
 
 def _without_data(state: dict[str, Any]) -> dict[str, Any]:
@@ -181,12 +180,6 @@ def _without_data(state: dict[str, Any]) -> dict[str, Any]:
     if state.get("status") == FINISHED:
         kept["test"] = read_result(Path(state["run_dir"]))["test"]
     return kept
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as new:
-        new.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
 
 
 def _word(name: str) -> str:
@@ -217,7 +210,8 @@ def _run(cell: Cell) -> bool:
     open_runs = [path for path in earlier if not (path / RESULT_FILE).exists()]
     spent = float(before.get("seconds", 0)) if open_runs else 0.0
     cell.state = {**asked, "status": _STARTED, "seconds": spent}
-    _write_json(file, cell.state)
+    cell.folder.mkdir(parents=True, exist_ok=True)
+    write_json(file, cell.state)
     finished_before = set(cell.folder.glob(f"*/{RESULT_FILE}"))
     words = [f"--resume={open_runs[-1]}"] if open_runs else [f"--config_files={_settings_file(cell)}"]
     cell.state |= _in_process(words, cell.folder / "output.txt", spent)
@@ -226,7 +220,7 @@ def _run(cell: Cell) -> bool:
         cell.state["run_dir"] = str(new[-1].parent)
     elif cell.state["status"] == FINISHED:
         cell.state |= {"status": FAILED, "error": f"no result; see '{cell.folder / 'output.txt'}'"}
-    _write_json(file, cell.state)
+    write_json(file, cell.state)
     return False
 
 

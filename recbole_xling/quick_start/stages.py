@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.config.stages import PER_LANGUAGE, Stage, read_stages
@@ -31,6 +30,7 @@ from recbole_xling.utils.run_folder import (
     write_config,
     write_json,
 )
+from recbole_xling.utils.yaml_text import read_yaml_settings
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ class _Plan:
         """Tell whether a folder is of a stage with these settings; folders of earlier stages may have moved."""
         if not (path / CONFIG_FILE).is_file():
             return False
-        stored = yaml.safe_load((path / CONFIG_FILE).read_text(encoding="utf-8"))
+        stored = read_yaml_settings(path / CONFIG_FILE)
         wanted = json.loads(json.dumps(simple(settings)))
         for key in ("encoder", "init_from"):
             now = Path(str(wanted.get(key)))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 from zlib import crc32
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from recbole_xling.data.catalog import dataset_catalog
 from recbole_xling.data.identity import fingerprint
-from recbole_xling.encode.hub import HubModel, LocalModel, find_model
+from recbole_xling.encode.hub import HubModel, LocalModel, find_model, quiet_loading
 from recbole_xling.errors import ConfigError, DataError, EncoderError
 from recbole_xling.model.text_encoder.adapters import AdapterConfig, add_adapters
 from recbole_xling.model.text_encoder.loading import longest_input
@@ -77,7 +76,7 @@ def pretrain(config: Any, settings: PretrainingConfig, folder: Path) -> dict[str
         DataError: the catalog has too few texts.
         EncoderError: the encoder cannot be loaded, or is no masked language model.
     """
-    with _quiet():
+    with quiet_loading():
         return _pretrain(config, settings, folder)
 
 
@@ -124,22 +123,6 @@ def _pretrain(config: Any, settings: PretrainingConfig, folder: Path) -> dict[st
     write_result(folder, result)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return result
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from reporting weights that are new or left out, and from bars for each file."""
-    from transformers.utils import logging as library
-
-    verbosity, bars = library.get_verbosity(), library.is_progress_bar_enabled()
-    library.set_verbosity_error()
-    library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        library.set_verbosity(verbosity)
-        if bars:
-            library.enable_progress_bar()
 
 
 def _rows(

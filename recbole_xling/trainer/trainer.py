@@ -150,12 +150,13 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             file = Path(folder) / MODEL_FILE
             if not file.is_file():
                 raise ConfigError(f"init_from: '{folder}' is not a run folder ({MODEL_FILE} is missing)")
+            state = None
             if self._resumed is None:
-                self._load_model(file, train_data._dataset)
+                state = self._load_model(file, train_data._dataset)
                 self.logger.info("Starting from '%s'", folder)
             if self.config["l2_sp"]:
                 with taking_from(file):
-                    weights = load_checkpoint(file, self.device)["state_dict"]
+                    weights = (state or load_checkpoint(file, self.device))["state_dict"]
                     trained = [(name, own) for name, own in self.model.named_parameters() if own.requires_grad]
                     self._start = [(own, weights[name]) for name, own in trained]
         if self._resumed is None:

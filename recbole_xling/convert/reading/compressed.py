@@ -25,25 +25,6 @@ BLOCK_BYTES = 1 << 24
 _MOST_EXPANSION = 200  # times; text rarely reaches 20
 _ALWAYS_UNPACKED = 1 << 23  # bytes, however small the file is
 
-
-def check_expansion(path: Path, packed: int, unpacked: int) -> None:
-    """Refuse a file that becomes much larger than any text does.
-
-    Args:
-        path: of the file, for the message.
-        packed: bytes of it that were read.
-        unpacked: bytes that these became.
-
-    Raises:
-        DataError: they became more than 200 times as many, and more than 8 MiB.
-    """
-    if unpacked > max(_ALWAYS_UNPACKED, _MOST_EXPANSION * packed):
-        raise DataError(
-            f"{path}: unpacking makes it more than {_MOST_EXPANSION} times as large, as in files that are "
-            "meant to fill a disk; if it is not one, unpack it yourself and give the unpacked file"
-        )
-
-
 SUFFIXES = (".gz", ".xz", ".bz2", ".lz4", ".zst", ".zip")
 """Ends of the names of compressed files."""
 
@@ -123,6 +104,24 @@ def _pieces(raw: BinaryIO, path: Path) -> Iterator[bytes]:
         raise
     except Exception as error:  # every format has errors of its own
         raise DataError(f"{path} cannot be read ({error}); is it complete? Fetch it again") from error
+
+
+def check_expansion(path: Path, packed: int, unpacked: int) -> None:
+    """Refuse a file that becomes much larger than any text does.
+
+    Args:
+        path: of the file, for the message.
+        packed: bytes of it that were read.
+        unpacked: bytes that these became.
+
+    Raises:
+        DataError: they became more than 200 times as many, and more than 8 MiB.
+    """
+    if unpacked > max(_ALWAYS_UNPACKED, _MOST_EXPANSION * packed):
+        raise DataError(
+            f"{path}: unpacking makes it more than {_MOST_EXPANSION} times as large, as in files that are "
+            "meant to fill a disk; if it is not one, unpack it yourself and give the unpacked file"
+        )
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, bytes]]:

@@ -11,6 +11,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.language.users import Readers
 from recbole_xling.text.view import ALL, RANDOM
 
@@ -60,6 +61,15 @@ class ReaderViews(nn.Module):
         view = self.of_user[rows[self._user_field]]
         for number in torch.unique(view).tolist() or [0]:  # of several processes one may have no rows of a batch
             yield number, rows[view == number], view == number
+
+    def factors(self, rows: Interaction, of: Callable[[Interaction, int], Factors]) -> list[tuple[Tensor, Factors]]:
+        """Return the factors of scores (:meth:`~recbole_xling.model.base.ModelHooks.factors`).
+
+        Args:
+            rows: a batch.
+            of: returns the factors of rows whose users have one view, and of that.
+        """
+        return [(mask.nonzero().squeeze(1), of(part, view)) for view, part, mask in self.parts(rows)]
 
     def scores(self, rows: Interaction, score: Callable[[Interaction, int], Tensor]) -> Tensor:
         """Return the scores of rows, ``(B, ...)``, given a function of rows whose users have one view, and of that."""
