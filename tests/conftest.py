@@ -38,6 +38,12 @@ def own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide a GPU from this test: it compares with, or feeds, tensors that it makes by hand."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+@pytest.fixture
 def small_dataset(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a small dataset below ``tmp_path/data`` and returns its folder."""
     return lambda **kwargs: write_small_dataset(tmp_path / "data", **kwargs)

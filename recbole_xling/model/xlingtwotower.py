@@ -276,7 +276,7 @@ class XLingTwoTower(XLingRecommender):
     def _draw_hard_negatives(self, negatives: HardNegatives, epoch: int) -> None:
         training = self.training
         self.eval()
-        negatives.draw(lambda rows: self.views.scores(rows, self._matches), epoch)
+        negatives.draw(lambda rows: self.views.scores(rows.to(self.device), self._matches), epoch)
         self.train(training)
 
     # ---- scoring ----------------------------------------------------------------------------------------------

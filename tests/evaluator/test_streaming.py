@@ -96,6 +96,7 @@ def test_factors_of_models_give_their_scores(
     assert blocks == trainer.evaluator.exact
 
 
+@pytest.mark.device
 def test_epochs_are_validated_on_a_sample_of_users(small_dataset, settings, caplog):
     small_dataset()
     changed = {"epochs": 2, "eval_step": 1}

@@ -141,6 +141,7 @@ def test_popularity_is_that_among_readers_of_the_language(tmp_path, scores_of):
         assert np.array_equal(np.argsort(-found[1:], stable=True), np.argsort(-counts[1:], kind="stable"))
 
 
+@pytest.mark.device
 def test_a_loaded_run_does_not_take_up_other_interactions(tmp_path):
     folder = write_small_dataset(tmp_path / "data")
     result = run("HistoryEASE", "small", config_dict=small_settings(tmp_path))

@@ -193,6 +193,7 @@ def test_items_never_trained_on_are_shown_as_often_as_asked(make, representation
     assert shown == pytest.approx(share, abs=0.2 / 10)
 
 
+@pytest.mark.device
 def test_exposure_is_kept_with_the_model(small_dataset, settings):
     small_dataset()
     result = run("LLMSASRec", "small", config_dict={**settings, **HALF_TRAINED})
@@ -256,6 +257,7 @@ def test_init_starts_from_the_principal_components_of_the_text(make):
     assert np.corrcoef(distances.ravel(), projected.ravel())[0, 1] > 0.9
 
 
+@pytest.mark.device
 def test_text_vectors_are_not_in_the_checkpoint_but_known_after_loading(small_dataset, settings):
     small_dataset()
     result = run("LLMSASRec", "small", config_dict={**settings, "item_representation": "text_only"})
@@ -264,6 +266,7 @@ def test_text_vectors_are_not_in_the_checkpoint_but_known_after_loading(small_da
     assert load_run(result["run_dir"]).model.items.text_vectors.abs().sum() > 0
 
 
+@pytest.mark.device
 def test_plain_sasrec_needs_no_text(small_dataset, settings):
     small_dataset(item_text=False)
     result = run("LLMSASRec", "small", config_dict={**settings, "item_representation": "none"})

@@ -75,6 +75,7 @@ def test_texts_of_one_item_are_the_same_and_empty_texts_link_nothing(make):
     assert len(set(kinds[0, 1:].tolist())) == 24
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("vectors", ["mean", "reader"])
 def test_runs_train_test_and_load(settings, vectors):
     changed = {"reader_vectors": vectors, "centering": True, "hard_negatives": 2, "language_embedding": True}
@@ -168,6 +169,7 @@ def test_candidates_are_corrected_by_how_often_their_text_is_drawn(make):
     torch.testing.assert_close(expected, (present / n_batches)[often], rtol=0.35, atol=0.03)
 
 
+@pytest.mark.device
 def test_a_run_with_drawn_texts_trains_tests_and_loads(settings):
     changed = {"train_text_view": "random", "centering": True, "hard_negatives": 2, "language_embedding": True}
     result = run("XLingTwoTower", "shop", config_dict={**settings, **changed, "alignment_weight": 0.1})

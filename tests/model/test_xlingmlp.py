@@ -172,6 +172,7 @@ def test_ids_without_training_count_as_unknown(make, tmp_path):
         assert not torch.equal(model.full_sort_predict(rows)[:, known], before[:, known])
 
 
+@pytest.mark.device
 def test_languages_and_texts_alone_serve_another_dataset(tmp_path):
     settings = mlp_settings(tmp_path)
     write_small_dataset(tmp_path / "data")
@@ -184,6 +185,7 @@ def test_languages_and_texts_alone_serve_another_dataset(tmp_path):
         evaluate_run(bound["run_dir"], "other")
 
 
+@pytest.mark.device
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path, monkeypatch):
     settings = {**mlp_settings(tmp_path), "epochs": 4}
     write_small_dataset(tmp_path / "data")
@@ -215,6 +217,7 @@ def test_without_texts_the_text_is_refused(make, tmp_path):
     assert isinstance(make(features=["user_id", "item_id", "language"]).model, nn.Module)
 
 
+@pytest.mark.device
 def test_results_of_labels_per_language(tmp_path):
     settings = {**mlp_settings(tmp_path), **with_profiles(tmp_path), **LABELED}
     result = run("XLingMLP", "small", config_dict=settings)

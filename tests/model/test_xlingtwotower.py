@@ -143,6 +143,7 @@ def test_a_user_without_a_history_is_scored_by_his_language(make):
     torch.testing.assert_close(scores[0, 1:], want[1:])
 
 
+@pytest.mark.device
 def test_checkpoints_hold_adapters_and_heads_and_refuse_another_encoder(make, settings, small_dataset, tmp_path):
     small_dataset()
     result = run("XLingTwoTower", "small", config_dict={**settings, "epochs": 1})
@@ -155,6 +156,7 @@ def test_checkpoints_hold_adapters_and_heads_and_refuse_another_encoder(make, se
         build_trainer(parts.config, parts.model)._load_model(Path(result["run_dir"]) / "model.pt")
 
 
+@pytest.mark.device
 def test_a_resumed_run_ends_like_one_that_never_stopped(settings, small_dataset, monkeypatch):
     small_dataset()
     changed = {"peft": "adalora", "hard_negatives": 2, "hard_negative_epochs": 2, "epochs": 5, "stopping_step": 10}
@@ -232,6 +234,7 @@ def test_wrong_settings_name_the_right_ones(make, key, value, named):
         make(**changed, **{key: value})
 
 
+@pytest.mark.device
 def test_a_run_ranks_a_dataset_it_has_never_seen(small_dataset, settings):
     """Other items, users and languages, no parallel texts: the ranking is that of the towers over its own texts."""
     folder = small_dataset(title=topic)
@@ -248,6 +251,7 @@ def test_a_run_ranks_a_dataset_it_has_never_seen(small_dataset, settings):
     assert 0 < evaluated["test"]["ndcg@10"] <= 1
 
 
+@pytest.mark.device
 def test_parts_start_from_an_earlier_run(settings, small_dataset):
     small_dataset()
     small_dataset(name="other", n_items=17)
@@ -264,6 +268,7 @@ def test_parts_start_from_an_earlier_run(settings, small_dataset):
         torch.testing.assert_close(got[name], want[name])
 
 
+@pytest.mark.device
 def test_adapters_start_from_a_run_with_a_frozen_encoder(settings, small_dataset):
     """First the head, then the adapters: they begin where the head is, and change nothing yet."""
     small_dataset()
@@ -286,6 +291,7 @@ def test_adapters_start_from_a_run_with_a_frozen_encoder(settings, small_dataset
     torch.testing.assert_close(users[1], users[0])
 
 
+@pytest.mark.device
 def test_a_run_that_trained_nothing_of_a_part_is_no_start(settings, small_dataset):
     small_dataset()
     earlier = run("XLingTwoTower", "small", config_dict={**settings, "peft": "frozen", "epochs": 1})["run_dir"]
@@ -293,6 +299,7 @@ def test_a_run_that_trained_nothing_of_a_part_is_no_start(settings, small_datase
         run("XLingTwoTower", "small", config_dict={**settings, "init_adapter_from": earlier})
 
 
+@pytest.mark.device
 @pytest.mark.parametrize(
     ("changed", "named"),
     [({"user_tower": "mean"}, "not in the model"), ({"lora_rank": 2}, "another shape"), ({"encoder": None}, "encoder")],
@@ -313,6 +320,7 @@ def test_a_folder_that_is_no_run_is_refused(settings, small_dataset):
         run("XLingTwoTower", "small", config_dict={**settings, "init_adapter_from": "nowhere"})
 
 
+@pytest.mark.device
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, run_two, tmp_path):
     folder = small_dataset(title=topic)

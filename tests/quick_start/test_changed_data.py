@@ -17,6 +17,9 @@ from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.utils.plain_data import from_plain, to_plain
 from recbole_xling.utils.run_folder import read_result
 
+# Hand-made tensors are compared here.
+pytestmark = pytest.mark.usefixtures("cpu")
+
 DELTA = {"item_representation": "delta", "text_projection": None, "item_language_embedding": True}
 BY_ID = ("BPR", {})
 

@@ -16,6 +16,9 @@ from recbole_xling.cli import main as cli
 from recbole_xling.errors import DataError
 from recbole_xling.evaluator import impressions
 
+# Hand-made tensors are compared here.
+pytestmark = pytest.mark.usefixtures("cpu")
+
 
 @pytest.fixture(scope="module")
 def shown(home, write_shop, sequences):

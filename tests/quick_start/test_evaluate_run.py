@@ -19,6 +19,9 @@ from recbole_xling.quick_start.build import load_run
 from recbole_xling.utils import run_folder
 from recbole_xling.utils.run_folder import read_result
 
+# Hand-made tensors are compared here.
+pytestmark = pytest.mark.usefixtures("cpu")
+
 
 def users_of(result):
     return pl.read_parquet(Path(result["run_dir"]) / "users.parquet")

@@ -81,7 +81,7 @@ class HardNegatives:
         n_cross = round(self.per_user * self.cross_language)
         for part in score_chunks(len(self._histories), language.shape[1]):
             rows = self._histories[part]
-            scores = match(rows.to(self._language.device)).cpu()  # (B, n_items)
+            scores = match(rows).cpu()  # (B, n_items)
             scores.scatter_(1, rows[self._list], float("-inf"))
             scores[:, 0] = float("-inf")
             head = scores.topk(min(_DEPTH, scores.shape[1]), dim=1)  # (B, depth)

@@ -90,6 +90,7 @@ def test_training_is_that_of_a_run_that_is_evaluated_so(make, loss_type, kind, v
         )
 
 
+@pytest.mark.device
 @pytest.mark.parametrize("representation", ["none", "init", "text_only", "add", "concat", "gate", "delta"])
 def test_every_representation_trains_with_drawn_texts_and_loads(make, tmp_path, settings, representation):
     given = {**settings, "hidden_size": 16, "load_col": None, "reader_vectors": "reader", "train_text_view": "random"}
@@ -98,6 +99,7 @@ def test_every_representation_trains_with_drawn_texts_and_loads(make, tmp_path, 
     assert evaluate_run(result["run_dir"])["test"] == result["test"]
 
 
+@pytest.mark.device
 def test_another_dataset_is_ranked_without_the_languages_of_training(tmp_path, settings):
     write_shop(tmp_path / "data")
     other = write_shop(tmp_path / "data", "other", n_items=18)
