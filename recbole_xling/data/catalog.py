@@ -219,6 +219,10 @@ class ItemCatalog:
                 f"in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
                 f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'"
             )
+        empty = [token for token, (text, _) in zip(self.tokens[1:], viewed[1:], strict=True) if not text]
+        if 0 < len(empty) < len(viewed) - 1:
+            what = "%d of %d items have no text (the first is '%s'): of them a model has nothing but the id"
+            logger.warning(what, len(empty), len(viewed) - 1, empty[0])
         return TextViews(self.store, self.tokens, template, viewed, self._own if self.text_view == READER else {})
 
     @cached_property

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -151,7 +152,7 @@ class _Workers:
     def __init__(self) -> None:
         self.processes: list[Any] = []
         self._reports: list[Connection] = []
-        self._errors: dict[int, str] = {}
+        self._errors: list[tuple[float, str]] = []  # time and message
         self.folder = ""
 
     def start(self, nproc: int, settings: dict[str, Any]) -> None:
@@ -175,8 +176,10 @@ class _Workers:
             failed = {rank: code for rank, process in enumerate(self.processes) if (code := process.exitcode)}
             if failed:
                 self._read()
-                told = [self._errors[rank] for rank in failed if rank in self._errors]
-                raise XlingError(told[0] if told else _died(*failed.popitem()))
+                killed = {rank: code for rank, code in failed.items() if code < 0}
+                # the first to fail says why: the others report that they lost their connection to it
+                told = min(self._errors)[1] if self._errors and not killed else _died(*(killed or failed).popitem())
+                raise XlingError(told)
         self._read()
 
     def stop(self) -> None:
@@ -190,12 +193,12 @@ class _Workers:
         self._read()
 
     def _read(self) -> None:
-        for rank, report in enumerate(self._reports):
+        for report in self._reports:
             try:
                 while report.poll():
-                    kind, text = report.recv()
+                    kind, text, when = report.recv()
                     if kind == "error":
-                        self._errors[rank] = text
+                        self._errors.append((when, text))
                     else:
                         self.folder = self.folder or text
             except (EOFError, OSError):  # it has ended, and perhaps in the middle of a word
@@ -218,19 +221,23 @@ def _work(rank: int, settings: dict[str, Any], reports: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     prepare_terminal()
     log_to_screen(logging.INFO if rank == 0 else logging.ERROR)
+
+    def report(kind: str, text: str) -> None:
+        reports.send((kind, text, time.time()))
+
     try:
         config_dict = {**settings["config_dict"], "local_rank": rank}
         config, resume = configure(**{**settings, "config_dict": config_dict})
         folder = open_folder(config, resume)
-        reports.send(("folder", str(folder)))
+        report("folder", str(folder))
         run_configured(config, folder, resume)
     except XlingError as error:
-        reports.send(("error", str(error)))
+        report("error", str(error))
     except OSError as error:
-        reports.send(("error", os_error_message(error)))
+        report("error", os_error_message(error))
     except BaseException as error:
         traceback.print_exc()
-        reports.send(("error", f"process {rank} failed: {type(error).__name__}: {error}"))
+        report("error", f"process {rank} failed: {type(error).__name__}: {error}")
     else:
         return
     sys.stderr.flush()

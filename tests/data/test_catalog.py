@@ -76,3 +76,12 @@ def test_a_wrong_row_of_the_user_file_is_named(tmp_path):
     found = catalog(tmp_path, ("de", "fr\tx"))
     with pytest.raises(DataError, match=r"d\.user:3: 3 cells, but the header has 2"):
         found.stated_languages  # noqa: B018
+
+
+def test_items_without_text_among_others_are_counted(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert catalog(tmp_path, ()).texts == ["", "Hose", ""]
+        assert "1 of 2 items have no text (the first is 'b')" in caplog.text
+        caplog.clear()
+        assert catalog(tmp_path, (), ItemText("b", "de", {"title": "Hemd"}, "display")).texts[2] == "Hemd"
+    assert not caplog.text

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from recbole_xling.cli.main import main
-from recbole_xling.errors import ConfigError
-from recbole_xling.quick_start.processes import Group
+from recbole_xling.errors import ConfigError, XlingError
+from recbole_xling.quick_start.processes import Group, _Workers
 
 START = """
 import json, sys
@@ -89,6 +92,24 @@ def test_a_wrong_number_on_the_command_line_is_one_line(words, small_dataset, tm
     given = ["run", "--model=Pop", "--dataset=small", f"--data_path={tmp_path / 'data'}", *words]
     assert main(given) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [((1, 1), "no data"), ((1, -signal.SIGKILL), "process 1 was ended by SIGKILL; did memory run out?")],
+)
+def test_of_several_failures_the_cause_is_told_not_the_lost_connection(codes, message):
+    workers, context = _Workers(), torch.multiprocessing.get_context("spawn")
+    for code, error in zip(codes, (("lost the connection", 2.0), ("no data", 1.0)), strict=True):
+        receiver, sender = context.Pipe(duplex=False)
+        if code > 0:
+            sender.send(("error", *error))
+        sender.close()
+        ended = context.Pipe(duplex=False)[0]
+        workers.processes.append(SimpleNamespace(exitcode=code, is_alive=lambda: True, sentinel=ended))
+        workers._reports.append(receiver)
+    with pytest.raises(XlingError, match=re.escape(message)):
+        workers.wait()
 
 
 @pytest.mark.slow
