@@ -92,6 +92,7 @@ all but Parquet may be compressed (.gz, .xz, .bz2, .zst, .zip). A file given by 
         self._removed: Counter[str] = Counter()  # rows by condition
         self._met: dict[str, dict[str, None]] = {}  # the first values of columns with a condition
         self._unmet: dict[tuple[str, str], None] = {}  # columns and values that no row has had yet
+        self._rounded = 0  # time stamps with more digits than a float holds
 
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
@@ -163,6 +164,11 @@ all but Parquet may be compressed (.gz, .xz, .bz2, .zst, .zip). A file given by 
             yield f"--where {condition} took out {number} rows"
         for column, value in self._unmet:
             yield f"--where: no row has '{value}' as {column}, which has {', '.join(self._met[column])}"
+        if self._rounded:
+            yield (
+                f"{self._rounded} time stamps have more digits than an atomic file's number holds (nanoseconds?) and are "
+                "rounded; rows that then have equal ones keep the order of the file"
+            )
         if self.mapping.in_order:
             yield "no times in the source: the number of the row is the time stamp"
         elif self.mapping.random_order:
@@ -256,6 +262,8 @@ all but Parquet may be compressed (.gz, .xz, .bz2, .zst, .zip). A file given by 
             [pl.when(pl.col("number").is_null()).then(pl.lit(reason))],
             lambda row: f"{row['user_id']} {row['item_id']} {row['timestamp']}",
         )
+        whole = good["timestamp"].cast(pl.Int64, strict=False)
+        self._rounded += int((whole != good["number"].cast(pl.Int64, strict=False)).sum())
         return good.drop("timestamp").rename({"number": "timestamp"})
 
     # ---- items and texts --------------------------------------------------------------------------------------

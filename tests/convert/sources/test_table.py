@@ -107,6 +107,17 @@ def test_interactions_alone_become_a_dataset_without_texts(
     assert lines(tmp_path, "inter")[1:] == ["u\tb\t1", "u\ta\t2", "u\tb\t3"]
 
 
+def test_times_that_no_float_holds_are_counted(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    times = ["1700000000123456789", "1700000000123456768", "1700000000123456790", "1700000000.5"]
+    rows = [{"user_id": "u", "item_id": item, "at": time} for item, time in zip("abcd", times, strict=True)]
+    report = convert(TableConverter(input=write_rows(tmp_path / "clicks.csv", rows), time="at"))
+    assert any(note.startswith("2 time stamps have more digits") for note in report.notes)
+    assert [line.split("\t")[1] for line in lines(tmp_path, "inter")[1:]] == list("abcd")
+    rows = [row | {"at": row["at"][:16]} for row in rows]  # microseconds
+    report = convert(TableConverter(input=write_rows(tmp_path / "clicks.csv", rows), time="at"))
+    assert not any("digits" in note for note in report.notes)
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_bad_rows_are_listed_in_every_format(
     suffix: str, convert: Callable[..., ConvertReport], tmp_path: Path
