@@ -166,8 +166,8 @@ all but Parquet may be compressed (.gz, .xz, .bz2, .zst, .zip). A file given by 
             yield f"--where: no row has '{value}' as {column}, which has {', '.join(self._met[column])}"
         if self._rounded:
             yield (
-                f"{self._rounded} time stamps have more digits than an atomic file's number holds (nanoseconds?) and are "
-                "rounded; rows that then have equal ones keep the order of the file"
+                f"{self._rounded} time stamps have more digits than a number in an atomic file (nanoseconds?), "
+                "so they are rounded; rows that then have equal ones keep the order of the file"
             )
         if self.mapping.in_order:
             yield "no times in the source: the number of the row is the time stamp"
