@@ -91,7 +91,8 @@ def run_two(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         script = tmp_path / "two.py"
         script.write_text(_TWO_PROCESSES)
         command = [sys.executable, "-W", "ignore", str(script), json.dumps([model, settings])]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300)
+        env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # two processes would need two GPUs
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
 
     return run
 

@@ -85,6 +85,7 @@ def test_loading_a_damaged_encoder_names_its_folder(build_encoder: _Build, tiny_
         build_encoder(folder=folder)
 
 
+@pytest.mark.usefixtures("cpu")
 def test_a_run_is_merged_without_its_data(
     small_dataset: Any, settings: dict, tiny_encoder: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,9 @@ from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.fuse import fuse
 from recbole_xling.utils.run_folder import read_result
 
+# Hand-made tensors are compared here.
+pytestmark = pytest.mark.usefixtures("cpu")
+
 EXCLUDED = {"exclude_history": True}
 
 

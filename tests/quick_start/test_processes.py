@@ -50,7 +50,9 @@ def started(tmp_path, small_dataset, settings):
     def start(change: str, *words: str) -> subprocess.Popen[str]:
         (tmp_path / "two.py").write_text(START + change + END)
         command = [sys.executable, "-W", "ignore", "two.py", "--nproc=2", *words]
-        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # two processes would need two GPUs
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, cwd=tmp_path, env=env, text=True, **pipes)
 
     return start
 

@@ -16,6 +16,9 @@ from recbole_xling.quick_start.build import build, build_trainer, load_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 
+# Scores are compared exactly, and with hand-made tensors.
+pytestmark = pytest.mark.usefixtures("cpu")
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 

@@ -32,6 +32,7 @@ def epochs(monkeypatch):
     return found
 
 
+@pytest.mark.usefixtures("cpu")
 def test_the_stored_model_is_the_mean_of_the_last_epochs_and_training_goes_on_without_it(
     small_dataset, settings, epochs
 ):
