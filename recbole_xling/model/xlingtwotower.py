@@ -257,6 +257,7 @@ class XLingTwoTower(XLingRecommender):
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""
         self._step = step
+        self.encoder.start_projection(self.tokens)
         self.encoder.begin_training(total_steps)
         if self.hard_negatives and step == 0:
             self._draw_hard_negatives(self.hard_negatives, -1)

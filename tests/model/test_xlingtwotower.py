@@ -75,6 +75,33 @@ def make(small_dataset, settings):
     return lambda **changed: build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
 
 
+@pytest.mark.parametrize("peft", ["frozen", "lora"])
+def test_a_learned_map_starts_at_the_frozen_encoder(make, peft):
+    scores = []
+    for changed in ({"peft": "frozen"}, {"peft": peft, "embedding_size": 32}, {"peft": peft, "embedding_size": 16}):
+        model = (parts := make(popularity_prior=False, **changed)).model
+        model.begin_training(100, 0)
+        rows = parts.test_data._dataset[np.arange(12)]
+        scores.append(model.eval().full_sort_predict(rows)[:, 1:])
+    frozen, same, smaller = scores
+    # what frozen layers return is kept in half precision, which an encoder with adapters does not do
+    torch.testing.assert_close(same, frozen, rtol=0, atol=0 if peft == "frozen" else 0.02)
+    assert torch.corrcoef(torch.stack([smaller.flatten(), frozen.flatten()]))[0, 1] > 0.95
+
+
+def test_maps_of_earlier_runs_keep_their_weights(settings, small_dataset):
+    small_dataset()
+    first = {**settings, "peft": "frozen", "embedding_size": 8, "embedding_init": "random", "epochs": 1}
+    earlier = run("XLingTwoTower", "small", config_dict=first)["run_dir"]
+    want = torch.load(Path(earlier) / "model.pt", weights_only=True)["state_dict"]["encoder.projection.weight"]
+    torch.testing.assert_close(load_run(earlier).model.encoder.projection.weight, want)
+    again = {**first, "embedding_init": "pca", "init_adapter_from": earlier}
+    parts = build(config := XLingConfig("XLingTwoTower", "small", config_dict=again))
+    warm_start(parts.model, config)
+    parts.model.begin_training(100, 0)
+    torch.testing.assert_close(parts.model.encoder.projection.weight, want)
+
+
 def losses(parts):
     parts.model.eval()  # no dropout
     return [parts.model.calculate_loss(batch) for batch in parts.train_data]
@@ -226,6 +253,8 @@ def test_pairs_are_no_candidates(make, small_dataset, settings):
         ("alignment_weight", -1, "alignment_weight"),
         ("alignment_weight", 1, "alignment_weight"),
         ("hard_negative_cross_language", 2, "hard_negative"),
+        ("embedding_init", "identity", "pca"),
+        ("embedding_mlp_size", 8, "embedding_size"),
     ],
 )
 def test_wrong_settings_name_the_right_ones(make, key, value, named):

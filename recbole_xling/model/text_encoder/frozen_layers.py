@@ -161,6 +161,10 @@ class FrozenLayers:
         return states
 
     def _compute(self, tokens: TokenizedTexts, text_ids: Tensor, device: torch.device) -> Tensor:
+        if self._pooled and len(text_ids) > self._batch_size:
+            buckets = length_buckets(tokens.length[text_ids], self._batch_size, device)
+            states = torch.cat([self._compute(tokens, text_ids[bucket], device) for bucket in buckets])
+            return states[torch.argsort(torch.cat(buckets)).to(device)]
         input_ids, mask = tokens.batch(text_ids)
         return self._run(input_ids.to(device), mask.to(device)).float()
 
