@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,6 @@ from pydantic import Field
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
@@ -26,17 +24,20 @@ from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
 from recbole_xling.model.loss.alignment import alignment_loss
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
+from recbole_xling.model.sampling.catalog_negatives import CatalogNegatives, CatalogNegativesConfig
 from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
 from recbole_xling.model.sampling.in_batch import BatchWindows, adjust_logits, in_batch
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, build_encoder, check_encoder
-from recbole_xling.model.text_encoder.text_units import TextUnits
+from recbole_xling.model.text_encoder.item_texts import ItemTexts
 from recbole_xling.utils.distributed import gather_rows, process
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
 
 
-class XLingTwoTowerConfig(TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, HardNegativesConfig, WindowsConfig):
+class XLingTwoTowerConfig(
+    TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, CatalogNegativesConfig, HardNegativesConfig, WindowsConfig
+):
     """All settings of XLingTwoTower."""
 
     section: ClassVar[str] = "objective and training"
@@ -105,63 +106,40 @@ class XLingTwoTower(XLingRecommender):
         self.alignment_weight, self.alignment_pairs = settings.alignment_weight, settings.alignment_pairs
         self.autocast: bool = bool(config["enable_amp"])
         self.encoder = build_encoder(config)
-        catalog = dataset.catalog
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
         aligns = self.alignment_weight and trains
-        self.parallel = ParallelTexts.of(catalog, settings.alignment_file) if aligns else None
+        self.parallel = ParallelTexts.of(dataset.catalog, settings.alignment_file) if aligns else None
         self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
-        text_row = self._read_texts(catalog)
-        self._empty_text = int(text_row[0, 0])
+        n_views = self.views.number, self.training_views.number
+        further = self.parallel.texts if self.parallel else ()
+        self.texts = ItemTexts(dataset.catalog, self.encoder.tokenize, n_views, further)
         self.centering = LanguageCentering() if settings.centering else None
         self.register_buffer("user_language", language_numbers(dataset.readers.stated), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
         n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
         counts, chance = self.training_views.train_counts(dataset), self.training_views.chance  # (n_views, n_items)
-        prior, of_item = self.score_bias.prior, self.trained_units.of_item
+        kept = settings.peft == "frozen" and settings.lower_layer_cache_gb > 0
+        item_counts = torch.from_numpy(dataset.train_item_counts)
+        self.catalog_negatives = CatalogNegatives(settings, item_counts, cheap=kept)
+        units, prior, rate = self.texts.trained, self.score_bias.prior, self.catalog_negatives.rate
         correction = n_batches if settings.logq_correction else None
-        logit_adjustment = adjust_logits(of_item, self.trained_units.number, counts, prior, correction, chance)
+        logit_adjustment = adjust_logits(units.of_item, units.number, counts, prior, correction, chance, rate)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self.user_tower = UserTower(
             self.encoder.size,
             self.max_seq_length,
             settings,
-            item_languages=self.trained_language[(counts > 0) & (True if chance is None else chance > 0)],
+            item_languages=self.texts.trained_language[(counts > 0) & (True if chance is None else chance > 0)],
             user_languages=self.user_language[dataset.inter_feat[self.USER_ID]],
         )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
         self.log_scale.requires_grad_(settings.learn_temperature)
         mines = settings.hard_negatives and trains
-        self.hard_negatives = HardNegatives(config, dataset, self.item_language, self.views.of_user) if mines else None
+        languages, of_user = self.texts.item_language, self.views.of_user
+        self.hard_negatives = HardNegatives(config, dataset, languages, of_user) if mines else None
         self._step = self._draws = 0
         self._encoded: tuple[tuple[int, ...], DistinctTexts] | None = None
         self._table: tuple[int, Tensor] | None = None
-
-    def _read_texts(self, catalog: ItemCatalog) -> Tensor:
-        """Tokenize the items' texts and make units of them, for evaluation and for training.
-
-        Returns:
-            The number of each item's text in each view, those of evaluation first, ``(n_views, n_items)``.
-        """
-        served, trained = catalog.texts_of_views, catalog.training_views.texts if catalog.training_views else []
-        parallel = self.parallel.texts if self.parallel else []
-        self.tokens = self.encoder.tokenize([*chain.from_iterable(served + trained), *parallel])
-        tags = catalog.view_languages + catalog.training_languages
-        language = torch.stack([language_numbers(of_view) for of_view in tags])  # (n_views, n_items)
-        text_row = self.tokens.text_of_row[: language.numel()].view_as(language)
-        text_language = torch.zeros(self.tokens.n_texts, dtype=torch.long)  # of a text: that of an item which has it
-        text_language.scatter_reduce_(0, text_row.flatten(), language.flatten(), "amax")
-        self.register_buffer("text_language", text_language, persistent=False)
-
-        of_reader = {"by_reader": self.views.number > 1}
-        self.units = self.trained_units = TextUnits(text_row[: len(served)], self.tokens.n_texts, **of_reader)
-        item_language = trained_language = language[: self.views.number]
-        if trained:
-            of_reader = {"by_reader": self.training_views.number > 1}
-            self.trained_units = TextUnits(text_row[len(served) :], self.tokens.n_texts, **of_reader)
-            trained_language = language[len(served) :][: self.training_views.number]
-        self.register_buffer("item_language", item_language, persistent=False)
-        self.register_buffer("trained_language", trained_language, persistent=False)
-        return text_row
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
@@ -188,7 +166,7 @@ class XLingTwoTower(XLingRecommender):
         target, weight = interaction[TARGET_LIST], interaction[TARGET_WEIGHT]  # (B, L)
         self._draws += 1
         seen, scored = self.training_views.draw(self.seed, self._step, self._draws)  # views of items
-        units_of = self.trained_units.of
+        units_of = self.texts.trained.of
         view, in_history = self.training_views.seen(users, item_seq, seen), item_seq > 0  # (B, L) each
         read = units_of(item_seq, view)  # (B, L)
         history = units_of(item_seq, self.training_views.seen(users, item_seq, scored))  # (B, L), as candidates
@@ -197,23 +175,21 @@ class XLingTwoTower(XLingRecommender):
         if self.hard_negatives:
             negative = self.hard_negatives.items[users.cpu()].to(item_seq.device)  # (B, hard_negatives)
             chosen.append(units_of(negative, self.training_views.seen(users, negative, scored))[negative > 0])
+        drawn = self._draw_units(scored)  # (K,), the same in all processes, each of which encodes its share
+        chosen.append(drawn[process()[0] :: process()[1]])
         candidates = torch.unique(torch.cat(chosen))  # (C,)
         present = torch.unique(torch.cat([candidates, read[in_history]]))  # (V,)
         pairs = self._draw_pairs()
 
-        own = self.trained_units.texts_of(present)
+        own = self.texts.trained.texts_of(present)
         texts = torch.unique(torch.cat([own, *pairs[:2]])) if pairs else own  # (U,)
-        encoded = centered = DistinctTexts(texts, self.encoder(self.tokens, texts))  # (U, D)
-        if self.centering is not None:
-            in_means = self._in_means(texts, own)  # (U,)
-            vectors = self.centering(encoded.vectors, self.text_language[texts], in_means)  # (U, D)
-            centered = DistinctTexts(texts, vectors)
-        units = DistinctTexts(present, self.trained_units.vectors(present, centered))  # (V, D)
+        encoded = DistinctTexts(texts, self.encoder(self.texts.tokens, texts))  # (U, D)
+        units = DistinctTexts(present, self.texts.trained.vectors(present, self._center(encoded, own)))  # (V, D)
 
         user_language = self.user_language[users]  # (B,)
         items = units.look_up(read, in_history)  # (B, L, D)
         windows = BatchWindows(
-            states=self.user_tower(items, self.trained_language[view, item_seq], user_language),  # (B, L, D)
+            states=self.user_tower(items, self.texts.trained_language[view, item_seq], user_language),  # (B, L, D)
             empty=self.user_tower.empty(user_language),  # (B, D)
             history=history,
             in_history=in_history,
@@ -221,7 +197,7 @@ class XLingTwoTower(XLingRecommender):
             weight=weight,
         )
         candidate_vectors = DistinctTexts(candidates, units.look_up(candidates))  # (C, D)
-        batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.trained_units.same)
+        batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
         loss = in_batch_softmax(batch, self.scale)
         if pairs:
             first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
@@ -229,17 +205,19 @@ class XLingTwoTower(XLingRecommender):
         regularization = self.encoder.regularization()
         return loss if regularization is None else loss + regularization
 
-    def _in_means(self, texts: Tensor, candidates: Tensor) -> Tensor:
-        """Return the weight of each text in the means of its language, ``(U,)``.
+    def _center(self, encoded: DistinctTexts, candidates: Tensor) -> DistinctTexts:
+        """Return vectors without what the candidates of their language have in common, if ``centering`` is set."""
+        if self.centering is None:
+            return encoded
+        texts = encoded.texts
+        weight = self.texts.in_means(texts, candidates)  # (U,)
+        return DistinctTexts(texts, self.centering(encoded.vectors, self.texts.text_language[texts], weight))
 
-        It is 1 for candidates that are not empty, else 0. In training, processes that have the same candidate share
-        its weight, so that it counts once.
-        """
-        known = torch.isin(texts, candidates) & (texts != self._empty_text)  # (U,)
-        if not self.training:
-            return known
-        everyone, n_processes = torch.unique(gather_rows(candidates), return_counts=True)
-        return known / n_processes[torch.searchsorted(everyone, texts) * known]
+    def _draw_units(self, scored: Tensor | None) -> Tensor:
+        """Draw negatives from the catalog: their units in the views drawn for candidates, or in all views, ``(K,)``."""
+        of_item = self.texts.trained.of_item  # (n_views, n_items)
+        items = self.catalog_negatives.draw(self.seed, self._step, self._draws).to(of_item.device)
+        return torch.unique(of_item[:, items] if scored is None else of_item[scored[items], items])
 
     def _draw_pairs(self) -> tuple[Tensor, Tensor, Tensor] | None:
         """Draw parallel texts, and return this process's share of them: two texts and the item of each, ``(P,)``."""
@@ -248,8 +226,7 @@ class XLingTwoTower(XLingRecommender):
         drawn = self.parallel.draw(self.alignment_pairs, np.random.default_rng([self.seed, self._step, self._draws]))
         rank, world_size = process()
         first, second, item = (torch.from_numpy(rows[rank::world_size]) for rows in drawn)
-        texts = self.tokens.text_of_row[-len(self.parallel.texts) :]
-        device = self.text_language.device
+        texts, device = self.texts.further, self.logit_adjustment.device
         return texts[first].to(device), texts[second].to(device), item.to(device)
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
@@ -257,7 +234,7 @@ class XLingTwoTower(XLingRecommender):
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""
         self._step = step
-        self.encoder.start_projection(self.tokens)
+        self.encoder.start_projection(self.texts.tokens)
         self.encoder.begin_training(total_steps)
         if self.hard_negatives and step == 0:
             self._draw_hard_negatives(self.hard_negatives, -1)
@@ -298,7 +275,7 @@ class XLingTwoTower(XLingRecommender):
             ``(B, D)`` of unit length.
         """
         item_seq = item_seq[:, : max(1, int(item_seq_len.max()))]
-        states = self.user_tower(table[item_seq], self.item_language[view][item_seq], user_language)  # (B, L, D)
+        states = self.user_tower(table[item_seq], self.texts.item_language[view][item_seq], user_language)  # (B, L, D)
         last = states[torch.arange(len(states), device=states.device), (item_seq_len - 1).clamp_min(0)]
         return torch.where(item_seq_len[:, None] > 0, last, self.user_tower.empty(user_language))
 
@@ -310,16 +287,15 @@ class XLingTwoTower(XLingRecommender):
         """
         version = tuple(parameter._version for parameter in self.encoder.parameters())
         if self._encoded is None or self._encoded[0] != version or self.training:
-            distinct = torch.unique(self.units.of_item)
-            texts = self.units.texts_of(distinct)
+            units = self.texts.served
+            distinct = torch.unique(units.of_item)
+            texts = units.texts_of(distinct)
             with torch.autocast(device_type=texts.device.type, enabled=self.autocast):
-                encoded = self.encoder(self.tokens, texts)
-            if self.centering is not None:
-                encoded = self.centering(encoded, self.text_language[texts], self._in_means(texts, texts))
-            vectors = self.units.vectors(distinct, DistinctTexts(texts, encoded))
+                encoded = DistinctTexts(texts, self.encoder(self.texts.tokens, texts))
+            vectors = units.vectors(distinct, self._center(encoded, texts))
             self._encoded, self._table = (version, DistinctTexts(distinct, vectors)), None
         if self._table is None or self._table[0] != view:
-            self._table = view, self._encoded[1].look_up(self.units.of_item[view])
+            self._table = view, self._encoded[1].look_up(self.texts.served.of_item[view])
         return self._table[1]
 
     def predict(self, interaction: Interaction) -> Tensor:

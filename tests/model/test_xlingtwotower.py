@@ -57,6 +57,7 @@ class TestContract(ModelContract):
         "learned temperature": {"learn_temperature": True},
         "ia3, projection": {"peft": "ia3", "embedding_size": 16, "logq_correction": False},
         "full, hard negatives": {"peft": "full", "hard_negatives": 3, "popularity_prior": False},
+        "frozen, map with perceptron": {"peft": "frozen", "embedding_size": 16, "embedding_mlp_size": 8},
         "sub-batches": {"mini_batch_size": 20, "gradient_checkpointing": True},
     }
 
@@ -146,16 +147,47 @@ def test_candidates_are_corrected_by_how_often_a_batch_has_them(small_dataset, s
     small_dataset(n_users=400, n_items=60)
     changed = {"popularity_prior": False, "train_batch_size": 64}
     parts = build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
-    model, seen, n_batches = parts.model, torch.zeros(parts.model.tokens.n_texts), 0
+    model, seen, n_batches = parts.model, torch.zeros(parts.model.texts.tokens.n_texts), 0
     for epoch in range(20):
         parts.train_data.set_epoch(epoch)
         for batch in parts.train_data:
             items = torch.cat([batch["item_id_list"].flatten(), batch["target_id_list"].flatten()])
-            seen[torch.unique(model.units.of_item[0, items[items > 0]])] += 1
+            seen[torch.unique(model.texts.served.of_item[0, items[items > 0]])] += 1
             n_batches += 1
     often = seen > 20
     assert often.sum() > 30
     torch.testing.assert_close(torch.exp(-model.logit_adjustment)[often], (seen / n_batches)[often], rtol=0, atol=0.1)
+
+
+def test_a_frozen_encoder_is_trained_by_the_softmax_over_all_trained_items(small_dataset, settings):
+    """By hand, users to items: the own items are no negatives, items never trained on neither."""
+    small_dataset(n_items=40, title=topic)
+    changed = {"peft": "frozen", "embedding_size": 32, "train_batch_size": 16, "learning_rates": None}
+    loading = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}}
+    parts = build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed, **loading}))
+    model, batch = parts.model.eval(), next(iter(parts.train_data))
+    trained = torch.from_numpy(parts.dataset.train_item_counts > 0).nonzero().squeeze(1)
+    seen = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recbole_xling.model.xlingtwotower.in_batch_softmax", lambda found, scale: seen.update(b=found))
+        with pytest.raises(TypeError):  # the loss that is not computed here has no regularization added
+            model.calculate_loss(batch) + 0
+    found = seen["b"]
+    texts = torch.unique(model.texts.trained.of_item[0, trained])
+    assert len(found.items) == len(texts) > 16
+    with torch.no_grad():
+        vectors = model.encoder(model.texts.tokens, texts)
+        vectors = model.centering(vectors, model.texts.text_language[texts], torch.ones(len(texts)))
+    torch.testing.assert_close(found.items, vectors, atol=1e-5, rtol=1e-4)
+    prior = torch.zeros(model.texts.tokens.n_texts)
+    prior[model.texts.trained.of_item[0]] = model.score_bias.prior
+    torch.testing.assert_close(found.logit_adjustment, prior[texts])
+    place = {int(text): row for row, text in enumerate(texts)}
+    positions = [(row, t) for row, t in (batch["target_weight_list"] > 0).nonzero().tolist()]
+    for n, (row, _) in enumerate(positions[:8]):
+        own = {*batch["item_id_list"][row].tolist(), *batch["target_id_list"][row].tolist()} - {0}
+        own = {place[int(model.texts.trained.of_item[0, item])] for item in own}
+        assert set(found.accidental_hit_mask[n].nonzero().squeeze(1).tolist()) == own
 
 
 def test_a_user_without_a_history_is_scored_by_his_language(make):
@@ -360,7 +392,7 @@ def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, run_t
     written |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (steady / "config.json").write_text(json.dumps(written))
     changed = {"encoder": str(steady), "lora_dropout": 0.0, "learn_temperature": True}
-    changed |= {"alignment_weight": 0.5, "hard_negatives": 2}
+    changed |= {"alignment_weight": 0.5, "hard_negatives": 2, "catalog_negatives": 7}
     same = {**settings, **changed, "alignment_pairs": 15, "epochs": 3}
     alone = run("XLingTwoTower", "small", config_dict=same)
     done = run_two("XLingTwoTower", same)

@@ -149,8 +149,10 @@ class TextEncoder(nn.Module):
             again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), CpuTraining())}
             self.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs=again)
         size = config.embedding_size
-        learned = {"init": config.embedding_init, "mlp_size": config.embedding_mlp_size}
-        self.projection = LearnedMap(self.hidden_size, size, **learned) if size is not None else None
+        self.projection: LearnedMap | None = None
+        if size is not None:
+            start, mlp_size = config.embedding_init, config.embedding_mlp_size
+            self.projection = LearnedMap(self.hidden_size, size, init=start, mlp_size=mlp_size)
         self.size = size or self.hidden_size
         self._ranks = RankAllocation(self.adapted) if config.peft == "adalora" else None
         self._pool = POOLING[config.pooling]

@@ -33,9 +33,10 @@ class LearnedMap(nn.Linear):
             nn.init.normal_(self.weight[in_size:], std=_LARGER_STD)
         self.mlp: nn.Sequential | None = None
         if mlp_size:
-            self.mlp = nn.Sequential(nn.Linear(in_size, mlp_size), nn.GELU(), nn.Linear(mlp_size, out_size))
-            nn.init.zeros_(self.mlp[2].weight)
-            nn.init.zeros_(self.mlp[2].bias)
+            last = nn.Linear(mlp_size, out_size)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.mlp = nn.Sequential(nn.Linear(in_size, mlp_size), nn.GELU(), last)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Map ``(N, in_size)`` to ``(N, out_size)``."""
