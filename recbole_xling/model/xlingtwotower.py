@@ -6,15 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
+from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.language_centering import LanguageCentering
@@ -23,13 +23,15 @@ from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
 from recbole_xling.model.loss.alignment import alignment_loss
+from recbole_xling.model.loss.anchor import anchor_loss
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
 from recbole_xling.model.sampling.catalog_negatives import CatalogNegatives, CatalogNegativesConfig
 from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
 from recbole_xling.model.sampling.in_batch import BatchWindows, adjust_logits, in_batch
+from recbole_xling.model.sampling.parallel_pairs import ParallelPairs
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, build_encoder, check_encoder
-from recbole_xling.model.text_encoder.item_texts import ItemTexts
+from recbole_xling.model.text_encoder.item_texts import ItemTable, ItemTexts
 from recbole_xling.utils.distributed import gather_rows, process
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
@@ -48,6 +50,9 @@ class XLingTwoTowerConfig(
     )
     learn_temperature: bool = Field(False, description="Train it.")
     logq_correction: bool = Field(True, description="Correct in-batch candidates by how often their texts occur.")
+    anchor_weight: float = Field(
+        0.0, ge=0, description="Weight of the loss that keeps texts near their vectors of before the adapters."
+    )
     alignment_weight: float = Field(0.0, ge=0, description="Weight of the loss that brings parallel texts together.")
     alignment_file: str | None = Field(
         None, description="Table of sentences and translations, drawn like the items' own parallel texts."
@@ -67,6 +72,14 @@ class XLingTwoTowerConfig(
     train_batch_size: int = Field(512, ge=1, description="Targets per batch.")
     epochs: int = Field(10, ge=1, description="Epochs at most.")
     stopping_step: int = Field(3, ge=0, description="Patience of early stopping.")
+
+    @model_validator(mode="after")
+    def _anchored_adapters(self) -> XLingTwoTowerConfig:
+        if self.anchor_weight and self.peft in ("frozen", "full"):
+            raise ConfigError(
+                f"anchor_weight keeps adapters near the encoder, but with peft={self.peft} there are none: take lora"
+            )
+        return self
 
 
 class XLingTwoTower(XLingRecommender):
@@ -103,16 +116,17 @@ class XLingTwoTower(XLingRecommender):
         super().__init__(config, dataset)
         settings = XLingTwoTowerConfig.of(config)
         self.seed: int = config["seed"]
-        self.alignment_weight, self.alignment_pairs = settings.alignment_weight, settings.alignment_pairs
+        self.alignment_weight, self.anchor_weight = settings.alignment_weight, settings.anchor_weight
         self.autocast: bool = bool(config["enable_amp"])
         self.encoder = build_encoder(config)
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
         aligns = self.alignment_weight and trains
-        self.parallel = ParallelTexts.of(dataset.catalog, settings.alignment_file) if aligns else None
+        parallel = ParallelTexts.of(dataset.catalog, settings.alignment_file) if aligns else None
         self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
         n_views = self.views.number, self.training_views.number
-        further = self.parallel.texts if self.parallel else ()
+        further = parallel.texts if parallel else ()
         self.texts = ItemTexts(dataset.catalog, self.encoder.tokenize, n_views, further)
+        self.pairs = ParallelPairs(parallel, self.texts.further, settings.alignment_pairs) if parallel else None
         self.centering = LanguageCentering() if settings.centering else None
         self.register_buffer("user_language", language_numbers(dataset.readers.stated), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
@@ -138,8 +152,7 @@ class XLingTwoTower(XLingRecommender):
         languages, of_user = self.texts.item_language, self.views.of_user
         self.hard_negatives = HardNegatives(config, dataset, languages, of_user) if mines else None
         self._step = self._draws = 0
-        self._encoded: tuple[tuple[int, ...], DistinctTexts] | None = None
-        self._table: tuple[int, Tensor] | None = None
+        self._table = ItemTable(self.texts)
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
@@ -161,7 +174,7 @@ class XLingTwoTower(XLingRecommender):
                 as :class:`~recbole_xling.data.loader.WindowLoader` makes them. Under several processes each has its
                 share of the batch; all of them return the loss of the whole batch.
         """
-        self._encoded = self._table = None
+        self._table.clear()
         users, item_seq = interaction[self.USER_ID], interaction[self.ITEM_SEQ]  # (B,), (B, L)
         target, weight = interaction[TARGET_LIST], interaction[TARGET_WEIGHT]  # (B, L)
         self._draws += 1
@@ -179,11 +192,14 @@ class XLingTwoTower(XLingRecommender):
         chosen.append(drawn[process()[0] :: process()[1]])
         candidates = torch.unique(torch.cat(chosen))  # (C,)
         present = torch.unique(torch.cat([candidates, read[in_history]]))  # (V,)
-        pairs = self._draw_pairs()
+        drawn_pairs = self.pairs.draw(self.seed, self._step, self._draws) if self.pairs else ()
+        pairs = [part.to(item_seq.device) for part in drawn_pairs]  # two texts and the item of each, (P,)
 
         own = self.texts.trained.texts_of(present)
-        texts = torch.unique(torch.cat([own, *pairs[:2]])) if pairs else own  # (U,)
-        encoded = DistinctTexts(texts, self.encoder(self.texts.tokens, texts))  # (U, D)
+        texts = torch.unique(torch.cat([own, *pairs[:2]]))  # (U,)
+        untuned = self.encoder.untuned(self.texts.tokens, texts) if self.anchor_weight else None  # (U, H)
+        pooled = self.encoder.pooled(self.texts.tokens, texts)  # (U, H)
+        encoded = DistinctTexts(texts, self.encoder.project(pooled))  # (U, D)
         units = DistinctTexts(present, self.texts.trained.vectors(present, self._center(encoded, own)))  # (V, D)
 
         user_language = self.user_language[users]  # (B,)
@@ -202,6 +218,8 @@ class XLingTwoTower(XLingRecommender):
         if pairs:
             first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
             loss = loss + self.alignment_weight * alignment_loss(first, second, gather_rows(pairs[2]), self.scale)
+        if untuned is not None:
+            loss = loss + self.anchor_weight * anchor_loss(texts, pooled, untuned)
         regularization = self.encoder.regularization()
         return loss if regularization is None else loss + regularization
 
@@ -219,22 +237,13 @@ class XLingTwoTower(XLingRecommender):
         items = self.catalog_negatives.draw(self.seed, self._step, self._draws).to(of_item.device)
         return torch.unique(of_item[:, items] if scored is None else of_item[scored[items], items])
 
-    def _draw_pairs(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Draw parallel texts, and return this process's share of them: two texts and the item of each, ``(P,)``."""
-        if self.parallel is None:
-            return None
-        drawn = self.parallel.draw(self.alignment_pairs, np.random.default_rng([self.seed, self._step, self._draws]))
-        rank, world_size = process()
-        first, second, item = (torch.from_numpy(rows[rank::world_size]) for rows in drawn)
-        texts, device = self.texts.further, self.logit_adjustment.device
-        return texts[first].to(device), texts[second].to(device), item.to(device)
-
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""
         self._step = step
-        self.encoder.start_projection(self.texts.tokens)
+        with torch.autocast(device_type=self.log_scale.device.type, enabled=self.autocast):
+            self.encoder.start_projection(self.texts.tokens)
         self.encoder.begin_training(total_steps)
         if self.hard_negatives and step == 0:
             self._draw_hard_negatives(self.hard_negatives, -1)
@@ -285,18 +294,14 @@ class XLingTwoTower(XLingRecommender):
 
         Texts are encoded once for given weights, outside of training.
         """
-        version = tuple(parameter._version for parameter in self.encoder.parameters())
-        if self._encoded is None or self._encoded[0] != version or self.training:
-            units = self.texts.served
-            distinct = torch.unique(units.of_item)
-            texts = units.texts_of(distinct)
+        version = object() if self.training else tuple(weight._version for weight in self.encoder.parameters())
+
+        def encode(texts: Tensor) -> DistinctTexts:
             with torch.autocast(device_type=texts.device.type, enabled=self.autocast):
                 encoded = DistinctTexts(texts, self.encoder(self.texts.tokens, texts))
-            vectors = units.vectors(distinct, self._center(encoded, texts))
-            self._encoded, self._table = (version, DistinctTexts(distinct, vectors)), None
-        if self._table is None or self._table[0] != view:
-            self._table = view, self._encoded[1].look_up(self.texts.served.of_item[view])
-        return self._table[1]
+            return self._center(encoded, texts)
+
+        return self._table(view, version, encode)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""

@@ -257,6 +257,44 @@ def test_alignment_brings_translations_together(small_dataset, settings):
     assert ranks[1.0] < ranks[0.0] / 2
 
 
+@pytest.mark.parametrize("peft", ["lora", "ia3", "adalora"])
+def test_the_vectors_of_before_stay_what_they_were_and_adapters_trainable(make, peft):
+    model = make(peft=peft, adapter_layers=2, embedding_size=8).model.eval()
+    texts = torch.arange(model.texts.tokens.n_texts)
+    with torch.no_grad():
+        want = model.encoder.pooled(model.texts.tokens, texts)
+        trained = [(name, p) for name, p in model.encoder.named_parameters() if p.requires_grad]
+        for _, parameter in trained:
+            parameter.add_(torch.randn_like(parameter))
+    model.train()
+    got = model.encoder.untuned(model.texts.tokens, texts)
+    torch.testing.assert_close(got, want, rtol=0, atol=5e-3)  # kept in half precision
+    assert not torch.allclose(model.encoder.pooled(model.texts.tokens, texts), want, rtol=0, atol=0.1)
+    assert trained == [(name, p) for name, p in model.encoder.named_parameters() if p.requires_grad]
+    assert model.encoder.training
+
+
+def test_an_anchor_keeps_the_encoder_near_what_it_was(small_dataset, settings):
+    small_dataset(title=topic)
+    away = {}
+    for weight in (0.0, 10.0):
+        changed = {"anchor_weight": weight, "epochs": 10, "learning_rate": 0.01, "lora_dropout": 0.0}
+        parts = build(config := XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
+        build_trainer(config, parts.model).fit(parts.train_data, saved=False, verbose=False)
+        encoder, tokens = parts.model.encoder.eval(), parts.model.texts.tokens
+        texts = torch.arange(tokens.n_texts)
+        with torch.no_grad():
+            cosine = torch.cosine_similarity(encoder.pooled(tokens, texts), encoder.untuned(tokens, texts))
+        away[weight] = (1 - cosine).mean().item()
+    assert away[10.0] < away[0.0] / 2
+
+
+@pytest.mark.parametrize("peft", ["frozen", "full"])
+def test_an_anchor_needs_adapters(make, peft):
+    with pytest.raises(ConfigError, match="anchor_weight"):
+        make(peft=peft, anchor_weight=1.0)
+
+
 def test_pairs_are_no_candidates(make, small_dataset, settings):
     """Texts drawn for alignment must not be negatives of positions: they may be the target in another language."""
     folder = small_dataset(name="pairs")
@@ -392,7 +430,7 @@ def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, run_t
     written |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (steady / "config.json").write_text(json.dumps(written))
     changed = {"encoder": str(steady), "lora_dropout": 0.0, "learn_temperature": True}
-    changed |= {"alignment_weight": 0.5, "hard_negatives": 2, "catalog_negatives": 7}
+    changed |= {"alignment_weight": 0.5, "hard_negatives": 2, "catalog_negatives": 7, "anchor_weight": 2.0}
     same = {**settings, **changed, "alignment_pairs": 15, "epochs": 3}
     alone = run("XLingTwoTower", "small", config_dict=same)
     done = run_two("XLingTwoTower", same)

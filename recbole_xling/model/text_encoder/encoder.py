@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -156,16 +157,15 @@ class TextEncoder(nn.Module):
         self.size = size or self.hidden_size
         self._ranks = RankAllocation(self.adapted) if config.peft == "adalora" else None
         self._pool = POOLING[config.pooling]
-        self._frozen_layers: FrozenLayers | None = None
-        if self._n_lower or config.peft == "frozen":
-            self._frozen_layers = FrozenLayers(
-                self._run_frozen,
-                self.hidden_size,
-                pooled=config.peft == "frozen",
-                max_bytes=int(config.lower_layer_cache_gb * 1e9),
-                batch_size=config.encoder_batch_size,
-                folder=cache_dir,
-            )
+        kept = partial(
+            FrozenLayers,
+            size=self.hidden_size,
+            max_bytes=int(config.lower_layer_cache_gb * 1e9),
+            batch_size=config.encoder_batch_size,
+            folder=cache_dir,
+        )
+        self._untuned = kept(self._run_untuned, pooled=True)
+        self._lower_layers = kept(self._run_lower, pooled=False) if self._n_lower else None
 
     @property
     def transformer(self) -> Any:
@@ -233,16 +233,16 @@ class TextEncoder(nn.Module):
         text_ids, place = torch.unique(text_ids.cpu(), return_inverse=True)
         if not len(text_ids):
             return torch.empty(0, self.hidden_size, device=self.device)
-        if self._frozen_layers is not None and self.config.peft == "frozen":
-            return self._frozen_layers(tokens, text_ids, self.device)[:, 0][place.to(self.device)]
+        if self.config.peft == "frozen":
+            return self.untuned(tokens, text_ids)[place.to(self.device)]
         training = torch.is_grad_enabled()
         most = self.config.mini_batch_size if training else self.config.encoder_batch_size
         buckets = length_buckets(tokens.length[text_ids], most, self.device)
         vectors, n_left = [], len(text_ids)
         for bucket in buckets:
             inputs, mask = tokens.batch(text_ids[bucket])  # (N, T) each
-            if self._frozen_layers is not None:
-                inputs = self._frozen_layers(tokens, text_ids[bucket], self.device)  # (N, T, H)
+            if self._lower_layers is not None:
+                inputs = self._lower_layers(tokens, text_ids[bucket], self.device)  # (N, T, H)
             inputs, mask = inputs.to(self.device), mask.to(self.device)
             if training and n_left > most:  # the last ones, the longest, stay in memory: their backward pass is first
                 vectors.append(checkpoint(self._encode, inputs, mask, use_reentrant=False))
@@ -251,6 +251,18 @@ class TextEncoder(nn.Module):
             n_left -= len(bucket)
         order = torch.argsort(torch.cat(buckets))  # text -> its row in vectors
         return torch.cat(vectors)[order[place].to(self.device)]
+
+    def untuned(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
+        """Return what :meth:`pooled` returned before any training, ``(N, H)``; not for ``peft: full``.
+
+        It is computed once per text and kept like the states of frozen layers.
+
+        Args:
+            tokens: what :meth:`tokenize` returned.
+            text_ids: ``(N,)`` numbers of its texts; repeated ones are encoded once.
+        """
+        text_ids, place = torch.unique(text_ids.cpu(), return_inverse=True)
+        return self._untuned(tokens, text_ids, self.device)[:, 0][place.to(self.device)]
 
     def project(self, pooled: Tensor) -> Tensor:
         """Return vectors of unit length, ``(N, size)`` float32, from pooled ones, ``(N, H)``."""
@@ -273,11 +285,20 @@ class TextEncoder(nn.Module):
         """The device that the encoder is on."""
         return next(self.parameters()).device
 
-    def _run_frozen(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the states below the trained layers, ``(N, T, H)``; if all are frozen, pooled ones, ``(N, 1, H)``."""
-        part = lower_part(self.transformer, self._n_lower) if self._n_lower else self.transformer
-        states = part(input_ids=input_ids, attention_mask=mask).last_hidden_state.float()
-        return states if self._n_lower else self._pool(states, mask)[:, None]
+    def _run_lower(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the states below the trained layers, ``(N, T, H)``."""
+        part = lower_part(self.transformer, self._n_lower)
+        return part(input_ids=input_ids, attention_mask=mask).last_hidden_state.float()
+
+    def _run_untuned(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """Return pooled vectors without adapters and dropout, ``(N, 1, H)``."""
+        adapted: Any = self.adapted
+        mode = self.training
+        self.eval()
+        with adapted.disable_adapter() if hasattr(adapted, "disable_adapter") else nullcontext():
+            states = self.transformer(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        self.train(mode)
+        return self._pool(states.float(), mask)[:, None]
 
     def _encode(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Run the trained layers, ``(N, H)``."""

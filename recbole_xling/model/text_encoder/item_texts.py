@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.model.layers.language_embedding import language_numbers
+from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.text_units import TextUnits
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts
 from recbole_xling.utils.distributed import gather_rows
@@ -78,3 +79,38 @@ class ItemTexts(nn.Module):
             return known
         everyone, n_processes = torch.unique(gather_rows(candidates), return_counts=True)
         return known / n_processes[torch.searchsorted(everyone, texts) * known]
+
+
+class ItemTable:
+    """The vectors of all items in a view; their texts are encoded once for given weights.
+
+    Args:
+        texts: of the items.
+    """
+
+    def __init__(self, texts: ItemTexts) -> None:
+        self._texts = texts
+        self._version: object = None
+        self._units: DistinctTexts | None = None
+        self._table: tuple[int, Tensor] | None = None
+
+    def clear(self) -> None:
+        """Forget the vectors, for which memory has better uses in training."""
+        self._units = self._table = None
+
+    def __call__(self, view: int, version: object, encode: Callable[[Tensor], DistinctTexts]) -> Tensor:
+        """Return the vectors of items in a view of evaluation, ``(n_items, D)``.
+
+        Args:
+            view: its number.
+            version: of the weights; vectors of another version are encoded again.
+            encode: numbers of distinct texts to their vectors.
+        """
+        units = self._texts.served
+        if self._units is None or self._version != version:
+            distinct = torch.unique(units.of_item)
+            self._units = DistinctTexts(distinct, units.vectors(distinct, encode(units.texts_of(distinct))))
+            self._version, self._table = version, None
+        if self._table is None or self._table[0] != view:
+            self._table = view, self._units.look_up(units.of_item[view])
+        return self._table[1]
