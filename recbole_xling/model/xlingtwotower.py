@@ -17,7 +17,7 @@ from recbole_xling.data.parallel_texts import ParallelTexts
 from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
-from recbole_xling.model.layers.language_centering import LanguageCentering
+from recbole_xling.model.layers.item_gate import ItemGate, ItemGateConfig
 from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
@@ -38,7 +38,13 @@ _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., IC
 
 
 class XLingTwoTowerConfig(
-    TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, CatalogNegativesConfig, HardNegativesConfig, WindowsConfig
+    TextEncoderConfig,
+    UserTowerConfig,
+    ScoreBiasConfig,
+    ItemGateConfig,
+    CatalogNegativesConfig,
+    HardNegativesConfig,
+    WindowsConfig,
 ):
     """All settings of XLingTwoTower."""
 
@@ -74,7 +80,9 @@ class XLingTwoTowerConfig(
     stopping_step: int = Field(3, ge=0, description="Patience of early stopping.")
 
     @model_validator(mode="after")
-    def _anchored_adapters(self) -> XLingTwoTowerConfig:
+    def _encoder_as_it_was(self) -> XLingTwoTowerConfig:
+        if self.untuned_count and self.peft == "full":
+            raise ConfigError("untuned_count needs the encoder as it was, which peft=full changes: take lora")
         if self.anchor_weight and self.peft in ("frozen", "full"):
             raise ConfigError(
                 f"anchor_weight keeps adapters near the encoder, but with peft={self.peft} there are none: take lora"
@@ -124,17 +132,16 @@ class XLingTwoTower(XLingRecommender):
         parallel = ParallelTexts.of(dataset.catalog, settings.alignment_file) if aligns else None
         self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
         n_views = self.views.number, self.training_views.number
-        further = parallel.texts if parallel else ()
-        self.texts = ItemTexts(dataset.catalog, self.encoder.tokenize, n_views, further)
+        further, centering = parallel.texts if parallel else (), settings.centering
+        self.texts = ItemTexts(dataset.catalog, self.encoder.tokenize, n_views, further, centering=centering)
         self.pairs = ParallelPairs(parallel, self.texts.further, settings.alignment_pairs) if parallel else None
-        self.centering = LanguageCentering() if settings.centering else None
         self.register_buffer("user_language", language_numbers(dataset.readers.stated), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
         n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
         counts, chance = self.training_views.train_counts(dataset), self.training_views.chance  # (n_views, n_items)
-        kept = settings.peft == "frozen" and settings.lower_layer_cache_gb > 0
         item_counts = torch.from_numpy(dataset.train_item_counts)
-        self.catalog_negatives = CatalogNegatives(settings, item_counts, cheap=kept)
+        self.catalog_negatives = CatalogNegatives(settings.catalog_negatives, item_counts)
+        self.gate = ItemGate(item_counts, settings) if settings.untuned_count else None
         units, prior, rate = self.texts.trained, self.score_bias.prior, self.catalog_negatives.rate
         correction = n_batches if settings.logq_correction else None
         logit_adjustment = adjust_logits(units.of_item, units.number, counts, prior, correction, chance, rate)
@@ -152,7 +159,8 @@ class XLingTwoTower(XLingRecommender):
         languages, of_user = self.texts.item_language, self.views.of_user
         self.hard_negatives = HardNegatives(config, dataset, languages, of_user) if mines else None
         self._step = self._draws = 0
-        self._table = ItemTable(self.texts)
+        self._table = ItemTable(self.texts, self.encoder.forward, autocast=self.autocast)
+        self._untuned_table = ItemTable(self.texts, self.encoder.untuned, autocast=self.autocast)
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
@@ -200,7 +208,7 @@ class XLingTwoTower(XLingRecommender):
         untuned = self.encoder.untuned(self.texts.tokens, texts) if self.anchor_weight else None  # (U, H)
         pooled = self.encoder.pooled(self.texts.tokens, texts)  # (U, H)
         encoded = DistinctTexts(texts, self.encoder.project(pooled))  # (U, D)
-        units = DistinctTexts(present, self.texts.trained.vectors(present, self._center(encoded, own)))  # (V, D)
+        units = DistinctTexts(present, self.texts.trained.vectors(present, self.texts.centered(encoded, own)))  # (V, D)
 
         user_language = self.user_language[users]  # (B,)
         items = units.look_up(read, in_history)  # (B, L, D)
@@ -222,14 +230,6 @@ class XLingTwoTower(XLingRecommender):
             loss = loss + self.anchor_weight * anchor_loss(texts, pooled, untuned)
         regularization = self.encoder.regularization()
         return loss if regularization is None else loss + regularization
-
-    def _center(self, encoded: DistinctTexts, candidates: Tensor) -> DistinctTexts:
-        """Return vectors without what the candidates of their language have in common, if ``centering`` is set."""
-        if self.centering is None:
-            return encoded
-        texts = encoded.texts
-        weight = self.texts.in_means(texts, candidates)  # (U,)
-        return DistinctTexts(texts, self.centering(encoded.vectors, self.texts.text_language[texts], weight))
 
     def _draw_units(self, scored: Tensor | None) -> Tensor:
         """Draw negatives from the catalog: their units in the views drawn for candidates, or in all views, ``(K,)``."""
@@ -285,30 +285,33 @@ class XLingTwoTower(XLingRecommender):
         """
         item_seq = item_seq[:, : max(1, int(item_seq_len.max()))]
         states = self.user_tower(table[item_seq], self.texts.item_language[view][item_seq], user_language)  # (B, L, D)
-        last = states[torch.arange(len(states), device=states.device), (item_seq_len - 1).clamp_min(0)]
-        return torch.where(item_seq_len[:, None] > 0, last, self.user_tower.empty(user_language))
+        return torch.where(item_seq_len[:, None] > 0, _last(states, item_seq_len), self.user_tower.empty(user_language))
 
     @torch.no_grad()
     def item_table(self, view: int = 0) -> Tensor:
-        """Return the vectors of all items in a view, ``(n_items, D)``.
-
-        Texts are encoded once for given weights, outside of training.
-        """
+        """Return the vectors of all items in a view, ``(n_items, D)``."""
         version = object() if self.training else tuple(weight._version for weight in self.encoder.parameters())
+        return self._table(view, version)
 
-        def encode(texts: Tensor) -> DistinctTexts:
-            with torch.autocast(device_type=texts.device.type, enabled=self.autocast):
-                encoded = DistinctTexts(texts, self.encoder(self.texts.tokens, texts))
-            return self._center(encoded, texts)
-
-        return self._table(view, version, encode)
+    @torch.no_grad()
+    def _towers(self, rows: Interaction, view: int) -> tuple[Tensor, Tensor]:
+        """Return users of one view and all items, ``(B, D)`` and ``(n_items, D)``, whose inner products are matches."""
+        item_seq, item_seq_len = rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN]
+        items = self.item_table(view)
+        users = self.forward(item_seq, item_seq_len, self.user_language[rows[self.USER_ID]], items, view)
+        if self.gate is None:
+            return users, items
+        untuned = self._untuned_table(view)
+        states = self.user_tower.of_other_vectors(untuned[item_seq[:, : max(1, int(item_seq_len.max()))]])
+        before = _last(states, item_seq_len) * (item_seq_len[:, None] > 0)
+        return torch.cat([users, before], dim=1), self.gate(items, untuned)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""
 
         def score(rows: Interaction, view: int) -> Tensor:
-            table, item = self.item_table(view), rows[self.ITEM_ID]
-            scores = (self._users(rows, table, view) * table[item]).sum(dim=-1) * self.scale + self.score_bias()[item]
+            (users, items), item = self._towers(rows, view), rows[self.ITEM_ID]
+            scores = (users * items[item]).sum(dim=-1) * self.scale + self.score_bias()[item]
             return scores.masked_fill(item == 0, float("-inf"))
 
         return self.views.scores(interaction, score)
@@ -317,19 +320,15 @@ class XLingTwoTower(XLingRecommender):
         """Return users over the temperature, item vectors and the bias of scores, for the rows of each view."""
 
         def of(rows: Interaction, view: int) -> Factors:
-            table = self.item_table(view)
-            return Factors(self._users(rows, table, view) * self.scale, table, self.score_bias())
+            users, items = self._towers(rows, view)
+            return Factors(users * self.scale, items, self.score_bias())
 
         return self.views.factors(interaction, of)
 
     def _matches(self, rows: Interaction, view: int) -> Tensor:
         """Return how well each item matches users of one view, ``(B, n_items)``, its popularity left out."""
-        table = self.item_table(view)
-        return self._users(rows, table, view) @ table.T
-
-    def _users(self, interaction: Interaction, table: Tensor, view: int) -> Tensor:
-        language = self.user_language[interaction[self.USER_ID]]
-        return self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], language, table, view)
+        users, items = self._towers(rows, view)
+        return users @ items.T
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
@@ -366,3 +365,8 @@ class XLingTwoTower(XLingRecommender):
         if self.hard_negatives and para["hard_negatives"] is not None:
             drawn = para["hard_negatives"].cpu()
             self.hard_negatives.items[: len(drawn)] = drawn  # users that training did not have get none
+
+
+def _last(states: Tensor, length: Tensor) -> Tensor:
+    """Return the states ``(B, D)`` at the ends of histories, given those at all positions, ``(B, L, D)``."""
+    return states[torch.arange(len(states), device=states.device), (length - 1).clamp_min(0)]

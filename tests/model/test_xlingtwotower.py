@@ -128,8 +128,8 @@ def test_the_catalog_is_encoded_once_for_given_weights(make, monkeypatch):
     model = parts.model.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     calls = []
-    encode = model.encoder.forward
-    monkeypatch.setattr(model.encoder, "forward", lambda *given: calls.append(1) or encode(*given))
+    encode = model.encoder.pooled
+    monkeypatch.setattr(model.encoder, "pooled", lambda *given: calls.append(1) or encode(*given))
     rows = parts.test_data._dataset[np.arange(4)]
     first = model.full_sort_predict(rows)
     model.full_sort_predict(rows)
@@ -159,10 +159,10 @@ def test_candidates_are_corrected_by_how_often_a_batch_has_them(small_dataset, s
     torch.testing.assert_close(torch.exp(-model.logit_adjustment)[often], (seen / n_batches)[often], rtol=0, atol=0.1)
 
 
-def test_a_frozen_encoder_is_trained_by_the_softmax_over_all_trained_items(small_dataset, settings):
+def test_with_all_items_as_negatives_the_softmax_is_over_the_catalog(small_dataset, settings):
     """By hand, users to items: the own items are no negatives, items never trained on neither."""
     small_dataset(n_items=40, title=topic)
-    changed = {"peft": "frozen", "embedding_size": 32, "train_batch_size": 16, "learning_rates": None}
+    changed = {"peft": "frozen", "embedding_size": 32, "train_batch_size": 16, "catalog_negatives": 1000}
     loading = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}}
     parts = build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed, **loading}))
     model, batch = parts.model.eval(), next(iter(parts.train_data))
@@ -177,7 +177,7 @@ def test_a_frozen_encoder_is_trained_by_the_softmax_over_all_trained_items(small
     assert len(found.items) == len(texts) > 16
     with torch.no_grad():
         vectors = model.encoder(model.texts.tokens, texts)
-        vectors = model.centering(vectors, model.texts.text_language[texts], torch.ones(len(texts)))
+        vectors = model.texts.centering(vectors, model.texts.text_language[texts], torch.ones(len(texts)))
     torch.testing.assert_close(found.items, vectors, atol=1e-5, rtol=1e-4)
     prior = torch.zeros(model.texts.tokens.n_texts)
     prior[model.texts.trained.of_item[0]] = model.score_bias.prior
@@ -262,14 +262,15 @@ def test_the_vectors_of_before_stay_what_they_were_and_adapters_trainable(make, 
     model = make(peft=peft, adapter_layers=2, embedding_size=8).model.eval()
     texts = torch.arange(model.texts.tokens.n_texts)
     with torch.no_grad():
-        want = model.encoder.pooled(model.texts.tokens, texts)
+        want = torch.nn.functional.normalize(model.encoder.pooled(model.texts.tokens, texts), dim=-1)
         trained = [(name, p) for name, p in model.encoder.named_parameters() if p.requires_grad]
         for _, parameter in trained:
             parameter.add_(torch.randn_like(parameter))
     model.train()
     got = model.encoder.untuned(model.texts.tokens, texts)
     torch.testing.assert_close(got, want, rtol=0, atol=5e-3)  # kept in half precision
-    assert not torch.allclose(model.encoder.pooled(model.texts.tokens, texts), want, rtol=0, atol=0.1)
+    tuned = torch.nn.functional.normalize(model.encoder.pooled(model.texts.tokens, texts), dim=-1)
+    assert not torch.allclose(tuned, want, rtol=0, atol=0.1)
     assert trained == [(name, p) for name, p in model.encoder.named_parameters() if p.requires_grad]
     assert model.encoder.training
 
@@ -287,6 +288,41 @@ def test_an_anchor_keeps_the_encoder_near_what_it_was(small_dataset, settings):
             cosine = torch.cosine_similarity(encoder.pooled(tokens, texts), encoder.untuned(tokens, texts))
         away[weight] = (1 - cosine).mean().item()
     assert away[10.0] < away[0.0] / 2
+
+
+@pytest.mark.parametrize("changed", [{"peft": "frozen", "embedding_size": 8}, {"peft": "lora"}])
+def test_items_that_training_met_seldom_are_scored_by_the_encoder_as_it_was(small_dataset, settings, changed):
+    """By hand: a mix of the scores of a trained and of an untrained model, by how often each item was trained."""
+    small_dataset(title=topic)
+    trained, gated, untrained = (
+        build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **given}))
+        for given in (changed, {**changed, "untuned_count": 3.0}, {"peft": "frozen"})
+    )
+    with torch.no_grad():
+        for name, parameter in trained.model.encoder.named_parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        trained.model.user_tower.pooling.recency.mul_(0.5)
+        gated.model.load_state_dict(trained.model.state_dict())
+        untrained.model.user_tower.load_state_dict(
+            {k: v for k, v in trained.model.user_tower.state_dict().items() if "without" not in k}, strict=False
+        )
+    rows = trained.test_data._dataset[np.arange(12)]
+    rows["item_length"][3] = 0  # no history: nothing is known of what the encoder would say
+    new, mixed, old = (parts.model.eval().full_sort_predict(rows)[:, 1:] for parts in (trained, gated, untrained))
+    bias = trained.model.score_bias()[1:]
+    count = torch.from_numpy(trained.train_data._dataset.train_item_counts)[1:]
+    share = count / (count + 3.0)
+    old[3] = bias
+    torch.testing.assert_close(mixed, share * new + (1 - share) * old, rtol=1e-3, atol=0.02)
+    rows["item_id"] = torch.arange(1, 13)
+    torch.testing.assert_close(gated.model.predict(rows), mixed[torch.arange(12), torch.arange(12)])
+
+
+@pytest.mark.parametrize("key", ["anchor_weight", "untuned_count"])
+def test_the_encoder_as_it_was_is_not_known_where_all_of_it_is_trained(make, key):
+    with pytest.raises(ConfigError, match=key):
+        make(peft="full", **{key: 1.0})
 
 
 @pytest.mark.parametrize("peft", ["frozen", "full"])

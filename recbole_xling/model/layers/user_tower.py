@@ -144,6 +144,14 @@ class UserTower(nn.Module):
             users = users + self.user_language(user_language)[:, None]
         return F.normalize(users.float(), dim=-1)
 
+    def of_other_vectors(self, items: Tensor) -> Tensor:
+        """Return the user by vectors that the tower was not trained on: their mean by distance alone, ``(B, L, D')``.
+
+        Args:
+            items: ``(B, L, D')``, oldest first, padded on the right.
+        """
+        return F.normalize(MeanPooling.forward(self.pooling, items).float(), dim=-1)
+
     def empty(self, user_language: Tensor) -> Tensor:
         """Return users without a history, ``(B, D)``: the learned vectors of their languages, ``(B,)``."""
         return F.normalize(self.without_history(user_language).float(), dim=-1)

@@ -12,7 +12,6 @@ from torch import Tensor
 from recbole_xling.utils.typed_config import TypedConfig
 
 _DRAW = 0xCA7A  # keeps these draws apart from others of the same batch
-_CHEAP = 10_000  # candidates that cost little where vectors are known: half a second a batch on a CPU core
 
 
 class CatalogNegativesConfig(TypedConfig):
@@ -20,11 +19,11 @@ class CatalogNegativesConfig(TypedConfig):
 
     section: ClassVar[str] = "catalog negatives"
 
-    catalog_negatives: int | None = Field(
-        None,
+    catalog_negatives: int = Field(
+        0,
         ge=0,
-        description="Trained items drawn as further candidates of each batch; all of them if they are no more. If not "
-        "set, 10,000 where the encoder is frozen and its vectors are kept, else none.",
+        description="Items of training drawn as further candidates of each batch; all of them if they are no more. "
+        "Cheap with `peft: frozen`.",
     )
 
 
@@ -37,17 +36,14 @@ class CatalogNegatives:
     teach that new items are wrong.
 
     Args:
-        config: its setting.
+        number: how many; fewer if training has fewer.
         counts: training interactions of each item, ``(n_items,)``.
-        cheap: whether vectors of items cost next to nothing.
 
     Attributes:
         rate: that a batch has an item of training because it was drawn, from 0 to 1.
     """
 
-    def __init__(self, config: CatalogNegativesConfig, counts: Tensor, *, cheap: bool) -> None:
-        wanted = config.catalog_negatives
-        number = (_CHEAP if cheap else 0) if wanted is None else wanted
+    def __init__(self, number: int, counts: Tensor) -> None:
         self._items = counts.nonzero().squeeze(1)  # (n,)
         self._number = min(number, len(self._items))
         self.rate = self._number / max(1, len(self._items))

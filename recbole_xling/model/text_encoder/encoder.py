@@ -234,7 +234,7 @@ class TextEncoder(nn.Module):
         if not len(text_ids):
             return torch.empty(0, self.hidden_size, device=self.device)
         if self.config.peft == "frozen":
-            return self.untuned(tokens, text_ids)[place.to(self.device)]
+            return self._untuned(tokens, text_ids, self.device)[:, 0][place.to(self.device)]
         training = torch.is_grad_enabled()
         most = self.config.mini_batch_size if training else self.config.encoder_batch_size
         buckets = length_buckets(tokens.length[text_ids], most, self.device)
@@ -253,7 +253,7 @@ class TextEncoder(nn.Module):
         return torch.cat(vectors)[order[place].to(self.device)]
 
     def untuned(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
-        """Return what :meth:`pooled` returned before any training, ``(N, H)``; not for ``peft: full``.
+        """Return vectors of before any training, ``(N, H)`` of unit length; not for ``peft: full``.
 
         It is computed once per text and kept like the states of frozen layers.
 
@@ -262,7 +262,7 @@ class TextEncoder(nn.Module):
             text_ids: ``(N,)`` numbers of its texts; repeated ones are encoded once.
         """
         text_ids, place = torch.unique(text_ids.cpu(), return_inverse=True)
-        return self._untuned(tokens, text_ids, self.device)[:, 0][place.to(self.device)]
+        return F.normalize(self._untuned(tokens, text_ids, self.device)[:, 0], dim=-1)[place.to(self.device)]
 
     def project(self, pooled: Tensor) -> Tensor:
         """Return vectors of unit length, ``(N, size)`` float32, from pooled ones, ``(N, H)``."""

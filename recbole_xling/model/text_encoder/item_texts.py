@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from recbole_xling.data.catalog import ItemCatalog
+from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.text_units import TextUnits
@@ -24,6 +25,7 @@ class ItemTexts(nn.Module):
         tokenize: texts to tokens.
         n_views: numbers of views in which users see items, in evaluation and in training.
         further: texts that no item needs to have.
+        centering: whether vectors are taken without what all texts of their language have in common.
 
     Attributes:
         tokens: of the distinct texts.
@@ -45,8 +47,11 @@ class ItemTexts(nn.Module):
         tokenize: Callable[[Sequence[str]], TokenizedTexts],
         n_views: tuple[int, int],
         further: Sequence[str],
+        *,
+        centering: bool,
     ) -> None:
         super().__init__()
+        self.centering = LanguageCentering() if centering else None
         served, trained = catalog.texts_of_views, catalog.training_views.texts if catalog.training_views else []
         self.tokens = tokenize([*chain.from_iterable(served + trained), *further])
         tags = catalog.view_languages + catalog.training_languages
@@ -68,17 +73,22 @@ class ItemTexts(nn.Module):
         self.register_buffer("item_language", item_language, persistent=False)
         self.register_buffer("trained_language", trained_language, persistent=False)
 
-    def in_means(self, texts: Tensor, candidates: Tensor) -> Tensor:
-        """Return the weight of each text in the means of its language, ``(U,)``.
+    def centered(self, encoded: DistinctTexts, candidates: Tensor) -> DistinctTexts:
+        """Return vectors without what the candidates of their language have in common, if that is wanted.
 
-        It is 1 for candidates that are not empty, else 0. In training, processes that have the same candidate share
-        its weight, so that it counts once.
+        Args:
+            encoded: the vectors of distinct texts, ``(U, D)``.
+            candidates: those of them that count in the means, unless empty. In training, processes that have the same
+                candidate share its weight, so that it counts once.
         """
-        known = torch.isin(texts, candidates) & (texts != self._empty)  # (U,)
-        if not self.training:
-            return known
-        everyone, n_processes = torch.unique(gather_rows(candidates), return_counts=True)
-        return known / n_processes[torch.searchsorted(everyone, texts) * known]
+        if self.centering is None:
+            return encoded
+        texts = encoded.texts
+        weight = torch.isin(texts, candidates) & (texts != self._empty)  # (U,)
+        if self.training:
+            everyone, n_processes = torch.unique(gather_rows(candidates), return_counts=True)
+            weight = weight / n_processes[torch.searchsorted(everyone, texts) * weight]
+        return DistinctTexts(texts, self.centering(encoded.vectors, self.text_language[texts], weight))
 
 
 class ItemTable:
@@ -86,10 +96,14 @@ class ItemTable:
 
     Args:
         texts: of the items.
+        encode: tokens and numbers of texts to vectors, ``(U, D)``.
+        autocast: whether to encode in the reduced precision of the device.
     """
 
-    def __init__(self, texts: ItemTexts) -> None:
-        self._texts = texts
+    def __init__(
+        self, texts: ItemTexts, encode: Callable[[TokenizedTexts, Tensor], Tensor], *, autocast: bool = False
+    ) -> None:
+        self._texts, self._encode, self._autocast = texts, encode, autocast
         self._version: object = None
         self._units: DistinctTexts | None = None
         self._table: tuple[int, Tensor] | None = None
@@ -98,19 +112,21 @@ class ItemTable:
         """Forget the vectors, for which memory has better uses in training."""
         self._units = self._table = None
 
-    def __call__(self, view: int, version: object, encode: Callable[[Tensor], DistinctTexts]) -> Tensor:
+    def __call__(self, view: int, version: object = None) -> Tensor:
         """Return the vectors of items in a view of evaluation, ``(n_items, D)``.
 
         Args:
             view: its number.
             version: of the weights; vectors of another version are encoded again.
-            encode: numbers of distinct texts to their vectors.
         """
         units = self._texts.served
         if self._units is None or self._version != version:
             distinct = torch.unique(units.of_item)
-            self._units = DistinctTexts(distinct, units.vectors(distinct, encode(units.texts_of(distinct))))
-            self._version, self._table = version, None
+            texts = units.texts_of(distinct)
+            with torch.autocast(device_type=texts.device.type, enabled=self._autocast):
+                encoded = DistinctTexts(texts, self._encode(self._texts.tokens, texts))
+            vectors = units.vectors(distinct, self._texts.centered(encoded, texts))
+            self._units, self._version, self._table = DistinctTexts(distinct, vectors), version, None
         if self._table is None or self._table[0] != view:
             self._table = view, self._units.look_up(units.of_item[view])
         return self._table[1]

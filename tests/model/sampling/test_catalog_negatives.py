@@ -7,14 +7,14 @@ import math
 import pytest
 import torch
 
-from recbole_xling.model.sampling.catalog_negatives import CatalogNegatives, CatalogNegativesConfig
+from recbole_xling.model.sampling.catalog_negatives import CatalogNegatives
 from recbole_xling.model.sampling.in_batch import adjust_logits
 
 COUNTS = torch.tensor([0, 3, 0, 1, 1, 9, 0, 2])
 
 
-def negatives(number: int | None, *, cheap: bool = True) -> CatalogNegatives:
-    return CatalogNegatives(CatalogNegativesConfig(catalog_negatives=number), COUNTS, cheap=cheap)
+def negatives(number: int) -> CatalogNegatives:
+    return CatalogNegatives(number, COUNTS)
 
 
 def test_only_trained_items_are_drawn_evenly_and_the_same_numbers_draw_the_same():
@@ -27,14 +27,14 @@ def test_only_trained_items_are_drawn_evenly_and_the_same_numbers_draw_the_same(
     assert drawn[7].equal(negatives(2).draw(0, 7, 1))
 
 
-@pytest.mark.parametrize("number", [5, 100, None])
+@pytest.mark.parametrize("number", [5, 100])
 def test_a_small_catalog_is_taken_as_a_whole(number):
     every = negatives(number)
     assert every.rate == 1 and every.draw(0, 0, 0).tolist() == [1, 3, 4, 5, 7]
 
 
-def test_nothing_is_drawn_where_vectors_are_dear():
-    assert negatives(None, cheap=False).rate == 0 and negatives(0).draw(0, 0, 0).tolist() == []
+def test_without_a_number_nothing_is_drawn():
+    assert negatives(0).rate == 0 and negatives(0).draw(0, 0, 0).tolist() == []
 
 
 def test_the_correction_is_by_the_chance_of_a_text_to_come_by_either_way():
