@@ -139,11 +139,12 @@ class XLingTwoTower(XLingRecommender):
         self.score_bias = ScoreBias(config, dataset, by_text=True)
         n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
         counts, chance = self.training_views.train_counts(dataset), self.training_views.chance  # (n_views, n_items)
+        units, prior, by_chance = self.texts.trained, self.score_bias.prior, chance is not None
+        frozen = settings.peft == "frozen"
+        self.catalog_negatives = CatalogNegatives(settings, counts, units.of_item, frozen=frozen, by_chance=by_chance)
         item_counts = torch.from_numpy(dataset.train_item_counts)
-        self.catalog_negatives = CatalogNegatives(settings.catalog_negatives, item_counts)
         self.gate = ItemGate(item_counts, settings) if settings.untuned_count else None
-        units, prior, rate = self.texts.trained, self.score_bias.prior, self.catalog_negatives.rate
-        correction = n_batches if settings.logq_correction else None
+        correction, rate = n_batches if settings.logq_correction else None, self.catalog_negatives.rate
         logit_adjustment = adjust_logits(units.of_item, units.number, counts, prior, correction, chance, rate)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self.user_tower = UserTower(
@@ -196,7 +197,8 @@ class XLingTwoTower(XLingRecommender):
         if self.hard_negatives:
             negative = self.hard_negatives.items[users.cpu()].to(item_seq.device)  # (B, hard_negatives)
             chosen.append(units_of(negative, self.training_views.seen(users, negative, scored))[negative > 0])
-        drawn = self._draw_units(scored)  # (K,), the same in all processes, each of which encodes its share
+        drawn = self.catalog_negatives.draw(scored, self.seed, self._step, self._draws).to(item_seq.device)  # (K,)
+        # it is the same in all processes, each of which encodes its share
         chosen.append(drawn[process()[0] :: process()[1]])
         candidates = torch.unique(torch.cat(chosen))  # (C,)
         present = torch.unique(torch.cat([candidates, read[in_history]]))  # (V,)
@@ -230,12 +232,6 @@ class XLingTwoTower(XLingRecommender):
             loss = loss + self.anchor_weight * anchor_loss(texts, pooled, untuned)
         regularization = self.encoder.regularization()
         return loss if regularization is None else loss + regularization
-
-    def _draw_units(self, scored: Tensor | None) -> Tensor:
-        """Draw negatives from the catalog: their units in the views drawn for candidates, or in all views, ``(K,)``."""
-        of_item = self.texts.trained.of_item  # (n_views, n_items)
-        items = self.catalog_negatives.draw(self.seed, self._step, self._draws).to(of_item.device)
-        return torch.unique(of_item[:, items] if scored is None else of_item[scored[items], items])
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 

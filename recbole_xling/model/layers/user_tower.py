@@ -150,7 +150,8 @@ class UserTower(nn.Module):
         Args:
             items: ``(B, L, D')``, oldest first, padded on the right.
         """
-        return F.normalize(MeanPooling.forward(self.pooling, items).float(), dim=-1)
+        weight = torch.softmax(MeanPooling._logits(self.pooling, items), dim=-1)  # (L, L)
+        return F.normalize((weight @ items).float(), dim=-1)
 
     def empty(self, user_language: Tensor) -> Tensor:
         """Return users without a history, ``(B, D)``: the learned vectors of their languages, ``(B,)``."""

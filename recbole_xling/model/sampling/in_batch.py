@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -115,16 +115,14 @@ def adjust_logits(
         prior: of each item, ``(n_items,)``.
         n_batches: of an epoch; None leaves out the correction.
         chance: that a batch which has an item shows it in a view, ``(n_views, n_items)``; 1 if not given.
-        rate: at which a batch has a trained item because it was drawn from the catalog, in all views or by ``chance``.
+        rate: at which a batch has an item of training, in a view, because it was drawn from the catalog.
     """
     of_text = torch.zeros(number).index_copy_(0, of_item.flatten(), prior.expand_as(of_item).flatten())
     if n_batches is None:
         return of_text
     occurs = counts.double()
-    if rate:  # being drawn is like so many more interactions, once for a text which the item has in several views
-        again = torch.stack([(of_item[view] == of_item[:view]).any(dim=0) for view in range(len(of_item))])
-        trained = (counts.sum(dim=0) > 0) & ~(again if chance is None else torch.zeros_like(again))
-        occurs = occurs + torch.where(trained, -n_batches * np.log1p(-rate) if rate < 1 else torch.inf, 0.0)
+    if rate:  # being drawn is like so many more interactions
+        occurs += torch.where(occurs > 0, -n_batches * math.log1p(-rate) if rate < 1 else torch.inf, 0.0)
     if chance is not None:  # the rate at which a text would have to occur to be missing as often
         missing = torch.log1p(chance.double() * torch.expm1(-occurs / n_batches))
         occurs = torch.where(chance < 1, -n_batches * missing, occurs)

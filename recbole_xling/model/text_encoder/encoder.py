@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -25,6 +24,7 @@ from recbole_xling.model.text_encoder.layer_split import lower_part, modules_abo
 from recbole_xling.model.text_encoder.learned_map import LearnedMap
 from recbole_xling.model.text_encoder.loading import load_pretrained, longest_input
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_buckets
+from recbole_xling.model.text_encoder.untuned import UntunedVectors
 from recbole_xling.utils.paths import user_cache_folder
 
 _MOST_TEXTS_FOR_AXES = 10_000  # more would not move the axes
@@ -99,8 +99,10 @@ class TextEncoderConfig(AdapterConfig, EncodingConfig):
     encoder: str = Field("intfloat/multilingual-e5-small", description="Model of the Hugging Face hub, or a folder.")
     encoder_max_length: int = Field(64, ge=1, description="Longest text in tokens.")
     pooling: Literal["mean", "cls", "last"] = Field("mean", description="From token vectors to a text's vector.")
-    embedding_size: int | None = Field(
-        None, ge=1, description="Size of a learned map of the pooled vectors; no map if not set."
+    embedding_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        "auto",
+        description="Size of a learned map of the pooled vectors; none for no map. `auto`: that of the vectors where "
+        "the encoder is frozen, else no map.",
     )
     embedding_init: Literal["pca", "whitening", "random"] = Field(
         "pca", description="Where the map starts: principal axes (identity if it keeps the size), whitening, or random."
@@ -112,9 +114,14 @@ class TextEncoderConfig(AdapterConfig, EncodingConfig):
 
     @model_validator(mode="after")
     def _perceptron_beside_a_map(self) -> TextEncoderConfig:
-        if self.embedding_mlp_size and self.embedding_size is None:
+        if self.embedding_mlp_size and not self.has_map:
             raise ConfigError("embedding_mlp_size is a part of the learned map: set embedding_size as well")
         return self
+
+    @property
+    def has_map(self) -> bool:
+        """Whether pooled vectors go through a learned map."""
+        return self.peft == "frozen" if self.embedding_size == "auto" else self.embedding_size is not None
 
 
 class TextEncoder(nn.Module):
@@ -149,23 +156,23 @@ class TextEncoder(nn.Module):
         if config.gradient_checkpointing:
             again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), CpuTraining())}
             self.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs=again)
-        size = config.embedding_size
         self.projection: LearnedMap | None = None
-        if size is not None:
+        self.size = config.embedding_size if isinstance(config.embedding_size, int) else self.hidden_size
+        if config.has_map:
             start, mlp_size = config.embedding_init, config.embedding_mlp_size
-            self.projection = LearnedMap(self.hidden_size, size, init=start, mlp_size=mlp_size)
-        self.size = size or self.hidden_size
+            self.projection = LearnedMap(self.hidden_size, self.size, init=start, mlp_size=mlp_size)
         self._ranks = RankAllocation(self.adapted) if config.peft == "adalora" else None
         self._pool = POOLING[config.pooling]
-        kept = partial(
-            FrozenLayers,
-            size=self.hidden_size,
-            max_bytes=int(config.lower_layer_cache_gb * 1e9),
-            batch_size=config.encoder_batch_size,
-            folder=cache_dir,
+        batch_size = config.encoder_batch_size
+        self._untuned = UntunedVectors(
+            self._run_untuned, self.tokenize, self.hidden_size, self.identity, batch_size, cache_dir
         )
-        self._untuned = kept(self._run_untuned, pooled=True)
-        self._lower_layers = kept(self._run_lower, pooled=False) if self._n_lower else None
+        self._lower_layers: FrozenLayers | None = None
+        if self._n_lower:
+            max_bytes = int(config.lower_layer_cache_gb * 1e9)
+            self._lower_layers = FrozenLayers(
+                self._run_lower, self.hidden_size, max_bytes=max_bytes, batch_size=batch_size, folder=cache_dir
+            )
 
     @property
     def transformer(self) -> Any:
@@ -230,11 +237,11 @@ class TextEncoder(nn.Module):
         Returns:
             ``(N, H)`` float32, on the encoder's device.
         """
+        if self.config.peft == "frozen":
+            return self._untuned(tokens, text_ids, self.device)
         text_ids, place = torch.unique(text_ids.cpu(), return_inverse=True)
         if not len(text_ids):
             return torch.empty(0, self.hidden_size, device=self.device)
-        if self.config.peft == "frozen":
-            return self._untuned(tokens, text_ids, self.device)[:, 0][place.to(self.device)]
         training = torch.is_grad_enabled()
         most = self.config.mini_batch_size if training else self.config.encoder_batch_size
         buckets = length_buckets(tokens.length[text_ids], most, self.device)
@@ -255,14 +262,11 @@ class TextEncoder(nn.Module):
     def untuned(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
         """Return vectors of before any training, ``(N, H)`` of unit length; not for ``peft: full``.
 
-        It is computed once per text and kept like the states of frozen layers.
-
         Args:
             tokens: what :meth:`tokenize` returned.
-            text_ids: ``(N,)`` numbers of its texts; repeated ones are encoded once.
+            text_ids: ``(N,)`` numbers of its texts.
         """
-        text_ids, place = torch.unique(text_ids.cpu(), return_inverse=True)
-        return F.normalize(self._untuned(tokens, text_ids, self.device)[:, 0], dim=-1)[place.to(self.device)]
+        return F.normalize(self._untuned(tokens, text_ids, self.device), dim=-1)
 
     def project(self, pooled: Tensor) -> Tensor:
         """Return vectors of unit length, ``(N, size)`` float32, from pooled ones, ``(N, H)``."""
@@ -291,14 +295,17 @@ class TextEncoder(nn.Module):
         return part(input_ids=input_ids, attention_mask=mask).last_hidden_state.float()
 
     def _run_untuned(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """Return pooled vectors without adapters and dropout, ``(N, 1, H)``."""
+        """Return pooled vectors without adapters and dropout, ``(N, H)``, in full precision."""
         adapted: Any = self.adapted
-        mode = self.training
+        mode, device = self.training, self.device
         self.eval()
-        with adapted.disable_adapter() if hasattr(adapted, "disable_adapter") else nullcontext():
-            states = self.transformer(input_ids=input_ids, attention_mask=mask).last_hidden_state
+        with (
+            adapted.disable_adapter() if hasattr(adapted, "disable_adapter") else nullcontext(),
+            torch.autocast(device_type=device.type, enabled=False),
+        ):
+            states = self.transformer(input_ids=input_ids.to(device), attention_mask=mask.to(device)).last_hidden_state
         self.train(mode)
-        return self._pool(states.float(), mask)[:, None]
+        return self._pool(states.float(), mask.to(device))
 
     def _encode(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Run the trained layers, ``(N, H)``."""
