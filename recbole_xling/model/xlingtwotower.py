@@ -21,7 +21,7 @@ from recbole_xling.model.layers.item_gate import ItemGate, ItemGateConfig
 from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
-from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
+from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig, last_states
 from recbole_xling.model.loss.alignment import alignment_loss
 from recbole_xling.model.loss.anchor import anchor_loss
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
@@ -142,8 +142,6 @@ class XLingTwoTower(XLingRecommender):
         units, prior, by_chance = self.texts.trained, self.score_bias.prior, chance is not None
         frozen = settings.peft == "frozen"
         self.catalog_negatives = CatalogNegatives(settings, counts, units.of_item, frozen=frozen, by_chance=by_chance)
-        item_counts = torch.from_numpy(dataset.train_item_counts)
-        self.gate = ItemGate(item_counts, settings) if settings.untuned_count else None
         correction, rate = n_batches if settings.logq_correction else None, self.catalog_negatives.rate
         logit_adjustment = adjust_logits(units.of_item, units.number, counts, prior, correction, chance, rate)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
@@ -161,7 +159,11 @@ class XLingTwoTower(XLingRecommender):
         self.hard_negatives = HardNegatives(config, dataset, languages, of_user) if mines else None
         self._step = self._draws = 0
         self._table = ItemTable(self.texts, self.encoder.forward, autocast=self.autocast)
-        self._untuned_table = ItemTable(self.texts, self.encoder.untuned, autocast=self.autocast)
+        self.gate: ItemGate | None = None
+        if settings.untuned_count:
+            untuned = ItemTable(self.texts, self.encoder.untuned)
+            item_counts = torch.from_numpy(dataset.train_item_counts)
+            self.gate = ItemGate(item_counts, settings, untuned, self.user_tower.of_other_vectors)
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
@@ -198,8 +200,7 @@ class XLingTwoTower(XLingRecommender):
             negative = self.hard_negatives.items[users.cpu()].to(item_seq.device)  # (B, hard_negatives)
             chosen.append(units_of(negative, self.training_views.seen(users, negative, scored))[negative > 0])
         drawn = self.catalog_negatives.draw(scored, self.seed, self._step, self._draws).to(item_seq.device)  # (K,)
-        # it is the same in all processes, each of which encodes its share
-        chosen.append(drawn[process()[0] :: process()[1]])
+        chosen.append(drawn[process()[0] :: process()[1]])  # all processes draw alike, and each encodes its share
         candidates = torch.unique(torch.cat(chosen))  # (C,)
         present = torch.unique(torch.cat([candidates, read[in_history]]))  # (V,)
         drawn_pairs = self.pairs.draw(self.seed, self._step, self._draws) if self.pairs else ()
@@ -207,7 +208,6 @@ class XLingTwoTower(XLingRecommender):
 
         own = self.texts.trained.texts_of(present)
         texts = torch.unique(torch.cat([own, *pairs[:2]]))  # (U,)
-        untuned = self.encoder.untuned(self.texts.tokens, texts) if self.anchor_weight else None  # (U, H)
         pooled = self.encoder.pooled(self.texts.tokens, texts)  # (U, H)
         encoded = DistinctTexts(texts, self.encoder.project(pooled))  # (U, D)
         units = DistinctTexts(present, self.texts.trained.vectors(present, self.texts.centered(encoded, own)))  # (V, D)
@@ -228,7 +228,8 @@ class XLingTwoTower(XLingRecommender):
         if pairs:
             first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
             loss = loss + self.alignment_weight * alignment_loss(first, second, gather_rows(pairs[2]), self.scale)
-        if untuned is not None:
+        if self.anchor_weight:
+            untuned = self.encoder.untuned(self.texts.tokens, texts)  # (U, H)
             loss = loss + self.anchor_weight * anchor_loss(texts, pooled, untuned)
         regularization = self.encoder.regularization()
         return loss if regularization is None else loss + regularization
@@ -281,7 +282,9 @@ class XLingTwoTower(XLingRecommender):
         """
         item_seq = item_seq[:, : max(1, int(item_seq_len.max()))]
         states = self.user_tower(table[item_seq], self.texts.item_language[view][item_seq], user_language)  # (B, L, D)
-        return torch.where(item_seq_len[:, None] > 0, _last(states, item_seq_len), self.user_tower.empty(user_language))
+        return torch.where(
+            item_seq_len[:, None] > 0, last_states(states, item_seq_len), self.user_tower.empty(user_language)
+        )
 
     @torch.no_grad()
     def item_table(self, view: int = 0) -> Tensor:
@@ -292,15 +295,10 @@ class XLingTwoTower(XLingRecommender):
     @torch.no_grad()
     def _towers(self, rows: Interaction, view: int) -> tuple[Tensor, Tensor]:
         """Return users of one view and all items, ``(B, D)`` and ``(n_items, D)``, whose inner products are matches."""
-        item_seq, item_seq_len = rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN]
+        history = rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN]
         items = self.item_table(view)
-        users = self.forward(item_seq, item_seq_len, self.user_language[rows[self.USER_ID]], items, view)
-        if self.gate is None:
-            return users, items
-        untuned = self._untuned_table(view)
-        states = self.user_tower.of_other_vectors(untuned[item_seq[:, : max(1, int(item_seq_len.max()))]])
-        before = _last(states, item_seq_len) * (item_seq_len[:, None] > 0)
-        return torch.cat([users, before], dim=1), self.gate(items, untuned)
+        users = self.forward(*history, self.user_language[rows[self.USER_ID]], items, view)
+        return (users, items) if self.gate is None else self.gate(users, items, view, *history)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""
@@ -361,8 +359,3 @@ class XLingTwoTower(XLingRecommender):
         if self.hard_negatives and para["hard_negatives"] is not None:
             drawn = para["hard_negatives"].cpu()
             self.hard_negatives.items[: len(drawn)] = drawn  # users that training did not have get none
-
-
-def _last(states: Tensor, length: Tensor) -> Tensor:
-    """Return the states ``(B, D)`` at the ends of histories, given those at all positions, ``(B, L, D)``."""
-    return states[torch.arange(len(states), device=states.device), (length - 1).clamp_min(0)]

@@ -53,7 +53,7 @@ class TypedConfig(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            faults = [fault for fault in error.errors() if fault["loc"][-1] != _OR_AUTO]
+            faults = [fault for fault in error.errors() if fault["loc"][-1:] != (_OR_AUTO,)]
             lines = [_message(type(self), fault) for fault in faults]
             raise ConfigError("\n".join(lines[:_MOST_LINES])) from error
 

@@ -76,18 +76,48 @@ def make(small_dataset, settings):
     return lambda **changed: build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
 
 
+def scores_at_the_start(make, **changed):
+    model = (parts := make(popularity_prior=False, **changed)).model
+    model.begin_training(100, 0)
+    return model.eval().full_sort_predict(parts.test_data._dataset[np.arange(12)])[:, 1:]
+
+
 @pytest.mark.parametrize("peft", ["frozen", "lora"])
 def test_a_learned_map_starts_at_the_frozen_encoder(make, peft):
-    scores = []
-    for changed in ({"peft": "frozen"}, {"peft": peft, "embedding_size": 32}, {"peft": peft, "embedding_size": 16}):
-        model = (parts := make(popularity_prior=False, **changed)).model
-        model.begin_training(100, 0)
-        rows = parts.test_data._dataset[np.arange(12)]
-        scores.append(model.eval().full_sort_predict(rows)[:, 1:])
-    frozen, same, smaller = scores
-    # what frozen layers return is kept in half precision, which an encoder with adapters does not do
-    torch.testing.assert_close(same, frozen, rtol=0, atol=0 if peft == "frozen" else 0.02)
+    frozen, same, smaller = (
+        scores_at_the_start(make, **changed)
+        for changed in (
+            {"peft": "frozen", "embedding_size": None},
+            {"peft": peft, "embedding_size": 32},
+            {"peft": peft, "embedding_size": 16},
+        )
+    )
+    torch.testing.assert_close(same, frozen, rtol=0, atol=0 if peft == "frozen" else 1e-4)
     assert torch.corrcoef(torch.stack([smaller.flatten(), frozen.flatten()]))[0, 1] > 0.95
+
+
+def test_a_frozen_encoder_has_a_map_that_starts_at_it_and_the_full_softmax(make):
+    want = scores_at_the_start(make, peft="frozen", embedding_size=None, catalog_negatives=0)
+    torch.testing.assert_close(scores_at_the_start(make, peft="frozen"), want, rtol=0, atol=0)
+    model = make(peft="frozen").model
+    assert model.encoder.projection.weight.requires_grad and model.catalog_negatives.rate == 1
+    tuned = make().model
+    assert tuned.encoder.projection is None and tuned.catalog_negatives.rate == 0
+
+
+@pytest.mark.parametrize("size", [None, 8])
+def test_runs_of_earlier_releases_load_and_give_the_same(settings, small_dataset, size):
+    """Their settings lack those of the map's start, of negatives of the catalog and of the gate."""
+    small_dataset()
+    first = {**settings, "peft": "frozen", "embedding_size": size, "embedding_init": "random", "catalog_negatives": 0}
+    result = run("XLingTwoTower", "small", config_dict={**first, "epochs": 2})
+    file = Path(result["run_dir"]) / "model.pt"
+    content = torch.load(file, weights_only=True)
+    new = {"embedding_init", "embedding_mlp_size", "catalog_negatives", "untuned_count", "anchor_weight"}
+    assert new <= content["settings"].keys()
+    content["settings"] = {key: value for key, value in content["settings"].items() if key not in new}
+    torch.save(content, file)
+    assert evaluate_run(result["run_dir"])["test"] == result["test"]
 
 
 def test_maps_of_earlier_runs_keep_their_weights(settings, small_dataset):
@@ -216,9 +246,16 @@ def test_checkpoints_hold_adapters_and_heads_and_refuse_another_encoder(make, se
 
 
 @pytest.mark.device
-def test_a_resumed_run_ends_like_one_that_never_stopped(settings, small_dataset, monkeypatch):
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"peft": "adalora", "hard_negatives": 2, "hard_negative_epochs": 2},
+        {"peft": "frozen", "embedding_size": 16, "embedding_mlp_size": 4, "catalog_negatives": 7, "untuned_count": 1},
+    ],
+)
+def test_a_resumed_run_ends_like_one_that_never_stopped(settings, small_dataset, monkeypatch, changed):
     small_dataset()
-    changed = {"peft": "adalora", "hard_negatives": 2, "hard_negative_epochs": 2, "epochs": 5, "stopping_step": 10}
+    changed = {**changed, "epochs": 5, "stopping_step": 10}
     whole = run("XLingTwoTower", "small", config_dict={**settings, **changed})
     save = XLingTrainer._save_resume_state
 
@@ -290,7 +327,10 @@ def test_an_anchor_keeps_the_encoder_near_what_it_was(small_dataset, settings):
     assert away[10.0] < away[0.0] / 2
 
 
-@pytest.mark.parametrize("changed", [{"peft": "frozen", "embedding_size": 8}, {"peft": "lora"}])
+@pytest.mark.parametrize(
+    "changed",
+    [{"peft": "frozen", "embedding_size": 8}, {"peft": "lora"}, {"embedding_size": 8, "user_tower": "attention"}],
+)
 def test_items_that_training_met_seldom_are_scored_by_the_encoder_as_it_was(small_dataset, settings, changed):
     """By hand: a mix of the scores of a trained and of an untrained model, by how often each item was trained."""
     small_dataset(title=topic)
@@ -299,7 +339,7 @@ def test_items_that_training_met_seldom_are_scored_by_the_encoder_as_it_was(smal
         for given in (changed, {**changed, "untuned_count": 3.0}, {"peft": "frozen"})
     )
     with torch.no_grad():
-        for name, parameter in trained.model.encoder.named_parameters():
+        for parameter in trained.model.encoder.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.3 * torch.randn_like(parameter))
         trained.model.user_tower.pooling.recency.mul_(0.5)
@@ -314,7 +354,7 @@ def test_items_that_training_met_seldom_are_scored_by_the_encoder_as_it_was(smal
     count = torch.from_numpy(trained.train_data._dataset.train_item_counts)[1:]
     share = count / (count + 3.0)
     old[3] = bias
-    torch.testing.assert_close(mixed, share * new + (1 - share) * old, rtol=1e-3, atol=0.02)
+    torch.testing.assert_close(mixed, share * new + (1 - share) * old, rtol=1e-3, atol=1e-3)
     rows["item_id"] = torch.arange(1, 13)
     torch.testing.assert_close(gated.model.predict(rows), mixed[torch.arange(12), torch.arange(12)])
 
@@ -429,7 +469,8 @@ def test_adapters_start_from_a_run_with_a_frozen_encoder(settings, small_dataset
 @pytest.mark.device
 def test_a_run_that_trained_nothing_of_a_part_is_no_start(settings, small_dataset):
     small_dataset()
-    earlier = run("XLingTwoTower", "small", config_dict={**settings, "peft": "frozen", "epochs": 1})["run_dir"]
+    frozen = {**settings, "peft": "frozen", "embedding_size": None, "epochs": 1}
+    earlier = run("XLingTwoTower", "small", config_dict=frozen)["run_dir"]
     with pytest.raises(CheckpointError, match="nothing of its encoder"):
         run("XLingTwoTower", "small", config_dict={**settings, "init_adapter_from": earlier})
 

@@ -156,3 +156,8 @@ class UserTower(nn.Module):
     def empty(self, user_language: Tensor) -> Tensor:
         """Return users without a history, ``(B, D)``: the learned vectors of their languages, ``(B,)``."""
         return F.normalize(self.without_history(user_language).float(), dim=-1)
+
+
+def last_states(states: Tensor, length: Tensor) -> Tensor:
+    """Return the states ``(B, D)`` at the ends of histories, given those at all positions, ``(B, L, D)``."""
+    return states[torch.arange(len(states), device=states.device), (length - 1).clamp_min(0)]

@@ -17,7 +17,7 @@ from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_bucke
 
 
 class UntunedVectors:
-    """Pooled vectors of an encoder's texts without adapters, in half precision in memory.
+    """Pooled vectors of an encoder's texts without adapters, in memory.
 
     A text is encoded once per encoder: vectors come from the embedding cache
     (:class:`~recbole_xling.encode.cache.EmbeddingCache`), where they have the encoder's identity, and those that it
@@ -63,12 +63,9 @@ class UntunedVectors:
         """
         known = self._known.get(tokens)
         if known is None or known.device != device:
-            vectors = torch.from_numpy(
-                self.encode(tokens.texts) if self._cache is None else self._cache.vectors(self, tokens.texts)
-            )
-            in_range = vectors.abs().max() <= torch.finfo(torch.float16).max
-            known = self._known[tokens] = (vectors.half() if in_range else vectors).to(device)
-        return known[text_ids.to(device)].float()
+            vectors = self.encode(tokens.texts) if self._cache is None else self._cache.vectors(self, tokens.texts)
+            known = self._known[tokens] = torch.from_numpy(vectors).to(device)
+        return known[text_ids.to(device)]
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Vectors:
