@@ -132,6 +132,20 @@ def test_histories_and_candidates_have_the_texts_that_were_drawn(make, monkeypat
     assert len(seen["items"]) == len(present)  # one text of each item
 
 
+def test_the_softmax_over_all_items_has_each_in_the_text_that_was_drawn(make, monkeypatch):
+    parts, seen = make(train_text_view="random", peft="frozen", popularity_prior=False), {}
+    model = parts.model
+    spy(monkeypatch, seen)
+    with torch.no_grad():
+        model.encoder.projection.weight.add_(0.1 * torch.randn_like(model.encoder.projection.weight))
+    model.calculate_loss(next(iter(parts.train_data))[:4])
+    scored = model.training_views.draw(model.seed, 0, 1)[1]
+    trained = torch.from_numpy(parts.train_data._dataset.train_item_counts).nonzero()[:, 0]
+    texts = torch.unique(model.texts.trained.of_item[scored[trained], trained])
+    assert len(seen["items"]) == len(texts) > 20
+    torch.testing.assert_close(seen["items"], model.encoder(model.texts.tokens, texts))
+
+
 def test_an_item_is_no_negative_in_another_language(make, monkeypatch):
     parts = make(train_text_view="random", popularity_prior=False)
     model, seen = parts.model, {}
