@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
-from recbole_xling.errors import ConfigError
+from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.item_gate import ItemGate, ItemGateConfig
@@ -159,8 +159,9 @@ class XLingTwoTower(XLingRecommender):
         self.hard_negatives = HardNegatives(config, dataset, languages, of_user) if mines else None
         self._step = self._draws = 0
         self._table = ItemTable(self.texts, self.encoder.forward, autocast=self.autocast)
+        self.untuned_count = settings.untuned_count
         self.gate: ItemGate | None = None
-        if settings.untuned_count:
+        if self.untuned_count:
             untuned = ItemTable(self.texts, self.encoder.untuned)
             item_counts = torch.from_numpy(dataset.train_item_counts)
             self.gate = ItemGate(item_counts, settings, untuned, self.user_tower.of_other_vectors)
@@ -333,6 +334,7 @@ class XLingTwoTower(XLingRecommender):
             "encoder": self.encoder.identity,
             "adapters": self.encoder.adapter_state(),
             "hard_negatives": negatives,
+            "untuned_count": self.untuned_count,
         }
 
     def check_warm_start(self, part: str, other_parameter: Mapping[str, Any]) -> None:
@@ -352,9 +354,14 @@ class XLingTwoTower(XLingRecommender):
         """Restore what :meth:`other_parameter` returned.
 
         Raises:
-            CheckpointError: the weights were trained on another base encoder.
+            CheckpointError: the weights were trained on another base encoder, or cold items placed with another gate.
         """
         check_encoder(self.encoder, para["encoder"])
+        if (count := para.get("untuned_count", 0.0)) != self.untuned_count:
+            raise CheckpointError(
+                f"the run placed cold items with untuned_count={count:g}, which fits no other: train with "
+                f"untuned_count={self.untuned_count:g}"
+            )
         self.encoder.load_adapter_state(para["adapters"])
         if self.hard_negatives and para["hard_negatives"] is not None:
             drawn = para["hard_negatives"].cpu()

@@ -361,6 +361,14 @@ def test_items_that_training_met_seldom_are_scored_by_the_encoder_as_it_was(smal
     torch.testing.assert_close(gated.model.predict(rows), mixed[torch.arange(12), torch.arange(12)])
 
 
+@pytest.mark.device
+def test_a_run_is_not_evaluated_with_another_gate(settings, small_dataset):
+    small_dataset()
+    folder = run("XLingTwoTower", "small", config_dict={**settings, "peft": "frozen", "epochs": 1})["run_dir"]
+    with pytest.raises(CheckpointError, match="untuned_count=0"):
+        evaluate_run(folder, config_dict={"untuned_count": 2.0})
+
+
 @pytest.mark.parametrize("key", ["anchor_weight", "untuned_count"])
 def test_the_encoder_as_it_was_is_not_known_where_all_of_it_is_trained(make, key):
     with pytest.raises(ConfigError, match=key):

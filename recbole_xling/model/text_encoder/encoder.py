@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from recbole_xling.config import EncodingConfig
+from recbole_xling.encode.base import Identity
 from recbole_xling.encode.hub import HubModel, LocalModel, find_model
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.layers.cpu_kernels import CpuTraining
@@ -181,7 +182,7 @@ class TextEncoder(nn.Module):
         return adapted.get_base_model() if hasattr(adapted, "get_base_model") else adapted
 
     @property
-    def identity(self) -> dict[str, str | int | None]:
+    def identity(self) -> Identity:
         """What the trained weights belong to: they do not fit an encoder of another identity."""
         further = {"gguf_file": self.source.gguf_file, "num_hidden_layers": self._n_layers}
         return {
