@@ -26,6 +26,7 @@ from recbole_xling.model.text_encoder.learned_map import LearnedMap
 from recbole_xling.model.text_encoder.loading import load_pretrained, longest_input
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_buckets
 from recbole_xling.model.text_encoder.untuned import UntunedVectors
+from recbole_xling.utils.distributed import take_from_first_process
 from recbole_xling.utils.paths import user_cache_folder
 
 _MOST_TEXTS_FOR_AXES = 10_000  # more would not move the axes
@@ -327,6 +328,8 @@ class TextEncoder(nn.Module):
         mode = self.training
         with torch.no_grad():
             self.projection.start_at(self.eval().pooled(tokens, some))
+            for weight in (self.projection.weight, self.projection.bias):
+                take_from_first_process(weight)  # which may have read other roundings of the texts' vectors
         self.train(mode)
 
     def begin_training(self, total_steps: int) -> None:
