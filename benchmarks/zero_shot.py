@@ -115,7 +115,7 @@ class Chance(_Fixed):
 
 def arms(encoder: str) -> dict[str, tuple[str, dict[str, Any]]]:
     """Return model and settings of each kind of run."""
-    frozen = {**TWO_TOWER, "encoder": encoder, "peft": "frozen", **UNTRAINED}
+    frozen = {**TWO_TOWER, "encoder": encoder, "peft": "frozen", "embedding_size": None, **UNTRAINED}
     return {
         "XLingTwoTower": ("XLingTwoTower", {**TWO_TOWER, "encoder": encoder}),
         "untrained": ("XLingTwoTower", frozen),

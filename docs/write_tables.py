@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic.fields import FieldInfo
@@ -66,8 +67,9 @@ def sections(settings: type[TypedConfig]) -> Iterator[tuple[str, dict[str, Field
 
 def described(field: FieldInfo) -> tuple[str, str]:
     """Return a field's type in a word, and what it is for, with its choices."""
-    optional = type(None) in get_args(field.annotation)
-    annotation: Any = get_args(field.annotation)[0] if optional else field.annotation
+    several = get_origin(field.annotation) in (Union, UnionType)
+    annotation: Any = get_args(field.annotation)[0] if several else field.annotation
+    annotation = annotation.__origin__ if get_origin(annotation) is Annotated else annotation
     text = field.description or ""
     if get_origin(annotation) is not Literal:
         return (get_origin(annotation) or annotation).__name__, text

@@ -4,39 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from itertools import chain
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
+from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
-from recbole_xling.model.layers.language_centering import LanguageCentering
+from recbole_xling.model.layers.item_gate import ItemGate, ItemGateConfig
 from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
-from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig
+from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig, last_states
 from recbole_xling.model.loss.alignment import alignment_loss
+from recbole_xling.model.loss.anchor import anchor_loss
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
+from recbole_xling.model.sampling.catalog_negatives import CatalogNegatives, CatalogNegativesConfig
 from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
 from recbole_xling.model.sampling.in_batch import BatchWindows, adjust_logits, in_batch
+from recbole_xling.model.sampling.parallel_pairs import ParallelPairs
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, build_encoder, check_encoder
-from recbole_xling.model.text_encoder.text_units import TextUnits
+from recbole_xling.model.text_encoder.item_texts import ItemTable, ItemTexts
 from recbole_xling.utils.distributed import gather_rows, process
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
 
 
-class XLingTwoTowerConfig(TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, HardNegativesConfig, WindowsConfig):
+class XLingTwoTowerConfig(
+    TextEncoderConfig,
+    UserTowerConfig,
+    ScoreBiasConfig,
+    ItemGateConfig,
+    CatalogNegativesConfig,
+    HardNegativesConfig,
+    WindowsConfig,
+):
     """All settings of XLingTwoTower."""
 
     section: ClassVar[str] = "objective and training"
@@ -47,6 +56,9 @@ class XLingTwoTowerConfig(TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, H
     )
     learn_temperature: bool = Field(False, description="Train it.")
     logq_correction: bool = Field(True, description="Correct in-batch candidates by how often their texts occur.")
+    anchor_weight: float = Field(
+        0.0, ge=0, description="Weight of the loss that keeps texts near their vectors of before the adapters."
+    )
     alignment_weight: float = Field(0.0, ge=0, description="Weight of the loss that brings parallel texts together.")
     alignment_file: str | None = Field(
         None, description="Table of sentences and translations, drawn like the items' own parallel texts."
@@ -66,6 +78,16 @@ class XLingTwoTowerConfig(TextEncoderConfig, UserTowerConfig, ScoreBiasConfig, H
     train_batch_size: int = Field(512, ge=1, description="Targets per batch.")
     epochs: int = Field(10, ge=1, description="Epochs at most.")
     stopping_step: int = Field(3, ge=0, description="Patience of early stopping.")
+
+    @model_validator(mode="after")
+    def _encoder_as_it_was(self) -> XLingTwoTowerConfig:
+        if self.untuned_count and self.peft == "full":
+            raise ConfigError("untuned_count needs the encoder as it was, which peft=full changes: take lora")
+        if self.anchor_weight and self.peft in ("frozen", "full"):
+            raise ConfigError(
+                f"anchor_weight keeps adapters near the encoder, but with peft={self.peft} there are none: take lora"
+            )
+        return self
 
 
 class XLingTwoTower(XLingRecommender):
@@ -102,66 +124,47 @@ class XLingTwoTower(XLingRecommender):
         super().__init__(config, dataset)
         settings = XLingTwoTowerConfig.of(config)
         self.seed: int = config["seed"]
-        self.alignment_weight, self.alignment_pairs = settings.alignment_weight, settings.alignment_pairs
+        self.alignment_weight, self.anchor_weight = settings.alignment_weight, settings.anchor_weight
         self.autocast: bool = bool(config["enable_amp"])
         self.encoder = build_encoder(config)
-        catalog = dataset.catalog
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
         aligns = self.alignment_weight and trains
-        self.parallel = ParallelTexts.of(catalog, settings.alignment_file) if aligns else None
+        parallel = ParallelTexts.of(dataset.catalog, settings.alignment_file) if aligns else None
         self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
-        text_row = self._read_texts(catalog)
-        self._empty_text = int(text_row[0, 0])
-        self.centering = LanguageCentering() if settings.centering else None
+        n_views = self.views.number, self.training_views.number
+        further, centering = parallel.texts if parallel else (), settings.centering
+        self.texts = ItemTexts(dataset.catalog, self.encoder.tokenize, n_views, further, centering=centering)
+        self.pairs = ParallelPairs(parallel, self.texts.further, settings.alignment_pairs) if parallel else None
         self.register_buffer("user_language", language_numbers(dataset.readers.stated), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
         n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
         counts, chance = self.training_views.train_counts(dataset), self.training_views.chance  # (n_views, n_items)
-        prior, of_item = self.score_bias.prior, self.trained_units.of_item
-        correction = n_batches if settings.logq_correction else None
-        logit_adjustment = adjust_logits(of_item, self.trained_units.number, counts, prior, correction, chance)
+        units, prior, by_chance = self.texts.trained, self.score_bias.prior, chance is not None
+        frozen = settings.peft == "frozen"
+        self.catalog_negatives = CatalogNegatives(settings, counts, units.of_item, frozen=frozen, by_chance=by_chance)
+        correction, rate = n_batches if settings.logq_correction else None, self.catalog_negatives.rate
+        logit_adjustment = adjust_logits(units.of_item, units.number, counts, prior, correction, chance, rate)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         self.user_tower = UserTower(
             self.encoder.size,
             self.max_seq_length,
             settings,
-            item_languages=self.trained_language[(counts > 0) & (True if chance is None else chance > 0)],
+            item_languages=self.texts.trained_language[(counts > 0) & (True if chance is None else chance > 0)],
             user_languages=self.user_language[dataset.inter_feat[self.USER_ID]],
         )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
         self.log_scale.requires_grad_(settings.learn_temperature)
         mines = settings.hard_negatives and trains
-        self.hard_negatives = HardNegatives(config, dataset, self.item_language, self.views.of_user) if mines else None
+        languages, of_user = self.texts.item_language, self.views.of_user
+        self.hard_negatives = HardNegatives(config, dataset, languages, of_user) if mines else None
         self._step = self._draws = 0
-        self._encoded: tuple[tuple[int, ...], DistinctTexts] | None = None
-        self._table: tuple[int, Tensor] | None = None
-
-    def _read_texts(self, catalog: ItemCatalog) -> Tensor:
-        """Tokenize the items' texts and make units of them, for evaluation and for training.
-
-        Returns:
-            The number of each item's text in each view, those of evaluation first, ``(n_views, n_items)``.
-        """
-        served, trained = catalog.texts_of_views, catalog.training_views.texts if catalog.training_views else []
-        parallel = self.parallel.texts if self.parallel else []
-        self.tokens = self.encoder.tokenize([*chain.from_iterable(served + trained), *parallel])
-        tags = catalog.view_languages + catalog.training_languages
-        language = torch.stack([language_numbers(of_view) for of_view in tags])  # (n_views, n_items)
-        text_row = self.tokens.text_of_row[: language.numel()].view_as(language)
-        text_language = torch.zeros(self.tokens.n_texts, dtype=torch.long)  # of a text: that of an item which has it
-        text_language.scatter_reduce_(0, text_row.flatten(), language.flatten(), "amax")
-        self.register_buffer("text_language", text_language, persistent=False)
-
-        of_reader = {"by_reader": self.views.number > 1}
-        self.units = self.trained_units = TextUnits(text_row[: len(served)], self.tokens.n_texts, **of_reader)
-        item_language = trained_language = language[: self.views.number]
-        if trained:
-            of_reader = {"by_reader": self.training_views.number > 1}
-            self.trained_units = TextUnits(text_row[len(served) :], self.tokens.n_texts, **of_reader)
-            trained_language = language[len(served) :][: self.training_views.number]
-        self.register_buffer("item_language", item_language, persistent=False)
-        self.register_buffer("trained_language", trained_language, persistent=False)
-        return text_row
+        self._table = ItemTable(self.texts, self.encoder.forward, autocast=self.autocast)
+        self.untuned_count = settings.untuned_count
+        self.gate: ItemGate | None = None
+        if self.untuned_count:
+            untuned = ItemTable(self.texts, self.encoder.untuned)
+            item_counts = torch.from_numpy(dataset.train_item_counts)
+            self.gate = ItemGate(item_counts, settings, untuned, self.user_tower.of_other_vectors)
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
@@ -183,12 +186,12 @@ class XLingTwoTower(XLingRecommender):
                 as :class:`~recbole_xling.data.loader.WindowLoader` makes them. Under several processes each has its
                 share of the batch; all of them return the loss of the whole batch.
         """
-        self._encoded = self._table = None
+        self._table.clear()
         users, item_seq = interaction[self.USER_ID], interaction[self.ITEM_SEQ]  # (B,), (B, L)
         target, weight = interaction[TARGET_LIST], interaction[TARGET_WEIGHT]  # (B, L)
         self._draws += 1
         seen, scored = self.training_views.draw(self.seed, self._step, self._draws)  # views of items
-        units_of = self.trained_units.of
+        units_of = self.texts.trained.of
         view, in_history = self.training_views.seen(users, item_seq, seen), item_seq > 0  # (B, L) each
         read = units_of(item_seq, view)  # (B, L)
         history = units_of(item_seq, self.training_views.seen(users, item_seq, scored))  # (B, L), as candidates
@@ -197,23 +200,23 @@ class XLingTwoTower(XLingRecommender):
         if self.hard_negatives:
             negative = self.hard_negatives.items[users.cpu()].to(item_seq.device)  # (B, hard_negatives)
             chosen.append(units_of(negative, self.training_views.seen(users, negative, scored))[negative > 0])
+        drawn = self.catalog_negatives.draw(scored, self.seed, self._step, self._draws).to(item_seq.device)  # (K,)
+        chosen.append(drawn[process()[0] :: process()[1]])  # all processes draw alike, and each encodes its share
         candidates = torch.unique(torch.cat(chosen))  # (C,)
         present = torch.unique(torch.cat([candidates, read[in_history]]))  # (V,)
-        pairs = self._draw_pairs()
+        drawn_pairs = self.pairs.draw(self.seed, self._step, self._draws) if self.pairs else ()
+        pairs = [part.to(item_seq.device) for part in drawn_pairs]  # two texts and the item of each, (P,)
 
-        own = self.trained_units.texts_of(present)
-        texts = torch.unique(torch.cat([own, *pairs[:2]])) if pairs else own  # (U,)
-        encoded = centered = DistinctTexts(texts, self.encoder(self.tokens, texts))  # (U, D)
-        if self.centering is not None:
-            in_means = self._in_means(texts, own)  # (U,)
-            vectors = self.centering(encoded.vectors, self.text_language[texts], in_means)  # (U, D)
-            centered = DistinctTexts(texts, vectors)
-        units = DistinctTexts(present, self.trained_units.vectors(present, centered))  # (V, D)
+        own = self.texts.trained.texts_of(present)
+        texts = torch.unique(torch.cat([own, *pairs[:2]]))  # (U,)
+        pooled = self.encoder.pooled(self.texts.tokens, texts)  # (U, H)
+        encoded = DistinctTexts(texts, self.encoder.project(pooled))  # (U, D)
+        units = DistinctTexts(present, self.texts.trained.vectors(present, self.texts.centered(encoded, own)))  # (V, D)
 
         user_language = self.user_language[users]  # (B,)
         items = units.look_up(read, in_history)  # (B, L, D)
         windows = BatchWindows(
-            states=self.user_tower(items, self.trained_language[view, item_seq], user_language),  # (B, L, D)
+            states=self.user_tower(items, self.texts.trained_language[view, item_seq], user_language),  # (B, L, D)
             empty=self.user_tower.empty(user_language),  # (B, D)
             history=history,
             in_history=in_history,
@@ -221,42 +224,24 @@ class XLingTwoTower(XLingRecommender):
             weight=weight,
         )
         candidate_vectors = DistinctTexts(candidates, units.look_up(candidates))  # (C, D)
-        batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.trained_units.same)
+        batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
         loss = in_batch_softmax(batch, self.scale)
         if pairs:
             first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
             loss = loss + self.alignment_weight * alignment_loss(first, second, gather_rows(pairs[2]), self.scale)
+        if self.anchor_weight:
+            untuned = self.encoder.untuned(self.texts.tokens, texts)  # (U, H)
+            loss = loss + self.anchor_weight * anchor_loss(texts, pooled, untuned)
         regularization = self.encoder.regularization()
         return loss if regularization is None else loss + regularization
-
-    def _in_means(self, texts: Tensor, candidates: Tensor) -> Tensor:
-        """Return the weight of each text in the means of its language, ``(U,)``.
-
-        It is 1 for candidates that are not empty, else 0. In training, processes that have the same candidate share
-        its weight, so that it counts once.
-        """
-        known = torch.isin(texts, candidates) & (texts != self._empty_text)  # (U,)
-        if not self.training:
-            return known
-        everyone, n_processes = torch.unique(gather_rows(candidates), return_counts=True)
-        return known / n_processes[torch.searchsorted(everyone, texts) * known]
-
-    def _draw_pairs(self) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Draw parallel texts, and return this process's share of them: two texts and the item of each, ``(P,)``."""
-        if self.parallel is None:
-            return None
-        drawn = self.parallel.draw(self.alignment_pairs, np.random.default_rng([self.seed, self._step, self._draws]))
-        rank, world_size = process()
-        first, second, item = (torch.from_numpy(rows[rank::world_size]) for rows in drawn)
-        texts = self.tokens.text_of_row[-len(self.parallel.texts) :]
-        device = self.text_language.device
-        return texts[first].to(device), texts[second].to(device), item.to(device)
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""
         self._step = step
+        with torch.autocast(device_type=self.log_scale.device.type, enabled=self.autocast):
+            self.encoder.start_projection(self.texts.tokens)
         self.encoder.begin_training(total_steps)
         if self.hard_negatives and step == 0:
             self._draw_hard_negatives(self.hard_negatives, -1)
@@ -297,36 +282,31 @@ class XLingTwoTower(XLingRecommender):
             ``(B, D)`` of unit length.
         """
         item_seq = item_seq[:, : max(1, int(item_seq_len.max()))]
-        states = self.user_tower(table[item_seq], self.item_language[view][item_seq], user_language)  # (B, L, D)
-        last = states[torch.arange(len(states), device=states.device), (item_seq_len - 1).clamp_min(0)]
-        return torch.where(item_seq_len[:, None] > 0, last, self.user_tower.empty(user_language))
+        states = self.user_tower(table[item_seq], self.texts.item_language[view][item_seq], user_language)  # (B, L, D)
+        return torch.where(
+            item_seq_len[:, None] > 0, last_states(states, item_seq_len), self.user_tower.empty(user_language)
+        )
 
     @torch.no_grad()
     def item_table(self, view: int = 0) -> Tensor:
-        """Return the vectors of all items in a view, ``(n_items, D)``.
+        """Return the vectors of all items in a view, ``(n_items, D)``."""
+        version = object() if self.training else tuple(weight._version for weight in self.encoder.parameters())
+        return self._table(view, version)
 
-        Texts are encoded once for given weights, outside of training.
-        """
-        version = tuple(parameter._version for parameter in self.encoder.parameters())
-        if self._encoded is None or self._encoded[0] != version or self.training:
-            distinct = torch.unique(self.units.of_item)
-            texts = self.units.texts_of(distinct)
-            with torch.autocast(device_type=texts.device.type, enabled=self.autocast):
-                encoded = self.encoder(self.tokens, texts)
-            if self.centering is not None:
-                encoded = self.centering(encoded, self.text_language[texts], self._in_means(texts, texts))
-            vectors = self.units.vectors(distinct, DistinctTexts(texts, encoded))
-            self._encoded, self._table = (version, DistinctTexts(distinct, vectors)), None
-        if self._table is None or self._table[0] != view:
-            self._table = view, self._encoded[1].look_up(self.units.of_item[view])
-        return self._table[1]
+    @torch.no_grad()
+    def _towers(self, rows: Interaction, view: int) -> tuple[Tensor, Tensor]:
+        """Return users of one view and all items, ``(B, D)`` and ``(n_items, D)``, whose inner products are matches."""
+        history = rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN]
+        items = self.item_table(view)
+        users = self.forward(*history, self.user_language[rows[self.USER_ID]], items, view)
+        return (users, items) if self.gate is None else self.gate(users, items, view, *history)
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""
 
         def score(rows: Interaction, view: int) -> Tensor:
-            table, item = self.item_table(view), rows[self.ITEM_ID]
-            scores = (self._users(rows, table, view) * table[item]).sum(dim=-1) * self.scale + self.score_bias()[item]
+            (users, items), item = self._towers(rows, view), rows[self.ITEM_ID]
+            scores = (users * items[item]).sum(dim=-1) * self.scale + self.score_bias()[item]
             return scores.masked_fill(item == 0, float("-inf"))
 
         return self.views.scores(interaction, score)
@@ -335,19 +315,15 @@ class XLingTwoTower(XLingRecommender):
         """Return users over the temperature, item vectors and the bias of scores, for the rows of each view."""
 
         def of(rows: Interaction, view: int) -> Factors:
-            table = self.item_table(view)
-            return Factors(self._users(rows, table, view) * self.scale, table, self.score_bias())
+            users, items = self._towers(rows, view)
+            return Factors(users * self.scale, items, self.score_bias())
 
         return self.views.factors(interaction, of)
 
     def _matches(self, rows: Interaction, view: int) -> Tensor:
         """Return how well each item matches users of one view, ``(B, n_items)``, its popularity left out."""
-        table = self.item_table(view)
-        return self._users(rows, table, view) @ table.T
-
-    def _users(self, interaction: Interaction, table: Tensor, view: int) -> Tensor:
-        language = self.user_language[interaction[self.USER_ID]]
-        return self.forward(interaction[self.ITEM_SEQ], interaction[self.ITEM_SEQ_LEN], language, table, view)
+        users, items = self._towers(rows, view)
+        return users @ items.T
 
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
@@ -358,6 +334,7 @@ class XLingTwoTower(XLingRecommender):
             "encoder": self.encoder.identity,
             "adapters": self.encoder.adapter_state(),
             "hard_negatives": negatives,
+            "untuned_count": self.untuned_count,
         }
 
     def check_warm_start(self, part: str, other_parameter: Mapping[str, Any]) -> None:
@@ -377,9 +354,14 @@ class XLingTwoTower(XLingRecommender):
         """Restore what :meth:`other_parameter` returned.
 
         Raises:
-            CheckpointError: the weights were trained on another base encoder.
+            CheckpointError: the weights were trained on another base encoder, or cold items placed with another gate.
         """
         check_encoder(self.encoder, para["encoder"])
+        if (count := para.get("untuned_count", 0.0)) != self.untuned_count:
+            raise CheckpointError(
+                f"the run placed cold items with untuned_count={count:g}, which fits no other: train with "
+                f"untuned_count={self.untuned_count:g}"
+            )
         self.encoder.load_adapter_state(para["adapters"])
         if self.hard_negatives and para["hard_negatives"] is not None:
             drawn = para["hard_negatives"].cpu()

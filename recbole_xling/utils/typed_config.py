@@ -30,6 +30,7 @@ _WANTED = {
     "too_long": "a dictionary of one entry",
     "too_short": "a dictionary of one entry",
 }  # pydantic's name of a fault -> what the value must be
+_NUMBER, _OR_AUTO = "constrained-int", "literal['auto']"  # its names of the types of a setting that is either
 
 
 class TypedConfig(BaseModel):
@@ -52,7 +53,8 @@ class TypedConfig(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            lines = [_message(type(self), fault) for fault in error.errors()]
+            faults = [fault for fault in error.errors() if fault["loc"][-1:] != (_OR_AUTO,)]
+            lines = [_message(type(self), fault) for fault in faults]
             raise ConfigError("\n".join(lines[:_MOST_LINES])) from error
 
     @classmethod
@@ -82,6 +84,8 @@ def _message(kind: type[TypedConfig], fault: Any) -> str:
     if fault_type == "value_error":  # a validator wrote the sentence
         return str(context["error"])
     key, *place = fault["loc"]
+    or_auto = place == [_NUMBER]
+    place = [] if or_auto else place
     name = key + "".join(f"[{part!r}]" for part in place)
     if fault_type == "missing":
         return f"{name} must be set"
@@ -89,7 +93,7 @@ def _message(kind: type[TypedConfig], fault: Any) -> str:
         return unknown_name("key", name, kind.model_fields)
     if fault_type == "string_type" and isinstance(value, bool):
         return f"{name} must be text, not {value!r}; words such as no and off mean False: put quotes around a text"
-    hint, wanted = "", _WANTED.get(fault_type, fault["msg"]).format(**context)
+    hint, wanted = "", _WANTED.get(fault_type, fault["msg"]).format(**context) + " or auto" * or_auto
     if fault_type == "literal_error":
         choices = [choice.strip("'") for choice in re.split(r", | or ", context["expected"])]
         near = difflib.get_close_matches(str(value), choices, n=1)

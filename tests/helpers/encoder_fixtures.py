@@ -22,6 +22,7 @@ _SETTINGS: dict[str, Any] = {
     "adapter_layers": None,
     "pooling": "mean",
     "embedding_size": None,
+    "embedding_init": "random",
     "encoder_prompt": None,
     "encoder_max_length": 32,
     "encoder_batch_size": 16,

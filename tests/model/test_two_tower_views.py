@@ -68,7 +68,7 @@ def test_the_mean_of_an_items_texts_has_unit_length(make):
 
 
 def test_texts_of_one_item_are_the_same_and_empty_texts_link_nothing(make):
-    units = make(reader_vectors="reader").model.units
+    units = make(reader_vectors="reader").model.texts.served
     assert units.of_item.shape[0] == 3  # display, en, fr
     kinds = units.same[units.of_item]
     assert (kinds == kinds[0]).all()
@@ -132,6 +132,20 @@ def test_histories_and_candidates_have_the_texts_that_were_drawn(make, monkeypat
     assert len(seen["items"]) == len(present)  # one text of each item
 
 
+def test_the_softmax_over_all_items_has_each_in_the_text_that_was_drawn(make, monkeypatch):
+    parts, seen = make(train_text_view="random", peft="frozen", popularity_prior=False), {}
+    model = parts.model
+    spy(monkeypatch, seen)
+    with torch.no_grad():
+        model.encoder.projection.weight.add_(0.1 * torch.randn_like(model.encoder.projection.weight))
+    model.calculate_loss(next(iter(parts.train_data))[:4])
+    scored = model.training_views.draw(model.seed, 0, 1)[1]
+    trained = torch.from_numpy(parts.train_data._dataset.train_item_counts).nonzero()[:, 0]
+    texts = torch.unique(model.texts.trained.of_item[scored[trained], trained])
+    assert len(seen["items"]) == len(texts) > 20
+    torch.testing.assert_close(seen["items"], model.encoder(model.texts.tokens, texts))
+
+
 def test_an_item_is_no_negative_in_another_language(make, monkeypatch):
     parts = make(train_text_view="random", popularity_prior=False)
     model, seen = parts.model, {}
@@ -143,10 +157,10 @@ def test_an_item_is_no_negative_in_another_language(make, monkeypatch):
     items, target = batch["item_id_list"], batch["target_id_list"] * (batch["target_weight_list"] > 0)
     present = torch.cat([items.flatten(), target.flatten()])
     present = torch.unique(present[present > 0])
-    units = torch.unique(model.trained_units.of_item[scored[present], present])
+    units = torch.unique(model.texts.trained.of_item[scored[present], present])
     windows = [{*first, *second} - {0} for first, second in zip(items.tolist(), target.tolist(), strict=True)]
     for position, window in enumerate(torch.nonzero(target)[:, 0].tolist()):
-        own = {int(model.trained_units.of_item[scored[item], item]) for item in windows[window]}
+        own = {int(model.texts.trained.of_item[scored[item], item]) for item in windows[window]}
         masked = seen["accidental_hit_mask"][position].nonzero()[:, 0]
         assert set(units[masked].tolist()) == own
 
@@ -154,14 +168,14 @@ def test_an_item_is_no_negative_in_another_language(make, monkeypatch):
 def test_candidates_are_corrected_by_how_often_their_text_is_drawn(make):
     parts = make(train_text_view="random", popularity_prior=False, train_batch_size=16)
     model, n_batches = parts.model, 0
-    present = torch.zeros(model.trained_units.number)
+    present = torch.zeros(model.texts.trained.number)
     for epoch in range(150):
         parts.train_data.set_epoch(epoch)
         for batch in parts.train_data:
             items = torch.cat([batch["item_id_list"].flatten(), batch["target_id_list"].flatten()])
             items = torch.unique(items[items > 0])
             scored = model.training_views.draw(1, n_batches, 1)[1]
-            present[torch.unique(model.trained_units.of_item[scored[items], items])] += 1
+            present[torch.unique(model.texts.trained.of_item[scored[items], items])] += 1
             n_batches += 1
     often = present > 20
     assert often.sum() > 40

@@ -57,6 +57,7 @@ class TestContract(ModelContract):
         "learned temperature": {"learn_temperature": True},
         "ia3, projection": {"peft": "ia3", "embedding_size": 16, "logq_correction": False},
         "full, hard negatives": {"peft": "full", "hard_negatives": 3, "popularity_prior": False},
+        "frozen, map with perceptron": {"peft": "frozen", "embedding_size": 16, "embedding_mlp_size": 8},
         "sub-batches": {"mini_batch_size": 20, "gradient_checkpointing": True},
     }
 
@@ -73,6 +74,65 @@ class TestContract(ModelContract):
 def make(small_dataset, settings):
     small_dataset()
     return lambda **changed: build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
+
+
+def scores_at_the_start(make, **changed):
+    model = (parts := make(popularity_prior=False, **changed)).model
+    model.begin_training(100, 0)
+    return model.eval().full_sort_predict(parts.test_data._dataset[np.arange(12)])[:, 1:]
+
+
+@pytest.mark.parametrize("peft", ["frozen", "lora"])
+def test_a_learned_map_starts_at_the_frozen_encoder(make, peft):
+    frozen, same, smaller = (
+        scores_at_the_start(make, **changed)
+        for changed in (
+            {"peft": "frozen", "embedding_size": None},
+            {"peft": peft, "embedding_size": 32},
+            {"peft": peft, "embedding_size": 16},
+        )
+    )
+    torch.testing.assert_close(same, frozen, rtol=0, atol=0 if peft == "frozen" else 1e-4)
+    assert torch.corrcoef(torch.stack([smaller.flatten(), frozen.flatten()]))[0, 1] > 0.95
+
+
+def test_a_frozen_encoder_has_a_map_that_starts_at_it_and_the_full_softmax(make):
+    want = scores_at_the_start(make, peft="frozen", embedding_size=None, catalog_negatives=0)
+    torch.testing.assert_close(scores_at_the_start(make, peft="frozen"), want, rtol=0, atol=0)
+    model = make(peft="frozen").model
+    assert model.encoder.projection.weight.requires_grad and model.catalog_negatives.rate == 1
+    tuned = make().model
+    assert tuned.encoder.projection is None and tuned.catalog_negatives.rate == 0
+
+
+@pytest.mark.device
+@pytest.mark.parametrize("size", [None, 8])
+def test_runs_of_earlier_releases_load_and_give_the_same(settings, small_dataset, size):
+    """Their settings lack those of the map's start, of negatives of the catalog and of the gate."""
+    small_dataset()
+    first = {**settings, "peft": "frozen", "embedding_size": size, "embedding_init": "random", "catalog_negatives": 0}
+    result = run("XLingTwoTower", "small", config_dict={**first, "epochs": 2})
+    file = Path(result["run_dir"]) / "model.pt"
+    content = torch.load(file, weights_only=True)
+    new = {"embedding_init", "embedding_mlp_size", "catalog_negatives", "untuned_count", "anchor_weight"}
+    kept = [pair for pair in content["config"]["items"] if pair[0] not in new]
+    assert len(kept) == len(content["config"]["items"]) - len(new)
+    content["config"]["items"] = kept
+    torch.save(content, file)
+    assert evaluate_run(result["run_dir"])["test"] == result["test"]
+
+
+def test_maps_of_earlier_runs_keep_their_weights(settings, small_dataset):
+    small_dataset()
+    first = {**settings, "peft": "frozen", "embedding_size": 8, "embedding_init": "random", "epochs": 1}
+    earlier = run("XLingTwoTower", "small", config_dict=first)["run_dir"]
+    want = torch.load(Path(earlier) / "model.pt", weights_only=True)["state_dict"]["encoder.projection.weight"]
+    torch.testing.assert_close(load_run(earlier).model.encoder.projection.weight, want)
+    again = {**first, "embedding_init": "pca", "init_adapter_from": earlier}
+    parts = build(config := XLingConfig("XLingTwoTower", "small", config_dict=again))
+    warm_start(parts.model, config)
+    parts.model.begin_training(100, 0)
+    torch.testing.assert_close(parts.model.encoder.projection.weight, want)
 
 
 def losses(parts):
@@ -100,8 +160,8 @@ def test_the_catalog_is_encoded_once_for_given_weights(make, monkeypatch):
     model = parts.model.eval()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     calls = []
-    encode = model.encoder.forward
-    monkeypatch.setattr(model.encoder, "forward", lambda *given: calls.append(1) or encode(*given))
+    encode = model.encoder.pooled
+    monkeypatch.setattr(model.encoder, "pooled", lambda *given: calls.append(1) or encode(*given))
     rows = parts.test_data._dataset[np.arange(4)]
     first = model.full_sort_predict(rows)
     model.full_sort_predict(rows)
@@ -119,16 +179,47 @@ def test_candidates_are_corrected_by_how_often_a_batch_has_them(small_dataset, s
     small_dataset(n_users=400, n_items=60)
     changed = {"popularity_prior": False, "train_batch_size": 64}
     parts = build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
-    model, seen, n_batches = parts.model, torch.zeros(parts.model.tokens.n_texts), 0
+    model, seen, n_batches = parts.model, torch.zeros(parts.model.texts.tokens.n_texts), 0
     for epoch in range(20):
         parts.train_data.set_epoch(epoch)
         for batch in parts.train_data:
             items = torch.cat([batch["item_id_list"].flatten(), batch["target_id_list"].flatten()])
-            seen[torch.unique(model.units.of_item[0, items[items > 0]])] += 1
+            seen[torch.unique(model.texts.served.of_item[0, items[items > 0]])] += 1
             n_batches += 1
     often = seen > 20
     assert often.sum() > 30
     torch.testing.assert_close(torch.exp(-model.logit_adjustment)[often], (seen / n_batches)[often], rtol=0, atol=0.1)
+
+
+def test_with_all_items_as_negatives_the_softmax_is_over_the_catalog(small_dataset, settings):
+    """By hand, users to items: the own items are no negatives, items never trained on neither."""
+    small_dataset(n_items=40, title=topic)
+    changed = {"peft": "frozen", "embedding_size": 32, "train_batch_size": 16, "catalog_negatives": 1000}
+    loading = {"load_col": {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}}
+    parts = build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed, **loading}))
+    model, batch = parts.model.eval(), next(iter(parts.train_data))
+    trained = torch.from_numpy(parts.dataset.train_item_counts > 0).nonzero().squeeze(1)
+    seen = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("recbole_xling.model.xlingtwotower.in_batch_softmax", lambda found, scale: seen.update(b=found))
+        with pytest.raises(TypeError):  # the loss that is not computed here has no regularization added
+            model.calculate_loss(batch) + 0
+    found = seen["b"]
+    texts = torch.unique(model.texts.trained.of_item[0, trained])
+    assert len(found.items) == len(texts) > 16
+    with torch.no_grad():
+        vectors = model.encoder(model.texts.tokens, texts)
+        vectors = model.texts.centering(vectors, model.texts.text_language[texts], torch.ones(len(texts)))
+    torch.testing.assert_close(found.items, vectors, atol=1e-5, rtol=1e-4)
+    prior = torch.zeros(model.texts.tokens.n_texts)
+    prior[model.texts.trained.of_item[0]] = model.score_bias.prior
+    torch.testing.assert_close(found.logit_adjustment, prior[texts])
+    place = {int(text): row for row, text in enumerate(texts)}
+    positions = [(row, t) for row, t in (batch["target_weight_list"] > 0).nonzero().tolist()]
+    for n, (row, _) in enumerate(positions[:8]):
+        own = {*batch["item_id_list"][row].tolist(), *batch["target_id_list"][row].tolist()} - {0}
+        own = {place[int(model.texts.trained.of_item[0, item])] for item in own}
+        assert set(found.accidental_hit_mask[n].nonzero().squeeze(1).tolist()) == own
 
 
 def test_a_user_without_a_history_is_scored_by_his_language(make):
@@ -157,9 +248,16 @@ def test_checkpoints_hold_adapters_and_heads_and_refuse_another_encoder(make, se
 
 
 @pytest.mark.device
-def test_a_resumed_run_ends_like_one_that_never_stopped(settings, small_dataset, monkeypatch):
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"peft": "adalora", "hard_negatives": 2, "hard_negative_epochs": 2},
+        {"peft": "frozen", "embedding_size": 16, "embedding_mlp_size": 4, "catalog_negatives": 7, "untuned_count": 1},
+    ],
+)
+def test_a_resumed_run_ends_like_one_that_never_stopped(settings, small_dataset, monkeypatch, changed):
     small_dataset()
-    changed = {"peft": "adalora", "hard_negatives": 2, "hard_negative_epochs": 2, "epochs": 5, "stopping_step": 10}
+    changed = {**changed, "epochs": 5, "stopping_step": 10}
     whole = run("XLingTwoTower", "small", config_dict={**settings, **changed})
     save = XLingTrainer._save_resume_state
 
@@ -198,6 +296,91 @@ def test_alignment_brings_translations_together(small_dataset, settings):
     assert ranks[1.0] < ranks[0.0] / 2
 
 
+@pytest.mark.parametrize("peft", ["lora", "ia3", "adalora"])
+def test_the_vectors_of_before_stay_what_they_were_and_adapters_trainable(make, peft):
+    model = make(peft=peft, adapter_layers=2, embedding_size=8).model.eval()
+    texts = torch.arange(model.texts.tokens.n_texts)
+    with torch.no_grad():
+        want = torch.nn.functional.normalize(model.encoder.pooled(model.texts.tokens, texts), dim=-1)
+        trained = [(name, p) for name, p in model.encoder.named_parameters() if p.requires_grad]
+        for _, parameter in trained:
+            parameter.add_(torch.randn_like(parameter))
+    model.train()
+    got = model.encoder.untuned(model.texts.tokens, texts)
+    torch.testing.assert_close(got, want, rtol=0, atol=5e-3)  # kept in half precision
+    tuned = torch.nn.functional.normalize(model.encoder.pooled(model.texts.tokens, texts), dim=-1)
+    assert not torch.allclose(tuned, want, rtol=0, atol=0.1)
+    assert trained == [(name, p) for name, p in model.encoder.named_parameters() if p.requires_grad]
+    assert model.encoder.training
+
+
+def test_an_anchor_keeps_the_encoder_near_what_it_was(small_dataset, settings):
+    small_dataset(title=topic)
+    away = {}
+    for weight in (0.0, 10.0):
+        changed = {"anchor_weight": weight, "epochs": 10, "learning_rate": 0.01, "lora_dropout": 0.0}
+        parts = build(config := XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
+        build_trainer(config, parts.model).fit(parts.train_data, saved=False, verbose=False)
+        encoder, tokens = parts.model.encoder.eval(), parts.model.texts.tokens
+        texts = torch.arange(tokens.n_texts)
+        with torch.no_grad():
+            cosine = torch.cosine_similarity(encoder.pooled(tokens, texts), encoder.untuned(tokens, texts))
+        away[weight] = (1 - cosine).mean().item()
+    assert away[10.0] < away[0.0] / 2
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"peft": "frozen", "embedding_size": 8}, {"peft": "lora"}, {"embedding_size": 8, "user_tower": "attention"}],
+)
+def test_items_that_training_met_seldom_are_scored_by_the_encoder_as_it_was(small_dataset, settings, changed):
+    """By hand: a mix of the scores of a trained and of an untrained model, by how often each item was trained."""
+    small_dataset(title=topic)
+    trained, gated, untrained = (
+        build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **given}))
+        for given in (changed, {**changed, "untuned_count": 3.0}, {"peft": "frozen"})
+    )
+    with torch.no_grad():
+        for parameter in trained.model.encoder.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        trained.model.user_tower.pooling.recency.mul_(0.5)
+        gated.model.load_state_dict(trained.model.state_dict())
+        untrained.model.user_tower.load_state_dict(
+            {k: v for k, v in trained.model.user_tower.state_dict().items() if "without" not in k}, strict=False
+        )
+    rows = trained.test_data._dataset[np.arange(12)]
+    rows["item_length"][3] = 0  # no history: nothing is known of what the encoder would say
+    new, mixed, old = (parts.model.eval().full_sort_predict(rows)[:, 1:] for parts in (trained, gated, untrained))
+    bias = trained.model.score_bias()[1:]
+    count = torch.from_numpy(trained.train_data._dataset.train_item_counts)[1:]
+    share = count / (count + 3.0)
+    old[3] = bias
+    torch.testing.assert_close(mixed, share * new + (1 - share) * old, rtol=1e-3, atol=1e-3)
+    rows["item_id"] = torch.arange(1, 13)
+    torch.testing.assert_close(gated.model.predict(rows), mixed[torch.arange(12), torch.arange(12)])
+
+
+@pytest.mark.device
+def test_a_run_is_not_evaluated_with_another_gate(settings, small_dataset):
+    small_dataset()
+    folder = run("XLingTwoTower", "small", config_dict={**settings, "peft": "frozen", "epochs": 1})["run_dir"]
+    with pytest.raises(CheckpointError, match="untuned_count=0"):
+        evaluate_run(folder, config_dict={"untuned_count": 2.0})
+
+
+@pytest.mark.parametrize("key", ["anchor_weight", "untuned_count"])
+def test_the_encoder_as_it_was_is_not_known_where_all_of_it_is_trained(make, key):
+    with pytest.raises(ConfigError, match=key):
+        make(peft="full", **{key: 1.0})
+
+
+@pytest.mark.parametrize("peft", ["frozen", "full"])
+def test_an_anchor_needs_adapters(make, peft):
+    with pytest.raises(ConfigError, match="anchor_weight"):
+        make(peft=peft, anchor_weight=1.0)
+
+
 def test_pairs_are_no_candidates(make, small_dataset, settings):
     """Texts drawn for alignment must not be negatives of positions: they may be the target in another language."""
     folder = small_dataset(name="pairs")
@@ -226,6 +409,8 @@ def test_pairs_are_no_candidates(make, small_dataset, settings):
         ("alignment_weight", -1, "alignment_weight"),
         ("alignment_weight", 1, "alignment_weight"),
         ("hard_negative_cross_language", 2, "hard_negative"),
+        ("embedding_init", "identity", "pca"),
+        ("embedding_mlp_size", 8, "embedding_size"),
     ],
 )
 def test_wrong_settings_name_the_right_ones(make, key, value, named):
@@ -294,7 +479,8 @@ def test_adapters_start_from_a_run_with_a_frozen_encoder(settings, small_dataset
 @pytest.mark.device
 def test_a_run_that_trained_nothing_of_a_part_is_no_start(settings, small_dataset):
     small_dataset()
-    earlier = run("XLingTwoTower", "small", config_dict={**settings, "peft": "frozen", "epochs": 1})["run_dir"]
+    frozen = {**settings, "peft": "frozen", "embedding_size": None, "epochs": 1}
+    earlier = run("XLingTwoTower", "small", config_dict=frozen)["run_dir"]
     with pytest.raises(CheckpointError, match="nothing of its encoder"):
         run("XLingTwoTower", "small", config_dict={**settings, "init_adapter_from": earlier})
 
@@ -331,7 +517,8 @@ def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, run_t
     written |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (steady / "config.json").write_text(json.dumps(written))
     changed = {"encoder": str(steady), "lora_dropout": 0.0, "learn_temperature": True}
-    changed |= {"alignment_weight": 0.5, "hard_negatives": 2}
+    changed |= {"alignment_weight": 0.5, "hard_negatives": 2, "catalog_negatives": 7, "anchor_weight": 2.0}
+    changed |= {"embedding_size": 16, "embedding_init": "pca"}
     same = {**settings, **changed, "alignment_pairs": 15, "epochs": 3}
     alone = run("XLingTwoTower", "small", config_dict=same)
     done = run_two("XLingTwoTower", same)

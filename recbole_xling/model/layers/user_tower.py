@@ -144,6 +144,20 @@ class UserTower(nn.Module):
             users = users + self.user_language(user_language)[:, None]
         return F.normalize(users.float(), dim=-1)
 
+    def of_other_vectors(self, items: Tensor) -> Tensor:
+        """Return the user by vectors that the tower was not trained on: their mean by distance alone, ``(B, L, D')``.
+
+        Args:
+            items: ``(B, L, D')``, oldest first, padded on the right.
+        """
+        weight = torch.softmax(MeanPooling._logits(self.pooling, items), dim=-1)  # (L, L)
+        return F.normalize((weight @ items).float(), dim=-1)
+
     def empty(self, user_language: Tensor) -> Tensor:
         """Return users without a history, ``(B, D)``: the learned vectors of their languages, ``(B,)``."""
         return F.normalize(self.without_history(user_language).float(), dim=-1)
+
+
+def last_states(states: Tensor, length: Tensor) -> Tensor:
+    """Return the states ``(B, D)`` at the ends of histories, given those at all positions, ``(B, L, D)``."""
+    return states[torch.arange(len(states), device=states.device), (length - 1).clamp_min(0)]

@@ -46,18 +46,18 @@ def in_batch_softmax(batch: InBatch, scale: Tensor) -> Tensor:
         batch: positions and candidates.
         scale: the inverse temperature.
     """
-    match = batch.states @ batch.items.T * scale  # (N, U)
+    states = batch.states * scale  # (N, D)
     hit = batch.accidental_hit_mask.scatter(1, batch.target[:, None], False)  # (N, U)
-    logits = (match + batch.logit_adjustment).masked_fill(hit, float("-inf"))  # (N, U)
-    to_items = F.cross_entropy(logits.float(), batch.target, reduction="none")  # (N,)
+    constant = batch.logit_adjustment.expand(hit.shape).masked_fill(hit, float("-inf"))  # (N, U)
+    logits = (states @ batch.items.T).float() + constant  # (N, U)
+    to_items = F.cross_entropy(logits, batch.target, reduction="none")  # (N,)
 
     target = batch.target[batch.is_user]  # (M,)
-    logits = match[batch.is_user][:, target].T  # (M, M): of item j with user k
+    logits = (batch.items[target] @ states[batch.is_user].T).float()  # (M, M): of item j with user k
     hit = batch.accidental_hit_mask[batch.is_user][:, target].T | (target[:, None] == target)  # (M, M)
     hit.fill_diagonal_(False)
-    logits = logits.masked_fill(hit, float("-inf"))
     own = torch.arange(len(target), device=target.device)
-    to_users = F.cross_entropy(logits.float(), own, reduction="none")  # (M,)
+    to_users = F.cross_entropy(logits.masked_fill(hit, float("-inf")), own, reduction="none")  # (M,)
 
     both = (to_items * batch.weight).sum() + (to_users * batch.weight[batch.is_user]).sum()
     return both / 2

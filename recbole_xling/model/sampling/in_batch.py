@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -35,14 +36,21 @@ class BatchWindows:
     weight: Tensor
 
 
-def in_batch(windows: BatchWindows, texts: DistinctTexts, logit_adjustment: Tensor, same: Tensor) -> InBatch:
+def in_batch(
+    windows: BatchWindows,
+    texts: DistinctTexts,
+    logit_adjustment: Tensor,
+    same: Tensor,
+    drawn: Tensor | None = None,
+) -> InBatch:
     """Return all positions of the batch and all candidates, of all processes.
 
     Args:
         windows: those of this process.
         texts: the distinct texts of this process's windows, and other negatives.
-        logit_adjustment: ``(n_texts,)`` constants of the logits of texts that enter a batch with a window.
+        logit_adjustment: ``(n_texts,)`` constants of the logits of texts that enter a batch with a window, or drawn.
         same: ``(n_texts,)`` a number that texts share which one item has in different languages.
+        drawn: texts that were drawn from the catalog for the batch, the same in all processes.
     """
     trained = windows.weight > 0  # (B, L)
     n_windows, device = len(windows.history), windows.history.device
@@ -72,20 +80,28 @@ def in_batch(windows: BatchWindows, texts: DistinctTexts, logit_adjustment: Tens
 
     # Mined negatives come into the batch because of their scores, not at a rate that a correction could use. They get
     # the mean of the others' constants, so that their logits stay comparable.
-    drawn, constant = belongs.any(dim=0), logit_adjustment[candidates.texts]  # (U,)
+    at_rate, constant = belongs.any(dim=0), logit_adjustment[candidates.texts]  # (U,)
+    if drawn is not None:
+        at_rate |= torch.isin(candidates.texts, drawn)
     return InBatch(
         states=states,
         items=candidates.vectors,
         target=candidates.rows(target),
         weight=weight / weight.sum(),
         accidental_hit_mask=belongs[window],  # (N, U)
-        logit_adjustment=torch.where(drawn, constant, constant[drawn].mean()),
+        logit_adjustment=torch.where(at_rate, constant, constant[at_rate].mean()),
         is_user=is_user,
     )
 
 
 def adjust_logits(
-    of_item: Tensor, number: int, counts: Tensor, prior: Tensor, n_batches: float | None, chance: Tensor | None = None
+    of_item: Tensor,
+    number: int,
+    counts: Tensor,
+    prior: Tensor,
+    n_batches: float | None,
+    chance: Tensor | None = None,
+    rate: float = 0.0,
 ) -> Tensor:
     """Return what training adds to the logits of each text, or set of texts, ``(number,)``.
 
@@ -99,11 +115,14 @@ def adjust_logits(
         prior: of each item, ``(n_items,)``.
         n_batches: of an epoch; None leaves out the correction.
         chance: that a batch which has an item shows it in a view, ``(n_views, n_items)``; 1 if not given.
+        rate: at which a batch has an item of training, in a view, because it was drawn from the catalog.
     """
     of_text = torch.zeros(number).index_copy_(0, of_item.flatten(), prior.expand_as(of_item).flatten())
     if n_batches is None:
         return of_text
     occurs = counts.double()
+    if rate:  # being drawn is like so many more interactions
+        occurs += torch.where(occurs > 0, -n_batches * math.log1p(-rate) if rate < 1 else torch.inf, 0.0)
     if chance is not None:  # the rate at which a text would have to occur to be missing as often
         missing = torch.log1p(chance.double() * torch.expm1(-occurs / n_batches))
         occurs = torch.where(chance < 1, -n_batches * missing, occurs)

@@ -6,24 +6,30 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from recbole_xling.config import EncodingConfig
+from recbole_xling.encode.base import Identity
 from recbole_xling.encode.hub import HubModel, LocalModel, find_model
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.layers.cpu_kernels import CpuTraining
 from recbole_xling.model.text_encoder.adapters import AdapterConfig, RankAllocation, add_adapters, n_frozen_layers
 from recbole_xling.model.text_encoder.frozen_layers import FrozenLayers
 from recbole_xling.model.text_encoder.layer_split import lower_part, modules_above, upper_part
+from recbole_xling.model.text_encoder.learned_map import LearnedMap
 from recbole_xling.model.text_encoder.loading import load_pretrained, longest_input
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_buckets
+from recbole_xling.model.text_encoder.untuned import UntunedVectors
+from recbole_xling.utils.distributed import take_from_first_process
 from recbole_xling.utils.paths import user_cache_folder
+
+_MOST_TEXTS_FOR_AXES = 10_000  # more would not move the axes
 
 
 def mean_pooling(states: Tensor, mask: Tensor) -> Tensor:
@@ -95,12 +101,29 @@ class TextEncoderConfig(AdapterConfig, EncodingConfig):
     encoder: str = Field("intfloat/multilingual-e5-small", description="Model of the Hugging Face hub, or a folder.")
     encoder_max_length: int = Field(64, ge=1, description="Longest text in tokens.")
     pooling: Literal["mean", "cls", "last"] = Field("mean", description="From token vectors to a text's vector.")
-    embedding_size: int | None = Field(
-        None, ge=1, description="Size of a projection of the pooled vectors; no projection if not set."
+    embedding_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
+        "auto",
+        description="Size of a learned map of the pooled vectors; none for no map. `auto`: that of the vectors where "
+        "the encoder is frozen, else no map.",
     )
+    embedding_init: Literal["pca", "whitening", "random"] = Field(
+        "pca", description="Where the map starts: principal axes (identity if it keeps the size), whitening, or random."
+    )
+    embedding_mlp_size: int = Field(0, ge=0, description="Hidden units of a perceptron beside the map; 0 for none.")
     mini_batch_size: int = Field(64, ge=1, description="Texts encoded at a time in training; peak memory follows it.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations inside of the layers as well.")
     lower_layer_cache_gb: float = Field(4.0, ge=0, description="Disk for hidden states below the adapters; 0 for none.")
+
+    @model_validator(mode="after")
+    def _perceptron_beside_a_map(self) -> TextEncoderConfig:
+        if self.embedding_mlp_size and not self.has_map:
+            raise ConfigError("embedding_mlp_size is a part of the learned map: set embedding_size as well")
+        return self
+
+    @property
+    def has_map(self) -> bool:
+        """Whether pooled vectors go through a learned map."""
+        return self.peft == "frozen" if self.embedding_size == "auto" else self.embedding_size is not None
 
 
 class TextEncoder(nn.Module):
@@ -135,20 +158,22 @@ class TextEncoder(nn.Module):
         if config.gradient_checkpointing:
             again = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), CpuTraining())}
             self.transformer.gradient_checkpointing_enable(gradient_checkpointing_kwargs=again)
-        size = config.embedding_size
-        self.projection = nn.Linear(self.hidden_size, size) if size is not None else None
-        self.size = size or self.hidden_size
+        self.projection: LearnedMap | None = None
+        self.size = config.embedding_size if isinstance(config.embedding_size, int) else self.hidden_size
+        if config.has_map:
+            start, mlp_size = config.embedding_init, config.embedding_mlp_size
+            self.projection = LearnedMap(self.hidden_size, self.size, init=start, mlp_size=mlp_size)
         self._ranks = RankAllocation(self.adapted) if config.peft == "adalora" else None
         self._pool = POOLING[config.pooling]
-        self._frozen_layers: FrozenLayers | None = None
-        if self._n_lower or config.peft == "frozen":
-            self._frozen_layers = FrozenLayers(
-                self._run_frozen,
-                self.hidden_size,
-                pooled=config.peft == "frozen",
-                max_bytes=int(config.lower_layer_cache_gb * 1e9),
-                batch_size=config.encoder_batch_size,
-                folder=cache_dir,
+        batch_size = config.encoder_batch_size
+        self._untuned = UntunedVectors(
+            self._run_untuned, self.tokenize, self.hidden_size, self.identity, batch_size, cache_dir
+        )
+        self._lower_layers: FrozenLayers | None = None
+        if self._n_lower:
+            max_bytes = int(config.lower_layer_cache_gb * 1e9)
+            self._lower_layers = FrozenLayers(
+                self._run_lower, self.hidden_size, max_bytes=max_bytes, batch_size=batch_size, folder=cache_dir
             )
 
     @property
@@ -158,7 +183,7 @@ class TextEncoder(nn.Module):
         return adapted.get_base_model() if hasattr(adapted, "get_base_model") else adapted
 
     @property
-    def identity(self) -> dict[str, str | int | None]:
+    def identity(self) -> Identity:
         """What the trained weights belong to: they do not fit an encoder of another identity."""
         further = {"gguf_file": self.source.gguf_file, "num_hidden_layers": self._n_layers}
         return {
@@ -188,7 +213,19 @@ class TextEncoder(nn.Module):
     # ---- encoding ---------------------------------------------------------------------------------------------
 
     def forward(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
-        """Encode some texts, those of about one length together.
+        """Encode some texts.
+
+        Args:
+            tokens: what :meth:`tokenize` returned.
+            text_ids: ``(N,)`` numbers of its texts; repeated ones are encoded once.
+
+        Returns:
+            ``(N, size)`` float32 of unit length, on the encoder's device.
+        """
+        return self.project(self.pooled(tokens, text_ids))
+
+    def pooled(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
+        """Encode some texts, those of about one length together, without projection and norm.
 
         In training, activations of no more than ``mini_batch_size`` texts are in memory at a time: those of all other
         texts are computed again in the backward pass, bucket by bucket (Gao et al., "Scaling Deep Contrastive
@@ -200,25 +237,43 @@ class TextEncoder(nn.Module):
             text_ids: ``(N,)`` numbers of its texts; repeated ones are encoded once.
 
         Returns:
-            ``(N, size)`` float32 of unit length, on the encoder's device.
+            ``(N, H)`` float32, on the encoder's device.
         """
-        training = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
-        most = self.config.mini_batch_size if training else self.config.encoder_batch_size
+        if self.config.peft == "frozen":
+            return self._untuned(tokens, text_ids, self.device)
         text_ids, place = torch.unique(text_ids.cpu(), return_inverse=True)
+        if not len(text_ids):
+            return torch.empty(0, self.hidden_size, device=self.device)
+        training = torch.is_grad_enabled()
+        most = self.config.mini_batch_size if training else self.config.encoder_batch_size
         buckets = length_buckets(tokens.length[text_ids], most, self.device)
-        vectors, n_left = [torch.empty(0, self.size, device=self.device)], len(text_ids)
+        vectors, n_left = [], len(text_ids)
         for bucket in buckets:
             inputs, mask = tokens.batch(text_ids[bucket])  # (N, T) each
-            if self._frozen_layers is not None:
-                inputs = self._frozen_layers(tokens, text_ids[bucket], self.device)  # (N, T, H) or (N, 1, H)
+            if self._lower_layers is not None:
+                inputs = self._lower_layers(tokens, text_ids[bucket], self.device)  # (N, T, H)
             inputs, mask = inputs.to(self.device), mask.to(self.device)
             if training and n_left > most:  # the last ones, the longest, stay in memory: their backward pass is first
                 vectors.append(checkpoint(self._encode, inputs, mask, use_reentrant=False))
             else:
                 vectors.append(self._encode(inputs, mask))
             n_left -= len(bucket)
-        order = torch.argsort(torch.cat([place.new_empty(0), *buckets]))  # text -> its row in vectors
+        order = torch.argsort(torch.cat(buckets))  # text -> its row in vectors
         return torch.cat(vectors)[order[place].to(self.device)]
+
+    def untuned(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
+        """Return vectors of before any training, ``(N, H)`` of unit length; not for ``peft: full``.
+
+        Args:
+            tokens: what :meth:`tokenize` returned.
+            text_ids: ``(N,)`` numbers of its texts.
+        """
+        return F.normalize(self._untuned(tokens, text_ids, self.device), dim=-1)
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Return vectors of unit length, ``(N, size)`` float32, from pooled ones, ``(N, H)``."""
+        projected = pooled if self.projection is None else self.projection(pooled)
+        return F.normalize(projected.float(), dim=-1)
 
     @torch.no_grad()
     def encode_all(self, tokens: TokenizedTexts) -> Tensor:
@@ -236,27 +291,46 @@ class TextEncoder(nn.Module):
         """The device that the encoder is on."""
         return next(self.parameters()).device
 
-    def _run_frozen(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """Return the states below the trained layers, ``(N, T, H)``; if all are frozen, pooled ones, ``(N, 1, H)``."""
-        part = lower_part(self.transformer, self._n_lower) if self._n_lower else self.transformer
-        states = part(input_ids=input_ids, attention_mask=mask).last_hidden_state.float()
-        return states if self._n_lower else self._pool(states, mask)[:, None]
+    def _run_lower(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the states below the trained layers, ``(N, T, H)``."""
+        part = lower_part(self.transformer, self._n_lower)
+        return part(input_ids=input_ids, attention_mask=mask).last_hidden_state.float()
+
+    def _run_untuned(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """Return pooled vectors without adapters and dropout, ``(N, H)``, in full precision."""
+        adapted: Any = self.adapted
+        mode, device = self.training, self.device
+        self.eval()
+        with (
+            adapted.disable_adapter() if hasattr(adapted, "disable_adapter") else nullcontext(),
+            torch.autocast(device_type=device.type, enabled=False),
+        ):
+            states = self.transformer(input_ids=input_ids.to(device), attention_mask=mask.to(device)).last_hidden_state
+        self.train(mode)
+        return self._pool(states.float(), mask.to(device))
 
     def _encode(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Run the trained layers and the head, ``(N, size)``."""
-        if self.config.peft == "frozen":
-            pooled = inputs[:, 0]
-        else:
-            with CpuTraining():
-                if self._n_lower:
-                    output = upper_part(self.transformer, self._n_lower)(inputs_embeds=inputs, attention_mask=mask)
-                else:
-                    output = self.transformer(input_ids=inputs, attention_mask=mask)
-            pooled = self._pool(output.last_hidden_state.float(), mask)  # (N, H)
-        projected = pooled if self.projection is None else self.projection(pooled)
-        return F.normalize(projected.float(), dim=-1)
+        """Run the trained layers, ``(N, H)``."""
+        with CpuTraining():
+            if self._n_lower:
+                output = upper_part(self.transformer, self._n_lower)(inputs_embeds=inputs, attention_mask=mask)
+            else:
+                output = self.transformer(input_ids=inputs, attention_mask=mask)
+        return self._pool(output.last_hidden_state.float(), mask)
 
     # ---- adapters ---------------------------------------------------------------------------------------------
+
+    def start_projection(self, tokens: TokenizedTexts) -> None:
+        """Start the projection at axes of the texts, where the settings say so and no earlier run has trained it."""
+        if self.projection is None or not self.projection.needs_start:
+            return
+        some = torch.linspace(0, tokens.n_texts - 1, min(tokens.n_texts, _MOST_TEXTS_FOR_AXES)).long()
+        mode = self.training
+        with torch.no_grad():
+            self.projection.start_at(self.eval().pooled(tokens, some))
+            for weight in (self.projection.weight, self.projection.bias):
+                take_from_first_process(weight)  # which may have read other roundings of the texts' vectors
+        self.train(mode)
 
     def begin_training(self, total_steps: int) -> None:
         """Spread AdaLoRA's schedule over the optimizer steps; other methods do not have one."""

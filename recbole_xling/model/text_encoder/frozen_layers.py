@@ -34,7 +34,7 @@ class FrozenStates:
         full: whether a text did not fit.
 
     Args:
-        length: ``(n_texts,)`` rows of each text: its tokens, or 1 where only a pooled vector is kept.
+        length: ``(n_texts,)`` rows of each text: its tokens.
         size: width of a row.
         max_bytes: bound of the file's size.
         folder: where the file is; None: the system's folder for temporary files.
@@ -115,9 +115,8 @@ class FrozenLayers:
     the bound is reached. So what is kept, and every value, is the same in a run that was resumed.
 
     Args:
-        run: ``input_ids`` and ``attention_mask``, both ``(N, T)``, to states, ``(N, T, size)`` or ``(N, 1, size)``.
+        run: ``input_ids`` and ``attention_mask``, both ``(N, T)``, to states, ``(N, T, size)``.
         size: width of a state.
-        pooled: whether ``run`` returns one state per text.
         max_bytes: bound of what is kept, over all catalogs; 0: nothing is kept.
         batch_size: texts run at a time to be kept.
         folder: where it is kept; None: the system's folder for temporary files.
@@ -128,12 +127,11 @@ class FrozenLayers:
         run: Callable[[Tensor, Tensor], Tensor],
         size: int,
         *,
-        pooled: bool,
         max_bytes: int,
         batch_size: int,
         folder: Path | None,
     ) -> None:
-        self._run, self._size, self._pooled = run, size, pooled
+        self._run, self._size = run, size
         self._max_bytes, self._batch_size, self._folder = max_bytes, batch_size, folder
         self._kept: WeakKeyDictionary[TokenizedTexts, FrozenStates] = WeakKeyDictionary()
 
@@ -143,7 +141,7 @@ class FrozenLayers:
 
     @torch.no_grad()
     def __call__(self, tokens: TokenizedTexts, text_ids: Tensor, device: torch.device) -> Tensor:
-        """Return the states of distinct texts on ``device``, ``(N, T, size)`` or ``(N, 1, size)`` float32."""
+        """Return the states of distinct texts on ``device``, ``(N, T, size)`` float32."""
         if not self._max_bytes:
             return self._compute(tokens, text_ids, device)
         kept = self._kept.get(tokens)
@@ -166,8 +164,7 @@ class FrozenLayers:
 
     def _keep(self, tokens: TokenizedTexts, device: torch.device) -> FrozenStates:
         room = self._max_bytes - sum(kept.n_bytes for kept in self._kept.values())
-        length = torch.ones_like(tokens.length) if self._pooled else tokens.length
-        kept = FrozenStates(length, self._size, room, self._folder)
+        kept = FrozenStates(tokens.length, self._size, room, self._folder)
         hidden = tokens.n_texts <= _SHOW_PROGRESS_FROM or not on_screen()
         with tqdm(total=tokens.n_texts, desc="frozen layers", unit="text", disable=hidden) as bar:
             for text_ids in length_buckets(tokens.length, self._batch_size, device):

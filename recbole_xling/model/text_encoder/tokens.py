@@ -24,6 +24,7 @@ class TokenizedTexts:
     """The distinct texts of some rows, in one flat array of tokens.
 
     Args:
+        texts: the distinct texts.
         text_of_row: ``(n_rows,)`` number of each row's text; equal texts share one.
         token_ids: ``(n_tokens,)`` int32, text after text.
         offset: ``(n_texts,)`` where each text begins in ``token_ids``.
@@ -31,6 +32,7 @@ class TokenizedTexts:
         pad_id: the token that fills up shorter texts of a batch.
     """
 
+    texts: Sequence[str]
     text_of_row: Tensor
     token_ids: Tensor
     offset: Tensor
@@ -66,6 +68,7 @@ class TokenizedTexts:
                 bar.update(len(batch))
         length = np.concatenate(lengths)
         return cls(
+            texts=list(number),
             text_of_row=torch.tensor(text_of_row, dtype=torch.int64),
             token_ids=torch.from_numpy(np.concatenate(parts)),
             offset=torch.from_numpy(np.cumsum(length) - length),

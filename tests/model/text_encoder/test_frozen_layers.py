@@ -22,7 +22,7 @@ _CPU = torch.device("cpu")
 def _tokens() -> TokenizedTexts:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(1, 99, (int(_LENGTH.sum()),), generator=generator, dtype=torch.int32)
-    return TokenizedTexts(torch.arange(5), ids, _LENGTH.cumsum(0) - _LENGTH, _LENGTH, 0)
+    return TokenizedTexts("abcde", torch.arange(5), ids, _LENGTH.cumsum(0) - _LENGTH, _LENGTH, 0)
 
 
 class _Run:
@@ -37,7 +37,7 @@ class _Run:
 
 
 def _layers(run: _Run, room: int, tmp_path: Path) -> FrozenLayers:
-    options: dict[str, Any] = {"pooled": False, "max_bytes": room * _SIZE * 2, "batch_size": 2, "folder": tmp_path}
+    options: dict[str, Any] = {"max_bytes": room * _SIZE * 2, "batch_size": 2, "folder": tmp_path}
     return FrozenLayers(run, _SIZE, **options)
 
 

@@ -1,0 +1,78 @@
+"""LearnedMap: from the encoder's vectors to item vectors, starting where what is alike is alike already."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_WHITENING_SHARE = 0.1  # of the mean variance, added to that of each axis: the smallest ones are noise
+_LARGER_STD = 0.002  # of the weights of dimensions that the encoder lacks: at zero they would never leave it
+
+
+class LearnedMap(nn.Linear):
+    """A linear layer, and by choice a perceptron beside it, which adds nothing at the start.
+
+    A linear layer that starts at random forgets what the encoder knows, and learns it again from clicks. With ``pca``
+    inner products are those of the encoder's vectors at first: the weights are the identity, or, where the size is
+    smaller, the principal axes of the catalog (without taking off the mean, so that lengths hardly change), which
+    :meth:`start_at` finds when training begins. Until then they are the identity's first rows.
+
+    Args:
+        in_size: of the encoder's vectors.
+        out_size: of item vectors.
+        init: ``pca``; ``whitening``: axes of about like variance; ``random``: as :class:`torch.nn.Linear` starts.
+        mlp_size: hidden units of the perceptron; 0 for none.
+    """
+
+    def __init__(self, in_size: int, out_size: int, *, init: str = "random", mlp_size: int = 0) -> None:
+        super().__init__(in_size, out_size)
+        self.init = init
+        if init != "random":
+            nn.init.eye_(self.weight)
+            nn.init.zeros_(self.bias)
+            nn.init.normal_(self.weight[in_size:], std=_LARGER_STD)
+        self.mlp: nn.Sequential | None = None
+        if mlp_size:
+            last = nn.Linear(mlp_size, out_size)
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+            self.mlp = nn.Sequential(nn.Linear(in_size, mlp_size), nn.GELU(), last)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map ``(N, in_size)`` to ``(N, out_size)``."""
+        mapped = super().forward(vectors)
+        if self.mlp is None:
+            return mapped
+        length = vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)  # (N, 1)
+        return mapped + length * self.mlp(vectors / length * self.in_features**0.5)
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether it is to start at axes of the catalog, and neither has done so nor has been loaded."""
+        if self.init == "random" or (self.init == "pca" and self.out_features >= self.in_features):
+            return False
+        first_rows = torch.eye(*self.weight.shape, device=self.weight.device)
+        n_axes = min(self.weight.shape)
+        return bool((self.weight[:n_axes] == first_rows[:n_axes]).all()) and not bool(self.bias.any())
+
+    @torch.no_grad()
+    def start_at(self, vectors: Tensor) -> None:
+        """Start at principal axes; where vectors do not differ there are none, and nothing changes.
+
+        Args:
+            vectors: of texts of the catalog, ``(N, in_size)``.
+        """
+        rows = vectors.double().cpu()
+        mean = rows.mean(dim=0) if self.init == "whitening" else rows.new_zeros(rows.shape[1])
+        values, axes = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))  # ascending
+        values, axes = values.flip(0).clamp_min(0), axes.flip(1).T  # (in_size,), (in_size, in_size)
+        if values.sum() <= 1e-12 * rows.square().sum() / len(rows):
+            return
+        # an axis has two directions: the one in which its largest part is positive
+        axes *= axes.gather(1, axes.abs().argmax(dim=1, keepdim=True)).sign()
+        if self.init == "whitening":
+            average = values.mean()
+            axes *= (average / (values + _WHITENING_SHARE * average)).sqrt()[:, None]
+        n_axes = min(self.weight.shape)
+        self.weight[:n_axes] = axes[:n_axes].to(self.weight)
+        self.bias[:n_axes] = -(axes @ mean)[:n_axes].to(self.bias)
