@@ -109,14 +109,14 @@ class ItemRepresentation(nn.Module):
             nn.init.normal_(self.item_embedding.weight, std=0 if fusion.id_shifts_text else config.initializer_range)
             weight = train_counts / np.maximum(train_counts + config.id_half_count, 1e-9)  # n / (n + k), 0 where n = 0
             self.register_buffer("id_weight", torch.from_numpy(weight)[:, None].float(), persistent=False)
-        if config.item_representation == "init":
+        if fusion.uses_text or config.item_representation == "init":
             raw, row = text_vectors()
+            raw = centered(raw, row, language_ids()) if config.text_centering else raw
+        if config.item_representation == "init":
             start = principal_components(raw[row[0]], size, config.initializer_range, white=config.text_whitening)
             self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
         if fusion.uses_text:
-            kind, (raw, row) = config.text_projection or fusion.default_projection, text_vectors()
-            if config.text_centering:
-                raw = centered(raw, row, language_ids())
+            kind = config.text_projection or fusion.default_projection
             if kind == "pca":  # as large as ID embeddings are when training starts
                 vectors = principal_components(raw, text_size, config.initializer_range, white=config.text_whitening)
             else:
