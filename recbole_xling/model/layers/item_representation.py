@@ -50,7 +50,7 @@ class RepresentationConfig(TypedConfig):
         0.1, ge=0, le=1, description="Share of items represented by text alone in a training step."
     )
     id_half_count: float = Field(
-        0, ge=0, description="Training interactions at which an item's ID counts half; 0: it counts in full from one on."
+        0, ge=0, description="Training interactions at which an item's ID counts half; 0: it counts in full from one."
     )
     delta_max_norm: float = Field(
         0.5, ge=0, description="Longest shift of `delta`, as a share of the text vector's length."
