@@ -34,8 +34,10 @@ class RepresentationConfig(TypedConfig):
         None,
         description="From text vectors to `hidden_size` (if not set: `linear` for `text_only`, `delta`; else `pca`).",
     )
-    text_projection_init: Literal["pca", "random"] = Field(
-        "random", description="Start of the `linear` text projection: at random, or the principal axes of the vectors."
+    text_projection_init: Literal["pca", "whitened", "random"] = Field(
+        "random",
+        description="Start of the `linear` text projection: at random, or the principal axes of the vectors, as they "
+        "are or with like variance.",
     )
     n_experts: int = Field(8, ge=1, description="Experts of the `moe` text projection.")
     text_projection_dropout_prob: float = Field(
@@ -130,8 +132,9 @@ class ItemRepresentation(nn.Module):
                 dropout=config.text_projection_dropout_prob,
                 n_experts=config.n_experts,
             )
-            if isinstance(self.text_projection, LinearProjection) and config.text_projection_init == "pca":
-                mean, axes = principal_axes(vectors, text_size, config.initializer_range)
+            if isinstance(self.text_projection, LinearProjection) and config.text_projection_init != "random":
+                white = config.text_projection_init == "whitened"
+                mean, axes = principal_axes(vectors, text_size, config.initializer_range, white=white)
                 if config.text_whitening:  # all axes are alike now; the vectors have them in the order of before
                     axes = np.eye(*axes.shape) * config.initializer_range * vectors.shape[1] ** 0.5
                 self.text_projection.start_at(mean, axes)

@@ -43,11 +43,11 @@ def test_principal_components_are_those_of_a_singular_value_decomposition():
 
 
 @pytest.mark.parametrize("representation", ["text_only", "delta"])
-@pytest.mark.parametrize("white", [False, True])
-def test_a_linear_projection_starts_at_the_principal_components(items_of, representation, white):
-    changed = {"item_representation": representation, "text_whitening": white}
-    items, vectors = items_of(text_projection="linear", text_projection_init="pca", **changed)
-    want = principal_components(vectors, 16, 0.02, white=white)[1:]
+@pytest.mark.parametrize(("start", "whitening"), [("pca", False), ("pca", True), ("whitened", False)])
+def test_a_linear_projection_starts_at_the_principal_components(items_of, representation, start, whitening):
+    changed = {"item_representation": representation, "text_whitening": whitening}
+    items, vectors = items_of(text_projection="linear", text_projection_init=start, **changed)
+    want = principal_components(vectors, 16, 0.02, white=whitening or start == "whitened")[1:]
     got = items().detach().numpy()[1:]
     np.testing.assert_allclose(got * (np.linalg.norm(want) / np.linalg.norm(got)), want, atol=1e-5)
     assert got.std() == pytest.approx(0.02, rel=0.1)
