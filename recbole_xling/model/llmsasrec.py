@@ -152,9 +152,9 @@ class LLMSASRec(XLingRecommender):
         return self.items.extended(weights, "items.")
 
     def other_parameter(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps besides weights: which items have a trained ID, and what texts axes are of."""
-        with_id = self.items.trained[:, 0].bool() if self.items.item_embedding is not None else None
-        return {"axes_of": self.axes_of, "trained": with_id}
+        """Return what a checkpoint keeps besides weights: how much items' IDs count, and what texts axes are of."""
+        id_weight = self.items.id_weight[:, 0].clone() if self.items.item_embedding is not None else None
+        return {"axes_of": self.axes_of, "trained": id_weight}
 
     def load_other_parameter(self, para: dict[str, Any] | None) -> None:
         """Restore what :meth:`other_parameter` returned; earlier releases kept nothing.
@@ -164,10 +164,10 @@ class LLMSASRec(XLingRecommender):
         Raises:
             CheckpointError: the weights depend on all texts, and these are others than in training.
         """
-        axes_of, with_id = (para or {}).get("axes_of"), (para or {}).get("trained")
-        if with_id is not None and self.items.item_embedding is not None:
-            self.items.trained.zero_()
-            self.items.trained[: len(with_id), 0] = with_id.to(self.items.trained)
+        axes_of, id_weight = (para or {}).get("axes_of"), (para or {}).get("trained")
+        if id_weight is not None and self.items.item_embedding is not None:
+            self.items.id_weight.zero_()
+            self.items.id_weight[: len(id_weight), 0] = id_weight.to(self.items.id_weight)  # once booleans
         if axes_of and self.axes_of and axes_of != self.axes_of:
             raise CheckpointError(
                 "the texts of items are not those that the model was trained on, and text_projection=pca and "

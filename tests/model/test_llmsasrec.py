@@ -30,7 +30,7 @@ class TestContract(ModelContract):
     variants = {
         **{
             name: {"item_representation": name}
-            for name in ("none", "text_only", "add", "concat", "gate", "init", "delta")
+            for name in ("none", "text_only", "add", "concat", "gate", "init", "delta", "null_space")
         },
         "linear": {"item_representation": "gate", "text_projection": "linear", "text_whitening": True},
         "mlp": {"item_representation": "text_only", "text_projection": "mlp"},
@@ -108,7 +108,7 @@ def test_cold_items_are_scored_by_their_text(make):
     items = parts.model.items
     cold = int(np.flatnonzero(counts[1:] == 0)[0]) + 1 if (counts[1:] == 0).any() else None
     if cold is None:  # make one
-        items.trained[5] = 0
+        items.id_weight[5] = 0
         cold = 5
     items.eval()
     with torch.no_grad():

@@ -189,8 +189,8 @@ def test_new_items_of_a_text_model_are_known_by_their_texts(request, trained, mo
         weights, languages = items.item_embedding.weight, items.language_embedding.weight
         torch.testing.assert_close(weights[:25], known.item_embedding.weight, rtol=0, atol=0)
         assert (new.dataset.inter_feat["item_id"] >= 25).any()  # they have interactions, but none that trained them
-        torch.testing.assert_close(items.trained[:25], known.trained)
-        assert items.trained[25:].sum() == 0
+        torch.testing.assert_close(items.id_weight[:25], known.id_weight)
+        assert items.id_weight[25:].sum() == 0
         assert weights[25:].abs().sum() == 0 and known.item_embedding.weight.abs().sum() > 0
         torch.testing.assert_close(languages[:3], known.language_embedding.weight, rtol=0, atol=0)  # unknown, de, fr
         assert languages[3].abs().sum() == 0 and new.dataset.catalog.language_ids[tokens.index("ni90")] == 3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from recbole_xling.errors import ConfigError
+
 
 class Fusion(nn.Module):
     """Joins the two parts of an item's vector.
@@ -23,13 +25,18 @@ class Fusion(nn.Module):
     def __init__(self, hidden_size: int, *, delta_max_norm: float) -> None:
         super().__init__()
 
+    @classmethod
+    def sizes(cls, hidden_size: int, null_space_size: int | None) -> tuple[int, int]:
+        """Return the sizes of the ID part and of the text part, given ``hidden_size`` and ``null_space_size``."""
+        return hidden_size, hidden_size
+
     def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
         """Return item vectors.
 
         Args:
-            id_part: ``(N, H)``.
-            text_part: ``(N, H)``.
-            keep_id: ``(N, 1)``, 0 where the ID part must be left out, else 1.
+            id_part: ``(N, H)``, or as :meth:`sizes` says.
+            text_part: ``(N, H)``, or as :meth:`sizes` says.
+            keep_id: ``(N, 1)``, how much the ID part counts, from 0 (it must be left out) to 1.
             has_text: ``(N, 1)`` boolean.
 
         Returns:
@@ -116,6 +123,33 @@ class Delta(Fusion):
         return text_part + keep_id * id_part * torch.where(has_text, bound / length, 1.0).clamp_max(1.0)
 
 
+class NullSpace(Fusion):
+    """``null_space``: text in the first dimensions, the ID in the others, where no text vector has a component.
+
+    So nothing that IDs learn changes what is known by text (AlphaFuse, Hu et al., SIGIR 2025).
+    """
+
+    id_shifts_text = True
+
+    @classmethod
+    def sizes(cls, hidden_size: int, null_space_size: int | None) -> tuple[int, int]:
+        """Return the sizes of the ID part, by default half of all, and of the text part.
+
+        Raises:
+            ConfigError: nothing is left for one of them.
+        """
+        size = hidden_size // 2 if null_space_size is None else null_space_size
+        if not 0 < size < hidden_size:
+            raise ConfigError(
+                f"null_space_size ({size}) must be smaller than hidden_size ({hidden_size}): the rest is for texts"
+            )
+        return size, hidden_size - size
+
+    def forward(self, id_part: Tensor, text_part: Tensor, keep_id: Tensor, has_text: Tensor) -> Tensor:
+        """Return ``[text; id]``."""
+        return torch.cat([text_part, keep_id * id_part], dim=-1)
+
+
 FUSIONS: dict[str, type[Fusion]] = {
     "none": NoText,
     "init": NoText,
@@ -124,4 +158,5 @@ FUSIONS: dict[str, type[Fusion]] = {
     "concat": Concat,
     "gate": Gate,
     "delta": Delta,
+    "null_space": NullSpace,
 }

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recbole_xling.model.layers.fusion import FUSIONS, Fusion
+from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.text_projection import TEXT_PROJECTIONS, LinearProjection
 from recbole_xling.utils.typed_config import TypedConfig
 
@@ -25,7 +26,7 @@ class RepresentationConfig(TypedConfig):
 
     section: ClassVar[str] = "items"
 
-    item_representation: Literal["none", "text_only", "add", "concat", "gate", "init", "delta"] = Field(
+    item_representation: Literal["none", "text_only", "add", "concat", "gate", "init", "delta", "null_space"] = Field(
         "delta", description="What an item's vector is made of."
     )
     hidden_size: int = Field(64, ge=1, description="Size of item vectors and user states.")
@@ -33,20 +34,31 @@ class RepresentationConfig(TypedConfig):
         None,
         description="From text vectors to `hidden_size` (if not set: `linear` for `text_only`, `delta`; else `pca`).",
     )
-    text_projection_init: Literal["pca", "random"] = Field(
-        "random", description="Start of the `linear` text projection: at random, or the principal axes of the vectors."
+    text_projection_init: Literal["pca", "whitened", "random"] = Field(
+        "random",
+        description="Start of the `linear` text projection: at random, or the principal axes of the vectors, as they "
+        "are or with like variance.",
     )
     n_experts: int = Field(8, ge=1, description="Experts of the `moe` text projection.")
     text_projection_dropout_prob: float = Field(
         0.2, ge=0, le=1, description="Dropout inside the `mlp` and `moe` text projections."
+    )
+    text_centering: bool = Field(
+        False, description="Take from the text vectors what all texts of their language have in common."
     )
     text_whitening: bool = Field(False, description="Decorrelate the text vectors first.")
     item_language_embedding: bool = Field(False, description="Add a learned vector of the item's language.")
     id_dropout_prob: float = Field(
         0.1, ge=0, le=1, description="Share of items represented by text alone in a training step."
     )
+    id_half_count: float = Field(
+        0, ge=0, description="Training interactions at which an item's ID counts half; 0: it counts in full from one."
+    )
     delta_max_norm: float = Field(
         0.5, ge=0, description="Longest shift of `delta`, as a share of the text vector's length."
+    )
+    null_space_size: int | None = Field(
+        None, ge=1, description="Dimensions of `null_space` that belong to IDs (if not set: half of `hidden_size`)."
     )
     initializer_range: float = Field(0.02, ge=0, description="Standard deviation of initial weights.")
 
@@ -57,17 +69,21 @@ class ItemRepresentation(nn.Module):
     Args:
         config: how to build it.
         train_counts: occurrences of each item in training, ``(n_items,)``. Items without any have an untrained ID
-            embedding; where items carry text, they are represented by it alone.
+            embedding; where items carry text, they are represented by it alone. Where ``id_half_count`` is set, IDs of
+            items with few of them are shrunk: an item with as many counts half.
         text_vectors: gives the frozen vectors of texts, ``(n, dimension)``, and each item's row in them in each view,
             ``(n_views, n_items)``; called only if they are needed.
         language_ids: gives a number per item's language in each view, 0 for unknown, ``(n_views, n_items)``; called
             only if needed.
 
+    Raises:
+        ConfigError: ``null_space_size`` leaves texts no dimension.
+
     Users with different views see other texts of the same items (``reader_vectors``); mostly there is one view. The
     text vectors are not parameters, and checkpoints do not contain them.
     """
 
-    trained: Tensor
+    id_weight: Tensor
     text_vectors: Tensor
     text_row: Tensor
     has_text: Tensor
@@ -85,22 +101,26 @@ class ItemRepresentation(nn.Module):
         size, n_items = config.hidden_size, len(train_counts)
         fusion = FUSIONS[config.item_representation]
         self.fusion = fusion(size, delta_max_norm=config.delta_max_norm)
+        id_size, text_size = fusion.sizes(size, config.null_space_size)
         self.id_dropout_prob = config.id_dropout_prob
         self.language_embedding: nn.Embedding | None = None
         self.item_embedding: nn.Embedding | None = None
         self.text_projection: nn.Module | None = None
         if fusion.uses_id:
-            self.item_embedding = nn.Embedding(n_items, size, padding_idx=0)
+            self.item_embedding = nn.Embedding(n_items, id_size, padding_idx=0)
             nn.init.normal_(self.item_embedding.weight, std=0 if fusion.id_shifts_text else config.initializer_range)
-            self.register_buffer("trained", torch.from_numpy(train_counts > 0)[:, None].float(), persistent=False)
-        if config.item_representation == "init":
+            weight = train_counts / np.maximum(train_counts + config.id_half_count, 1e-9)  # n / (n + k), 0 where n = 0
+            self.register_buffer("id_weight", torch.from_numpy(weight)[:, None].float(), persistent=False)
+        if fusion.uses_text or config.item_representation == "init":
             raw, row = text_vectors()
+            raw = centered(raw, row, language_ids()) if config.text_centering else raw
+        if config.item_representation == "init":
             start = principal_components(raw[row[0]], size, config.initializer_range, white=config.text_whitening)
             self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
         if fusion.uses_text:
-            kind, (raw, row) = config.text_projection or fusion.default_projection, text_vectors()
+            kind = config.text_projection or fusion.default_projection
             if kind == "pca":  # as large as ID embeddings are when training starts
-                vectors = principal_components(raw, size, config.initializer_range, white=config.text_whitening)
+                vectors = principal_components(raw, text_size, config.initializer_range, white=config.text_whitening)
             else:
                 vectors = whiten(raw) if config.text_whitening else unit_scale(raw)
             self.register_buffer("has_text", torch.from_numpy(raw.any(axis=1, keepdims=True)), persistent=False)
@@ -108,12 +128,13 @@ class ItemRepresentation(nn.Module):
             self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
             self.text_projection = TEXT_PROJECTIONS[kind](
                 vectors.shape[1],
-                size,
+                text_size,
                 dropout=config.text_projection_dropout_prob,
                 n_experts=config.n_experts,
             )
-            if isinstance(self.text_projection, LinearProjection) and config.text_projection_init == "pca":
-                mean, axes = principal_axes(vectors, size, config.initializer_range)
+            if isinstance(self.text_projection, LinearProjection) and config.text_projection_init != "random":
+                white = config.text_projection_init == "whitened"
+                mean, axes = principal_axes(vectors, text_size, config.initializer_range, white=white)
                 if config.text_whitening:  # all axes are alike now; the vectors have them in the order of before
                     axes = np.eye(*axes.shape) * config.initializer_range * vectors.shape[1] ** 0.5
                 self.text_projection.start_at(mean, axes)
@@ -166,7 +187,7 @@ class ItemRepresentation(nn.Module):
         if id_part is not None and text_part is not None:
             # Text alone represents cold items, whose IDs have not learned anything. In training it also represents
             # some others, drawn at random: so the text learns to do without the ID.
-            keep_id = of(self.trained)  # (N, 1)
+            keep_id = of(self.id_weight)  # (N, 1)
             if self.training and self.id_dropout_prob > 0:
                 keep_id = keep_id * (torch.rand_like(keep_id) >= self.id_dropout_prob)
         items: Tensor = self.fusion(id_part, text_part, keep_id, has_text)
@@ -277,6 +298,25 @@ def whiten(vectors: FloatArray, *, floor: float = _FLOOR) -> FloatArray:
     """
     dimension = vectors.shape[1]
     return principal_components(vectors, dimension, dimension**-0.5, white=True, floor=floor)
+
+
+def centered(vectors: FloatArray, row: NDArray[np.int64], language: NDArray[np.int64]) -> FloatArray:
+    """Take from text vectors what all texts of their language have in common (:class:`LanguageCentering`).
+
+    Args:
+        vectors: ``(n, dimension)``; rows that are all zero (no text) stay zero.
+        row: of each item in each view, ``(n_views, n_items)``.
+        language: number of each item's language in each view, ``(n_views, n_items)``.
+
+    Returns:
+        Vectors of unit length, ``(n, dimension)``.
+    """
+    language_of_text = np.zeros(len(vectors), dtype=np.int64)
+    language_of_text[row] = language
+    filled = torch.from_numpy(vectors.any(axis=1))
+    unit = F.normalize(torch.from_numpy(vectors), dim=-1)
+    result: Tensor = LanguageCentering().eval()(unit, torch.from_numpy(language_of_text), filled.float())
+    return (result * filled[:, None]).numpy()
 
 
 def unit_scale(vectors: FloatArray) -> FloatArray:
