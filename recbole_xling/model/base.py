@@ -120,6 +120,14 @@ class ModelHooks:
         """
         return None
 
+    def item_table(self, view: int = 0) -> Tensor | None:
+        """Return the vectors of all items, ``(n_items, size)``; None if the model has none by which it knows them.
+
+        Args:
+            view: of evaluation, in which users see other texts of the items.
+        """
+        return None
+
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for training: called once, before the first epoch.
 
