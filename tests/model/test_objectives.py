@@ -43,6 +43,7 @@ def make(settings_of):
 RESUMED = {
     "fgm": {"adversarial": "fgm"},
     "pgd": {"adversarial": "pgd", "adversarial_steps": 2},
+    "augmented histories": {"history_crop": 0.5, "history_mask": 0.3, "history_reorder": 0.5},
     "language adversary": {"language_adversary_weight": 0.5, "train_text_view": "random"},
 }
 
