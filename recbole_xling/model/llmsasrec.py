@@ -30,6 +30,7 @@ from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
 from recbole_xling.model.loss.adversarial import AdversarialConfig, adversarial_loss
+from recbole_xling.model.loss.auxiliary_tasks import NEXT_ITEM, AuxiliaryTasks, AuxiliaryTasksConfig
 from recbole_xling.model.loss.language_adversary import LanguageAdversary, LanguageAdversaryConfig
 from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.model.loss.sampled_softmax import sampled_softmax
@@ -59,7 +60,13 @@ class TransformerConfig(TypedConfig):
 
 
 class LLMSASRecConfig(
-    TransformerConfig, RepresentationConfig, ScoreBiasConfig, AdversarialConfig, LanguageAdversaryConfig, WindowsConfig
+    TransformerConfig,
+    RepresentationConfig,
+    ScoreBiasConfig,
+    AuxiliaryTasksConfig,
+    AdversarialConfig,
+    LanguageAdversaryConfig,
+    WindowsConfig,
 ):
     """All settings of LLMSASRec."""
 
@@ -140,6 +147,7 @@ class LLMSASRec(XLingRecommender):
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=by_text)
+        self.tasks = AuxiliaryTasks(settings, dataset, settings.hidden_size, {NEXT_ITEM: 1.0})
         self.language_adversary: LanguageAdversary | None = None
         if settings.language_adversary_weight:
             names = ["und", *dataset.catalog.language_names]
@@ -219,6 +227,7 @@ class LLMSASRec(XLingRecommender):
         else:
             views = ((rows, first + view) for view, rows, _ in self.training_views.parts(interaction))
             loss = torch.stack([self._loss(rows, negative, view, view) for rows, view in views]).sum()
+        loss = loss + self.tasks.penalty()
         return loss if self.language_adversary is None else loss + self._adversary_loss(self.language_adversary)
 
     def _loss(self, interaction: Interaction, negative: Tensor | None, seen: View, scored: View) -> Tensor:
@@ -241,7 +250,8 @@ class LLMSASRec(XLingRecommender):
 
         def loss(history: Tensor) -> Tensor:  # (B, L, H)
             states = self.sequence_encoder(history, trained)  # (N, H)
-            return linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
+            next_item = linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
+            return self.tasks.weighed(NEXT_ITEM, next_item) + self.tasks(states, target, weight)
 
         return adversarial_loss(self.adversarial, loss, nn.functional.embedding(item_seq, inputs))
 
@@ -275,8 +285,9 @@ class LLMSASRec(XLingRecommender):
             logit_adjustment = logit_adjustment - self.score_bias.log_popularity
 
         def loss(history: Tensor) -> Tensor:  # (B, L, H)
-            return sampled_softmax(
-                self.sequence_encoder(history, trained),  # (N, H)
+            states = self.sequence_encoder(history, trained)  # (N, H)
+            next_item = sampled_softmax(
+                states,
                 vectors[positive],
                 vectors[wrong],
                 target=target,
@@ -285,6 +296,7 @@ class LLMSASRec(XLingRecommender):
                 positive_logit_adjustment=logit_adjustment[target],
                 negative_logit_adjustment=logit_adjustment[negative],
             )
+            return self.tasks.weighed(NEXT_ITEM, next_item) + self.tasks(states, target, weight)
 
         return adversarial_loss(self.adversarial, loss, embedded)
 

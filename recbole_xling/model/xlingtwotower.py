@@ -25,6 +25,7 @@ from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig, la
 from recbole_xling.model.loss.adversarial import AdversarialConfig, adversarial_loss
 from recbole_xling.model.loss.alignment import alignment_loss
 from recbole_xling.model.loss.anchor import anchor_loss
+from recbole_xling.model.loss.auxiliary_tasks import ALIGNMENT, NEXT_ITEM, AuxiliaryTasks, AuxiliaryTasksConfig
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
 from recbole_xling.model.loss.language_adversary import LanguageAdversary, LanguageAdversaryConfig
 from recbole_xling.model.sampling.catalog_negatives import CatalogNegatives, CatalogNegativesConfig
@@ -46,6 +47,7 @@ class XLingTwoTowerConfig(
     ItemGateConfig,
     CatalogNegativesConfig,
     HardNegativesConfig,
+    AuxiliaryTasksConfig,
     AdversarialConfig,
     LanguageAdversaryConfig,
     WindowsConfig,
@@ -128,12 +130,12 @@ class XLingTwoTower(XLingRecommender):
         super().__init__(config, dataset)
         settings = XLingTwoTowerConfig.of(config)
         self.seed: int = config["seed"]
-        self.alignment_weight, self.anchor_weight = settings.alignment_weight, settings.anchor_weight
+        self.anchor_weight = settings.anchor_weight
         self.autocast: bool = bool(config["enable_amp"])
         self.adversarial: AdversarialConfig = settings
         self.encoder = build_encoder(config)
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
-        aligns = self.alignment_weight and trains
+        aligns = settings.alignment_weight and trains
         parallel = ParallelTexts.of(dataset.catalog, settings.alignment_file) if aligns else None
         self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
         n_views = self.views.number, self.training_views.number
@@ -151,6 +153,8 @@ class XLingTwoTower(XLingRecommender):
         logit_adjustment = adjust_logits(units.of_item, units.number, counts, prior, correction, chance, rate)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         met = (counts > 0) & (True if chance is None else chance > 0)  # (n_views, n_items)
+        others = {NEXT_ITEM: 1.0, ALIGNMENT: settings.alignment_weight}
+        self.tasks = AuxiliaryTasks(settings, dataset, self.encoder.size, others)
         self.language_adversary: LanguageAdversary | None = None
         if settings.language_adversary_weight:
             shown = self.texts.text_language[units.texts_of(torch.unique(units.of_item[met]))] if trains else None
@@ -228,8 +232,9 @@ class XLingTwoTower(XLingRecommender):
         candidate_vectors = DistinctTexts(candidates, units.look_up(candidates))  # (C, D)
 
         def match(items: Tensor) -> Tensor:  # (B, L, D)
+            states = self.user_tower(items, self.texts.trained_language[view, item_seq], user_language)  # (B, L, D)
             windows = BatchWindows(
-                states=self.user_tower(items, self.texts.trained_language[view, item_seq], user_language),  # (B, L, D)
+                states=states,
                 empty=self.user_tower.empty(user_language),  # (B, D)
                 history=history,
                 in_history=in_history,
@@ -237,12 +242,14 @@ class XLingTwoTower(XLingRecommender):
                 weight=weight,
             )
             batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
-            return in_batch_softmax(batch, self.scale)
+            of_target = self.tasks(states[weight > 0], interaction[TARGET_LIST][weight > 0], weight[weight > 0])
+            return self.tasks.weighed(NEXT_ITEM, in_batch_softmax(batch, self.scale)) + of_target
 
-        loss = adversarial_loss(self.adversarial, match, units.look_up(read, in_history))
+        loss = self.tasks.penalty() + adversarial_loss(self.adversarial, match, units.look_up(read, in_history))
         if pairs:
             first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
-            loss = loss + self.alignment_weight * alignment_loss(first, second, gather_rows(pairs[2]), self.scale)
+            aligned = alignment_loss(first, second, gather_rows(pairs[2]), self.scale)
+            loss = loss + self.tasks.weighed(ALIGNMENT, aligned)
         if self.anchor_weight:
             untuned = self.encoder.untuned(self.texts.tokens, texts)  # (U, H)
             loss = loss + self.anchor_weight * anchor_loss(texts, pooled, untuned)

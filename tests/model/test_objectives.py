@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from shop import write_shop
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
-from recbole_xling.quick_start.build import build
+from recbole_xling.quick_start.build import build, build_trainer
 from recbole_xling.quick_start.evaluate import evaluate_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.testing import make_tiny_encoder, small_settings
@@ -44,6 +45,7 @@ RESUMED = {
     "fgm": {"adversarial": "fgm"},
     "pgd": {"adversarial": "pgd", "adversarial_steps": 2},
     "augmented histories": {"history_crop": 0.5, "history_mask": 0.3, "history_reorder": 0.5},
+    "tasks": {"auxiliary_fields": ["category"], "task_weights": "uncertainty", "adversarial": "fgm"},
     "language adversary": {"language_adversary_weight": 0.5, "train_text_view": "random"},
 }
 
@@ -130,3 +132,39 @@ def test_another_dataset_is_ranked_with_the_classifier_of_training(settings_of, 
     changed |= {"item_representation": "text_only"} if model == "LLMSASRec" else {}
     result = run(model, "shop", config_dict=settings_of(model, **changed))
     assert evaluate_run(result["run_dir"], "other")["zero_shot"]
+
+
+# ---- auxiliary tasks ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("changed", [{}, {"reader_vectors": "reader"}])
+def test_users_learn_to_tell_the_category_of_the_next_item(make, model, changed):
+    """Categories take turns: the next item has another one than the last."""
+    given = {**changed, "auxiliary_fields": ["category"], "auxiliary_weight": 5.0, "epochs": 12, "learning_rate": 0.01}
+    parts = make(model, **given, **({"user_tower": "transformer"} if model == "XLingTwoTower" else {}))
+    batch, errors = next(iter(parts.train_data)), []
+    tasks, forward = parts.model.tasks, parts.model.tasks.forward
+    tasks.forward = lambda *rows: errors.append(forward(*rows)) or errors[-1]
+    for train in (True, False):
+        errors.clear()
+        with torch.no_grad():
+            parts.model.eval().calculate_loss(batch)
+        first = sum(error.item() for error in errors)
+        if train:
+            before = first
+            build_trainer(parts.config, parts.model).fit(parts.train_data, saved=False, verbose=False)
+    assert before == pytest.approx(5 * np.log(2), rel=0.15)
+    assert first < before * (0.8 if model == "LLMSASRec" else 0.98)  # of a random encoder less can be learned
+
+
+def test_alignment_is_a_task_whose_weight_can_be_learned(make):
+    given = {"alignment_weight": 0.5, "task_weights": "uncertainty"}
+    parts = make("XLingTwoTower", **given)
+    fixed = make("XLingTwoTower", alignment_weight=0.5)
+    fixed.model.load_state_dict(parts.model.state_dict(), strict=False)
+    batch = next(iter(parts.train_data))
+    got, want = (made.model.eval().calculate_loss(batch) for made in (parts, fixed))
+    torch.testing.assert_close(got, want - np.log(0.5) / 2, rtol=1e-4, atol=1e-5)
+    got.backward()
+    assert all(s.grad is not None for s in parts.model.tasks.log_variance.values())
