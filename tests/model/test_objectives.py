@@ -46,6 +46,7 @@ RESUMED = {
     "pgd": {"adversarial": "pgd", "adversarial_steps": 2},
     "augmented histories": {"history_crop": 0.5, "history_mask": 0.3, "history_reorder": 0.5},
     "tasks": {"auxiliary_fields": ["category"], "task_weights": "uncertainty", "adversarial": "fgm"},
+    "code switch": {"train_text_view": "random", "train_text_code_switch": 0.5},
     "language adversary": {"language_adversary_weight": 0.5, "train_text_view": "random"},
 }
 
