@@ -246,16 +246,30 @@ class XLingTwoTower(XLingRecommender):
             return self.tasks.weighed(NEXT_ITEM, in_batch_softmax(batch, self.scale)) + of_target
 
         loss = self.tasks.penalty() + adversarial_loss(self.adversarial, match, units.look_up(read, in_history))
+        return loss + self._loss_of_texts(DistinctTexts(texts, pooled), encoded, centered, pairs)
+
+    def _loss_of_texts(
+        self, pooled: DistinctTexts, encoded: DistinctTexts, centered: DistinctTexts, pairs: list[Tensor]
+    ) -> Tensor | float:
+        """Return what is asked of the vectors of the batch's texts, whoever chose them.
+
+        Args:
+            pooled: vectors of before the learned map, ``(U, H)``.
+            encoded: of after it, ``(U, D)``.
+            centered: without what all texts of their language have in common, ``(U, D)``.
+            pairs: two parallel texts and the item of each, ``(P,)``; empty for no alignment.
+        """
+        loss: Tensor | float = 0.0
         if pairs:
             first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
             aligned = alignment_loss(first, second, gather_rows(pairs[2]), self.scale)
             loss = loss + self.tasks.weighed(ALIGNMENT, aligned)
         if self.anchor_weight:
-            untuned = self.encoder.untuned(self.texts.tokens, texts)  # (U, H)
-            loss = loss + self.anchor_weight * anchor_loss(texts, pooled, untuned)
+            untuned = self.encoder.untuned(self.texts.tokens, pooled.texts)  # (U, H)
+            loss = loss + self.anchor_weight * anchor_loss(pooled.texts, pooled.vectors, untuned)
         if self.language_adversary is not None:
-            language = self.texts.text_language[texts]  # (U,)
-            loss = loss + self.language_adversary(centered.vectors, language, self._step, texts)
+            language = self.texts.text_language[centered.texts]  # (U,)
+            loss = loss + self.language_adversary(centered.vectors, language, self._step, centered.texts)
         regularization = self.encoder.regularization()
         return loss if regularization is None else loss + regularization
 
