@@ -243,7 +243,8 @@ class XLingTwoTower(XLingRecommender):
             )
             batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
             of_target = self.tasks(states[weight > 0], interaction[TARGET_LIST][weight > 0], weight[weight > 0])
-            return self.tasks.weighed(NEXT_ITEM, in_batch_softmax(batch, self.scale)) + of_target
+            of_batch = gather_rows(of_target[None]).mean()  # each process has counted its own windows
+            return self.tasks.weighed(NEXT_ITEM, in_batch_softmax(batch, self.scale)) + of_batch
 
         loss = self.tasks.penalty() + adversarial_loss(self.adversarial, match, units.look_up(read, in_history))
         return loss + self._loss_of_texts(DistinctTexts(texts, pooled), encoded, centered, pairs)

@@ -98,15 +98,15 @@ class AuxiliaryTasks(nn.Module):
         """Return what keeps learned weights from vanishing, once per batch."""
         return 0.0 if self.log_variance is None else sum(self.log_variance.values()) / 2
 
-    def forward(self, states: Tensor, target: Tensor, weight: Tensor) -> Tensor | float:
-        """Return the weighed cross entropies of all classifiers; 0 if there are none.
+    def forward(self, states: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighed cross entropies of all classifiers, a scalar; 0 if there are none.
 
         Args:
             states: ``(N, D)`` users.
             target: ``(N,)`` items that they chose next; those without a value do not count.
             weight: ``(N,)`` of the positions in the loss.
         """
-        total: Tensor | float = 0.0
+        total = states.new_zeros(())
         for number, classifier in enumerate(self.classifiers):
             label, n_values = self.get_buffer(f"classes_{number}")[target] - 1, self.n_values[number]
             assert isinstance(classifier, nn.Linear)
