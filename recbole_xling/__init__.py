@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from recbole_xling.quick_start.compare import compare
     from recbole_xling.quick_start.evaluate import evaluate_run
     from recbole_xling.quick_start.fuse import fuse
+    from recbole_xling.quick_start.probe import probe
     from recbole_xling.quick_start.train import run
 
 compat.apply()
 registry.install()
 
-__all__ = ["XLingConfig", "compare", "evaluate_run", "fuse", "load_run", "register_model", "run"]
+__all__ = ["XLingConfig", "compare", "evaluate_run", "fuse", "load_run", "probe", "register_model", "run"]
 __version__ = "0.1.0"
 
 __getattr__, __dir__ = lazy_names(
@@ -34,6 +35,7 @@ __getattr__, __dir__ = lazy_names(
         "evaluate_run": "recbole_xling.quick_start.evaluate",
         "fuse": "recbole_xling.quick_start.fuse",
         "load_run": "recbole_xling.quick_start.build",
+        "probe": "recbole_xling.quick_start.probe",
         "run": "recbole_xling.quick_start.train",
     },
 )

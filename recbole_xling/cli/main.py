@@ -34,6 +34,7 @@ COMMANDS = {
     "card": _Command("describe a dataset and warn of what would spoil an experiment", True),
     "encode": _Command("encode a dataset's texts ahead of training", True),
     "evaluate": _Command("score a saved run on any dataset: new items, new users, another language", True),
+    "probe": _Command("tell how well items' languages are known by their vectors, before training and after", True),
     "benchmark": _Command("run models x datasets x seeds from one file, and compare them"),
     "compare": _Command("compare finished runs: means over seeds, paired intervals and tests"),
     "fuse": _Command("fuse the rankings of several runs into one"),

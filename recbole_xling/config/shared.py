@@ -62,6 +62,25 @@ class DataConfig(TypedConfig):
         False, description="Let training see a machine translation where an item has no text of its own."
     )
 
+    train_text_code_switch: float = Field(
+        0.0, ge=0, le=1, description="Share of `random` draws that are a mix of an item's texts in several languages."
+    )
+    train_text_back_translation: float = Field(
+        0.0, ge=0, le=1, description="Share of `random` draws that are a back-translation (`translate --back`)."
+    )
+
+    @model_validator(mode="after")
+    def _variants_are_drawn(self) -> DataConfig:
+        shares = self.train_text_code_switch, self.train_text_back_translation
+        if any(shares) and self.train_text_view != "random":
+            raise ConfigError(
+                "train_text_code_switch and train_text_back_translation are shares of what is drawn at random: set "
+                "train_text_view to random, or both to 0"
+            )
+        if sum(shares) > 1:
+            raise ConfigError("train_text_code_switch and train_text_back_translation are more than 1 together")
+        return self
+
     @field_validator("train_text_languages")
     @classmethod
     def _are_languages(cls, value: list[str] | dict[str, float] | None) -> list[str] | dict[str, float] | None:

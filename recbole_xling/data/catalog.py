@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recbole_xling.data.columns import column_kinds, read_cells
 from recbole_xling.data.item_vectors import averaged, distinct_texts
+from recbole_xling.data.text_variants import with_variants
 from recbole_xling.data.text_views import TextViews, check_languages, known_language, texts_in
 from recbole_xling.encode.base import Encoder, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
@@ -242,13 +243,16 @@ class ItemCatalog:
         weights = self.training_language_weights
         check_languages(self.config["train_text_languages"] or (), self.store, self.dataset, translations=translations)
         own = texts_in(weights, self.store, self.tokens, [tag for _, tag in shown], translations=translations)
-        if not own:
+        first = TextView(self.text_view)
+        views = TextViews(self.store, self.tokens, self.views.template, shown, own, translations, first)
+        views = with_variants(views, self.config, views.chances(weights))
+        if not own and not views.variants:
             logger.warning(
                 "train_text_view: %s has no effect: no item has a second text in %s",
                 *(self.config["train_text_view"], ", ".join(sorted(weights)) or "any language"),
             )
             return None
-        return TextViews(self.store, self.tokens, self.views.template, shown, own, translations)
+        return views
 
     @cached_property
     def training_language_weights(self) -> dict[str, float]:

@@ -123,5 +123,29 @@ def slice_columns(config: Any, user_tokens: Sequence[str], item_tokens: Sequence
     return columns
 
 
+def item_values(config: Any, column: str, item_tokens: Sequence[str]) -> list[str]:
+    """Read a column of tokens of the ``.item`` file, empty where an item has none.
+
+    Args:
+        config: ``data_path``, ``dataset``, ``ITEM_ID_FIELD`` and ``field_separator`` are read.
+        column: its name.
+        item_tokens: external ids in the order of internal ids.
+
+    Raises:
+        ConfigError: there is no such column; the message names those that there are.
+        DataError: a row of the file is wrong.
+    """
+    path, separator = _file(config, "item"), config["field_separator"]
+    known = [
+        name
+        for name, kind in column_kinds(path, separator).items()
+        if kind == "token" and name != config["ITEM_ID_FIELD"]
+    ]
+    if column not in known:
+        raise ConfigError(unknown_name(f"column of type token in {path}", column, known))
+    cells = read_cells(path, config["ITEM_ID_FIELD"], column, separator)
+    return [cells.get(token, "") for token in item_tokens]
+
+
 def _file(config: Any, kind: str) -> Path:
     return Path(config["data_path"]) / f"{config['dataset']}.{kind}"

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.language_balance import LanguageBalance
-from recbole_xling.data.sequences import TrainingWindows
+from recbole_xling.data.sequences import TrainingWindows, crop_windows, reorder
 from recbole_xling.errors import ConfigError
 
 TARGET_LIST = "target_id_list"
@@ -23,7 +23,7 @@ TARGET_WEIGHT = "target_weight_list"
 """Field of a training batch: weight of each position in the loss, ``(B, L)``; they sum to 1 over the global batch,
 on average over batches where languages are weighted."""
 
-_ORDERS = 1  # tells these random numbers from those of the windows
+_ORDERS, _CROPS, _MASKS = 1, 2, 3  # tell these random numbers from those of the windows
 _CHUNK = 32  # batches whose windows are sorted by length together
 
 
@@ -39,7 +39,9 @@ class WindowLoader:
 
     With ``train_history: set`` every epoch has each history in another random order, so that any item of it is a target
     given any of the others: the order-agnostic training of autoregressive models (Uria et al., *A Deep and Tractable
-    Density Estimator*, ICML 2014).
+    Density Estimator*, ICML 2014). ``history_crop``, ``history_mask`` and ``history_reorder`` change histories less, as
+    Xie et al., "Contrastive Learning for Sequential Recommendation" (ICDE 2022), do: a window is cut in two, items of
+    its inputs are hidden, or a stretch of the history is shuffled. Targets stay what they are, each once per epoch.
 
     Args:
         config: RecBole or recbole-xling configuration.
@@ -59,15 +61,18 @@ class WindowLoader:
         self._item_list_field: str = dataset.item_id_list_field
         self._max_length: int = config["MAX_ITEM_LIST_LENGTH"]
         self._stride: int = config["train_stride"] or max(1, self._max_length // 2)
-        self._as_sets: bool = config["train_history"] == "set"
+        self._reordered: float = 1.0 if config["train_history"] == "set" else config["history_reorder"] or 0.0
+        self._cropped: float = config["history_crop"] or 0.0
+        self._masked: float = config["history_mask"] or 0.0
         self._batch_size: int = config["train_batch_size"]
         self._world_size: int = 1 if config["single_spec"] else config["world_size"]
         self._rank: int = 0 if config["single_spec"] else config["local_rank"] + (config["offset"] or 0)
         self._balance = LanguageBalance(config, dataset)
-        if self._as_sets and self._balance.by_target:
+        if self._reordered and self._balance.by_target:
+            key = "train_history=set" if config["train_history"] == "set" else "history_reorder"
             raise ConfigError(
-                "train_history=set moves targets within a history, and language_of=target tells them apart by their "
-                "places: set language_of=reader, or train_history=sequence"
+                f"{key} moves targets within a history, and language_of=target tells them apart by their places: set "
+                "language_of=reader, or train_history=sequence and history_reorder=0"
             )
         self._plan: tuple[int, TrainingWindows, list[NDArray[np.int64]]] | None = None
 
@@ -85,8 +90,8 @@ class WindowLoader:
             None if values is None else torch.from_numpy(values)
             for values in (self._balance.is_trained, self._balance.weights)
         )
-        items = self._in_other_orders() if self._as_sets else self._items
-        for batch in batches:
+        items = self._in_other_orders() if self._reordered else self._items
+        for number, batch in enumerate(batches):
             n_targets = int(n_targets_of[batch].sum())  # of all processes
             mine = batch[self._rank :: self._world_size]
             start, length, loss_from = (
@@ -95,6 +100,7 @@ class WindowLoader:
             steps = torch.arange(int(length.max()) if len(mine) else 1)  # (L,)
             inside = steps < length[:, None]  # (B, L)
             where = torch.where(inside, start[:, None] + steps, 0)
+            shown = inside & ~self._hidden(number, len(batch))[:, : len(steps)] if self._masked else inside
             trained = inside & (steps >= loss_from[:, None])
             if is_trained is not None:
                 trained &= is_trained[where + trained]
@@ -104,7 +110,7 @@ class WindowLoader:
             yield Interaction(
                 {
                     self.dataset.uid_field: self._users[start],
-                    self._item_list_field: items[where] * inside,
+                    self._item_list_field: items[where] * shown,
                     self.dataset.item_list_length_field: length,
                     TARGET_LIST: items[where + trained] * trained,
                     TARGET_WEIGHT: weight,
@@ -113,16 +119,21 @@ class WindowLoader:
         self.epoch += 1
 
     def _in_other_orders(self) -> torch.Tensor:
-        """Return the items of the sequence, each trained part of it in a random order of this epoch."""
-        rng = np.random.default_rng([self.config["seed"], self.epoch, _ORDERS])
+        """Return the items of the sequence, each trained part of it reordered, as a whole or in a stretch of it."""
         segments = self.dataset.segments
-        size = segments.n_targets + 1  # the first item has no history and is no target
-        owner = np.repeat(np.arange(len(size)), size)
-        place = np.arange(len(owner)) + (segments.start - np.cumsum(size) + size)[owner]
-        drawn = place[np.lexsort((rng.random(len(owner)), owner))]
+        sizes = segments.n_targets + 1  # the first item has no history and is no target
+        place = np.arange(int(sizes.sum())) + np.repeat(segments.start - np.cumsum(sizes) + sizes, sizes)
+        order = reorder(sizes, self._reordered, np.random.default_rng([self.config["seed"], self.epoch, _ORDERS]))
         items = self._items.clone()
-        items[torch.from_numpy(place)] = self._items[torch.from_numpy(drawn)]
+        items[torch.from_numpy(place)] = self._items[torch.from_numpy(place[order])]
         return items
+
+    def _hidden(self, number: int, n_windows: int) -> torch.Tensor:
+        """Draw which inputs of a batch are hidden, of this process's windows, ``(B, longest)``; never the first one."""
+        rng = np.random.default_rng([self.config["seed"], self.epoch, _MASKS, number])
+        hidden = rng.random((n_windows, self._max_length))[self._rank :: self._world_size] < self._masked
+        hidden[:, 0] = False  # every position knows something of the history
+        return torch.from_numpy(hidden)
 
     def _batches(self) -> tuple[TrainingWindows, list[NDArray[np.int64]]]:
         """Return the windows of the current epoch and, for each batch, the numbers of its windows."""
@@ -130,6 +141,9 @@ class WindowLoader:
             return self._plan[1], self._plan[2]
         rng = np.random.default_rng([self.config["seed"], self.epoch])
         windows = self.dataset.training_windows(self._max_length, self._stride, rng)
+        if self._cropped:
+            crops = np.random.default_rng([self.config["seed"], self.epoch, _CROPS])
+            windows = crop_windows(windows, self._cropped, crops)
         n_targets = int(self._balance.n_targets(windows).sum())  # every epoch has as many steps, whatever is drawn
         windows = self._balance.draw(windows, self.epoch)
         order = rng.permutation(len(windows)) if self.shuffle else np.arange(len(windows))

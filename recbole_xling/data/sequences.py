@@ -112,6 +112,47 @@ def cut_windows(segments: Segments, max_length: int, stride: int, rng: np.random
     return TrainingWindows(segments.start[segment] + begin, end - begin, trained_from - begin)
 
 
+def crop_windows(windows: TrainingWindows, chance: float, rng: np.random.Generator) -> TrainingWindows:
+    """Cut some windows in two at a random place, so that what follows it does not see what was before.
+
+    Every target is still trained exactly once: the last item of the first piece predicts the first one of the second.
+
+    Args:
+        windows: the windows.
+        chance: that a window of at least two items is cut.
+        rng: source of the places.
+    """
+    place = rng.integers(1, np.maximum(windows.length, 2))  # (n_windows,)
+    is_cut = (rng.random(len(windows)) < chance) & (windows.length > 1)
+    whole, cut, place = windows.take(np.flatnonzero(~is_cut)), windows.take(np.flatnonzero(is_cut)), place[is_cut]
+    pieces = TrainingWindows(
+        np.concatenate([whole.start, cut.start, cut.start + place]),
+        np.concatenate([whole.length, place, cut.length - place]),
+        np.concatenate([whole.loss_from, np.minimum(cut.loss_from, place), np.maximum(cut.loss_from - place, 0)]),
+    )
+    return pieces.take(np.flatnonzero(pieces.loss_from < pieces.length))
+
+
+def reorder(sizes: IntArray, share: float, rng: np.random.Generator) -> IntArray:
+    """Return an order of consecutive segments in which a random stretch of each is shuffled.
+
+    Args:
+        sizes: items of each segment.
+        share: of a segment's items in its stretch, rounded down; 1 shuffles it all.
+        rng: source of stretches and orders.
+
+    Returns:
+        Which item comes at each place, ``(sizes.sum(),)``; segments keep their places.
+    """
+    owner = np.repeat(np.arange(len(sizes)), sizes)  # (n,), as all that follows
+    drawn = rng.random(len(owner))
+    length = np.floor(share * sizes + 1e-9).astype(np.int64)
+    begin = np.floor(rng.random(len(sizes)) * (sizes - length + 1)).astype(np.int64)
+    place = np.arange(len(owner)) - (np.cumsum(sizes) - sizes)[owner]  # in its segment
+    inside = (place >= begin[owner]) & (place < (begin + length)[owner])
+    return np.lexsort((np.where(inside, begin[owner] + drawn * length[owner], place), owner))
+
+
 # ---- splits: leave-one-out and ratio, with RecBole's rows in RecBole's order ----------------------------------
 
 

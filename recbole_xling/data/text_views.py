@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED, covers
-from recbole_xling.text.record import DISPLAY, PARALLEL
+from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText
 from recbole_xling.text.store import ItemTextStore
 from recbole_xling.text.template import TextTemplate
 from recbole_xling.text.view import LANGUAGE, PIVOT, TextView
@@ -77,6 +77,8 @@ def check_languages(named: Iterable[str], store: ItemTextStore, dataset: str, *,
 class TextViews:
     """The texts of all items in several views: the first is everybody's, each further one that of a language's readers.
 
+    Variants follow, which nobody reads: training may draw them.
+
     Attributes:
         store: where the texts come from.
         tokens: the items.
@@ -85,6 +87,8 @@ class TextViews:
         own: the items that the view of a language shows in it, a mask ``(n_items,)`` by language. All others have there
             what everybody sees.
         translations: whether a machine translation will do where an item has no text of its own in the language.
+        first: which text ``shown`` is of.
+        variants: a further text of each item or None, ``(n_items,)``, and the chance that it is drawn where it exists.
     """
 
     store: ItemTextStore
@@ -93,17 +97,29 @@ class TextViews:
     shown: Sequence[Text]
     own: Mapping[str, NDArray[np.bool_]]
     translations: bool = False
+    first: TextView = field(default_factory=lambda: TextView(DISPLAY))
+    variants: Sequence[tuple[Sequence[Text | None], float]] = ()
+
+    @cached_property
+    def _views(self) -> list[TextView]:
+        kind = PIVOT if self.translations else LANGUAGE
+        return [self.first, *(TextView(f"{kind}:{language}") for language in self.own)]
+
+    def text(self, view: int, item: int) -> ItemText | None:
+        """Return the record of an item's text in a view of a language, or in the first one; None if it has none."""
+        return self._views[view].choose(self.store, self.tokens[item], self.template)
 
     @cached_property
     def rendered(self) -> list[list[Text]]:
         """The text of each item and its language, in each view."""
         views = [list(self.shown)]
-        for language, is_own in self.own.items():
-            view = TextView(f"{PIVOT if self.translations else LANGUAGE}:{language}")
+        for view, is_own in zip(self._views[1:], self.own.values(), strict=True):
             views.append(list(self.shown))
             for item in np.flatnonzero(is_own).tolist():
                 text = view.render(self.store, self.tokens[item], self.template)
                 views[-1][item] = text or self.shown[item]
+        for texts, _ in self.variants:
+            views.append([text or shown for text, shown in zip(texts, self.shown, strict=True)])
         return views
 
     @property
@@ -120,7 +136,7 @@ class TextViews:
         """Return the chance of each view of an item to be drawn, ``(n_views, n_items)``.
 
         Each text that an item really has in one of the languages is drawn in proportion to the weight of its language.
-        An item without any has the text that everybody sees.
+        An item without any has the text that everybody sees. Variants take their chances from all of these alike.
 
         Args:
             weights: by language, at least 0.
@@ -133,7 +149,10 @@ class TextViews:
             is_shown = {tag: covers(language, tag) for tag in set(seen)}
             chance[view] = weights[language] * (is_own & ~np.array([is_shown[tag] for tag in seen]))
         chance[0, chance.sum(axis=0) == 0] = 1
-        return (chance / chance.sum(axis=0)).astype(np.float32)
+        exists = np.array([[text is not None for text in texts] for texts, _ in self.variants]).reshape(-1, len(seen))
+        drawn = exists * np.array([share for _, share in self.variants])[:, None]  # (n_variants, n_items)
+        chance *= (1 - drawn.sum(axis=0)) / chance.sum(axis=0)
+        return np.concatenate([chance, drawn]).astype(np.float32)
 
 
 def known_language(text: Text, stated: str) -> Text:

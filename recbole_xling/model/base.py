@@ -40,6 +40,21 @@ class WindowsConfig(TypedConfig):
     train_history: Literal["sequence", "set"] = Field(
         "sequence", description="Train histories in their order, or as sets, each epoch in another random order."
     )
+    history_crop: float = Field(
+        0.0, ge=0, le=1, description="Chance that a training history is cut in two, each piece trained by itself."
+    )
+    history_mask: float = Field(
+        0.0, ge=0, lt=1, description="Share of the items of training histories that are hidden, except their first."
+    )
+    history_reorder: float = Field(
+        0.0, ge=0, le=1, description="Share of each training history that is shuffled, a stretch of it."
+    )
+
+    @model_validator(mode="after")
+    def _reordered_once(self) -> WindowsConfig:
+        if self.train_history == "set" and self.history_reorder:
+            raise ConfigError("train_history=set shuffles histories as a whole already: set history_reorder to 0")
+        return self
 
     @model_validator(mode="after")
     def _balanced_once(self) -> WindowsConfig:
@@ -117,6 +132,14 @@ class ModelHooks:
         Returns:
             For each group of rows that share item vectors their places in the batch, ``(n,)``, and their factors; each
             row is in one group.
+        """
+        return None
+
+    def item_table(self, view: int = 0) -> Tensor | None:
+        """Return the vectors of all items, ``(n_items, size)``; None if the model has none by which it knows them.
+
+        Args:
+            view: of evaluation, in which users see other texts of the items.
         """
         return None
 

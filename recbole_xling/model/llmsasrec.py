@@ -25,15 +25,22 @@ from recbole_xling.model.layers.item_representation import (
     bound_to_ids,
     bound_to_texts,
 )
+from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
+from recbole_xling.model.loss.adversarial import AdversarialConfig, adversarial_loss
+from recbole_xling.model.loss.auxiliary_tasks import NEXT_ITEM, AuxiliaryTasks, AuxiliaryTasksConfig
+from recbole_xling.model.loss.language_adversary import LanguageAdversary, LanguageAdversaryConfig
 from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.model.loss.sampled_softmax import sampled_softmax
 from recbole_xling.utils.typed_config import TypedConfig
 
 View = int | Tensor
 """A view of all items, or the view of each item, ``(n_items,)``."""
+
+_ADVERSARY_ITEMS = 4096  # of a batch, at most
+_ADVERSARY_DRAW = 0xAD0E5  # keeps these draws apart from others of the same batch
 
 
 class TransformerConfig(TypedConfig):
@@ -52,7 +59,15 @@ class TransformerConfig(TypedConfig):
     layer_norm_eps: float = Field(1e-12, ge=0, description="Epsilon of the layer norms.")
 
 
-class LLMSASRecConfig(TransformerConfig, RepresentationConfig, ScoreBiasConfig, WindowsConfig):
+class LLMSASRecConfig(
+    TransformerConfig,
+    RepresentationConfig,
+    ScoreBiasConfig,
+    AuxiliaryTasksConfig,
+    AdversarialConfig,
+    LanguageAdversaryConfig,
+    WindowsConfig,
+):
     """All settings of LLMSASRec."""
 
     section: ClassVar[str] = "loss and training"
@@ -98,6 +113,7 @@ class LLMSASRec(XLingRecommender):
     """
 
     config_class: ClassVar = LLMSASRecConfig
+    item_language: Tensor
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
@@ -105,6 +121,7 @@ class LLMSASRec(XLingRecommender):
         self.loss_type, self.negatives = settings.loss_type, settings.negatives
         self.n_negatives, self.logq_correction = settings.n_negatives, settings.logq_correction
         self.initializer_range = settings.initializer_range
+        self.adversarial: AdversarialConfig = settings
         counts = dataset.train_item_counts
         self.sequence_encoder = SequenceEncoder(
             max_length=self.max_seq_length,
@@ -130,6 +147,15 @@ class LLMSASRec(XLingRecommender):
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=by_text)
+        self.tasks = AuxiliaryTasks(settings, dataset, settings.hidden_size, {NEXT_ITEM: 1.0})
+        self.language_adversary: LanguageAdversary | None = None
+        if settings.language_adversary_weight:
+            names = ["und", *dataset.catalog.language_names]
+            language = language_numbers(names)[dataset.catalog.model_language_ids]  # (n_views, n_items)
+            self.register_buffer("item_language", language, persistent=False)
+            met = self.training_views.met(language, self.candidates) if len(dataset.inter_feat) else None
+            size, weight = settings.hidden_size, settings.language_adversary_weight
+            self.language_adversary = LanguageAdversary(size, weight, met)
         self.axes_of: str | None = None  # hash of the texts whose principal axes the weights belong to
         if bound_to_texts(settings):
             catalog = dataset.catalog
@@ -197,9 +223,12 @@ class LLMSASRec(XLingRecommender):
         seen, scored = self.training_views.draw(self.seed, self._step, self._draws)
         first = self.training_views.first
         if seen is not None and scored is not None:
-            return self._loss(interaction, negative, first + seen, first + scored)
-        views = ((rows, first + view) for view, rows, _ in self.training_views.parts(interaction))
-        return torch.stack([self._loss(rows, negative, view, view) for rows, view in views]).sum()
+            loss = self._loss(interaction, negative, first + seen, first + scored)
+        else:
+            views = ((rows, first + view) for view, rows, _ in self.training_views.parts(interaction))
+            loss = torch.stack([self._loss(rows, negative, view, view) for rows, view in views]).sum()
+        loss = loss + self.tasks.penalty()
+        return loss if self.language_adversary is None else loss + self._adversary_loss(self.language_adversary)
 
     def _loss(self, interaction: Interaction, negative: Tensor | None, seen: View, scored: View) -> Tensor:
         """Return the loss of windows.
@@ -216,10 +245,25 @@ class LLMSASRec(XLingRecommender):
         if negative is not None:
             return self._sampled_loss(item_seq, trained, target, weight, negative, seen, scored)
         inputs = self.items(view=seen)  # (n_items, H)
-        states = self.sequence_encoder(nn.functional.embedding(item_seq, inputs), trained)  # (N, H)
         table = inputs if seen is scored else self.items(view=scored)  # (n_items, H)
         place, prior = self.candidate_place[target], self.score_bias.prior[self.candidates]
-        return linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
+
+        def loss(history: Tensor) -> Tensor:  # (B, L, H)
+            states = self.sequence_encoder(history, trained)  # (N, H)
+            next_item = linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
+            return self.tasks.weighed(NEXT_ITEM, next_item) + self.tasks(states, target, weight)
+
+        return adversarial_loss(self.adversarial, loss, nn.functional.embedding(item_seq, inputs))
+
+    def _adversary_loss(self, adversary: LanguageAdversary) -> Tensor:
+        """Return the loss of the classifier of languages on some items, drawn evenly, in views drawn evenly."""
+        rng = np.random.default_rng([self.seed, self._step, self._draws, _ADVERSARY_DRAW])
+        chosen = rng.permutation(len(self.candidates))[:_ADVERSARY_ITEMS]
+        items = self.candidates[torch.from_numpy(chosen).to(self.candidates.device)]  # (K,)
+        view = self.training_views.evenly(rng, self.n_items).to(items.device)  # (n_items,)
+        vectors = self.items(items, self.training_views.first + view)  # (K, H)
+        language = self.item_language[self.training_views.first + view[items], items]  # (K,)
+        return adversary(vectors, language, self._step)
 
     def _draw_negatives(self, target: Tensor) -> Tensor:
         """Draw the negatives of a batch, ``(K,)``, given its targets, ``(N,)``."""
@@ -236,20 +280,25 @@ class LLMSASRec(XLingRecommender):
         vectors = inputs if seen is scored else self.items(needed, scored)  # (U, H)
         history, positive, wrong = place.split([item_seq.numel(), len(target), len(negative)])
         embedded = nn.functional.embedding(history.view_as(item_seq), inputs)  # (B, L, H)
-        states = self.sequence_encoder(embedded, trained)  # (N, H)
         logit_adjustment = self.score_bias.prior  # (n_items,)
         if self.logq_correction and self.negatives == "in_batch":  # uniform draws need no correction
             logit_adjustment = logit_adjustment - self.score_bias.log_popularity
-        return sampled_softmax(
-            states,
-            vectors[positive],
-            vectors[wrong],
-            target=target,
-            negative_id=negative,
-            position_weight=weight,
-            positive_logit_adjustment=logit_adjustment[target],
-            negative_logit_adjustment=logit_adjustment[negative],
-        )
+
+        def loss(history: Tensor) -> Tensor:  # (B, L, H)
+            states = self.sequence_encoder(history, trained)  # (N, H)
+            next_item = sampled_softmax(
+                states,
+                vectors[positive],
+                vectors[wrong],
+                target=target,
+                negative_id=negative,
+                position_weight=weight,
+                positive_logit_adjustment=logit_adjustment[target],
+                negative_logit_adjustment=logit_adjustment[negative],
+            )
+            return self.tasks.weighed(NEXT_ITEM, next_item) + self.tasks(states, target, weight)
+
+        return adversarial_loss(self.adversarial, loss, embedded)
 
     # ---- scoring ----------------------------------------------------------------------------------------------
 
@@ -304,6 +353,8 @@ class LLMSASRec(XLingRecommender):
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""
         self._step = step
+        if self.language_adversary is not None:
+            self.language_adversary.total_steps = total_steps
 
     def end_step(self, step: int) -> None:
         """Follow an optimizer step: what is drawn next belongs to the one after it."""

@@ -22,9 +22,12 @@ from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.user_tower import UserTower, UserTowerConfig, last_states
+from recbole_xling.model.loss.adversarial import AdversarialConfig, adversarial_loss
 from recbole_xling.model.loss.alignment import alignment_loss
 from recbole_xling.model.loss.anchor import anchor_loss
+from recbole_xling.model.loss.auxiliary_tasks import ALIGNMENT, NEXT_ITEM, AuxiliaryTasks, AuxiliaryTasksConfig
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
+from recbole_xling.model.loss.language_adversary import LanguageAdversary, LanguageAdversaryConfig
 from recbole_xling.model.sampling.catalog_negatives import CatalogNegatives, CatalogNegativesConfig
 from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
 from recbole_xling.model.sampling.in_batch import BatchWindows, adjust_logits, in_batch
@@ -44,6 +47,9 @@ class XLingTwoTowerConfig(
     ItemGateConfig,
     CatalogNegativesConfig,
     HardNegativesConfig,
+    AuxiliaryTasksConfig,
+    AdversarialConfig,
+    LanguageAdversaryConfig,
     WindowsConfig,
 ):
     """All settings of XLingTwoTower."""
@@ -124,11 +130,12 @@ class XLingTwoTower(XLingRecommender):
         super().__init__(config, dataset)
         settings = XLingTwoTowerConfig.of(config)
         self.seed: int = config["seed"]
-        self.alignment_weight, self.anchor_weight = settings.alignment_weight, settings.anchor_weight
+        self.anchor_weight = settings.anchor_weight
         self.autocast: bool = bool(config["enable_amp"])
+        self.adversarial: AdversarialConfig = settings
         self.encoder = build_encoder(config)
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
-        aligns = self.alignment_weight and trains
+        aligns = settings.alignment_weight and trains
         parallel = ParallelTexts.of(dataset.catalog, settings.alignment_file) if aligns else None
         self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
         n_views = self.views.number, self.training_views.number
@@ -145,11 +152,18 @@ class XLingTwoTower(XLingRecommender):
         correction, rate = n_batches if settings.logq_correction else None, self.catalog_negatives.rate
         logit_adjustment = adjust_logits(units.of_item, units.number, counts, prior, correction, chance, rate)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
+        met = (counts > 0) & (True if chance is None else chance > 0)  # (n_views, n_items)
+        others = {NEXT_ITEM: 1.0, ALIGNMENT: settings.alignment_weight}
+        self.tasks = AuxiliaryTasks(settings, dataset, self.encoder.size, others)
+        self.language_adversary: LanguageAdversary | None = None
+        if settings.language_adversary_weight:
+            shown = self.texts.text_language[units.texts_of(torch.unique(units.of_item[met]))] if trains else None
+            self.language_adversary = LanguageAdversary(self.encoder.size, settings.language_adversary_weight, shown)
         self.user_tower = UserTower(
             self.encoder.size,
             self.max_seq_length,
             settings,
-            item_languages=self.texts.trained_language[(counts > 0) & (True if chance is None else chance > 0)],
+            item_languages=self.texts.trained_language[met],
             user_languages=self.user_language[dataset.inter_feat[self.USER_ID]],
         )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
@@ -211,27 +225,52 @@ class XLingTwoTower(XLingRecommender):
         texts = torch.unique(torch.cat([own, *pairs[:2]]))  # (U,)
         pooled = self.encoder.pooled(self.texts.tokens, texts)  # (U, H)
         encoded = DistinctTexts(texts, self.encoder.project(pooled))  # (U, D)
-        units = DistinctTexts(present, self.texts.trained.vectors(present, self.texts.centered(encoded, own)))  # (V, D)
+        centered = self.texts.centered(encoded, own)  # (U, D)
+        units = DistinctTexts(present, self.texts.trained.vectors(present, centered))  # (V, D)
 
         user_language = self.user_language[users]  # (B,)
-        items = units.look_up(read, in_history)  # (B, L, D)
-        windows = BatchWindows(
-            states=self.user_tower(items, self.texts.trained_language[view, item_seq], user_language),  # (B, L, D)
-            empty=self.user_tower.empty(user_language),  # (B, D)
-            history=history,
-            in_history=in_history,
-            target=target,
-            weight=weight,
-        )
         candidate_vectors = DistinctTexts(candidates, units.look_up(candidates))  # (C, D)
-        batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
-        loss = in_batch_softmax(batch, self.scale)
+
+        def match(items: Tensor) -> Tensor:  # (B, L, D)
+            states = self.user_tower(items, self.texts.trained_language[view, item_seq], user_language)  # (B, L, D)
+            windows = BatchWindows(
+                states=states,
+                empty=self.user_tower.empty(user_language),  # (B, D)
+                history=history,
+                in_history=in_history,
+                target=target,
+                weight=weight,
+            )
+            batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
+            of_target = self.tasks(states[weight > 0], interaction[TARGET_LIST][weight > 0], weight[weight > 0])
+            of_batch = gather_rows(of_target[None]).mean()  # each process has counted its own windows
+            return self.tasks.weighed(NEXT_ITEM, in_batch_softmax(batch, self.scale)) + of_batch
+
+        loss = self.tasks.penalty() + adversarial_loss(self.adversarial, match, units.look_up(read, in_history))
+        return loss + self._loss_of_texts(DistinctTexts(texts, pooled), encoded, centered, pairs)
+
+    def _loss_of_texts(
+        self, pooled: DistinctTexts, encoded: DistinctTexts, centered: DistinctTexts, pairs: list[Tensor]
+    ) -> Tensor | float:
+        """Return what is asked of the vectors of the batch's texts, whoever chose them.
+
+        Args:
+            pooled: vectors of before the learned map, ``(U, H)``.
+            encoded: of after it, ``(U, D)``.
+            centered: without what all texts of their language have in common, ``(U, D)``.
+            pairs: two parallel texts and the item of each, ``(P,)``; empty for no alignment.
+        """
+        loss: Tensor | float = 0.0
         if pairs:
             first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
-            loss = loss + self.alignment_weight * alignment_loss(first, second, gather_rows(pairs[2]), self.scale)
+            aligned = alignment_loss(first, second, gather_rows(pairs[2]), self.scale)
+            loss = loss + self.tasks.weighed(ALIGNMENT, aligned)
         if self.anchor_weight:
-            untuned = self.encoder.untuned(self.texts.tokens, texts)  # (U, H)
-            loss = loss + self.anchor_weight * anchor_loss(texts, pooled, untuned)
+            untuned = self.encoder.untuned(self.texts.tokens, pooled.texts)  # (U, H)
+            loss = loss + self.anchor_weight * anchor_loss(pooled.texts, pooled.vectors, untuned)
+        if self.language_adversary is not None:
+            language = self.texts.text_language[centered.texts]  # (U,)
+            loss = loss + self.language_adversary(centered.vectors, language, self._step, centered.texts)
         regularization = self.encoder.regularization()
         return loss if regularization is None else loss + regularization
 
@@ -240,6 +279,8 @@ class XLingTwoTower(XLingRecommender):
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""
         self._step = step
+        if self.language_adversary is not None:
+            self.language_adversary.total_steps = total_steps
         with torch.autocast(device_type=self.log_scale.device.type, enabled=self.autocast):
             self.encoder.start_projection(self.texts.tokens)
         self.encoder.begin_training(total_steps)

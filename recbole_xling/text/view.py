@@ -51,15 +51,19 @@ class TextView:
         An item without any text gives ``""`` and ``und``. An item that is shown in some language but has no text in
         the pivot language gives None.
         """
-        for text in self._candidates(store, item_id):
-            rendered = template.render(text.fields)
-            if rendered.strip():
-                return rendered, text.language
+        text = self.choose(store, item_id, template)
+        if text is not None:
+            return template.render(text.fields), text.language
         if self.kind == PIVOT:
             shown = store.display(item_id)
             if shown is not None and template.render(shown.fields).strip():
                 return None
         return "", UNDETERMINED
+
+    def choose(self, store: ItemTextStore, item_id: str, template: TextTemplate) -> ItemText | None:
+        """Return the text of an item whose rendering is shown; None if there is none that is not empty."""
+        texts = self._candidates(store, item_id)
+        return next((text for text in texts if template.render(text.fields).strip()), None)
 
     def _candidates(self, store: ItemTextStore, item_id: str) -> Iterator[ItemText]:
         """Yield the texts that may be taken, in order of preference."""

@@ -23,10 +23,10 @@ TEXTS = [
 ]
 
 
-def catalog(folder, users=("it", "da"), **settings):
+def catalog(folder, users=("it", "da"), texts=TEXTS, **settings):
     rows = [f"u{number}\t{language}" for number, language in enumerate(users)]
     (folder / "d.user").write_text("\n".join(["user_id:token\tuser_language:token", *rows]) + "\n")
-    write_itemtext(folder / "d.itemtext.jsonl", TEXTS)
+    write_itemtext(folder / "d.itemtext.jsonl", texts)
     wanted = {"data_path": str(folder.parent), "train_text_view": "random", "text_view": "display", **settings}
     config = XLingConfig("LLMSASRec", folder.name, config_dict={"encoder": "hashing", **wanted})
     return ItemCatalog(config, ["[PAD]", "a", "b", "c"], folder, "d")
@@ -100,3 +100,51 @@ def test_vectors_of_training_follow_those_of_evaluation(tmp_path, kind, n_views)
         mean = by_text[0][by_text[1][1:, 1]].sum(axis=0)
         np.testing.assert_allclose(vectors[row[1, 1]], mean / np.linalg.norm(mean), rtol=1e-4)
         np.testing.assert_array_equal(vectors[row[1, 2:]], alone.vectors[2:])
+
+
+# ---- variants: code-switched texts and back-translations ------------------------------------------------------
+
+LONGER = [
+    ItemText("a", "en", {"title": "red trousers"}, "display"),
+    ItemText("a", "it", {"title": "pantaloni rossi"}, "parallel"),
+    ItemText("a", "da", {"title": "røde bukser"}, "parallel"),
+    ItemText("a", "en", {"title": "trousers in red"}, "translation:x:back:it"),
+    ItemText("b", "en", {"title": "shirt"}, "display"),
+    ItemText("c", "it", {"title": "scarpa"}, "display"),
+    ItemText("c", "it", {"title": "la scarpa"}, "translation:x:back:en"),
+]
+
+
+def test_code_switched_texts_mix_the_languages_of_training(tmp_path):
+    found = catalog(tmp_path, texts=LONGER, train_text_code_switch=0.4)
+    drawn = chances(found)
+    (mixed,) = set(drawn[0]) - {"pantaloni rossi", "røde bukser"}
+    assert mixed in ("pantaloni bukser", "røde rossi")  # English is not read in training
+    assert drawn == [{"pantaloni rossi": 0.3, "røde bukser": 0.3, mixed: 0.4}, {"shirt": 1}, {"scarpa": 1}]
+    assert found.training_languages[-1] == ["und", "und", "en", "it"]
+    again = catalog(tmp_path, texts=LONGER, train_text_code_switch=0.4)
+    assert again.training_views.texts == found.training_views.texts
+    assert found.texts_of_views == [["", "red trousers", "shirt", "scarpa"]]
+
+
+def test_back_translations_are_drawn_as_often_as_asked(tmp_path):
+    found = catalog(tmp_path, texts=LONGER, train_text_back_translation=0.5)
+    halves = {"pantaloni rossi": 0.25, "røde bukser": 0.25, "trousers in red": 0.5}
+    assert chances(found) == [halves, {"shirt": 1}, {"scarpa": 0.5, "la scarpa": 0.5}]
+    assert found.training_languages[-1] == ["und", "en", "en", "it"]
+    alone = catalog(tmp_path, ("en",), LONGER, train_text_back_translation=1.0)  # readers see one language only
+    assert chances(alone) == [{"trousers in red": 1}, {"shirt": 1}, {"la scarpa": 1}]
+
+
+def test_variants_that_cannot_be_drawn_are_told(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = catalog(tmp_path, train_text_code_switch=0.5, train_text_back_translation=0.5)
+        assert len(found.training_views.texts) == 3  # titles of one word cannot be mixed
+    assert "train_text_code_switch has no effect" in caplog.text
+    assert "--to <pivot> --system ... --back" in caplog.text
+    for wrong, told in (
+        ({"train_text_view": "all", "train_text_code_switch": 0.5}, "set train_text_view to random"),
+        ({"train_text_code_switch": 0.6, "train_text_back_translation": 0.5}, "more than 1 together"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            catalog(tmp_path, **wrong)

@@ -519,6 +519,8 @@ def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, run_t
     changed = {"encoder": str(steady), "lora_dropout": 0.0, "learn_temperature": True}
     changed |= {"alignment_weight": 0.5, "hard_negatives": 2, "catalog_negatives": 7, "anchor_weight": 2.0}
     changed |= {"embedding_size": 16, "embedding_init": "pca"}
+    changed |= {"adversarial": "pgd", "language_adversary_weight": 0.5, "auxiliary_fields": ["language"]}
+    changed |= {"history_crop": 0.3, "history_mask": 0.2, "history_reorder": 0.3, "task_weights": "uncertainty"}
     same = {**settings, **changed, "alignment_pairs": 15, "epochs": 3}
     alone = run("XLingTwoTower", "small", config_dict=same)
     done = run_two("XLingTwoTower", same)

@@ -135,6 +135,21 @@ class TrainingViews(ReaderViews):
         in_history, scored = passed.sum(dim=1).to(self.of_user.device)
         return in_history, scored
 
+    def met(self, of_views: Tensor, items: Tensor) -> Tensor:
+        """Return what some items are in the views in which training may show them, ``(N,)``.
+
+        Args:
+            of_views: of each item in each view of the catalog's ``model_vectors``, ``(n_views, n_items)``.
+            items: numbers of items.
+        """
+        found = of_views[self.first : self.first + self.number, items]
+        return found.flatten() if self.chance is None else found[self.chance[:, items] > 0]
+
+    def evenly(self, rng: np.random.Generator, n_items: int) -> Tensor:
+        """Draw one of the views that training may show of each item, all of them alike, ``(n_items,)``."""
+        drawn = torch.from_numpy(rng.random((self.number, n_items), dtype=np.float32))
+        return (drawn if self.chance is None else drawn * (self.chance > 0)).argmax(dim=0)
+
     @cached_property
     def _upper(self) -> Tensor:
         """Where each view's share of the interval from 0 to 1 ends, ``(number, n_items)``; the last one has no end."""
