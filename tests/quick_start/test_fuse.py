@@ -126,7 +126,7 @@ def test_the_command_shows_the_fusion_beside_its_runs(trained, tmp_path, capsys)
     words = ["fuse", *folders, "--method", "rrf", "--output", str(tmp_path), "--quota", "de=2"]
     assert main(words) == 0
     told = capsys.readouterr().out
-    assert "rrf of 2 runs on nord, test; weights 1, 1 (equal)" in told
+    assert "rrf of 2 runs on nord, test; weights 1, 1 (default)" in told
     assert "difference from Fusion (rrf: LLMSASRec + HistoryItemKNN)" in told
     assert main(["fuse", *folders, "--quota", "de"]) == 2
     assert "write it as language=number" in capsys.readouterr().err

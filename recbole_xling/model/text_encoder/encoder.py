@@ -188,7 +188,19 @@ class TextEncoder(nn.Module):
     # ---- encoding ---------------------------------------------------------------------------------------------
 
     def forward(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
-        """Encode some texts, those of about one length together.
+        """Encode some texts.
+
+        Args:
+            tokens: what :meth:`tokenize` returned.
+            text_ids: ``(N,)`` numbers of its texts; repeated ones are encoded once.
+
+        Returns:
+            ``(N, size)`` float32 of unit length, on the encoder's device.
+        """
+        return self.project(self.pooled(tokens, text_ids))
+
+    def pooled(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
+        """Encode some texts, those of about one length together, without projection and norm.
 
         In training, activations of no more than ``mini_batch_size`` texts are in memory at a time: those of all other
         texts are computed again in the backward pass, bucket by bucket (Gao et al., "Scaling Deep Contrastive
@@ -200,13 +212,13 @@ class TextEncoder(nn.Module):
             text_ids: ``(N,)`` numbers of its texts; repeated ones are encoded once.
 
         Returns:
-            ``(N, size)`` float32 of unit length, on the encoder's device.
+            ``(N, H)`` float32, on the encoder's device.
         """
         training = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in self.parameters())
         most = self.config.mini_batch_size if training else self.config.encoder_batch_size
         text_ids, place = torch.unique(text_ids.cpu(), return_inverse=True)
         buckets = length_buckets(tokens.length[text_ids], most, self.device)
-        vectors, n_left = [torch.empty(0, self.size, device=self.device)], len(text_ids)
+        vectors, n_left = [torch.empty(0, self.hidden_size, device=self.device)], len(text_ids)
         for bucket in buckets:
             inputs, mask = tokens.batch(text_ids[bucket])  # (N, T) each
             if self._frozen_layers is not None:
@@ -219,6 +231,11 @@ class TextEncoder(nn.Module):
             n_left -= len(bucket)
         order = torch.argsort(torch.cat([place.new_empty(0), *buckets]))  # text -> its row in vectors
         return torch.cat(vectors)[order[place].to(self.device)]
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Return vectors of unit length, ``(N, size)`` float32, from pooled ones, ``(N, H)``."""
+        projected = pooled if self.projection is None else self.projection(pooled)
+        return F.normalize(projected.float(), dim=-1)
 
     @torch.no_grad()
     def encode_all(self, tokens: TokenizedTexts) -> Tensor:
@@ -243,18 +260,15 @@ class TextEncoder(nn.Module):
         return states if self._n_lower else self._pool(states, mask)[:, None]
 
     def _encode(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Run the trained layers and the head, ``(N, size)``."""
+        """Run the trained layers, ``(N, H)``."""
         if self.config.peft == "frozen":
-            pooled = inputs[:, 0]
-        else:
-            with CpuTraining():
-                if self._n_lower:
-                    output = upper_part(self.transformer, self._n_lower)(inputs_embeds=inputs, attention_mask=mask)
-                else:
-                    output = self.transformer(input_ids=inputs, attention_mask=mask)
-            pooled = self._pool(output.last_hidden_state.float(), mask)  # (N, H)
-        projected = pooled if self.projection is None else self.projection(pooled)
-        return F.normalize(projected.float(), dim=-1)
+            return inputs[:, 0]
+        with CpuTraining():
+            if self._n_lower:
+                output = upper_part(self.transformer, self._n_lower)(inputs_embeds=inputs, attention_mask=mask)
+            else:
+                output = self.transformer(input_ids=inputs, attention_mask=mask)
+        return self._pool(output.last_hidden_state.float(), mask)
 
     # ---- adapters ---------------------------------------------------------------------------------------------
 
