@@ -78,7 +78,7 @@ def described(field: FieldInfo) -> tuple[str, str]:
     if get_origin(annotation) is not Literal:
         return (get_origin(annotation) or annotation).__name__, text
     *choices, last = (f"`{choice}`" for choice in get_args(annotation))
-    return "str", f"{text.removesuffix('.')}: {', '.join(choices)} or {last}."
+    return "str", f"{text.removesuffix('.')}: {', '.join(choices)} or {last}." if choices else f"{text} Only {last}."
 
 
 def as_yaml(value: Any) -> str:

@@ -16,15 +16,17 @@ FloatArray = NDArray[np.float64]
 
 METHODS = ("log_softmax", "rrf", "combsum", "combmnz")
 RERANK = "rerank"
-DEPTH = {RERANK: 100, "rrf": 1000, "combsum": 1000, "combmnz": 1000}
-"""Length of the lists that are fused, by method: of those of all runs, or of the first one, which is put in order."""
+DEPTH = 1000
+"""Length of the lists that rrf, combsum and combmnz fuse."""
+RERANK_DEPTH = 100
+"""Length of the first model's lists that rerank puts in order."""
 
 _RRF_K = 60  # of Cormack et al.
 _CANDIDATES = 100  # best items of each model between which weights are tuned
 _FACTORS: tuple[float, ...] = (0.0, *(2.0 ** (step / 2) for step in range(-16, 17)))
 
 
-def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float], depth: int) -> Tensor:
+def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float], depth: int = DEPTH) -> Tensor:
     """Return one score per item from those of several models.
 
     - ``log_softmax``: the weighted sum of the logarithms of each model's softmax (a logarithmic opinion pool; averaging

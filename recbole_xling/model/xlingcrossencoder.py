@@ -40,7 +40,7 @@ class XLingCrossEncoderConfig(AdapterConfig, EncodingConfig, WindowsConfig):
     text_max_length: int = Field(32, ge=1, description="Longest text of an item in tokens.")
     pooling: Literal["mean", "cls", "last"] = Field("mean", description="From token vectors to a pair's vector.")
     reader_vectors: Literal["reader"] = Field(
-        "reader", description="An item has one text in a pair: under `text_view: reader` the one that the user sees."
+        "reader", description="Under `text_view: reader` a pair has the text of an item that its user sees."
     )
     train_text_view: Literal["own", "reader", "random"] = Field(
         "own", description="Which text of an item training sees, as for all models; a pair cannot show several."
@@ -55,7 +55,7 @@ class XLingCrossEncoderConfig(AdapterConfig, EncodingConfig, WindowsConfig):
     max_ranked_pairs: int = Field(
         1_000_000, ge=1, description="Most pairs of a history and an item to score where all items are ranked."
     )
-    mini_batch_size: int = Field(64, ge=1, description="Pairs encoded at a time in training; peak memory follows it.")
+    mini_batch_size: int = Field(16, ge=1, description="Pairs encoded at a time in training; peak memory follows it.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations inside of the layers as well.")
     learning_rate: float = Field(0.0003, gt=0, description="Of the adapters.")
     learning_rates: dict[str, float] | None = Field(
@@ -227,9 +227,9 @@ class XLingCrossEncoder(XLingRecommender):
         if n_rows * n_items > self.max_ranked_pairs:
             raise ConfigError(
                 f"ranking all items takes {cost}, more than max_ranked_pairs ({self.max_ranked_pairs:,}).\n"
-                "Rank few candidates: in the run by eval_args={mode: uni100}, those of another run by 'recbole-xling fuse "
-                "--method rerank',\nthose of impressions by 'recbole-xling evaluate --impressions'; or set valid_users, or "
-                "raise max_ranked_pairs"
+                "Rank few candidates: sampled ones (eval_args={mode: uni100}), those of another run (recbole-xling fuse "
+                "--method rerank)\nor of impressions (recbole-xling evaluate --impressions); set valid_users, eval_step: 0 "
+                "or a larger max_ranked_pairs"
             )
         logger.info("Ranking all items: %s", cost)
 

@@ -21,7 +21,16 @@ from torch import Tensor, nn
 from recbole_xling.config import plain_settings
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
-from recbole_xling.evaluator.fusion import DEPTH, METHODS, RERANK, candidates_of, fuse_scores, rerank, tuned_weights
+from recbole_xling.evaluator.fusion import (
+    DEPTH,
+    METHODS,
+    RERANK,
+    RERANK_DEPTH,
+    candidates_of,
+    fuse_scores,
+    rerank,
+    tuned_weights,
+)
 from recbole_xling.evaluator.language_rules import LanguageRules
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.slices import ROW_KEY, with_row_keys
@@ -61,7 +70,7 @@ def fuse(
         weights: of the runs. If not given, those of ``log_softmax`` are tuned on the validation rows, those of
             ``rerank`` are 0 and 1, and all others are equal.
         depth: length of the lists that are fused (not by ``log_softmax``); with ``rerank``, of the first run's list,
-            which the second run puts in order. :data:`~recbole_xling.evaluator.fusion.DEPTH` if not given.
+            which the second run puts in order. 1,000 if not given, with ``rerank`` 100.
         only_languages: languages of the items to rank; ``reader`` stands for the one of each user.
         quotas: least number of items in a list by language.
         calibration: from 0 to 1: how much the languages of a list follow those of the user's history.
@@ -81,7 +90,8 @@ def fuse(
     parts = [_Scores(Path(folder), load_run(folder, **settings)) for folder in runs]
     first = parts[0]
     config, longest = first.run.config, max(first.run.config["topk"])
-    depth = DEPTH.get(method, longest) if depth is None else depth
+    if depth is None:
+        depth = RERANK_DEPTH if method == RERANK else DEPTH
     if depth < longest:
         raise ConfigError(f"depth {depth} is less than the length of the evaluated lists (topk {longest})")
     rules = LanguageRules(first.run.context, longest, tuple(only_languages), dict(quotas or {}), calibration)
