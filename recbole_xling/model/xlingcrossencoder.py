@@ -19,7 +19,7 @@ from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
-from recbole_xling.model.sampling.uniform_negatives import UniformNegatives
+from recbole_xling.model.sampling.target_negatives import TargetNegatives
 from recbole_xling.model.text_encoder.adapters import AdapterConfig
 from recbole_xling.model.text_encoder.encoder import build_encoder, check_encoder
 from recbole_xling.model.text_encoder.pair_texts import PairTexts
@@ -49,6 +49,9 @@ class XLingCrossEncoderConfig(AdapterConfig, EncodingConfig, WindowsConfig):
         "softmax", description="The target among its negatives, or each pair by itself."
     )
     train_negatives: int = Field(4, ge=1, description="Items drawn for each target that were not bought.")
+    hard_negatives: int = Field(
+        0, ge=0, description="Further ones from the 100 items nearest to the user's history by the frozen encoder."
+    )
     train_neg_sample_args: dict[str, Any] | None = Field(
         None, description="RecBole's own negative sampling is not used."
     )
@@ -112,7 +115,7 @@ class XLingCrossEncoder(XLingRecommender):
             )
         self.text_row = self.pairs.text_of_row.view(len(views), -1)  # (n_views, n_items), on the CPU like the tokens
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
-        self.negatives = UniformNegatives(dataset, settings.train_negatives) if trains else None
+        self.negatives = TargetNegatives(dataset, settings.train_negatives, settings.hard_negatives) if trains else None
         self._step = self._draws = 0
         if trains:
             self._report_fit(dataset)
@@ -209,6 +212,8 @@ class XLingCrossEncoder(XLingRecommender):
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""
         self._step = step
+        if self.negatives is not None:
+            self.negatives.prepare()
         self.encoder.begin_training(total_steps)
 
     def end_step(self, step: int) -> None:
@@ -227,9 +232,8 @@ class XLingCrossEncoder(XLingRecommender):
         if n_rows * n_items > self.max_ranked_pairs:
             raise ConfigError(
                 f"ranking all items takes {cost}, more than max_ranked_pairs ({self.max_ranked_pairs:,}).\n"
-                "Rank few candidates: sampled ones (eval_args={mode: uni100}), those of another run (recbole-xling fuse "
-                "--method rerank)\nor of impressions (recbole-xling evaluate --impressions); set valid_users, eval_step: 0 "
-                "or a larger max_ranked_pairs"
+                "Rank few candidates: sampled ones (eval_args={mode: uni100}), those of another run (fuse --method\n"
+                "rerank) or of impressions (evaluate --impressions); or set valid_users, eval_step: 0, max_ranked_pairs"
             )
         logger.info("Ranking all items: %s", cost)
 
