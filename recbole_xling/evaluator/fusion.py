@@ -70,8 +70,8 @@ def rerank(
 ) -> Tensor:
     """Return scores by which a second model puts the best items of a first one in order; others follow as they are.
 
-    The candidates' scores are the weighted sum of the logarithms of each model's softmax over the candidates. With
-    weights of 0 and 1 their order is the second model's alone (Nogueira and Cho, "Passage Re-ranking with BERT",
+    Candidates are ordered by the weighted sum of their reciprocal ranks among the candidates (``rrf``). With weights of
+    0 and 1 their order is the second model's alone (Nogueira and Cho, "Passage Re-ranking with BERT",
     arXiv:1901.04085). A candidate that the second model does not rank (minus infinity) is not ranked.
 
     Args:
@@ -81,16 +81,10 @@ def rerank(
         depth: number of candidates.
     """
     best, item = scores.topk(min(depth, scores.shape[1]), dim=1)  # (B, depth)
-    second = score_candidates(item)
-    left_out = torch.isneginf(best) | torch.isneginf(second)
-    logs = [weight * own.masked_fill(left_out, -torch.inf).double().log_softmax(dim=1).masked_fill(left_out, 0)
-            for own, weight in zip((best, second), weights, strict=True)]  # fmt: skip
-    order = sum(logs[1:], logs[0])  # (B, depth), up to 0
-    lowest = torch.where(left_out, torch.inf, order).amin(dim=1, keepdim=True).nan_to_num(posinf=0)
+    order = fuse_scores([best, score_candidates(item)], "rrf", weights, depth)  # above 0
     behind = scores.scatter(1, item, -torch.inf)
     behind = behind - behind.amax(dim=1, keepdim=True).nan_to_num(neginf=0)  # up to 0
-    above = (order - lowest + 1).masked_fill(left_out, -torch.inf)  # from 1
-    return behind.scatter(1, item, above.to(behind))
+    return behind.scatter(1, item, order.to(behind))
 
 
 # ---- weights --------------------------------------------------------------------------------------------------

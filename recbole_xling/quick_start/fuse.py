@@ -36,9 +36,10 @@ from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.slices import ROW_KEY, with_row_keys
 from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.build import Run, check_full_ranking, load_run
+from recbole_xling.quick_start.trained import read_trained
 from recbole_xling.trainer.mixin import Evaluation
 from recbole_xling.utils.chunks import score_chunks
-from recbole_xling.utils.run_folder import create_run_folder, versions, write_evaluation
+from recbole_xling.utils.run_folder import create_run_folder, model_file, versions, write_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,12 @@ def fuse(
     """
     started = time.perf_counter()
     _check(len(runs), method, weights)
-    parts = [_Scores(Path(folder), load_run(folder, **settings)) for folder in runs]
+    parts = []
+    for folder in runs:
+        if parts and method == RERANK:  # it may have been tested among few candidates, because all items cost too much
+            own = read_trained(model_file(folder)).settings["eval_args"]
+            settings = {"eval_args": {**own, "mode": "full"}, **settings}
+        parts.append(_Scores(Path(folder), load_run(folder, **settings)))
     first = parts[0]
     config, longest = first.run.config, max(first.run.config["topk"])
     if depth is None:

@@ -139,7 +139,8 @@ def cross_encoder(trained, tmp_path_factory):
     """A small run of XLingCrossEncoder."""
     encoder = str(make_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny"))
     pairs = {"encoder": encoder, "encoder_options": None, "encoder_max_length": 40, "text_max_length": 12}
-    return trained("XLingCrossEncoder", **EXCLUDED, **pairs, epochs=1, valid_users=3, train_negatives=1)
+    pairs |= {"eval_args": {"mode": "uni5"}, "topk": [5], "valid_metric": "NDCG@5"}
+    return trained("XLingCrossEncoder", **EXCLUDED, **pairs, epochs=1, train_negatives=1)
 
 
 def test_a_second_stage_orders_the_candidates_of_the_first(trained, cross_encoder, tmp_path, monkeypatch, caplog):
@@ -186,7 +187,7 @@ def test_full_rankings_that_cost_too_much_are_refused(trained, cross_encoder, tm
     monkeypatch.setattr(XLingCrossEncoder, "check_full_ranking", check)
     folder = trained("LLMSASRec", **EXCLUDED)
     with pytest.raises(ConfigError, match="30 are too many"):
-        fuse([folder, cross_encoder], "rrf", checkpoint_dir=tmp_path)
+        fuse([folder, cross_encoder], "rrf", checkpoint_dir=tmp_path, eval_args={"mode": "full"})
     fuse([folder, cross_encoder], "rerank", depth=10, checkpoint_dir=tmp_path)
 
 
