@@ -131,7 +131,7 @@ class XLingCrossEncoder(XLingRecommender):
         rows = dataset.last_histories(_MEASURED_HISTORIES)
         item_seq, length = rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN]
         if len(length):
-            history = self._history(item_seq, length, self.views.of_user.cpu()[rows[self.USER_ID]][:, None])
+            history = self._history(item_seq, length, self.views.of_user[rows[self.USER_ID]][:, None])
             n_fitting = self.pairs.fitting(history, history[:, 0]).sum(dim=1)
             logger.info(
                 "Pairs of at most %d tokens have room for %.1f of the %.1f newest texts of a history on average",
@@ -187,7 +187,7 @@ class XLingCrossEncoder(XLingRecommender):
 
         views, first = self.training_views, self.training_views.first
         seen, scored = (None if drawn is None else drawn.cpu() for drawn in views.draw(*batch))
-        of_user = views.of_user.cpu()[users][:, None]  # (N, 1)
+        of_user = views.of_user[interaction[self.USER_ID]].cpu()[row, None]  # (N, 1)
         history = self._history(item_seq, step + 1, first + (of_user if seen is None else seen[item_seq]))  # (N, L)
         text = self.text_row[first + (of_user if scored is None else scored[candidate]), candidate]  # (N, 1 + n)
         pair, _ = torch.nonzero(shown, as_tuple=True)

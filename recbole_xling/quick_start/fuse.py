@@ -88,7 +88,7 @@ def fuse(
     """
     started = time.perf_counter()
     _check(len(runs), method, weights)
-    parts = []
+    parts: list[_Scores] = []
     for folder in runs:
         if parts and method == RERANK:  # it may have been tested among few candidates, because all items cost too much
             own = read_trained(model_file(folder)).settings["eval_args"]

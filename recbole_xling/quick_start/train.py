@@ -187,7 +187,7 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
             reopen(folder)
             write_config(folder, plain_settings(config))
     validation = validation_rows(run)
-    for loader in [validation, run.test_data][int(config["eval_step"] <= 0) :]:
+    for loader in (run.test_data, *([validation] if config["eval_step"] > 0 else ())):
         check_full_ranking(run.model, loader)
     built = time.perf_counter()
     show_progress = shows_progress(config)
