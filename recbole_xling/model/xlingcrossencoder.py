@@ -21,8 +21,9 @@ from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.sampling.target_negatives import TargetNegatives
 from recbole_xling.model.text_encoder.adapters import AdapterConfig
-from recbole_xling.model.text_encoder.encoder import build_encoder, check_encoder
+from recbole_xling.model.text_encoder.encoder import POOLING, build_encoder, check_encoder
 from recbole_xling.model.text_encoder.pair_texts import PairTexts
+from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_buckets
 
 logger = logging.getLogger(__name__)
 
@@ -161,9 +162,23 @@ class XLingCrossEncoder(XLingRecommender):
             Logits, ``(N,)``.
         """
         tokens = self.pairs.pairs(history, candidate)
-        pooled = self.encoder.pooled(tokens, torch.arange(tokens.n_texts))  # (N, H)
+        if self.encoder.config.peft == "frozen":
+            pooled = self._frozen(tokens)
+        else:
+            pooled = self.encoder.pooled(tokens, torch.arange(tokens.n_texts))  # (N, H)
         logits: Tensor = self.head(pooled).squeeze(-1).float()
         return logits
+
+    @torch.no_grad()
+    def _frozen(self, tokens: TokenizedTexts) -> Tensor:
+        """Return pooled states of a frozen encoder, ``(N, H)``: of pairs, unlike texts, nothing is kept."""
+        config = self.encoder.config
+        pooled = torch.empty(tokens.n_texts, self.encoder.hidden_size, device=self.device)
+        for bucket in length_buckets(tokens.length, config.encoder_batch_size, self.device):
+            inputs, mask = (part.to(self.device) for part in tokens.batch(bucket))  # (n, T) each
+            states = self.encoder.transformer(input_ids=inputs, attention_mask=mask).last_hidden_state
+            pooled[bucket.to(self.device)] = POOLING[config.pooling](states.float(), mask)
+        return pooled
 
     # ---- training ---------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -36,7 +37,7 @@ class PairTexts:
         self, texts: Sequence[str], tokenizer: Any, max_length: int, text_max_length: int, prompt: str | None
     ) -> None:
         single = TokenizedTexts.of(texts, tokenizer, text_max_length, prompt, special_tokens=False)
-        self.text_of_row, self._pad_id = single.text_of_row, single.pad_id
+        self._single, self.text_of_row = single, single.text_of_row
         before, between, after = _frame(tokenizer)
         ends = (tokenizer.sep_token_id, tokenizer.eos_token_id)
         separator = [next(token for token in ends if token is not None)] if any(t is not None for t in ends) else []
@@ -86,12 +87,12 @@ class PairTexts:
         of_piece, of_pair = length.flatten(), length.sum(dim=1)
         shift = self._offset[pieces].flatten() - (of_piece.cumsum(0) - of_piece)  # from here to where a piece is kept
         place = torch.arange(int(of_piece.sum())) + shift.repeat_interleave(of_piece)
-        return TokenizedTexts(
+        return replace(
+            self._single,
             text_of_row=torch.arange(len(candidate)),
             token_ids=self._token_ids[place],
             offset=of_pair.cumsum(0) - of_pair,
             length=of_pair,
-            pad_id=self._pad_id,
         )
 
 
