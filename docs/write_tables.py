@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from recbole_xling.config import OverallConfig
 from recbole_xling.model.baselines import BaselineConfig, ContentKNNConfig, HistoryEASEConfig, HistoryItemKNNConfig
 from recbole_xling.model.llmsasrec import LLMSASRecConfig
+from recbole_xling.model.xlingcrossencoder import XLingCrossEncoderConfig
 from recbole_xling.model.xlingmlp import XLingMLPConfig
 from recbole_xling.model.xlingtwotower import XLingTwoTowerConfig
 from recbole_xling.trainer.masked_language_model import PretrainingConfig
@@ -35,6 +36,10 @@ PROPERTIES: dict[str, tuple[type[TypedConfig], str]] = {
         LLMSASRecConfig,
         "LLMSASRec: SASRec whose items carry vectors of their text. See docs/models.md.",
     ),
+    "model/XLingCrossEncoder": (
+        XLingCrossEncoderConfig,
+        "XLingCrossEncoder: an encoder that reads history and candidate. See docs/cross-encoder.md.",
+    ),
     "model/XLingMLP": (XLingMLPConfig, "XLingMLP: a perceptron over ids, languages, text, columns. See docs/mlp.md."),
     "model/XLingTwoTower": (XLingTwoTowerConfig, "XLingTwoTower: two towers over item text. See docs/two-tower.md."),
     "model/ContentKNN": (ContentKNNConfig, "ContentKNN: neighbors by frozen text vectors. See docs/models.md."),
@@ -44,6 +49,7 @@ PROPERTIES: dict[str, tuple[type[TypedConfig], str]] = {
 }
 TABLES: dict[str, dict[str, type[TypedConfig]]] = {
     "README.md": {"": OverallConfig, "LLMSASRec: ": LLMSASRecConfig},
+    "docs/cross-encoder.md": {"": XLingCrossEncoderConfig},
     "docs/mlp.md": {"": XLingMLPConfig},
     "docs/two-tower.md": {"": XLingTwoTowerConfig},
     "docs/strategies/continued-pretraining.md": {"": PretrainingConfig},
@@ -74,7 +80,7 @@ def described(field: FieldInfo) -> tuple[str, str]:
     if get_origin(annotation) is not Literal:
         return (get_origin(annotation) or annotation).__name__, text
     *choices, last = (f"`{choice}`" for choice in get_args(annotation))
-    return "str", f"{text.removesuffix('.')}: {', '.join(choices)} or {last}."
+    return "str", f"{text.removesuffix('.')}: {', '.join(choices)} or {last}." if choices else f"{text} Only {last}."
 
 
 def as_yaml(value: Any) -> str:

@@ -23,6 +23,7 @@ from recbole_xling.errors import ConfigError, unknown_name
 
 _OWN_MODELS = {
     "LLMSASRec": "recbole_xling.model.llmsasrec",
+    "XLingCrossEncoder": "recbole_xling.model.xlingcrossencoder",
     "XLingMLP": "recbole_xling.model.xlingmlp",
     "XLingTwoTower": "recbole_xling.model.xlingtwotower",
     "ContentKNN": "recbole_xling.model.baselines",

@@ -26,6 +26,7 @@ from recbole_xling.model.layers.transformer import ACTIVATIONS
 from recbole_xling.model.layers.user_tower import POOLINGS
 from recbole_xling.model.llmsasrec import LLMSASRec, LLMSASRecConfig
 from recbole_xling.model.text_encoder.encoder import POOLING
+from recbole_xling.model.xlingcrossencoder import XLingCrossEncoderConfig
 from recbole_xling.model.xlingmlp import XLingMLPConfig
 from recbole_xling.model.xlingtwotower import XLingTwoTowerConfig
 from recbole_xling.registry import register_model
@@ -166,7 +167,9 @@ def test_files_of_defaults_and_tables_of_keys_are_up_to_date():
         assert path.read_text(encoding="utf-8") == content, f"{path} is out of date: make tables"
 
 
-@pytest.mark.parametrize("typed", [OverallConfig, LLMSASRecConfig, XLingMLPConfig, XLingTwoTowerConfig])
+@pytest.mark.parametrize(
+    "typed", [OverallConfig, LLMSASRecConfig, XLingCrossEncoderConfig, XLingMLPConfig, XLingTwoTowerConfig]
+)
 def test_defaults_are_allowed_and_every_setting_is_described_in_one_line(typed):
     assert typed(**typed.defaults()).model_dump() == typed.defaults()
     for field in typed.model_fields.values():
@@ -180,6 +183,7 @@ def test_defaults_are_allowed_and_every_setting_is_described_in_one_line(typed):
         (LLMSASRecConfig, "text_projection", TEXT_PROJECTIONS),
         (LLMSASRecConfig, "hidden_act", ACTIVATIONS),
         (XLingTwoTowerConfig, "pooling", POOLING),
+        (XLingCrossEncoderConfig, "pooling", POOLING),
         (XLingTwoTowerConfig, "user_tower", POOLINGS),
     ],
 )

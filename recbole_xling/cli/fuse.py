@@ -12,11 +12,13 @@ DESCRIPTION = "Fuse the rankings of several runs into one, and compare it with e
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders")
-    parser.add_argument("--method", default="log_softmax", help="log_softmax (default), rrf, combsum or combmnz")
+    parser.add_argument("--method", default="log_softmax", help="log_softmax (default), rrf, combsum, combmnz, rerank")
     parser.add_argument(
         "--weights", type=float, nargs="+", help="of the runs (default: log_softmax tunes them on validation)"
     )
-    parser.add_argument("--depth", type=int, default=1000, help="length of the lists of rrf, combsum, combmnz")
+    parser.add_argument(
+        "--depth", type=int, help="length of the lists of rrf, combsum, combmnz (1000); candidates of rerank (100)"
+    )
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="LANGUAGE", help="rank items in these; reader: his own"
     )
@@ -57,7 +59,7 @@ def run(options: argparse.Namespace) -> str:
     )
     found = result["fusion"]
     weights = ", ".join(f"{weight:.3g}" for weight in found["weights"])
-    kind = "tuned on validation" if found["weights_tuned"] else "given" if options.weights else "equal"
+    kind = "tuned on validation" if found["weights_tuned"] else "given" if options.weights else "default"
     title = f"{found['method']} of {len(options.runs)} runs on {result['dataset']}, test; weights {weights} ({kind})"
     compared = compare([result["run_dir"], *options.runs], slices=())
     return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +15,11 @@ from recbole_xling.errors import ConfigError
 FloatArray = NDArray[np.float64]
 
 METHODS = ("log_softmax", "rrf", "combsum", "combmnz")
+RERANK = "rerank"
 DEPTH = 1000
 """Length of the lists that rrf, combsum and combmnz fuse."""
+RERANK_DEPTH = 100
+"""Length of the first model's lists that rerank puts in order."""
 
 _RRF_K = 60  # of Cormack et al.
 _CANDIDATES = 100  # best items of each model between which weights are tuned
@@ -37,7 +40,7 @@ def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float],
 
     Args:
         scores: of each model, ``(B, n_items)``.
-        method: one of :data:`METHODS`.
+        method: one of :data:`METHODS`, but :func:`rerank` is for that one.
         weights: of the models.
         depth: how long the lists are; an item further down counts as absent. ``log_softmax`` has no such limit.
     """
@@ -60,6 +63,28 @@ def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float],
         total.scatter_add_(1, item, torch.where(present, weight * value, 0).to(total))
         lists.scatter_add_(1, item, present.to(lists))
     return (total * lists if method == "combmnz" else total).masked_fill(left_out, -torch.inf)
+
+
+def rerank(
+    scores: Tensor, score_candidates: Callable[[Tensor], Tensor], weights: Sequence[float], depth: int
+) -> Tensor:
+    """Return scores by which a second model puts the best items of a first one in order; others follow as they are.
+
+    Candidates are ordered by the weighted sum of their reciprocal ranks among the candidates (``rrf``). With weights of
+    0 and 1 their order is the second model's alone (Nogueira and Cho, "Passage Re-ranking with BERT",
+    arXiv:1901.04085). A candidate that the second model does not rank (minus infinity) is not ranked.
+
+    Args:
+        scores: of the first model, ``(B, n_items)``.
+        score_candidates: items ``(B, depth)`` to the second model's scores of them.
+        weights: of the first and of the second model.
+        depth: number of candidates.
+    """
+    best, item = scores.topk(min(depth, scores.shape[1]), dim=1)  # (B, depth)
+    order = fuse_scores([best, score_candidates(item)], "rrf", weights, depth)  # above 0
+    behind = scores.scatter(1, item, -torch.inf)
+    behind = behind - behind.amax(dim=1, keepdim=True).nan_to_num(neginf=0)  # up to 0
+    return behind.scatter(1, item, order.to(behind))
 
 
 # ---- weights --------------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 IntArray = NDArray[np.int64]
 
+_PAIRS_AT_ONCE = 1 << 14  # candidates of a model that scores pairs
+
 
 def check_impressions(config: Any, data: Any, split: str) -> None:
     """Check what :func:`evaluate_impressions` needs, before a model is built; arguments are the same.
@@ -59,7 +61,13 @@ def check_impressions(config: Any, data: Any, split: str) -> None:
 
 
 def evaluate_impressions(
-    config: Any, model: Any, data: Any, split: str, *, ranks_without_history: bool = False
+    config: Any,
+    model: Any,
+    data: Any,
+    split: str,
+    *,
+    ranks_without_history: bool = False,
+    scores_pairs: bool = False,
 ) -> tuple[dict[str, Any], pl.DataFrame]:
     """Rank the candidates of a dataset's impressions.
 
@@ -70,6 +78,7 @@ def evaluate_impressions(
         split: ``test``: each user's impressions from the first test target on; ``valid``: those from the first
             validation target on and before the first test target; ``all``: all.
         ranks_without_history: whether the model can score a history of length 0.
+        scores_pairs: whether the model scores candidates one by one (``predict``), and not all items.
 
     Returns:
         ``test``, ``intervals``, ``slices``, ``n_test``, ``readers`` and ``left_out`` for ``result.json``; one line per
@@ -88,6 +97,7 @@ def evaluate_impressions(
         context,
         ranks_without_history,
         catalog_of(dataset).stated_languages,
+        scores_pairs,
     )
     table = ranker.rank(_of_split(_read(path, dataset), data, split))
     left_out = asdict(ranker.left_out)
@@ -143,6 +153,8 @@ class LeftOut:
 class ImpressionRanker:
     """Ranks candidates by the scores that a model gives to all items; each history of a block is scored once.
 
+    Of a model that scores pairs of a history and an item one by one, candidates alone are scored.
+
     Args:
         model: in evaluation mode.
         dataset: names the fields of a batch.
@@ -150,6 +162,7 @@ class ImpressionRanker:
         context: languages of users and items, and further columns to slice by.
         ranks_without_history: whether users without a history are ranked; the model then gets a history of length 0.
         stated: languages that users state, by external id; for those whom ``dataset`` does not have.
+        scores_pairs: whether the model scores candidates one by one (``predict``).
     """
 
     model: Any
@@ -158,6 +171,7 @@ class ImpressionRanker:
     context: EvalContext
     ranks_without_history: bool = False
     stated: Mapping[str, str] = field(default_factory=dict)
+    scores_pairs: bool = False
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def rank(self, blocks: Iterable[Impressions]) -> pl.DataFrame:
@@ -209,6 +223,8 @@ class ImpressionRanker:
         same = np.unique(np.stack([block.users, end], axis=1), axis=0, return_index=True, return_inverse=True)
         users, start, end = (rows[same[1]] for rows in (block.users, start, end))
         of_candidate = same[2].reshape(-1)[block.impression_of_candidate]
+        if self.scores_pairs:
+            return self._pair_scores(users[of_candidate], start[of_candidate], end[of_candidate], block.items)
         order = np.argsort(of_candidate, kind="stable")
         scores = np.empty(len(order), dtype=np.float32)
         for part in score_chunks(len(users), len(self.context.item_tokens)):
@@ -218,15 +234,30 @@ class ImpressionRanker:
         return scores
 
     @torch.no_grad()
+    def _pair_scores(self, users: IntArray, start: IntArray, end: IntArray, items: IntArray) -> NDArray[np.float32]:
+        """Return the score of one item for each history, ``(n,)``."""
+        scores = [np.empty(0, dtype=np.float32)]
+        for at in range(0, len(items), _PAIRS_AT_ONCE):
+            part = slice(at, at + _PAIRS_AT_ONCE)
+            rows = self._rows(users[part], start[part], end[part])
+            rows.update(Interaction({self.dataset.iid_field: torch.from_numpy(items[part])}))
+            scores.append(self.model.predict(rows.to(self.model.device)).float().cpu().numpy())
+        return np.concatenate(scores)
+
+    @torch.no_grad()
     def _all_scores(self, users: IntArray, start: IntArray, end: IntArray) -> NDArray[np.float32]:
         """Return the scores of all items, ``(B, n_items)``."""
+        scores = self.model.full_sort_predict(self._rows(users, start, end).to(self.model.device))
+        return scores.view(len(users), -1).float().cpu().numpy()  # type: ignore[no-any-return]
+
+    def _rows(self, users: IntArray, start: IntArray, end: IntArray) -> Interaction:
+        """Return histories as rows of a batch."""
         batch = {self.dataset.uid_field: torch.from_numpy(users)}
         if hasattr(self.dataset, "item_id_list_field"):  # a sequential dataset
             items, length = self.histories.padded(start, end, self.dataset.max_item_list_len)
             batch[self.dataset.item_id_list_field] = torch.from_numpy(items)
             batch[self.dataset.item_list_length_field] = torch.from_numpy(length)
-        scores = self.model.full_sort_predict(Interaction(batch).to(self.model.device))
-        return scores.view(len(users), -1).float().cpu().numpy()  # type: ignore[no-any-return]
+        return Interaction(batch)
 
 
 # ---- results --------------------------------------------------------------------------------------------------

@@ -75,11 +75,14 @@ class ModelHooks:
     Attributes:
         config_class: type of the model's settings; None if they are not typed.
         ranks_without_history: whether the model can score a user whose history has length 0.
+        scores_pairs: whether each pair of a history and an item costs a pass of its own: where candidates are few,
+            ``predict`` scores them then, and not ``full_sort_predict`` all items.
         warm_start_parts: name of a setting that names an earlier run -> submodule that starts from its weights.
     """
 
     config_class: ClassVar[type[Any] | None] = None
     ranks_without_history: ClassVar[bool] = False
+    scores_pairs: ClassVar[bool] = False
     warm_start_parts: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
@@ -142,6 +145,16 @@ class ModelHooks:
             view: of evaluation, in which users see other texts of the items.
         """
         return None
+
+    def check_full_ranking(self, n_rows: int) -> None:
+        """Refuse to rank all items where that would take too long: called before training, and before it begins.
+
+        Args:
+            n_rows: histories for which all items are to be ranked.
+
+        Raises:
+            ConfigError: they are too many.
+        """
 
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for training: called once, before the first epoch.

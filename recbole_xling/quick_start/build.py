@@ -215,6 +215,12 @@ def validation_rows(run: Run) -> Any:
     return _eval_loader(run.config, "valid", rows, run.valid_data._sampler)
 
 
+def check_full_ranking(model: Any, loader: Any) -> None:
+    """Raise a ConfigError if a model would rank all items for more rows of a loader than its settings allow."""
+    if isinstance(loader, FullSortEvalDataLoader):
+        hooks_of(model).check_full_ranking(loader.sample_size)
+
+
 def _dataset_class(config: XLingConfig, trained_on: DataIdentity | None) -> Any:
     """Return the class of a model's dataset by RecBole's rule: by the model's name, else by its kind."""
     entry = registration(config["model"])

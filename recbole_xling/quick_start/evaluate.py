@@ -21,7 +21,7 @@ from recbole_xling.evaluator.impressions import check_impressions, evaluate_impr
 from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking, train_counts
 from recbole_xling.evaluator.split_summary import split_summary, summary_text, target_pairs
 from recbole_xling.model.base import hooks_of
-from recbole_xling.quick_start.build import Data, build_model, kind_of_split, open_data
+from recbole_xling.quick_start.build import Data, build_model, check_full_ranking, kind_of_split, open_data
 from recbole_xling.quick_start.trained import read_trained, settings_for
 from recbole_xling.trainer.mixin import Evaluation
 from recbole_xling.utils.run_folder import USERS_FILE, create_run_folder, model_file, versions, write_evaluation
@@ -83,8 +83,9 @@ def evaluate_run(
     built = time.perf_counter()
     table: pl.DataFrame | None
     if impressions:
-        without = hooks_of(model).ranks_without_history
-        result, table = evaluate_impressions(config, model, data, split, ranks_without_history=without)
+        hooks = hooks_of(model)
+        can = {"ranks_without_history": hooks.ranks_without_history, "scores_pairs": hooks.scores_pairs}
+        result, table = evaluate_impressions(config, model, data, split, **can)
     else:
         result, table = _rank_catalog(config, model, data, base, split)
     rewritten = changes(data.dataset.fingerprint, fingerprint(config))
@@ -130,6 +131,7 @@ def _rank_catalog(
             f"split {config['eval_args']['split']} of '{config['dataset']}' has nothing in its part '{split}': "
             "choose another --split, or set eval_args"
         )
+    check_full_ranking(model, loader)
     targets = target_pairs(loader._dataset)
     # of "all" nothing would be left to tell users' languages by
     held_out = targets if split != "all" else (targets[0][:0], targets[1][:0])

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,25 @@ from torch import Tensor, nn
 from recbole_xling.config import plain_settings
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
-from recbole_xling.evaluator.fusion import DEPTH, METHODS, candidates_of, fuse_scores, tuned_weights
+from recbole_xling.evaluator.fusion import (
+    DEPTH,
+    METHODS,
+    RERANK,
+    RERANK_DEPTH,
+    candidates_of,
+    fuse_scores,
+    rerank,
+    tuned_weights,
+)
 from recbole_xling.evaluator.language_rules import LanguageRules
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.slices import ROW_KEY, with_row_keys
-from recbole_xling.quick_start.build import Run, load_run
+from recbole_xling.model.base import hooks_of
+from recbole_xling.quick_start.build import Run, check_full_ranking, load_run
+from recbole_xling.quick_start.trained import read_trained
 from recbole_xling.trainer.mixin import Evaluation
 from recbole_xling.utils.chunks import score_chunks
-from recbole_xling.utils.run_folder import create_run_folder, versions, write_evaluation
+from recbole_xling.utils.run_folder import create_run_folder, model_file, versions, write_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +54,7 @@ def fuse(
     method: str = "log_softmax",
     weights: Sequence[float] | None = None,
     *,
-    depth: int = DEPTH,
+    depth: int | None = None,
     only_languages: Sequence[str] = (),
     quotas: Mapping[str, int] | None = None,
     calibration: float = 0.0,
@@ -54,10 +66,12 @@ def fuse(
     Args:
         runs: run folders, at least two. Their test rows and items must be the same. The first one's settings say what
             is measured.
-        method: one of :data:`~recbole_xling.evaluator.fusion.METHODS`.
-        weights: of the runs. If not given, those of ``log_softmax`` are tuned on the validation rows, and all others
-            are equal.
-        depth: length of the lists that are fused (not by ``log_softmax``).
+        method: one of :data:`~recbole_xling.evaluator.fusion.METHODS`, or ``rerank``: the second run puts the best
+            items of the first one in order.
+        weights: of the runs. If not given, those of ``log_softmax`` are tuned on the validation rows, those of
+            ``rerank`` are 0 and 1, and all others are equal.
+        depth: length of the lists that are fused (not by ``log_softmax``); with ``rerank``, of the first run's list,
+            which the second run puts in order. 1,000 if not given, with ``rerank`` 100.
         only_languages: languages of the items to rank; ``reader`` stands for the one of each user.
         quotas: least number of items in a list by language.
         calibration: from 0 to 1: how much the languages of a list follow those of the user's history.
@@ -74,18 +88,28 @@ def fuse(
     """
     started = time.perf_counter()
     _check(len(runs), method, weights)
-    parts = [_Scores(Path(folder), load_run(folder, **settings)) for folder in runs]
+    parts: list[_Scores] = []
+    for folder in runs:
+        if parts and method == RERANK:  # it may have been tested among few candidates, because all items cost too much
+            own = read_trained(model_file(folder)).settings["eval_args"]
+            settings = {"eval_args": {**own, "mode": "full"}, **settings}
+        parts.append(_Scores(Path(folder), load_run(folder, **settings)))
     first = parts[0]
     config, longest = first.run.config, max(first.run.config["topk"])
+    if depth is None:
+        depth = RERANK_DEPTH if method == RERANK else DEPTH
     if depth < longest:
         raise ConfigError(f"depth {depth} is less than the length of the evaluated lists (topk {longest})")
     rules = LanguageRules(first.run.context, longest, tuple(only_languages), dict(quotas or {}), calibration)
     for part in parts[1:]:
         part.follow(first)
+        if method != RERANK:
+            check_full_ranking(part.run.model, part.run.test_data)
+    check_full_ranking(first.run.model, first.run.test_data)
     loaded = time.perf_counter()
     tuned = weights is None and method == "log_softmax"
     if weights is None:
-        weights = _tune(parts, longest) if tuned else [1.0] * len(parts)
+        weights = _tune(parts, longest) if tuned else [0.0, 1.0] if method == RERANK else [1.0] * len(parts)
     for part in parts:
         part.rank("test", first)
     model = _FusedModel(parts, method, weights, depth, rules)
@@ -119,8 +143,10 @@ def _check(n_runs: int, method: str, weights: Sequence[float] | None) -> None:
     """Raise a ConfigError if runs, method and weights do not go together."""
     if n_runs < 2:
         raise ConfigError("a fusion needs at least two runs")
-    if method not in METHODS:
-        raise ConfigError(unknown_name("method of fusion", method, METHODS))
+    if method not in (*METHODS, RERANK):
+        raise ConfigError(unknown_name("method of fusion", method, (*METHODS, RERANK)))
+    if method == RERANK and n_runs != 2:
+        raise ConfigError(f"{RERANK} needs two runs: one for the candidates, one that puts them in order; not {n_runs}")
     if weights is not None and len(weights) != n_runs:
         raise ConfigError(f"{len(weights)} weights for {n_runs} runs: give one for each")
     if weights is not None and (min(weights) < 0 or not sum(weights)):
@@ -224,11 +250,36 @@ class _Scores:
         """Return the scores of rows of the first run, ``(B, n_items)``; minus infinity for what is not ranked."""
         assert self._row is not None
         interaction, scores, _, _ = self._evaluation._full_sort_batch_eval(self.loader.collate_fn(self._row[rows]))
-        history = self.run.config["ITEM_ID_FIELD"] + self.run.config["LIST_SUFFIX"]
-        if self.run.config["exclude_history"] and history in interaction.columns:
-            scores.scatter_(1, interaction[history].to(scores.device), -torch.inf)
+        if (known := self._excluded(interaction)) is not None:
+            scores.scatter_(1, known.to(scores.device), -torch.inf)
         scores[:, self._absent] = -torch.inf
         return scores.float() if self._item is None else scores[:, self._item].float()
+
+    def of_candidates(self, rows: IntArray, items: Tensor) -> Tensor:
+        """Return the scores of some items for each row, ``(B, K)``, as :meth:`__call__` does of all.
+
+        Args:
+            rows: of the first run.
+            items: ``(B, K)``, by the first run's numbers.
+        """
+        assert self._row is not None
+        if not hooks_of(self.run.model).scores_pairs:
+            return self(rows).gather(1, items)
+        own = items.cpu() if self._item is None else self._item[items.cpu()]
+        interaction = self.loader.collate_fn(self._row[rows])[0]
+        pairs = interaction[torch.arange(len(rows)).repeat_interleave(own.shape[1])]
+        pairs.update(Interaction({self.run.dataset.iid_field: own.flatten()}))
+        scores = self.run.model.predict(pairs.to(self.run.config["device"])).view(own.shape).float()
+        left_out = torch.isin(own, self._absent)
+        if (known := self._excluded(interaction)) is not None:
+            left_out |= (own[:, :, None] == known[:, None, :]).any(dim=2)
+        return scores.masked_fill(left_out.to(scores.device), -torch.inf).to(items.device)
+
+    def _excluded(self, interaction: Interaction) -> Tensor | None:
+        """Return the items of the histories of rows if they are not to be ranked, ``(B, L)``."""
+        history = self.run.config["ITEM_ID_FIELD"] + self.run.config["LIST_SUFFIX"]
+        excluded = self.run.config["exclude_history"] and history in interaction.columns
+        return interaction[history] if excluded else None
 
 
 def _difference(phase: str, folder: Path, rows: pl.DataFrame, other: Path, others: pl.DataFrame) -> str:
@@ -271,12 +322,18 @@ class _FusedModel(nn.Module):
         users = interaction[first.run.dataset.uid_field].cpu().numpy()
         fused = []
         for chunk in score_chunks(len(rows), first.run.dataset.item_num * (2 + len(self.parts))):
-            scores = fuse_scores([part(rows[chunk]) for part in self.parts], self.method, self.weights, self.depth)
+            scores = self._fused(rows[chunk])
             scores = self.rules(scores, users[chunk])
             of_row, targets = _targets(first, rows[chunk])
             self.left_out_targets += int(torch.isneginf(scores[of_row, targets]).sum())
             fused.append(scores)
         return torch.cat(fused)
+
+    def _fused(self, rows: IntArray) -> Tensor:
+        if self.method != RERANK:
+            return fuse_scores([part(rows) for part in self.parts], self.method, self.weights, self.depth)
+        first, second = self.parts
+        return rerank(first(rows), partial(second.of_candidates, rows), self.weights, self.depth)
 
 
 def _targets(first: _Scores, rows: IntArray) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from recbole_xling.errors import CheckpointError, ConfigError, explained
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.slices import mark_transfer
 from recbole_xling.evaluator.split_summary import summary_text
-from recbole_xling.quick_start.build import build, build_trainer, find_dataset, validation_rows
+from recbole_xling.quick_start.build import build, build_trainer, check_full_ranking, find_dataset, validation_rows
 from recbole_xling.quick_start.trained import leave_out_places, refuse_code, unchanged_data
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
@@ -186,10 +186,13 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
         if main:
             reopen(folder)
             write_config(folder, plain_settings(config))
+    validation = validation_rows(run)
+    for loader in (run.test_data, *([validation] if config["eval_step"] > 0 else ())):
+        check_full_ranking(run.model, loader)
     built = time.perf_counter()
     show_progress = shows_progress(config)
     with explained(f"{config['model']} cannot be trained with these settings"):
-        _, best_valid = trainer.fit(run.train_data, validation_rows(run), saved=saved, show_progress=show_progress)
+        _, best_valid = trainer.fit(run.train_data, validation, saved=saved, show_progress=show_progress)
     trained = time.perf_counter()
     with explained(f"{config['model']} cannot be tested with these settings"):
         test, users = evaluate_full_ranking(trainer, run.test_data, run.context, load_best_model=saved)

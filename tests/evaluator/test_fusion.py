@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recbole_xling.errors import ConfigError
-from recbole_xling.evaluator.fusion import METHODS, candidates_of, fuse_scores, tuned_weights
+from recbole_xling.evaluator.fusion import METHODS, candidates_of, fuse_scores, rerank, tuned_weights
 
 A = [9.0, 5.0, 3.0, 1.0]
 B = [0.1, 0.2, 0.6, 0.3]
@@ -53,6 +53,37 @@ def test_what_one_model_leaves_out_is_left_out_and_takes_no_place(method):
     assert with_gap[0] == out
     assert with_gap[1:] == pytest.approx(fused(method))
     assert fused(method, (1.0, 0.0), a=[2.0, out, 1.0, 0.0])[1] == out
+
+
+# ---- two stages -----------------------------------------------------------------------------------------------
+
+OUT = float("-inf")
+
+
+def test_the_second_model_orders_the_candidates_and_the_rest_follows():
+    first = torch.tensor([[OUT, 5.0, 9.0, 7.0, 8.0, 1.0], [OUT, 3.0, OUT, 2.0, OUT, OUT]])
+    second = torch.tensor([[0.0, 3.0, -1.0, 6.0, 2.0, 9.0], [0.0, -4.0, 0.0, -3.0, 0.0, 0.0]])
+    fused = rerank(first, lambda items: second.gather(1, items), (0.0, 1.0), 3)
+    assert fused[0].argsort(descending=True).tolist()[:5] == [3, 4, 2, 1, 5]
+    assert fused[1].argsort(descending=True).tolist()[:2] == [3, 1]
+    assert torch.equal(fused == OUT, first == OUT)
+    every = rerank(first, lambda items: second.gather(1, items), (0.0, 1.0), 9)
+    assert every[0].argsort(descending=True).tolist() == [5, 3, 1, 4, 2, 0]
+
+
+def test_weights_mix_the_ranks_among_the_candidates():
+    first, second = torch.tensor([[5.0, 4.0, 3.0, 9.0]]), torch.tensor([[0.0, 4.0, 1.0, -9.0]])
+    fused = rerank(first, lambda items: second.gather(1, items), (3.0, 0.5), 3)
+    assert fused[0, [3, 0, 1]].tolist() == pytest.approx([3 / 61 + 0.5 / 63, 3 / 62 + 0.5 / 62, 3 / 63 + 0.5 / 61])
+    assert fused[0, 2] == 0
+
+
+def test_a_candidate_that_the_second_model_does_not_rank_is_left_out():
+    first, second = torch.tensor([[5.0, 4.0, 3.0, 9.0]]), torch.tensor([[1.0, OUT, 1.0, OUT]])
+    fused = rerank(first, lambda items: second.gather(1, items), (0.0, 1.0), 3)
+    assert fused[0].tolist() == pytest.approx([1 / 61, OUT, 0.0, OUT])
+    every = rerank(first, lambda items: torch.full_like(first, OUT).gather(1, items), (0.0, 1.0), 4)
+    assert every.tolist() == [[OUT] * 4]
 
 
 # ---- weights --------------------------------------------------------------------------------------------------

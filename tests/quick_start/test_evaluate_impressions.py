@@ -15,6 +15,8 @@ import recbole_xling
 from recbole_xling.cli import main as cli
 from recbole_xling.errors import DataError
 from recbole_xling.evaluator import impressions
+from recbole_xling.model.xlingcrossencoder import XLingCrossEncoder
+from recbole_xling.testing import make_tiny_encoder
 
 # Hand-made tensors are compared here.
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -62,6 +64,21 @@ def test_candidates_are_ranked_by_the_history_before_the_impression(trained, sho
         "user_language=fr": 24,
         "candidate_language=fr": 24,
     }
+
+
+def test_a_model_of_pairs_scores_the_candidates_alone(trained, shown, sequences, tmp_path_factory, monkeypatch):
+    encoder = str(make_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny"))
+    pairs = {"encoder": encoder, "encoder_options": None, "encoder_max_length": 40, "text_max_length": 12}
+    folder = trained("XLingCrossEncoder", **pairs, epochs=1, valid_users=3, train_negatives=1)
+    monkeypatch.setattr(XLingCrossEncoder, "full_sort_predict", None)
+    monkeypatch.setattr(impressions, "_PAIRS_AT_ONCE", 5)
+    result = recbole_xling.evaluate_run(folder, "west", split="all", impressions=True)
+    table = pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet")
+    monkeypatch.undo()
+    assert result["left_out"] == {"no_click": 1, "only_clicks": 1, "no_history": 0}
+    monkeypatch.setattr(XLingCrossEncoder, "scores_pairs", False)  # all items are scored, candidates taken from them
+    same = recbole_xling.evaluate_run(folder, "west", split="all", impressions=True)
+    assert pl.read_parquet(Path(same["run_dir"]) / "impressions.parquet").equals(table)
 
 
 def test_the_test_part_of_impressions_begins_at_each_users_test_target(trained, shown):

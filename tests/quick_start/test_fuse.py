@@ -13,8 +13,10 @@ import torch
 import recbole_xling
 from recbole_xling.cli.main import main
 from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.model.xlingcrossencoder import XLingCrossEncoder
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.fuse import fuse
+from recbole_xling.testing import make_tiny_encoder
 from recbole_xling.utils.run_folder import read_result
 
 # Hand-made tensors are compared here.
@@ -129,10 +131,67 @@ def test_the_command_shows_the_fusion_beside_its_runs(trained, tmp_path, capsys)
     words = ["fuse", *folders, "--method", "rrf", "--output", str(tmp_path), "--quota", "de=2"]
     assert main(words) == 0
     told = capsys.readouterr().out
-    assert "rrf of 2 runs on nord, test; weights 1, 1 (equal)" in told
+    assert "rrf of 2 runs on nord, test; weights 1, 1 (default)" in told
     assert "difference from Fusion (rrf: LLMSASRec + HistoryItemKNN)" in told
     assert main(["fuse", *folders, "--quota", "de"]) == 2
     assert "write it as language=number" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(trained, tmp_path_factory):
+    """A small run of XLingCrossEncoder."""
+    encoder = str(make_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny"))
+    pairs = {"encoder": encoder, "encoder_options": None, "encoder_max_length": 40, "text_max_length": 12}
+    pairs |= {"eval_args": {"mode": "uni5"}, "topk": [5], "valid_metric": "NDCG@5"}
+    return trained("XLingCrossEncoder", **EXCLUDED, **pairs, epochs=1, train_negatives=1)
+
+
+def test_a_second_stage_orders_the_candidates_of_the_first(trained, cross_encoder, tmp_path, monkeypatch, caplog):
+    folders = [trained("HistoryItemKNN", **EXCLUDED), cross_encoder]
+    full = {}
+    for folder in folders:
+        run = load_run(folder)
+        rows = run.test_data._dataset[np.arange(len(run.test_data._dataset))]
+        with torch.no_grad():
+            scores = run.model.full_sort_predict(rows)
+        scores.scatter_(1, rows["item_id_list"], -torch.inf)
+        users, items = (run.dataset.field2id_token[field] for field in ("user_id", "item_id"))
+        full[folder] = {users[user]: dict(zip(items, row.tolist(), strict=True)) for user, row in zip(
+            rows["user_id"], scores, strict=True)}  # fmt: skip
+    monkeypatch.setattr(XLingCrossEncoder, "full_sort_predict", None)  # candidates alone are scored
+    result = fuse(folders, "rerank", depth=12, checkpoint_dir=tmp_path)
+    table = pl.read_parquet(Path(result["run_dir"]) / "users.parquet")
+    for row in table.rows(named=True):
+        first, second = (full[folder][row["user_id"]] for folder in folders)
+        ordered = sorted((item for item in first if first[item] > -np.inf), key=first.get, reverse=True)
+        if first[ordered[11]] == first[ordered[12]]:
+            continue  # any of equal items may be a candidate
+        place = sorted(ordered[:12], key=second.get, reverse=True).index(row["target_item"]) + 1 if (
+            row["target_item"] in ordered[:12]
+        ) else 99  # fmt: skip
+        assert row["ndcg@10"] == pytest.approx(1 / np.log2(place + 1) if place <= 10 else 0)
+    assert result["fusion"]["weights"] == [0.0, 1.0] and result["fusion"]["depth"] == 12
+    assert result["unreachable_targets"] == 0
+    with pytest.raises(ConfigError, match="rerank needs two runs"):
+        fuse([*folders, folders[0]], "rerank", checkpoint_dir=tmp_path)
+
+
+def test_a_second_stage_may_be_any_model(trained, tmp_path):
+    folder, other = trained("LLMSASRec", **EXCLUDED), trained("HistoryItemKNN", **EXCLUDED)
+    assert fuse([other, folder], "rerank", depth=24, checkpoint_dir=tmp_path)["test"] == read_result(folder)["test"]
+    same = fuse([folder, other], "rerank", [1.0, 0.0], depth=10, checkpoint_dir=tmp_path)
+    assert same["test"] == read_result(folder)["test"]
+
+
+def test_full_rankings_that_cost_too_much_are_refused(trained, cross_encoder, tmp_path, monkeypatch):
+    def check(self, n_rows):
+        raise ConfigError(f"{n_rows} are too many")
+
+    monkeypatch.setattr(XLingCrossEncoder, "check_full_ranking", check)
+    folder = trained("LLMSASRec", **EXCLUDED)
+    with pytest.raises(ConfigError, match="30 are too many"):
+        fuse([folder, cross_encoder], "rrf", checkpoint_dir=tmp_path, eval_args={"mode": "full"})
+    fuse([folder, cross_encoder], "rerank", depth=10, checkpoint_dir=tmp_path)
 
 
 def test_a_full_disk_leaves_no_folder_and_is_told_as_such(trained, tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ class TokenizedTexts:
         text_of_row: ``(n_rows,)`` number of each row's text; equal texts share one.
         token_ids: ``(n_tokens,)`` int32, text after text.
         offset: ``(n_texts,)`` where each text begins in ``token_ids``.
-        length: ``(n_texts,)`` its tokens, at least 1.
+        length: ``(n_texts,)`` its tokens, at least 1 unless special ones are left out.
         pad_id: the token that fills up shorter texts of a batch.
     """
 
@@ -40,7 +40,15 @@ class TokenizedTexts:
     pad_id: int
 
     @classmethod
-    def of(cls, texts: Sequence[str], tokenizer: Any, max_length: int, prompt: str | None) -> TokenizedTexts:
+    def of(
+        cls,
+        texts: Sequence[str],
+        tokenizer: Any,
+        max_length: int,
+        prompt: str | None,
+        *,
+        special_tokens: bool = True,
+    ) -> TokenizedTexts:
         """Tokenize each distinct text once.
 
         Args:
@@ -48,21 +56,27 @@ class TokenizedTexts:
             tokenizer: of transformers.
             max_length: longest text in tokens, special ones and the prompt included; the rest is cut.
             prompt: put before every text.
+            special_tokens: whether the tokenizer adds its own; without them an empty text has no tokens at all.
         """
         number: dict[str, int] = {}
         text_of_row = [number.setdefault(text, len(number)) for text in texts]
         pad_id = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
         parts, lengths = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
-        distinct = [(prompt or "") + text for text in number]
+        distinct = [(prompt or "") + text if text or special_tokens else "" for text in number]
         hidden = len(distinct) <= _SHOW_PROGRESS_FROM or not on_screen()
         with tqdm(total=len(distinct), desc="tokenizing", unit="text", disable=hidden) as bar:
             for start in range(0, len(distinct), _TEXTS_AT_ONCE):
                 batch = distinct[start : start + _TEXTS_AT_ONCE]
                 found = tokenizer(
-                    batch, truncation=True, max_length=max_length, padding=False, return_attention_mask=False
+                    batch,
+                    truncation=True,
+                    max_length=max_length,
+                    padding=False,
+                    return_attention_mask=False,
+                    add_special_tokens=special_tokens,
                 )
                 # a tokenizer without special tokens gives nothing for an empty text, which needs one token
-                tokens = [ids or [pad_id] for ids in found["input_ids"]]
+                tokens = [ids or [pad_id] * special_tokens for ids in found["input_ids"]]
                 parts.append(np.concatenate([np.asarray(ids, dtype=np.int32) for ids in tokens]))
                 lengths.append(np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens)))
                 bar.update(len(batch))
