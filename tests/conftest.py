@@ -90,9 +90,9 @@ def run_two(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(model: str, settings: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "two.py"
         script.write_text(_TWO_PROCESSES)
-        command = [sys.executable, "-W", "ignore", str(script), json.dumps([model, settings])]
-        env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # two processes would need two GPUs
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+        command = [sys.executable, "-W", "ignore", str(script)]
+        command.append(json.dumps([model, {**settings, "use_gpu": False}]))  # a GPU would be needed for each
+        return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
     return run
 

@@ -22,6 +22,7 @@ from recbole_xling.data.splits.settings import read_split
 from recbole_xling.errors import ConfigError
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.paths import package_folder
+from recbole_xling.utils.precision import prepare_autocast
 from recbole_xling.utils.typed_config import TypedConfig
 from recbole_xling.utils.yaml_text import SettingsLoader, parse_value, read_yaml_settings
 
@@ -207,6 +208,13 @@ class XLingConfig(Config):
     # ---- devices ----------------------------------------------------------------------------------------------
 
     def _init_device(self) -> None:
+        """Choose the device, and the type of autocast there."""
+        self._choose_device()
+        settings = self.final_config_dict
+        if settings.get("enable_amp") and prepare_autocast(settings["device"]):
+            settings["enable_scaler"] = True
+
+    def _choose_device(self) -> None:
         """Choose the device; several processes without a GPU talk over gloo, which RecBole does not offer."""
         use_gpu = self.final_config_dict.get("use_gpu", True)
         if not use_gpu:

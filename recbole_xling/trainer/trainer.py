@@ -31,6 +31,7 @@ from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
 from recbole_xling.trainer.plain_state import PlainState
 from recbole_xling.utils.distributed import is_main_process
+from recbole_xling.utils.precision import prepare_autocast
 from recbole_xling.utils.run_folder import MODEL_FILE
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self.hooks = hooks_of(model)
         self.accumulation_steps: int = config["accumulation_steps"] or 1
         self.schedule: torch.optim.lr_scheduler.LambdaLR | None = None
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler)
+        scales = self.enable_amp and prepare_autocast(self.device)  # here as well: RecBole's own Config does not
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler or scales)
         self._resumed: tuple[Path, dict[str, Any]] | None = None
         self._plain_state = PlainState(model)
         self._average = CheckpointAverage(model, config["average_checkpoints"] or 1)

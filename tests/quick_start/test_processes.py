@@ -45,14 +45,13 @@ if __name__ == "__main__":
 def started(tmp_path, small_dataset, settings):
     """Return a function that starts a run in two processes, changed by a few lines of a script."""
     small_dataset()
+    settings |= {"use_gpu": False}  # else each would need one
     (tmp_path / "settings.yaml").write_text(json.dumps(settings))
 
     def start(change: str, *words: str) -> subprocess.Popen[str]:
         (tmp_path / "two.py").write_text(START + change + END)
         command = [sys.executable, "-W", "ignore", "two.py", "--nproc=2", *words]
-        env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # two processes would need two GPUs
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, cwd=tmp_path, env=env, text=True, **pipes)
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     return start
 

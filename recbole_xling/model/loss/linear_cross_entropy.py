@@ -28,6 +28,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight)
         buffer = hidden.new_empty(min(rows, hidden.shape[0]), weight.shape[0])
         loss = hidden.new_zeros(())
+        # float16 ends at 6e-8, and most gradients are smaller than that: a probability times a share of the batch
+        scale = float(position_weight.abs().amax().clamp_min(1e-30)) if dtype == torch.float16 else 1.0
         for begin in range(0, hidden.shape[0], rows):
             part = slice(begin, begin + rows)
             states = hidden[part].to(dtype)
@@ -40,9 +42,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
             loss += ((total.log() + top - picked) * share).sum()
             gradient = logits.mul_(share / total)  # of the loss with respect to the logits, once the
             gradient.scatter_add_(1, target[part, None], -share)  # target's own share is taken off
-            gradient = gradient.to(dtype)
+            gradient = (gradient if scale == 1.0 else gradient.div_(scale)).to(dtype)
             grad_hidden[part] = gradient @ table
             grad_weight.addmm_(gradient.T, states) if dtype == buffer.dtype else grad_weight.add_(gradient.T @ states)
+        if scale != 1.0:
+            grad_hidden *= scale
+            grad_weight *= scale
         ctx.save_for_backward(grad_hidden, grad_weight)
         return loss
 

@@ -39,6 +39,25 @@ def test_linear_cross_entropy_equals_the_formula_and_torch_gradients(chunk):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_keeps_the_gradients_of_all_items(dtype):
+    """A probability times a position's share of a large batch is far below what float16 can hold."""
+    torch.manual_seed(0)
+    hidden, table = torch.randn(64, 16), 0.1 * torch.randn(5000, 16)
+    target, weight = torch.randint(0, 5000, (64,)), torch.rand(64) * 2e-5
+    gradients = []
+    for half in (False, True):
+        parts = hidden.clone().requires_grad_(), table.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=dtype, enabled=half):
+            linear_cross_entropy(*parts, target, weight).backward()
+        gradients.append([part.grad for part in parts])
+    never_right = torch.bincount(target, minlength=5000) == 0
+    for rows in (slice(None), never_right):
+        exact, found = (table_gradient[rows] for _, table_gradient in gradients)
+        assert (found - exact).norm() < 0.02 * exact.norm()
+    assert (gradients[1][0] - gradients[0][0]).norm() < 0.02 * gradients[0][0].norm()
+
+
 def test_linear_cross_entropy_adds_a_constant_to_the_logits(chunk):
     torch.manual_seed(0)
     hidden, table = torch.randn(13, 8, requires_grad=True), torch.randn(31, 8, requires_grad=True)
