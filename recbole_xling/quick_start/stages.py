@@ -103,6 +103,7 @@ def _run(
     tested = {name: result for name, result in results.items() if result.get("test")}
     rows = {name: pl.read_parquet(path) for name in tested if (path := plan.done[name] / USERS_FILE).is_file()}
     metrics = list(next(iter(tested.values()))["test"]) if tested else []
+    metrics = [metric for metric in metrics if all(metric in table.columns for table in rows.values())]
     table = language_table(rows, metrics)
     brief = ("test", "best_valid", "n_test", "seconds", "held_out_loss")
     result = {
