@@ -133,6 +133,13 @@ class TrainingConfig(TypedConfig):
         description="Stages to run one after the other (docs/strategies/stages.md).",
         examples=[["joint", {"finetune:fr": {"epochs": 5}}]],
     )
+    log_mlflow: bool = Field(False, description="Log settings, curves and results to MLflow.")
+    energy_country: str | None = Field(
+        None,
+        pattern="^[A-Z]{3}$",
+        description="Measure energy with CodeCarbon, and count CO2 by the electricity of this country (`DEU`).",
+        examples=["DEU"],
+    )
     run_dir: str | None = Field(None, description="The run folder; a new one below `checkpoint_dir` if not set.")
     resume: str | None = Field(None, description="Run folder of an interrupted run to go on with.")
 

@@ -38,8 +38,8 @@ _SMALLER_RATE = 0.1  # of fine-tuning, times the rates of joint training
 _L2_SP = 0.01
 # Settings that change neither what is trained nor how it is scored.
 _IRRELEVANT = frozenset(
-    "checkpoint_dir data_path embedding_cache_dir eval_batch_size gpu_id log_wandb show_progress stages state use_gpu "
-    "wandb_project worker".split()
+    "checkpoint_dir data_path embedding_cache_dir energy_country eval_batch_size gpu_id log_mlflow log_wandb "
+    "show_progress stages state use_gpu wandb_project worker".split()
 )
 
 
