@@ -23,7 +23,7 @@ $(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,encoders,text,translate,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,encoders,text,translate,tune,dev]"
 	touch $@
 
 demo: $(VENV)/demo.stamp

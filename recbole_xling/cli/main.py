@@ -36,6 +36,7 @@ COMMANDS = {
     "evaluate": _Command("score a saved run on any dataset: new items, new users, another language", True),
     "probe": _Command("tell how well items' languages are known by their vectors, before training and after", True),
     "benchmark": _Command("run models x datasets x seeds from one file, and compare them"),
+    "tune": _Command("search for the settings with the best validation", True),
     "compare": _Command("compare finished runs: means over seeds, paired intervals and tests"),
     "fuse": _Command("fuse the rankings of several runs into one"),
     "merge": _Command("write the tuned encoder of a run as a folder that sentence-transformers loads"),

@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 from recbole.evaluator import metric_types
+from recbole.evaluator.base_metric import TopkMetric
+from recbole.evaluator.register import metrics_dict
 from recbole.utils.enum_type import EvaluatorType
 
 from recbole_xling.config.stages import read_stages
@@ -150,6 +152,13 @@ class TrainingConfig(TypedConfig):
         description="Stages to run one after the other (docs/strategies/stages.md).",
         examples=[["joint", {"finetune:fr": {"epochs": 5}}]],
     )
+    log_mlflow: bool = Field(False, description="Log settings, curves and results to MLflow.")
+    energy_country: str | None = Field(
+        None,
+        pattern="^[A-Z]{3}$",
+        description="Measure energy with CodeCarbon, and count CO2 by the electricity of this country (`DEU`).",
+        examples=["DEU"],
+    )
     run_dir: str | None = Field(None, description="The run folder; a new one below `checkpoint_dir` if not set.")
     resume: str | None = Field(None, description="Run folder of an interrupted run to go on with.")
 
@@ -173,7 +182,11 @@ class EvaluationConfig(TypedConfig):
     )
     metrics: list[str] = Field(["Recall", "NDCG", "MRR"], description="RecBole's metrics.", examples=[["NDCG"]])
     topk: list[PositiveInt] = Field([10], description="Lengths of the ranked lists.", examples=[[5, 10]])
-    valid_metric: str = Field("NDCG@10", description="Decides on early stopping and the best epoch.")
+    valid_metric: str = Field(
+        "NDCG@10",
+        description="Decides on early stopping and the best epoch. `NDCG_macro@10` is the mean over the target "
+        "languages, `NDCG_worst@10` the value in the worst one.",
+    )
     exclude_history: bool = Field(False, description="Do not rank items of the row's own history (sequential models).")
 
     valid_users: int | None = Field(
@@ -217,10 +230,16 @@ class EvaluationConfig(TypedConfig):
 
     @model_validator(mode="after")
     def _valid_metric_is_computed(self) -> EvaluationConfig:
-        metric, at, k = self.valid_metric.lower().partition("@")
+        name, at, k = self.valid_metric.lower().partition("@")
+        metric, underscore, over = name.partition("_")
         metrics = [name.lower() for name in self.metrics]
         if metric not in metrics:
             raise ConfigError(f"valid_metric '{self.valid_metric}' is not among metrics {metrics}: add it there")
+        if underscore and (over not in ("macro", "worst") or not issubclass(metrics_dict[metric], TopkMetric)):
+            raise ConfigError(
+                f"valid_metric '{self.valid_metric}': _macro and _worst can be put after Hit, MAP, MRR, NDCG, "
+                f"Precision and Recall, as in NDCG_macro@{self.topk[0]}"
+            )
         ranking = metric_types[metric] == EvaluatorType.RANKING and metric != "gauc"
         if ranking != bool(at):
             wanted = f"{self.valid_metric.partition('@')[0]}@{self.topk[0]}" if ranking else metric

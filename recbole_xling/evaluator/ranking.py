@@ -15,7 +15,7 @@ from recbole_xling.data.columns import slice_columns
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.evaluator.report import reader_text
-from recbole_xling.evaluator.slices import EvalContext, remaining_pairs, slice_results, user_table
+from recbole_xling.evaluator.slices import EvalContext, metric_of_rows, remaining_pairs, slice_results, user_table
 from recbole_xling.evaluator.split_summary import Pairs, training_pairs
 from recbole_xling.utils.distributed import shows_progress
 
@@ -104,7 +104,7 @@ def evaluate_full_ranking(
     if not metrics:
         return result, None
     table = user_table(rows, values, context)
-    worst_by = config["valid_metric"].lower()
+    worst_by = metric_of_rows(config["valid_metric"])
     worst_by = worst_by if worst_by in metrics else metrics[0]
     result["slices"] = slice_results(table, metrics, worst_by, context.columns, **how)
     return result, table

@@ -22,8 +22,11 @@ IntArray = NDArray[np.int64]
 
 RARE_UP_TO = 5
 POPULAR_SHARE = 0.2
-WORST_LANGUAGE_MIN = 10
-"""Fewest targets that the worst language needs, if any language has that many."""
+LANGUAGE_MIN = 10
+"""Fewest test rows of a language that counts in the mean over languages and as the worst, if any has that many."""
+
+MACRO, WORST = "macro", "worst"
+"""How the values of all languages become one, as in ``NDCG_macro@10``."""
 
 _LANGUAGE_FREE = (MIXED, UNDETERMINED)
 
@@ -190,8 +193,9 @@ def slice_results(
 ) -> dict[str, dict[str, Any]]:
     """Return ``{"target_language=fr": {"n": 57, "ndcg@10": ...}, ...}`` for every slice that has a row.
 
-    Two more entries summarize the target languages: ``language_macro`` (the mean over them, each counting once) and
-    ``language_worst`` (the one with the worst ``worst_by``).
+    Two more entries summarize the target languages with at least :data:`LANGUAGE_MIN` rows, or all if none has that
+    many: ``language_macro`` (the mean over them, each counting once) and ``language_worst`` (the one with the worst
+    ``worst_by``).
 
     Args:
         table: as :func:`user_table` returns it.
@@ -213,14 +217,45 @@ def slice_results(
         if name.startswith("target_language=") and name.partition("=")[2] not in _LANGUAGE_FREE
     }
     if languages:
+        languages = {name: part for name, part in languages.items() if part["n"] >= LANGUAGE_MIN} or languages
         having = {metric: [part[metric] for part in languages.values() if metric in part] for metric in metrics}
         macro = {metric: float(np.mean(numbers)) for metric, numbers in having.items() if numbers}
         found["language_macro"] = {"n": len(languages), **macro}
-        compared = {name: part for name, part in languages.items() if worst_by in part}
-        large = {name: part for name, part in compared.items() if part["n"] >= WORST_LANGUAGE_MIN}
-        candidates = large or compared
+        candidates = {name: part for name, part in languages.items() if worst_by in part}
         if candidates:
             sign = -1 if lower_is_better else 1
             worst = min(sorted(candidates), key=lambda name: sign * candidates[name][worst_by])
             found["language_worst"] = {"language": worst, **candidates[worst]}
     return found
+
+
+def metric_of_rows(name: str) -> str:
+    """Return the metric of which each row has a value: ``ndcg@10`` for ``NDCG_macro@10`` and ``NDCG_worst@10``."""
+    metric, at, k = name.lower().partition("@")
+    return metric.partition("_")[0] + at + k
+
+
+def over_languages(kind: str, values: NDArray[np.float64], rows: EvaluatedRows, readers: Readers) -> float | None:
+    """Return a metric's mean over target languages, or its value in the worst one, as :func:`slice_results` does.
+
+    Args:
+        kind: ``macro`` or ``worst``.
+        values: of the metric for each row, ``(n_rows,)``.
+        rows: the rows; those whose targets differ in language do not count.
+        readers: in which language users see items.
+
+    Returns:
+        The value; None if no row has a language.
+    """
+    seen = readers.seen(rows.users[rows.row_of_target], rows.targets)  # (n_targets,)
+    starts = np.cumsum(rows.n_targets) - rows.n_targets
+    first = np.minimum.reduceat(seen, starts)  # (n_rows,)
+    known = np.array([name != UNDETERMINED for name in readers.names])
+    counted = (first == np.maximum.reduceat(seen, starts)) & known[first]
+    n = np.bincount(first[counted], minlength=len(known))
+    sums = np.bincount(first[counted], weights=values[counted], minlength=len(known))
+    if not counted.any():
+        return None
+    languages = n >= (LANGUAGE_MIN if n.max() >= LANGUAGE_MIN else 1)
+    means = sums[languages] / n[languages]
+    return float(means.mean() if kind == MACRO else means.min())

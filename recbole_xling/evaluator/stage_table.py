@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from recbole_xling.errors import XlingError
 from recbole_xling.evaluator.bootstrap import paired_difference
-from recbole_xling.evaluator.slices import ROW_KEY, with_row_keys
+from recbole_xling.evaluator.slices import ROW_KEY, metric_of_rows, with_row_keys
 
 _PER_LANGUAGE = ("finetune", "alone")
 _COMPARED = (("finetune", "joint"), ("joint", "alone"))
@@ -87,6 +87,7 @@ def stage_text(result: Mapping[str, Any]) -> str:
     ]
     parts = [_text(["stage", "n", metric], stages)]
     if result["languages"]:
+        metric = metric_of_rows(metric)
         kinds = ("joint", *_PER_LANGUAGE, *(f"{first} - {second}" for first, second in _COMPARED))
         shown = [kind for kind in kinds if any(kind in line for line in result["languages"].values())]
         lines = []

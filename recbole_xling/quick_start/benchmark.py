@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 RESULTS_FILE = "benchmark.json"
 _CELL_FILE = "cell.json"
-_PLACES = ("checkpoint_dir", "data_path", "embedding_cache_dir", "show_progress")
+_PLACES = ("checkpoint_dir", "data_path", "embedding_cache_dir", "show_progress", "log_mlflow", "energy_country")
 _STARTED, FINISHED, FAILED = "started", "finished", "failed"
 
 
@@ -189,6 +189,13 @@ def _word(name: str) -> str:
 # ---- one run --------------------------------------------------------------------------------------------------
 
 
+def asked_of(config: XLingConfig) -> dict[str, Any]:
+    """Return what decides on the result of a run, as JSON has it: its ``settings`` without places, and its ``data``."""
+    settings = {key: value for key, value in plain_settings(config).items() if key not in _PLACES}
+    asked: dict[str, Any] = json.loads(json.dumps({"settings": settings, "data": fingerprint(config)}, default=str))
+    return asked
+
+
 def _run(cell: Cell) -> bool:
     """Bring a cell's run to its end, and return whether that was done before."""
     file = cell.folder / _CELL_FILE
@@ -199,8 +206,7 @@ def _run(cell: Cell) -> bool:
     except (XlingError, OSError) as error:
         cell.state = {"status": FAILED, "error": str(error)}
         return False
-    settings = {key: value for key, value in plain_settings(config).items() if key not in _PLACES}
-    asked = json.loads(json.dumps({"settings": settings, "data": fingerprint(config)}, default=str))
+    asked = asked_of(config)
     same = all(before.get(key) == value for key, value in asked.items())
     if same and before.get("status") == FINISHED and (Path(before["run_dir"]) / RESULT_FILE).is_file():
         cell.state = before

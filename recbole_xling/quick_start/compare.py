@@ -32,7 +32,7 @@ _NO_SLICES = (*ROW_KEY, "n_targets", "score", "label")
 # Settings that change neither a model nor what it is measured by.
 _ELSEWHERE = frozenset(
     "seed data_path checkpoint_dir embedding_cache_dir encoder_batch_size eval_batch_size show_progress state worker "
-    "gpu_id use_gpu log_wandb wandb_project allow_unknown_keys metric_decimal_place".split()
+    "gpu_id use_gpu log_wandb wandb_project log_mlflow energy_country allow_unknown_keys metric_decimal_place".split()
 )
 
 

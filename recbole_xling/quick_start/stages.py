@@ -38,8 +38,8 @@ _SMALLER_RATE = 0.1  # of fine-tuning, times the rates of joint training
 _L2_SP = 0.01
 # Settings that change neither what is trained nor how it is scored.
 _IRRELEVANT = frozenset(
-    "checkpoint_dir data_path embedding_cache_dir eval_batch_size gpu_id log_wandb show_progress stages state use_gpu "
-    "wandb_project worker".split()
+    "checkpoint_dir data_path embedding_cache_dir energy_country eval_batch_size gpu_id log_mlflow log_wandb "
+    "show_progress stages state use_gpu wandb_project worker".split()
 )
 
 
@@ -103,6 +103,7 @@ def _run(
     tested = {name: result for name, result in results.items() if result.get("test")}
     rows = {name: pl.read_parquet(path) for name in tested if (path := plan.done[name] / USERS_FILE).is_file()}
     metrics = list(next(iter(tested.values()))["test"]) if tested else []
+    metrics = [metric for metric in metrics if all(metric in table.columns for table in rows.values())]
     table = language_table(rows, metrics)
     brief = ("test", "best_valid", "n_test", "seconds", "held_out_loss")
     result = {

@@ -6,7 +6,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.evaluator.slices import mark_transfer
 from recbole_xling.evaluator.split_summary import summary_text
 from recbole_xling.quick_start.build import build, build_trainer, check_full_ranking, find_dataset, validation_rows
+from recbole_xling.quick_start.tracking import Tracking, tracked
 from recbole_xling.quick_start.trained import leave_out_places, refuse_code, unchanged_data
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
@@ -49,6 +50,7 @@ def run(
     config_dict: Mapping[str, Any] | None = None,
     arguments: Sequence[str] = (),
     saved: bool = True,
+    callback_fn: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Train and test any RecBole model, with results per language, and leave a run folder.
 
@@ -59,6 +61,7 @@ def run(
         config_dict: settings.
         arguments: command-line arguments ``--key=value``.
         saved: whether the model is written; without it the last epoch's weights are tested.
+        callback_fn: called with epoch and validation score after each evaluation; what it raises ends the run.
 
     Returns:
         The content of ``result.json``: ``best_valid``, ``test``, ``slices``, timings, versions, seed, and the folder.
@@ -74,7 +77,7 @@ def run(
         if not saved:
             raise ConfigError("stages start from each other's models: they cannot be run without saving these")
         return run_stages(config, resume, run)
-    return run_configured(config, open_folder(config, resume), resume, saved)
+    return run_configured(config, open_folder(config, resume), resume, saved, callback_fn)
 
 
 def configure(
@@ -121,7 +124,13 @@ def open_folder(config: XLingConfig, resume: Path | None) -> Path:
     return Path(names[0])
 
 
-def run_configured(config: XLingConfig, folder: Path, resume: Path | None, saved: bool = True) -> dict[str, Any]:
+def run_configured(
+    config: XLingConfig,
+    folder: Path,
+    resume: Path | None,
+    saved: bool = True,
+    callback_fn: Callable[[int, float], None] | None = None,
+) -> dict[str, Any]:
     """Train and test, and leave the folder only if something of the model is in it.
 
     Raises:
@@ -129,8 +138,8 @@ def run_configured(config: XLingConfig, folder: Path, resume: Path | None, saved
     """
     main = is_main_process(config)
     try:
-        with logging_to(folder, config["state"]) if main else nullcontext():
-            return _run(config, saved, resume)
+        with logging_to(folder, config["state"]) if main else nullcontext(), tracked(config) as tracking:
+            return _run(config, saved, resume, tracking, callback_fn)
     except BaseException:
         if main and resume is None:
             close_failed_folder(folder)
@@ -161,7 +170,13 @@ def _resume_folder(config_dict: Mapping[str, Any] | None, arguments: Sequence[st
     return Path(named)
 
 
-def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any]:
+def _run(
+    config: XLingConfig,
+    saved: bool,
+    resume: Path | None,
+    tracking: Tracking,
+    callback_fn: Callable[[int, float], None] | None,
+) -> dict[str, Any]:
     """Build, train and test; the first process writes the folder's files."""
     started = time.perf_counter()
     main, folder = is_main_process(config), Path(config["run_dir"])
@@ -190,9 +205,17 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
     for loader in (run.test_data, *([validation] if config["eval_step"] > 0 else ())):
         check_full_ranking(run.model, loader)
     built = time.perf_counter()
+
+    def validated(epoch: int, score: float) -> None:
+        tracking.validated(epoch, score)
+        if callback_fn is not None:
+            callback_fn(epoch, score)
+
     show_progress = shows_progress(config)
     with explained(f"{config['model']} cannot be trained with these settings"):
-        _, best_valid = trainer.fit(run.train_data, validation, saved=saved, show_progress=show_progress)
+        _, best_valid = trainer.fit(
+            run.train_data, validation, saved=saved, show_progress=show_progress, callback_fn=validated
+        )
     trained = time.perf_counter()
     with explained(f"{config['model']} cannot be tested with these settings"):
         test, users = evaluate_full_ranking(trainer, run.test_data, run.context, load_best_model=saved)
@@ -218,6 +241,7 @@ def _run(config: XLingConfig, saved: bool, resume: Path | None) -> dict[str, Any
         "versions": versions(),
         "run_dir": config["run_dir"],
     }
+    tracking.finished(result, trainer.train_loss_dict)
     if main:
         if users is not None:
             write_table(folder / USERS_FILE, users)

@@ -108,6 +108,9 @@ def leave_out_places(config: XLingConfig, own: Mapping[str, Any]) -> None:
     if config["log_wandb"] and "log_wandb" not in own:
         config["log_wandb"] = False
         logger.warning("the run logged to Weights & Biases, and goes on without it: give --log_wandb=True to log again")
+    if config["log_mlflow"] and "log_mlflow" not in own:
+        config["log_mlflow"] = False
+        logger.warning("the run logged to MLflow, and goes on without it: give --log_mlflow=True to log again")
 
 
 def settings_for(

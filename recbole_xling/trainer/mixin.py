@@ -22,12 +22,16 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from recbole_xling.config import plain_settings
+from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.pinned_ids import PinnedIds
-from recbole_xling.errors import CheckpointError
+from recbole_xling.errors import CheckpointError, DataError
 from recbole_xling.evaluator.collector import XLingCollector
 from recbole_xling.evaluator.evaluator import XLingEvaluator
+from recbole_xling.evaluator.slices import metric_of_rows, over_languages
 from recbole_xling.evaluator.streaming import Pairs
+from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.language.users import Readers
 from recbole_xling.model.factors import factors_of
 from recbole_xling.trainer.checkpoint import (
     check_ids,
@@ -84,6 +88,11 @@ def _within(pairs: tuple[Tensor, Tensor], part: slice) -> tuple[Tensor, Tensor]:
     return pairs[0][begin:end] - part.start, pairs[1][begin:end]
 
 
+def _readers_of(dataset: Any) -> Readers:
+    """Return the users of a dataset as readers of its items."""
+    return catalog_of(dataset).readers([str(token) for token in dataset.field2id_token[dataset.uid_field]])
+
+
 class _SilentWriter:
     """Accepts every call of a ``SummaryWriter`` and writes nothing."""
 
@@ -105,6 +114,7 @@ class XLingTrainerMixin:
     device: torch.device
     saved_model_file: str
     _data_state: dict[str, Any] | None = None
+    _readers: Readers | None = None
     item_tensor: Any
     tot_item_num: Any
 
@@ -127,9 +137,30 @@ class XLingTrainerMixin:
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
     def _remember(self, train_data: Any) -> None:
-        """Let checkpoints name the data; plain datasets of RecBole's do not know what theirs are."""
+        """Let checkpoints name the data; plain datasets of RecBole's do not know what theirs are.
+
+        Raises:
+            DataError: ``valid_metric`` asks for languages, and there are none.
+        """
         if isinstance(train_data._dataset, PinnedIds):
             self._data_state = DataIdentity.of(train_data._dataset).state()
+        if "_" in self.config["valid_metric"]:
+            self._readers = _readers_of(train_data._dataset)
+            if set(self._readers.names) <= {UNDETERMINED}:
+                raise self._no_languages(train_data._dataset)
+
+    def _no_languages(self, dataset: Any) -> DataError:
+        return DataError(
+            f"valid_metric {self.config['valid_metric']} needs languages, and no item to predict in "
+            f"'{dataset.dataset_name}' has one: add the column item_language to its .item file, or leave out "
+            f"'_{self._over_languages}'"
+        )
+
+    @property
+    def _over_languages(self) -> str:
+        """``macro``, ``worst`` or nothing, from ``valid_metric``."""
+        name: str = self.config["valid_metric"]
+        return name.lower().partition("@")[0].partition("_")[2]
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Write the model as plain data: settings, trainable weights and what else the model must remember."""
@@ -205,6 +236,15 @@ class XLingTrainerMixin:
                 self.eval_collector.eval_batch_collect(scores, interaction, positive_u, positive_i)
         self.eval_collector.model_collect(self.model)
         result = self.evaluator.evaluate(self.eval_collector.finish(eval_data.sample_size))
+        if self._over_languages:
+            self._readers = self._readers or _readers_of(eval_data._dataset)
+            rows, name = self.eval_collector.rows, self.config["valid_metric"].lower()
+            assert rows is not None
+            values = self.evaluator.per_user[metric_of_rows(name)]
+            value = over_languages(self._over_languages, values, rows, self._readers)
+            if value is not None:  # another dataset than that of training may have no languages
+                self.evaluator.exact[name] = value
+                result[name] = round(value, self.config["metric_decimal_place"])
         self.wandblogger.log_eval_metrics(result, head="eval")  # type: ignore[attr-defined]
         return result
 
@@ -246,9 +286,15 @@ class XLingTrainerMixin:
         yield from (slice(at, min(at + step, n_rows)) for at in range(0, n_rows, step))
 
     def _valid_epoch(self, valid_data: Any, show_progress: bool = False) -> tuple[float, OrderedDict[str, float]]:
-        """Evaluate on the validation data; the score that decides is the unrounded one."""
+        """Evaluate on the validation data; the score that decides is the unrounded one.
+
+        Raises:
+            DataError: ``valid_metric`` asks for languages, and no row has one.
+        """
         result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
         assert result is not None
+        if self._over_languages and self.config["valid_metric"].lower() not in self.evaluator.exact:
+            raise self._no_languages(valid_data._dataset)
         return calculate_valid_score(self.evaluator.exact, self.valid_metric), result  # type: ignore[attr-defined]
 
 

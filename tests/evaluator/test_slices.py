@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -10,6 +12,7 @@ from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.evaluator.slices import (
     EvalContext,
     mark_transfer,
+    over_languages,
     popularity_bands,
     remaining_pairs,
     slice_results,
@@ -97,9 +100,29 @@ def test_slices_are_means_of_their_rows_and_absent_without_any():
     assert found["target_language=de"] == {"n": 10, "ndcg@10": 0.5}
     assert found["target_language=it"] == {"n": 1, "ndcg@10": 0.0}
     assert found["cross_language=yes"]["ndcg@10"] == pytest.approx(12 * 0.25 / 13)
-    assert found["language_macro"] == {"n": 3, "ndcg@10": pytest.approx(0.25)}
-    assert found["language_worst"] == {"language": "fr", "n": 12, "ndcg@10": 0.25}  # one target is no evidence
+    assert found["language_macro"] == {"n": 2, "ndcg@10": pytest.approx(0.375)}  # one target is no evidence
+    assert found["language_worst"] == {"language": "fr", "n": 12, "ndcg@10": 0.25}
     assert "popularity=rare" not in found
+
+
+@pytest.mark.parametrize("largest", [4, 60])
+def test_mean_over_languages_and_the_worst_one_are_those_of_the_slices(largest):
+    rng = np.random.default_rng(largest)
+    languages = np.repeat(["de", "fr", "it", "und"], [largest, 3, largest // 2, 9])
+    targets = [[int(item) for item in rng.choice(len(languages), rng.integers(1, 3))] for _ in range(2 * largest)]
+    known = context(readers=Readers(["und"] * 4, languages), train_counts=np.ones(len(languages), dtype=np.int64))
+    known = dataclasses.replace(known, item_tokens=[str(item) for item in range(len(languages))])
+    tested, values = rows(rng.integers(1, 4, len(targets)), targets), rng.random(len(targets))
+    table = user_table(tested, {"ndcg@10": values}, known)
+    found = slice_results(table, ["ndcg@10"], "ndcg@10")
+    n = dict(table.group_by("target_language").len().iter_rows())
+    counted = [name for name in ("de", "fr", "it") if n.get(name, 0) >= (10 if largest == 60 else 1)]
+    assert found["language_macro"]["n"] == len(counted)
+    means = [found[f"target_language={name}"]["ndcg@10"] for name in counted]
+    assert found["language_macro"]["ndcg@10"] == pytest.approx(np.mean(means))
+    assert over_languages("macro", values, tested, known.readers) == pytest.approx(np.mean(means))
+    assert over_languages("worst", values, tested, known.readers) == pytest.approx(min(means))
+    assert over_languages("worst", values, tested, Readers(["und"] * 4, ["und"] * len(languages))) is None
 
 
 def test_slices_of_labels_are_computed_from_their_rows_and_left_out_where_undefined():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.quick_start.build import build_trainer, load_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.trainer import checkpoint
@@ -49,6 +49,30 @@ def test_killed_and_resumed_run_ends_like_an_uninterrupted_one(small_dataset, se
     for key in ("test", "best_valid", "slices"):
         assert resumed[key] == whole[key]
     assert len(resumed["seconds"]["epochs"]) == 6
+
+
+@pytest.mark.parametrize("model", ["LLMSASRec", "BPR"])
+def test_the_best_epoch_can_be_that_of_the_mean_over_languages_or_of_the_worst_one(
+    small_dataset, settings, settings_without_layers, model
+):
+    small_dataset()
+    known = settings_without_layers if model == "BPR" else settings
+    for over in ("macro", "worst"):
+        result = run(model, "small", config_dict={**known, "epochs": 3, "valid_metric": f"NDCG_{over}@10"})
+        loaded = load_run(result["run_dir"])
+        trainer = build_trainer(loaded.config, loaded.model)
+        best, valid = trainer._valid_epoch(loaded.valid_data)
+        assert best == torch.load(Path(result["run_dir"]) / "model.pt")["best_valid_score"]
+        assert result["best_valid"] == dict(valid) and valid[f"ndcg_{over}@10"] == round(best, 4)
+        assert result["test"][f"ndcg_{over}@10"] == round(result["slices"][f"language_{over}"]["ndcg@10"], 4)
+
+
+def test_a_mean_over_languages_needs_languages(small_dataset, settings):
+    folder = small_dataset(item_text=False)
+    (folder / "small.item").unlink()
+    known = {**settings, "load_col": None, "epochs": 1}
+    with pytest.raises(DataError, match=r"NDCG_macro@10 needs languages.*item_language"):
+        run("SASRec", "small", config_dict={**known, "valid_metric": "NDCG_macro@10"})
 
 
 def test_resuming_a_finished_run_trains_no_further(small_dataset, settings):

@@ -1,0 +1,83 @@
+"""Runs that are followed by MLflow and CodeCarbon, for which stand-ins note what they are told."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from recbole_xling.errors import ConfigError
+from recbole_xling.quick_start.train import run
+
+
+@pytest.fixture
+def mlflow(monkeypatch):
+    """A stand-in whose ``told`` has the calls, and whose ``metrics`` has what was logged by name and step."""
+    told, metrics, params = [], {}, {}
+    stand_in = SimpleNamespace(
+        told=told,
+        metrics=metrics,
+        params=params,
+        start_run=lambda run_name: told.append(("start", run_name)),
+        end_run=lambda status: told.append(("end", status)),
+        log_params=lambda some: params.update(some) if len(some) <= 100 else pytest.fail("MLflow takes 100 at a time"),
+        log_metric=lambda name, value, step: metrics.update({(name, step): value}),
+        log_metrics=lambda some: metrics.update(some),
+    )
+    monkeypatch.setitem(sys.modules, "mlflow", stand_in)
+    return stand_in
+
+
+def test_mlflow_has_settings_curves_and_results(small_dataset, settings, mlflow):
+    small_dataset()
+    result = run("SASRec", "small", config_dict={**settings, "log_mlflow": True})
+    assert mlflow.told == [("start", Path(result["run_dir"]).name), ("end", "FINISHED")]
+    assert mlflow.params["learning_rate"] == "0.001" and mlflow.params["model"] == "SASRec"
+    assert mlflow.metrics["ndcg_at_10"] == result["test"]["ndcg@10"]
+    assert {name for name in mlflow.metrics if isinstance(name, tuple)} == {
+        (name, epoch) for name in ("train_loss", "valid_score") for epoch in range(2)
+    }
+    assert round(max(mlflow.metrics["valid_score", epoch] for epoch in range(2)), 4) == result["best_valid"]["ndcg@10"]
+
+
+def test_a_failed_run_is_closed_as_failed(small_dataset, settings, mlflow):
+    small_dataset()
+    with pytest.raises(ConfigError):
+        run("SASRec", "small", config_dict={**settings, "log_mlflow": True, "topk": [99], "valid_metric": "NDCG@99"})
+    assert mlflow.told[-1] == ("end", "FAILED")
+
+
+def test_the_energy_of_a_run_is_in_its_result(small_dataset, settings, monkeypatch):
+    small_dataset()
+    calls = []
+
+    class Tracker:
+        final_emissions_data = SimpleNamespace(energy_consumed=0.5, emissions=0.25)
+
+        def __init__(self, **options):
+            calls.append(options)
+
+        def start(self):
+            calls.append("start")
+
+        def stop(self):
+            calls.append("stop")
+
+    monkeypatch.setitem(sys.modules, "codecarbon", SimpleNamespace(OfflineEmissionsTracker=Tracker))
+    result = run("SASRec", "small", config_dict={**settings, "energy_country": "DEU", "epochs": 1})
+    assert calls[0]["country_iso_code"] == "DEU" and not calls[0]["save_to_file"] and calls[1:] == ["start", "stop"]
+    stored = json.loads((Path(result["run_dir"]) / "result.json").read_text())
+    assert stored["energy"] == {"kwh": 0.5, "co2_kg": 0.25, "country": "DEU"}
+
+
+@pytest.mark.parametrize(("setting", "package"), [({"log_mlflow": True}, "mlflow"), ({"energy_country": "ITA"}, "c")])
+def test_a_missing_package_is_named_before_the_run(small_dataset, settings, monkeypatch, tmp_path, setting, package):
+    small_dataset()
+    for name in ("mlflow", "codecarbon"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ConfigError, match=rf"pip install 'recbole-xling\[{package}"):
+        run("SASRec", "small", config_dict={**settings, **setting})
+    assert not list((tmp_path / "saved").glob("*"))

@@ -1,0 +1,139 @@
+"""Searching settings: what is drawn is run and kept, what was stopped goes on, what is worse stops early."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("optuna")
+
+from recbole_xling.cli.main import main
+from recbole_xling.errors import ConfigError, XlingError
+from recbole_xling.quick_start import tune as tuning
+from recbole_xling.quick_start.train import run
+from recbole_xling.quick_start.tune import trials_table, tune
+from recbole_xling.testing import small_settings, write_small_dataset
+from recbole_xling.utils.run_folder import read_result
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Write a search of two settings; return its file."""
+    write_small_dataset(tmp_path / "data")
+    settings = {**small_settings(tmp_path), "model": "SASRec", "dataset": "small", "hidden_size": 8, "inner_size": 8}
+    search = {"learning_rate": {"low": 1e-3, "high": 1e-1, "log": True}, "n_layers": {"low": 1, "high": 2}}
+    file = tmp_path / "plan.yaml"
+    file.write_text(yaml.safe_dump({"settings": settings, "search": search, "trials": 3}))
+    return file
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Replace runs: each validates with the scores that the function put here makes of its settings; return calls."""
+
+    class Calls(list):
+        scores = staticmethod(lambda settings: [0.1])
+
+    calls = Calls()
+
+    def run_here(config_dict, arguments, callback_fn):
+        calls.append(config_dict)
+        for epoch, score in enumerate(calls.scores(config_dict)):
+            callback_fn(epoch, score)
+
+    monkeypatch.setattr(tuning, "run", run_here)
+    return calls
+
+
+def test_the_best_settings_repeat_the_best_trial(tmp_path, plan, capsys):
+    words = [str(plan), "--output", str(tmp_path / "out"), "--trials", "2", "--epochs=1"]
+    assert main(["tune", *words]) == 0
+    printed = capsys.readouterr().out
+    study = tune(plan, tmp_path / "out", ["--epochs=1"], trials=2)
+    folder = Path(study.best_trial.user_attrs["run_dir"])
+    assert folder.name in printed and f"{study.best_value:.4f}" in printed
+    result = read_result(folder)
+    assert result["best_valid"]["ndcg@10"] == round(study.best_value, 4)
+    again = run(config_file_list=[tmp_path / "out" / "best.yaml"])
+    assert again["test"] == result["test"] and again["best_valid"] == result["best_valid"]
+
+
+def test_a_search_goes_on_where_it_was_stopped(tmp_path, plan, scored):
+    def interrupted(settings):
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return [settings["learning_rate"]]
+
+    scored.scores = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        tune(plan, tmp_path / "out")
+    scored.scores = lambda settings: [settings["learning_rate"]]
+    study = tune(plan, tmp_path / "out")
+    assert len(scored) == 4
+    drawn = [{key: call[key] for key in ("learning_rate", "n_layers")} for call in scored]
+    assert drawn[1] == drawn[2] and drawn[3] not in drawn[:3]  # the one that was running, then a new one
+    assert study.best_value == max(call["learning_rate"] for call in scored)
+    assert len(trials_table(study)[1]) == 3
+    tune(plan, tmp_path / "out")
+    assert len(scored) == 4
+    with pytest.raises(ConfigError, match="other settings, ranges or data"):
+        tune(plan, tmp_path / "out", ["--train_batch_size=32"])
+
+
+def test_settings_drawn_twice_are_run_once_and_failures_do_not_stop_the_rest(tmp_path, plan, scored):
+    def scores(settings):
+        if settings["n_layers"] == 2:
+            raise ConfigError("two are too many")
+        return [0.5]
+
+    scored.scores = scores
+    study = tune(plan, tmp_path / "out", trials=12, search={"n_layers": [1, 2]})
+    assert len(study.trials) == 12 and study.best_params == {"n_layers": 1}
+    assert sum(call["n_layers"] == 1 for call in scored) == 1
+    assert "failed" in str(trials_table(study))
+    with pytest.raises(XlingError, match=r"all 1 trials failed.*too many"):
+        tune(plan, tmp_path / "none", trials=1, search={"n_layers": [2]})
+
+
+def test_a_trial_that_is_worse_than_the_median_stops_early(tmp_path, plan, scored):
+    seen = []
+
+    def scores(settings):
+        bad = len(scored) > 6
+        for epoch in range(4):
+            seen.append((len(scored), epoch))
+            yield 0.1 if bad else 0.5 + epoch
+
+    scored.scores = scores
+    study = tune(plan, tmp_path / "out", trials=8)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 6 + ["PRUNED"] * 2
+    assert study.best_value == 3.5
+    assert [epoch for number, epoch in seen if number == 7] == [0]
+    assert all(trial.state.name == "COMPLETE" for trial in tune(plan, tmp_path / "all", trials=8, pruning=False).trials)
+
+
+def test_a_run_that_stops_early_keeps_its_folder_and_its_state(tmp_path, plan, monkeypatch):
+    monkeypatch.setattr(tuning, "_FEWEST", 1)
+    study = tune(plan, tmp_path / "out", trials=3, search={"learning_rate": [0.05, 1e-9, 1e-8, 1e-7]})
+    for trial in study.trials:
+        assert (Path(trial.user_attrs["run_dir"]) / "config.yaml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words", "told"),
+    [
+        ({"search": {"learning_rat": [1, 2]}}, [], "Did you mean 'learning_rate'"),
+        ({"search": {"n_layers": 3}}, [], "n_layers must be a list of values or a range"),
+        ({"search": {"n_layers": {"low": 3, "high": 2}}}, [], "n_layers must have low < high"),
+        ({"search": {"hidden_size": [8, 16]}}, [], "hidden_size is both set and searched"),
+        ({"search": {"learning_rate": [0.1, "fast"]}}, [], "learning_rate must be a number"),
+        ({}, ["--n_layers=2"], "n_layers is both set and searched"),
+        ({"search": {"loss_type": [["CE"]]}}, [], "plain values only"),
+    ],
+)
+def test_a_wrong_search_is_an_error_before_anything_is_run(tmp_path, plan, scored, changed, words, told):
+    with pytest.raises(ConfigError, match=told):
+        tune(plan, tmp_path / "out", words, **changed)
+    assert not scored and not (tmp_path / "out").exists()
