@@ -29,6 +29,7 @@ class _Command(NamedTuple):
 COMMANDS = {
     "demo": _Command("train and test LLMSASRec on the bundled dataset", True),
     "run": _Command("train and test a model (RecBole's options, any --key=value)", True),
+    "estimate": _Command("tell time and memory of a run before it starts", True),
     "convert": _Command("turn a raw dump into a multilingual dataset"),
     "translate": _Command("translate item texts into the languages they lack"),
     "card": _Command("describe a dataset and warn of what would spoil an experiment", True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from recbole_xling.cli import demo
 
@@ -29,20 +30,12 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     Raises:
         XlingError: settings or data cannot be used, or a file cannot be written.
     """
-    from recbole_xling.cli.main import call, tell
     from recbole_xling.evaluator.report import result_table
     from recbole_xling.evaluator.stage_table import stage_text
     from recbole_xling.quick_start.processes import Group, run_processes
     from recbole_xling.quick_start.train import run
 
-    files = options.config_files.split() if options.config_files else None
-    model, dataset = options.model, options.dataset
-    if files is None and not any(word.startswith("--resume=") for word in settings):
-        model, dataset = model or demo.MODEL, dataset or demo.DATASET
-    bundled = dataset == demo.DATASET and not any(word.startswith("--data_path=") for word in settings)
-    if bundled and not (Path("datasets") / demo.DATASET / f"{demo.DATASET}.inter").is_file():
-        tell(call("convert", [demo.SOURCE]))
-    arguments = {"model": model, "dataset": dataset, "config_file_list": files, "arguments": settings}
+    arguments = run_arguments(options, settings)
     if options.nproc == 1 and options.world_size <= 0:
         result = run(**arguments)
     else:
@@ -52,3 +45,17 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     if "stages" in result:
         return f"\n{title}\n\n{stage_text(result)}\n\nFolder: {result['run_dir']}"
     return f"\n{title}\n\n{result_table(result, list(result['test']))}\n\nRun folder: {result['run_dir']}"
+
+
+def run_arguments(options: argparse.Namespace, settings: Sequence[str]) -> dict[str, Any]:
+    """Return what the words of the command line mean for a run, whose bundled dataset is built where missing."""
+    from recbole_xling.cli.main import call, tell
+
+    files = options.config_files.split() if options.config_files else None
+    model, dataset = options.model, options.dataset
+    if files is None and not any(word.startswith("--resume=") for word in settings):
+        model, dataset = model or demo.MODEL, dataset or demo.DATASET
+    bundled = dataset == demo.DATASET and not any(word.startswith("--data_path=") for word in settings)
+    if bundled and not (Path("datasets") / demo.DATASET / f"{demo.DATASET}.inter").is_file():
+        tell(call("convert", [demo.SOURCE]))
+    return {"model": model, "dataset": dataset, "config_file_list": files, "arguments": settings}
