@@ -27,6 +27,7 @@ _WANTED = {
     "less_than_equal": "at most {le:g}",
     "less_than": "less than {lt:g}",
     "string_too_short": "some text",
+    "string_pattern_mismatch": "a text that matches {pattern}",
     "too_long": "a dictionary of one entry",
     "too_short": "a dictionary of one entry",
 }  # pydantic's name of a fault -> what the value must be
@@ -93,7 +94,8 @@ def _message(kind: type[TypedConfig], fault: Any) -> str:
         return unknown_name("key", name, kind.model_fields)
     if fault_type == "string_type" and isinstance(value, bool):
         return f"{name} must be text, not {value!r}; words such as no and off mean False: put quotes around a text"
-    hint, wanted = "", _WANTED.get(fault_type, fault["msg"]).format(**context) + " or auto" * or_auto
+    hint, wanted = "", (_WANTED[fault_type].format(**context) if fault_type in _WANTED else fault["msg"])
+    wanted += " or auto" * or_auto
     if fault_type == "literal_error":
         choices = [choice.strip("'") for choice in re.split(r", | or ", context["expected"])]
         near = difflib.get_close_matches(str(value), choices, n=1)

@@ -118,6 +118,6 @@ def test_the_encoder_is_asked_about_the_languages_that_it_gets(tmp_path, caplog,
     monkeypatch.setattr(HashingEncoder, "languages", frozenset({"en"}))
     with caplog.at_level(logging.WARNING):
         catalog(tmp_path, "pivot:en", encoder="hashing").encoder()
-        assert not caplog.text
+        assert "does not know" not in caplog.text
         catalog(tmp_path, "display", encoder="hashing").encoder()
     assert "does not know de" in caplog.text

@@ -71,7 +71,7 @@ def test_an_old_run_loads_with_its_weights(trained, old_run):
 def test_an_old_run_of_the_two_tower_model_keeps_its_settings(tiny_encoder, old_run):
     changed = {"encoder": str(tiny_encoder), "encoder_options": None, "centering": False, "mini_batch_size": 8}
     old = load_run(old_run("XLingTwoTower", epochs=1, **changed))
-    assert (old.model.centering, old.config["mini_batch_size"]) == (None, 8)
+    assert (old.model.texts.centering, old.config["mini_batch_size"]) == (None, 8)
 
 
 def test_an_old_run_is_evaluated_on_its_own_and_on_another_dataset(trained, old_run):
