@@ -40,7 +40,7 @@ def report_plots(runs: Sequence[RunContent], metric: str) -> Iterator[Plot]:
     for number, run in enumerate(runs):
         if {"user_language", "target_language"} <= set(run.rows.columns):
             title = f"{metric} by reader's language and target's{_of(run, runs)}; below each value the test rows"
-            yield Plot("pairs", title, plot_pairs(run, metric))
+            yield Plot("pairs", title, plot_pairs(run, metric, _most_of_pairs(runs, metric)))
         if run.items is not None:
             yield Plot(f"map-{number}", f"Items by language: {run.items.method}", plot_items(run))
 
@@ -85,13 +85,17 @@ def plot_popularity(runs: Sequence[RunContent], metric: str) -> Any:
     return _dots(runs, metric, "popularity", [band for band in _BANDS if band in found])
 
 
-def plot_pairs(run: RunContent, metric: str) -> Any:
-    """Draw a metric by the reader's language (rows) and the target's (columns) as a heat map."""
+def plot_pairs(run: RunContent, metric: str, darkest: float | None = None) -> Any:
+    """Draw a metric by the reader's language (rows) and the target's (columns) as a heat map.
+
+    Args:
+        run: whose values are drawn.
+        metric: the metric.
+        darkest: value of the darkest shade, so that several figures can be compared; the run's largest if not given.
+    """
     from plotly import graph_objects
 
-    known = run.rows.filter(
-        ~pl.col("user_language").is_in([MIXED, UNDETERMINED]) & ~pl.col("target_language").is_in([MIXED, UNDETERMINED])
-    )
+    known = _of_known_languages(run)
     sides = [
         known[column].value_counts().sort("count", column, descending=[True, False])[column].to_list()[:MOST_LANGUAGES]
         for column in ("user_language", "target_language")
@@ -110,7 +114,7 @@ def plot_pairs(run: RunContent, metric: str) -> Any:
         hoverongaps=True,
         colorscale=SHADES,
         zmin=0,
-        zmax=max([value for row in shades for value in row if value], default=1.0),
+        zmax=darkest or _most_of_pairs([run], metric),
         showscale=False,
         xgap=2,
         ygap=2,
@@ -166,6 +170,19 @@ def plot_items(run: RunContent) -> Any:
     ranges = {f"{name}axis": {**axis, "range": [float(a), float(b)]}
               for name, a, b in zip("xy", low - room, high + room, strict=True)}  # fmt: skip
     return draw(traces, "", "", height=480, **ranges)
+
+
+def _of_known_languages(run: RunContent) -> pl.DataFrame:
+    """Return the rows whose reader and target have a language each."""
+    unknown = [MIXED, UNDETERMINED]
+    return run.rows.filter(~pl.col("user_language").is_in(unknown) & ~pl.col("target_language").is_in(unknown))
+
+
+def _most_of_pairs(runs: Sequence[RunContent], metric: str) -> float:
+    """Return the largest value of a pair of languages with enough rows, 1 if there is none above 0."""
+    known = [_of_known_languages(run) for run in runs if {"user_language", "target_language"} <= set(run.rows.columns)]
+    pairs = [rows.group_by("user_language", "target_language").agg(pl.len(), pl.col(metric).mean()) for rows in known]
+    return max((mean for part in pairs for _, _, n, mean in part.iter_rows() if n >= FEW_ROWS), default=1.0) or 1.0
 
 
 def _columns_of(runs: Sequence[RunContent], metric: str, column: str) -> list[str]:

@@ -16,7 +16,7 @@ from recbole_xling.cli.main import main
 from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.quick_start.report import finished_content, report, with_model
-from recbole_xling.report.figures import plot_items, plot_languages, plot_pairs
+from recbole_xling.report.figures import plot_items, plot_languages, plot_pairs, report_plots
 from recbole_xling.report.page import report_page
 
 EVIL = "</script><script>window.evil = 1</script><b>"
@@ -81,6 +81,13 @@ def test_pairs_with_few_rows_have_no_shade(shown):
         for target, value in zip(heat.x, row, strict=True):
             assert (sizes.get((reader, target), 0) >= 10) == bool(np.isfinite(value))
     assert len(figure.layout.annotations) == len(sizes)
+
+
+def test_shades_of_several_runs_mean_the_same(finished, finished_bpr):
+    runs = [finished_content(folder) for folder in (finished, finished_bpr)]
+    heats = [plot.figure.data[0] for plot in report_plots(runs, "ndcg@10") if plot.section == "pairs"]
+    largest = np.nanmax([np.array(heat.z, dtype=float).max(initial=0, where=~np.isnan(heat.z)) for heat in heats])
+    assert len(heats) == 2 and {heat.zmax for heat in heats} == {largest}
 
 
 def test_curves_have_every_epoch(shown):
