@@ -44,8 +44,7 @@ class CatalogTexts:
     def excerpt(self, item: int) -> str:
         """Return the beginning of an item's display text, empty if it has none."""
         text = self.store.display(self.item_ids[item])
-        whole = "" if text is None else " · ".join(value for value in text.fields.values() if value.strip())
-        return whole if len(whole) <= EXCERPT_LENGTH else whole[: EXCERPT_LENGTH - 1] + "…"
+        return "" if text is None else text.excerpt(EXCERPT_LENGTH)
 
 
 def read_texts(catalog: ItemCatalog) -> CatalogTexts:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from datetime import date
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from recbole_xling.card.plots import card_plots
 from recbole_xling.card.schema import Card
 from recbole_xling.card.tables import card_tables, headline
-from recbole_xling.utils.run_folder import versions
+from recbole_xling.pages.page import render_page
 from recbole_xling.utils.staging import staged
 
 JSON_FILE = "card.json"
@@ -46,31 +43,10 @@ def write_card(card: Card, folder: str | Path) -> tuple[Path, Path]:
 
 def card_page(card: Card) -> str:
     """Return the page; every name and text in it is escaped."""
-    from plotly.offline import get_plotlyjs
-
-    drawings: dict[str, list[tuple[str, str]]] = {}  # by table: captions and HTML
-    for plot in card_plots(card):
-        of_table = drawings.setdefault(plot.table, [])
-        drawing = plot.figure.to_html(
-            full_html=False,
-            include_plotlyjs=False,
-            include_mathjax=False,
-            div_id=f"plot-{plot.table}-{len(of_table)}",
-            config={"displayModeBar": False, "responsive": True},
-        )
-        of_table.append((plot.caption, drawing))
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    return render_page(
+        Path(__file__).with_name("page.html.j2"),
+        card_plots(card),
         card=card,
         headline=headline(card),
         tables=list(card_tables(card)),
-        drawings=drawings,
-        plotly=get_plotlyjs(),
-        date=date.today().isoformat(),
-        versions=" and ".join(f"{name} {versions()[name]}" for name in ("recbole-xling", "recbole")),
     )

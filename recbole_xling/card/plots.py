@@ -5,25 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from math import floor, log10
-from typing import Any, NamedTuple
+from typing import Any
 
 from recbole_xling.card.schema import Card
 from recbole_xling.card.statistics import time_scale
+from recbole_xling.pages.figures import COLORS, SHADES, SYMBOLS, Plot, draw, listed
 
-_COLORS = ("#3b82b8", "#d55e00", "#009e73")  # told apart by color-blind readers too
-_COLOR = _COLORS[0]
-_SYMBOLS = ("circle", "diamond", "square")
-_HEIGHT = 360
-_ROW = 34  # height of a language where they are listed from top to bottom
-_FRAME = 110  # height of axes and legend
-
-
-class Plot(NamedTuple):
-    """A figure of plotly, below which table it belongs, and what it shows in words."""
-
-    table: str
-    caption: str
-    figure: Any
+_COLOR = COLORS[0]
 
 
 def card_plots(card: Card) -> Iterator[Plot]:
@@ -62,15 +50,15 @@ def _language_plots(card: Card) -> Iterator[Plot]:
         texttemplate="%{text}",
         hovertemplate="reader of %{y}, target in %{x}: %{text} (%{z:.1%} of the row)<extra></extra>",
         textfont_color="#1b1b1b",
-        colorscale=[[0, "#eff5fb"], [1, "#6baed6"]],  # black on the darkest is still easy to read
+        colorscale=SHADES,
         zmin=0,
         zmax=1,
         showscale=False,
         xgap=1,
         ygap=1,
     )
-    layout = {**_listed([name for name, _ in rows]), "xaxis_type": "category", "yaxis_range": [-0.5, len(rows) - 0.5]}
-    figure = _figure([trace], "language of the test target", "", **layout)
+    layout = {**listed([name for name, _ in rows]), "xaxis_type": "category", "yaxis_range": [-0.5, len(rows) - 0.5]}
+    figure = draw([trace], "language of the test target", "", **layout)
     yield Plot("mixing", "Test targets by language of the user; the darker, the larger the share", figure)
 
 
@@ -81,12 +69,12 @@ def _distribution_plots(card: Card) -> Iterator[Plot]:
     ranks, counts = zip(*card.distributions.popularity, strict=True)
     trace = graph_objects.Scatter(x=ranks, y=counts, mode="lines", line_color=_COLOR)
     axes = {f"{axis}axis_{key}": value for axis in "xy" for key, value in (("type", "log"), ("dtick", 1))}
-    figure = _figure([trace], "rank of the item", "interactions", **axes)
+    figure = draw([trace], "rank of the item", "interactions", **axes)
     yield Plot("counts", "Interactions of each item, from the most to the least popular one (log axes)", figure)
 
     lengths, users = zip(*card.distributions.history_lengths, strict=True)
     bars = graph_objects.Bar(x=lengths, y=users, marker_color=_COLOR)
-    figure = _figure([bars], "interactions", "users", xaxis_type="category")
+    figure = draw([bars], "interactions", "users", xaxis_type="category")
     yield Plot("counts", "Users by their number of interactions", figure)
 
     timeline = card.distributions.timeline
@@ -100,7 +88,7 @@ def _distribution_plots(card: Card) -> Iterator[Plot]:
             x=times, y=counts, mode="lines", line_color=_COLOR, line_shape="hv", fill="tozeroy", cliponaxis=False
         )
         title = f"Interactions over time, in {len(timeline)} periods of the same length"
-        yield Plot("size", title, _figure([trace], unit, "interactions"))
+        yield Plot("size", title, draw([trace], unit, "interactions"))
 
     rows = [row for row in card.texts.languages if row.display]
     if card.texts.languages:
@@ -114,7 +102,7 @@ def _distribution_plots(card: Card) -> Iterator[Plot]:
             marker_color=_COLOR,
             orientation="h",
         )
-        figure = _figure([box], "characters", "", xaxis_rangemode="tozero", **_listed([row.language for row in rows]))
+        figure = draw([box], "characters", "", xaxis_rangemode="tozero", **listed([row.language for row in rows]))
         yield Plot("lengths", "Length of display texts: quartiles (boxes), 5% and 95% quantiles (whiskers)", figure)
 
 
@@ -136,7 +124,7 @@ def _shares(names: list[str], columns: Mapping[str, list[int]]) -> Any:
             marker={"size": 11, "color": color, "symbol": symbol, "opacity": 0.85},
             hovertemplate="%{y}: %{x:.2%}",
         )
-        for (column, values), color, symbol in zip(shares.items(), _COLORS, _SYMBOLS, strict=True)
+        for (column, values), color, symbol in zip(shares.items(), COLORS, SYMBOLS, strict=False)
     ]
     first = min(floor(log10(smallest)), -1)
     steps = (1, 2, 5) if first >= -2 else (1,)
@@ -146,30 +134,4 @@ def _shares(names: list[str], columns: Mapping[str, list[int]]) -> Any:
         "xaxis_tickvals": [step * 10.0**power for power in range(first, 1) for step in steps],
         "xaxis_tickformat": "~%",
     }
-    return _figure(traces, "share", "", **axis, **_listed(names))
-
-
-def _listed(names: list[str]) -> dict[str, Any]:
-    """Return the layout of a plot with names from top to bottom."""
-    axis = {"yaxis_type": "category", "yaxis_categoryorder": "array", "yaxis_categoryarray": names[::-1]}
-    return {**axis, "yaxis_range": [-0.6, len(names) - 0.4], "height": _FRAME + _ROW * len(names)}
-
-
-def _figure(traces: list[Any], x: str, y: str, **layout: Any) -> Any:
-    from plotly import graph_objects
-
-    figure = graph_objects.Figure(traces)
-    settings = {
-        "template": "plotly_white",
-        "height": _HEIGHT,
-        "margin": {"l": 10, "r": 20, "t": 30, "b": 10},  # the axes add the room that their labels need
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#444"},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "dragmode": False,  # a finger on a plot scrolls the page
-        "legend": {"orientation": "h", "x": 0, "y": 1, "yanchor": "bottom"},
-        "xaxis_title": x,
-        "yaxis_title": y,
-    }
-    figure.update_layout({**settings, **layout})
-    return figure
+    return draw(traces, "share", "", **axis, **listed(names))

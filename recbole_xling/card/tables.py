@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from tabulate import tabulate
 
 from recbole_xling.card.schema import Card, Quantiles, SplitStats
 from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.pages.page import Table
 
 _MANY_LANGUAGES, _FEW_ITEMS = 10, 10  # of more languages, those with fewer items share one row
 _QUANTILES = ("mean", "min", "5%", "25%", "median", "75%", "95%", "max")
@@ -20,18 +20,6 @@ _SPLITS = {
     "CI": ("cold items", "Targets are with items that neither training nor any history has."),
     "LT": ("language transfer", "Training and validation are of the source languages, the test of the target ones."),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class CardTable:
-    """A table of ready texts; the first column names the row, the first ``words`` columns are not numbers."""
-
-    name: str
-    title: str
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    note: str = ""
-    words: int = 1
 
 
 def card_table(card: Card) -> str:
@@ -62,7 +50,7 @@ def headline(card: Card) -> Sequence[tuple[str, str]]:
     ]
 
 
-def card_tables(card: Card) -> Iterator[CardTable]:
+def card_tables(card: Card) -> Iterator[Table]:
     """Yield the tables of a card in the order of reading."""
     yield from _size_tables(card)
     yield from _language_tables(card)
@@ -83,12 +71,12 @@ def card_tables(card: Card) -> Iterator[CardTable]:
         ("test targets at the time of another interaction", _of(checks.tied_targets, targets)),
         ("items of the itemtext file that are unknown", _n(card.texts.unknown_items)),
     )
-    yield CardTable("checks", "Checks", ("", "number"), rows)
+    yield Table("checks", "Checks", ("", "number"), rows)
     top = tuple((item.item_id, item.text, item.language, _n(item.interactions)) for item in card.top_items)
-    yield CardTable("top", "Most popular items", ("item", "text", "language", "interactions"), top, words=3)
+    yield Table("top", "Most popular items", ("item", "text", "language", "interactions"), top, words=3)
 
 
-def _size_tables(card: Card) -> Iterator[CardTable]:
+def _size_tables(card: Card) -> Iterator[Table]:
     size = card.size
     rows = [
         ("users", _n(size.users)),
@@ -108,12 +96,12 @@ def _size_tables(card: Card) -> Iterator[CardTable]:
         "Bilingual: at least two and at least a fifth of the user's interactions, the test target aside, are in a "
         "second language."
     )
-    yield CardTable("size", "Size", ("", "value"), tuple(rows), note)
+    yield Table("size", "Size", ("", "value"), tuple(rows), note)
     counts = (_quantiles("per user", size.per_user), _quantiles("per item", size.per_item))
-    yield CardTable("counts", "Interactions per user and item", ("interactions", *_QUANTILES), counts)
+    yield Table("counts", "Interactions per user and item", ("interactions", *_QUANTILES), counts)
 
 
-def _language_tables(card: Card) -> Iterator[CardTable]:
+def _language_tables(card: Card) -> Iterator[Table]:
     n_items, mixing = sum(language.items for language in card.languages), card.mixing
     n_users, n = card.size.users, card.size.interactions
     by_language = {row.language: (row.items, row.users, row.interactions) for row in card.languages}
@@ -133,7 +121,7 @@ def _language_tables(card: Card) -> Iterator[CardTable]:
         f"Users by their language: {_n(found.stated)} state it in the .user file, for {_n(found.derived)} it is the "
         f"most frequent one of their items, the test target aside, and of {_n(found.unknown)} it is unknown."
     )
-    yield CardTable("languages", "Languages", ("language", "items", "users", "interactions"), rows, note)
+    yield Table("languages", "Languages", ("language", "items", "users", "interactions"), rows, note)
 
     columns = {name: column for name, *column in zip(mixing.languages, *mixing.targets, strict=True) if any(column)}
     summed = {name: _sums(columns, members) for name, members in _rows_of(card, columns)}
@@ -146,10 +134,10 @@ def _language_tables(card: Card) -> Iterator[CardTable]:
         "Columns: language in which the user sees the target. In another language than the user's: "
         f"{crossing} of the test targets."
     )
-    yield CardTable("mixing", title, headers, targets, note)
+    yield Table("mixing", title, headers, targets, note)
 
 
-def _text_tables(card: Card) -> Iterator[CardTable]:
+def _text_tables(card: Card) -> Iterator[Table]:
     texts = card.texts
     if texts.languages:
         headers = ("language", "display", "parallel", "translation", "any")
@@ -160,23 +148,23 @@ def _text_tables(card: Card) -> Iterator[CardTable]:
         if identified := sum(texts.confidence.values()):
             bands = ", ".join(f"{band}: {_n(count)}" for band, count in texts.confidence.items() if count)
             note += f" Languages of display texts that were identified, by confidence: {_n(identified)} ({bands})."
-        yield CardTable("texts", "Items with a text, by language and source", headers, rows, note)
+        yield Table("texts", "Items with a text, by language and source", headers, rows, note)
         alone = {name for name, members in _rows_of(card, counts) if members == [name]}
         lengths = tuple(
             _quantiles(row.language, row.characters) for row in texts.languages if row.display and row.language in alone
         )
         title = "Length of display texts in characters, all fields"
-        yield CardTable("lengths", title, ("language", *_QUANTILES), lengths)
+        yield Table("lengths", title, ("language", *_QUANTILES), lengths)
         shown = sum(row.display for row in texts.languages)
         fields = tuple((name, _of(count, shown)) for name, count in texts.fields.items())
-        yield CardTable("fields", "Fields of display texts", ("field", "filled"), fields)
+        yield Table("fields", "Fields of display texts", ("field", "filled"), fields)
     if texts.most_shared:
         shared = tuple((row.text, row.language, _n(row.items)) for row in texts.most_shared)
         note = f"{_n(texts.sharing)} items share {_n(texts.shared)} texts."
-        yield CardTable("shared", "Texts that several items have", ("text", "language", "items"), shared, note, words=2)
+        yield Table("shared", "Texts that several items have", ("text", "language", "items"), shared, note, words=2)
 
 
-def _split_tables(card: Card) -> Iterator[CardTable]:
+def _split_tables(card: Card) -> Iterator[Table]:
     splits = card.splits
     name, meaning = _SPLITS[next(iter(splits.setting))]
     note = (
@@ -189,7 +177,7 @@ def _split_tables(card: Card) -> Iterator[CardTable]:
     for part, stats in (("valid", splits.valid), ("test", splits.test)):
         cold = _of(stats.cold_interactions, stats.interactions)
         rows.append((part, *_counts(stats), cold, _n(stats.cold_items)))
-    yield CardTable("splits", f"Split: {name}", headers, tuple(rows), note)
+    yield Table("splits", f"Split: {name}", headers, tuple(rows), note)
 
     headers = ("language", *(f"train\n{name}" for name in ("users", "items", "interactions")))
     headers += tuple(f"{part}\n{name}" for part in ("valid", "test") for name in ("users", "items", "targets", "cold"))
@@ -202,9 +190,9 @@ def _split_tables(card: Card) -> Iterator[CardTable]:
         counts[language] = cells
     by_language = tuple((name, *map(_n, _sums(counts, members))) for name, members in _rows_of(card, counts))
     note = "Users by their language; items, interactions and targets by the language in which users see them."
-    yield CardTable("parts", "Split by language", headers, by_language, note)
+    yield Table("parts", "Split by language", headers, by_language, note)
     targets = tuple((band, _of(count, splits.test.interactions)) for band, count in splits.popularity.items())
-    yield CardTable("popularity", "Test targets by popularity of the item", ("item", "test targets"), targets)
+    yield Table("popularity", "Test targets by popularity of the item", ("item", "test targets"), targets)
 
 
 # ---- languages in few rows ------------------------------------------------------------------------------------

@@ -39,6 +39,7 @@ COMMANDS = {
     "benchmark": _Command("run models x datasets x seeds from one file, and compare them"),
     "tune": _Command("search for the settings with the best validation", True),
     "compare": _Command("compare finished runs: means over seeds, paired intervals and tests"),
+    "report": _Command("show finished runs on one HTML page"),
     "fuse": _Command("fuse the rankings of several runs into one"),
     "merge": _Command("write the tuned encoder of a run as a folder that sentence-transformers loads"),
 }

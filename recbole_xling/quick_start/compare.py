@@ -37,7 +37,7 @@ _ELSEWHERE = frozenset(
 
 
 @dataclass(frozen=True)
-class _Finished:
+class FinishedRun:
     """A finished run: its folder, result, settings, and values per test row, sorted by row."""
 
     folder: Path
@@ -47,6 +47,7 @@ class _Finished:
 
     @property
     def metrics(self) -> list[str]:
+        """The metrics of which each row has a value."""
         return [metric for metric in self.result["test"] if metric in self.rows.columns]
 
 
@@ -120,7 +121,7 @@ def _slices(rows: pl.DataFrame, columns: Iterable[str]) -> Iterable[tuple[str, n
 def _compare_slice(
     name: str,
     rows: np.ndarray[Any, Any],
-    groups: Mapping[str, Sequence[_Finished]],
+    groups: Mapping[str, Sequence[FinishedRun]],
     metrics: Sequence[str],
     level: float,
     n_resamples: int,
@@ -163,40 +164,45 @@ def _compare_slice(
 # ---- reading --------------------------------------------------------------------------------------------------
 
 
-def _groups(runs: Sequence[Folder] | Mapping[str, Sequence[Folder]]) -> dict[str, list[_Finished]]:
+def _groups(runs: Sequence[Folder] | Mapping[str, Sequence[Folder]]) -> dict[str, list[FinishedRun]]:
     """Read the runs and put those together that differ in their seeds only."""
     folders = [folder for group in runs.values() for folder in group] if isinstance(runs, Mapping) else list(runs)
     resolved = [Path(folder).resolve() for folder in folders]
     if len(resolved) < 2 or len(set(resolved)) < len(resolved):
         raise ConfigError("a comparison needs at least two runs, each of them once")
     if isinstance(runs, Mapping):
-        return {label: [_read(Path(folder)) for folder in group] for label, group in runs.items() if len(group)}
-    by_settings: dict[str, list[_Finished]] = {}
-    for run in map(_read, map(Path, folders)):
+        return {label: [read_finished(Path(folder)) for folder in group] for label, group in runs.items() if len(group)}
+    by_settings: dict[str, list[FinishedRun]] = {}
+    for run in map(read_finished, map(Path, folders)):
         by_settings.setdefault(json.dumps(_without_place(run.settings), sort_keys=True, default=str), []).append(run)
     groups = list(by_settings.values())
     for group in groups:
         seeds = [run.settings.get("seed") for run in group]
         if len(set(seeds)) < len(seeds):
             logger.warning("%s: several runs have the same seed and settings", ", ".join(str(r.folder) for r in group))
-    return dict(zip(_labels([group[0].settings for group in groups]), groups, strict=True))
+    return dict(zip(labels_of([group[0].settings for group in groups]), groups, strict=True))
 
 
-def _read(folder: Path) -> _Finished:
+def read_finished(folder: Path) -> FinishedRun:
+    """Read the folder of a finished run.
+
+    Raises:
+        CheckpointError: it is not that of a finished run with values per row.
+    """
     result = read_result(folder)
     for name in (USERS_FILE, CONFIG_FILE):
         if not (folder / name).is_file():
-            raise CheckpointError(f"'{folder}' has no {name}: only runs that rank items per user can be compared")
+            raise CheckpointError(f"'{folder}' has no {name}: only runs that rank items per user have these values")
     try:
         rows = pl.read_parquet(folder / USERS_FILE)
         # of several targets, models list them in different orders
         rows = rows.with_columns(pl.col("target_item").str.split(" ").list.sort().list.join(" "))
     except pl.exceptions.PolarsError as error:
         raise CheckpointError(f"'{folder / USERS_FILE}' is damaged: {error}") from error
-    return _Finished(folder, result, read_yaml_settings(folder / CONFIG_FILE), with_row_keys(rows).sort(ROW_KEY))
+    return FinishedRun(folder, result, read_yaml_settings(folder / CONFIG_FILE), with_row_keys(rows).sort(ROW_KEY))
 
 
-def _check_comparable(one: _Finished, other: _Finished) -> None:
+def _check_comparable(one: FinishedRun, other: FinishedRun) -> None:
     """Raise a DataError if two runs were not measured on the same rows, or not by the same candidates."""
     if not one.rows.select(ROW_KEY).equals(other.rows.select(ROW_KEY)):
         lines = []
@@ -253,7 +259,7 @@ def _without_place(settings: Any) -> Any:
     return [_without_place(value) for value in settings] if isinstance(settings, list) else settings
 
 
-def _labels(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+def labels_of(groups: Sequence[Mapping[str, Any]]) -> list[str]:
     """Name groups by their model, and by the settings in which groups of a model differ."""
     labels = []
     for settings in groups:

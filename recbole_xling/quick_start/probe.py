@@ -7,16 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from recbole_xling.config import plain_settings
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.language_probe import tell_languages
-from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.build import build_model, open_data
+from recbole_xling.quick_start.item_views import item_views
 from recbole_xling.quick_start.trained import read_trained, settings_for
 from recbole_xling.utils.run_folder import create_run_folder, model_file, versions, write_evaluation
 
@@ -57,26 +53,12 @@ def probe(
     config = settings_for(trained, dataset, config_dict, arguments)
     _, base = open_data(trained, config)
     model, catalog = build_model(trained, config, base), catalog_of(base)
-    n_views = len(catalog.view_languages) if catalog.has_reader_vectors else 1
-    with torch.no_grad():
-        tables = [hooks_of(model).item_table(view) for view in range(n_views)]
-    after = [table.float().cpu().numpy() for table in tables if table is not None]
-    if len(after) < n_views:
-        raise ConfigError(f"{config['model']} has no vectors of items that could be probed")
+    views = item_views(model, catalog, most_items, config["seed"])
     texts, row = catalog.model_vectors
-
-    drawn = np.random.default_rng(config["seed"]).permutation(np.arange(1, len(catalog.tokens)))[:most_items]
-    chosen: dict[tuple[int, str], int] = {}  # item and language -> the view that shows the item in it
-    for view, languages in enumerate(catalog.view_languages[:n_views]):
-        for item in sorted(drawn.tolist()):
-            if languages[item] != UNDETERMINED and texts[row[view, item]].any():
-                chosen.setdefault((item, languages[item]), view)
-    places = [(view, item) for (item, _), view in chosen.items()]
-    vectors = {
-        "text_vectors": np.array([texts[row[view, item]] for view, item in places]),
-        "item_vectors": np.array([after[view][item] for view, item in places]),
-    }
-    tags, items = np.array([tag for _, tag in chosen]), np.array([item for item, _ in chosen], dtype=np.int64)
+    of_texts = texts[row[views.views, views.items]]
+    known = of_texts.any(axis=1)
+    vectors = {"text_vectors": of_texts[known], "item_vectors": views.vectors[known]}
+    tags, items = views.languages[known], views.items[known]
     result = {
         "model": config["model"],
         "dataset": config["dataset"],

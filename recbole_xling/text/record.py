@@ -36,6 +36,11 @@ class ItemText:
     source: str
     language_confidence: float | None = field(default=None, kw_only=True)
 
+    def excerpt(self, length: int) -> str:
+        """Return the beginning of the text, all fields one after the other."""
+        whole = " · ".join(value for value in self.fields.values() if value.strip())
+        return whole if len(whole) <= length else whole[: length - 1] + "…"
+
 
 def check_text(text: ItemText) -> None:
     """Check one record.

@@ -6,10 +6,10 @@ import argparse
 import errno
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from html_page import Page
 
 from recbole_xling.card import build_card, write_card
 from recbole_xling.card.tables import card_table, card_tables
@@ -17,28 +17,6 @@ from recbole_xling.cli.card import add_arguments, run
 from recbole_xling.errors import ConfigError, DataError
 
 EVIL = "<script>alert('x')</script>"
-
-
-class Page(HTMLParser):
-    """Collects tags, what is loaded, and the text outside of scripts."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.loads: list[str] = []
-        self.policy = ""
-        self.text = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.loads += [str(value) for name, value in attributes if name in ("src", "href", "action", "data")]
-        if ("http-equiv", "Content-Security-Policy") in attributes:
-            self.policy = str(dict(attributes)["content"])
-
-    def handle_data(self, data):
-        if self.tags[-1:] != ["script"]:
-            self.text += data
 
 
 def test_json_holds_the_card(made, tmp_path):

@@ -1,0 +1,1 @@
+"""The report: what finished runs found, as figures and as one page."""
