@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from resumed import resume_like_whole
 from shop import write_shop
 
 from recbole_xling.config import XLingConfig
@@ -15,7 +14,6 @@ from recbole_xling.quick_start.build import build, build_trainer
 from recbole_xling.quick_start.evaluate import evaluate_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.testing import make_tiny_encoder, small_settings
-from recbole_xling.trainer.trainer import XLingTrainer
 
 MODELS = ("LLMSASRec", "XLingTwoTower")
 
@@ -53,26 +51,8 @@ RESUMED = {
 
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", RESUMED)
-def test_a_resumed_run_ends_like_one_that_never_stopped(settings_of, monkeypatch, model, name):
-    given = settings_of(model, **RESUMED[name], epochs=3, stopping_step=10)
-    whole = run(model, "shop", config_dict=given)
-    save = XLingTrainer._save_resume_state
-
-    def save_and_stop(self, epoch, *rest):
-        save(self, epoch, *rest)
-        if epoch == 0:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(XLingTrainer, "_save_resume_state", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        run(model, "shop", config_dict={**given, "checkpoint_dir": given["checkpoint_dir"] + "-killed"})
-    monkeypatch.undo()
-    (folder,) = Path(given["checkpoint_dir"] + "-killed").iterdir()
-    again = run(config_dict={"resume": str(folder)})
-    want, got = (torch.load(Path(result["run_dir"]) / "last.pt")["state_dict"] for result in (whole, again))
-    assert want.keys() == got.keys() and again["test"] == whole["test"]
-    for part, weight in want.items():
-        assert torch.equal(got[part], weight), part
+def test_a_resumed_run_ends_like_one_that_never_stopped(settings_of, model, name):
+    resume_like_whole(model, "shop", settings_of(model, **RESUMED[name], epochs=3, stopping_step=10), after=0)
 
 
 # ---- adversarial perturbation ---------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
+from resumed import resume_like_whole
 from transformers import AutoModel, AutoTokenizer
 
 from recbole_xling.config import XLingConfig
@@ -17,7 +18,6 @@ from recbole_xling.quick_start.build import build, build_trainer, load_run
 from recbole_xling.quick_start.evaluate import evaluate_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.testing import ModelContract, make_tiny_encoder
-from recbole_xling.trainer.trainer import XLingTrainer
 
 MODEL = "XLingCrossEncoder"
 WORDS = "the film about shark beach matrix love star war der pate ein hai am strand titel".split()
@@ -125,29 +125,11 @@ def test_the_loss_is_that_of_targets_among_their_negatives(make, pair_loss):
     assert float(loss.detach()) == pytest.approx(want, rel=1e-4)
 
 
-def test_a_resumed_run_ends_with_the_same_weights(settings, small_dataset, monkeypatch):
+def test_a_resumed_run_ends_with_the_same_weights(settings, small_dataset):
     small_dataset(title=topic)
     changed = {**settings, "epochs": 3, "stopping_step": 10, "valid_users": 5, "hard_negatives": 2}
-    whole = run(MODEL, "small", config_dict=changed)
-    save = XLingTrainer._save_resume_state
-
-    def save_and_stop(self, epoch, *given):
-        save(self, epoch, *given)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(XLingTrainer, "_save_resume_state", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        run(MODEL, "small", config_dict=changed)
-    monkeypatch.undo()
-    folder = max(Path(settings["checkpoint_dir"]).iterdir(), key=lambda path: path.stat().st_mtime)
-    again = run(config_dict={"resume": str(folder)})
-    assert again["test"] == whole["test"]
-    first, second = (
-        torch.load(Path(one["run_dir"]) / "last.pt", weights_only=True)["state_dict"] for one in (whole, again)
-    )
-    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-    assert any("lora_A" in name for name in first) and not any("word_embeddings" in name for name in first)
+    *_, weights = resume_like_whole(MODEL, "small", changed, after=1)
+    assert any("lora_A" in name for name in weights) and not any("word_embeddings" in name for name in weights)
 
 
 def test_weights_of_another_encoder_are_refused(make, settings, tmp_path):

