@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from hashlib import blake2b, md5
+from hashlib import md5
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from typing import NamedTuple
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, chance_order
+from recbole_xling.convert.reader_languages import ReaderLanguages
 from recbole_xling.convert.reading.compressed import SUFFIXES, numbered_lines
 from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.errors import ConfigError, DataError, unknown_name
@@ -25,7 +26,7 @@ from recbole_xling.language.tags import UNDETERMINED, asked_language, stated_lan
 from recbole_xling.language.users import USER_LANGUAGE
 from recbole_xling.text.raw_tables import LONGEST_LINE
 from recbole_xling.text.record import DISPLAY, PARALLEL
-from recbole_xling.utils.arguments import comma_list, finite_number
+from recbole_xling.utils.arguments import comma_list
 
 ENGLISH = "en"
 _FILE_NAME = re.compile(r"(?:.*_)?(?:Packages|Translation-(?P<language>[A-Za-z_@]+))")
@@ -98,13 +99,9 @@ each may be compressed (.gz, .xz, .bz2, .lz4, .zst, .zip). All Packages and tran
         self.folder = self.needed_input("the folder of Packages and Translation-<language>")
         self.display_language = asked_language(display_language)
         self.require_texts = tuple(map(asked_language, require_texts))
-        shares = reader_language or {}
-        if any(share <= 0 for share in shares.values()):
-            raise ConfigError("--reader-language needs a positive share of each language, as in it=.5,da=.5")
-        if disjoint_catalogs and len(shares) < 2:
+        self.readers = ReaderLanguages(reader_language, by="their source package")
+        if disjoint_catalogs and len(self.readers.shares) < 2:
             raise ConfigError("--disjoint-catalogs needs --reader-language with several languages, as in it=.5,da=.5")
-        whole = sum(shares.values())
-        self.reader_language = {asked_language(tag): share / whole for tag, share in shares.items()}
         self.disjoint_catalogs = disjoint_catalogs
         self._counts: Counter[str] = Counter()
         self._index: _Index | None = None
@@ -114,14 +111,10 @@ each may be compressed (.gz, .xz, .bz2, .lz4, .zst, .zip). All Packages and tran
         """Declare ``--display-language``, ``--require-texts``, ``--reader-language`` and ``--disjoint-catalogs``."""
         display = "the language that packages are shown in, English where they have no text in it (default: en)"
         require = "only packages with a text in each of these languages are items (it,da)"
-        reader = (
-            "a controlled experiment: give users a language by a hash of their source package, with these shares "
-            "(de=.3,it=.2,da=.5)"
-        )
         disjoint = "with --reader-language: no package is an item for users of two languages"
         parser.add_argument("--display-language", default=ENGLISH, metavar="TAG", help=display)
         parser.add_argument("--require-texts", type=comma_list, default=(), metavar="TAGS", help=require)
-        parser.add_argument("--reader-language", type=_shares, metavar="SHARES", help=reader)
+        ReaderLanguages.add_argument(parser, "their source package")
         parser.add_argument("--disjoint-catalogs", action="store_true", help=disjoint)
 
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
@@ -154,7 +147,7 @@ each may be compressed (.gz, .xz, .bz2, .lz4, .zst, .zip). All Packages and tran
         for name in index.histories:
             package = index.packages[name]
             features = {
-                USER_LANGUAGE: self._language("reader", package),
+                USER_LANGUAGE: self.readers.draw(package.source),
                 "user_section": package.fields.get("section", ""),
                 "user_source_package": package.source,
             }
@@ -176,12 +169,8 @@ each may be compressed (.gz, .xz, .bz2, .lz4, .zst, .zip). All Packages and tran
             "no times in the source, and the order of a list means nothing: the time stamp is a hash of user and item, "
             "so what comes last is left to chance, the same on every machine"
         )
-        if self.reader_language:
-            shares = ", ".join(f"{tag} {share:.0%}" for tag, share in self.reader_language.items())
-            yield (
-                f"a controlled experiment: users' languages ({shares}) are drawn by a hash of the source package, and "
-                "tell nothing about real readers"
-            )
+        if self.readers.shares:
+            yield self.readers.note()
         if self.disjoint_catalogs:
             yield "users of different languages have no item in common: the items are divided among the languages"
         left_out = {
@@ -220,7 +209,7 @@ each may be compressed (.gz, .xz, .bz2, .lz4, .zst, .zip). All Packages and tran
                 translations.setdefault(language, []).append(path)
         if not packages:
             raise DataError(f"{self.folder} has no file Packages; apt keeps its files in /var/lib/apt/lists")
-        asked = {self.display_language, *self.require_texts, *self.reader_language}
+        asked = {self.display_language, *self.require_texts, *self.readers.shares}
         if missing := sorted(asked - {ENGLISH, *translations}):
             raise DataError(f"{self.folder}: {unknown_name('language of the texts', missing[0], translations)}")
         return packages, translations
@@ -248,6 +237,7 @@ each may be compressed (.gz, .xz, .bz2, .lz4, .zst, .zip). All Packages and tran
     def _history(self, package: _Package, index: _Index, rejects: Rejects) -> dict[str, str]:
         """Return the items that a package recommends or suggests, with the relation."""
         history: dict[str, str] = {}
+        reader = self.readers.draw(package.source)
         for relation in _RELATIONS:
             for wanted in filter(None, map(str.strip, package.fields.get(relation, "").split(","))):
                 found = _NAME.match(wanted)  # of alternatives (a | b) the first; without its version and architecture
@@ -262,21 +252,11 @@ each may be compressed (.gz, .xz, .bz2, .lz4, .zst, .zip). All Packages and tran
                     self._counts["same source"] += 1
                 elif found[0] not in index.items:
                     self._counts["no item"] += 1
-                elif self.disjoint_catalogs and self._language("reader", package) != self._language("item", other):
+                elif self.disjoint_catalogs and reader != self.readers.draw(other.source, "item"):
                     self._counts["other catalog"] += 1
                 else:
                     history.setdefault(found[0], relation)
         return history
-
-    def _language(self, of: str, package: _Package) -> str:
-        """Return the language that a hash of a package's source draws for it as a reader or as an item."""
-        place = int.from_bytes(blake2b(f"{of}\t{package.source}".encode(), digest_size=8).digest(), "big") / 2**64
-        below = 0.0
-        for language, share in self.reader_language.items():
-            below += share
-            if place < below:
-                return language
-        return UNDETERMINED if not self.reader_language else language
 
     def _descriptions(self, language: str, rejects: Rejects) -> Iterator[tuple[str, str, SourceLocation]]:
         """Yield name, description and place of each package that has one in a language, each once.
@@ -362,14 +342,3 @@ def _paragraphs(path: Path, rejects: Rejects) -> Iterator[tuple[int, dict[str, s
         else:
             key = name.lower()
             fields[key] = [value.strip()]
-
-
-def _shares(text: str) -> dict[str, float]:
-    shares: dict[str, float] = {}
-    for word in comma_list(text):
-        tag, equals, number = word.partition("=")
-        share = finite_number(number)
-        if not (tag and equals) or share is None or tag in shares:
-            raise argparse.ArgumentTypeError(f"{text!r} is not written like de=.3,it=.7, each language once")
-        shares[tag] = share
-    return shares

@@ -9,6 +9,7 @@ catalog is mixed as one that was gathered in several countries; its other titles
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
@@ -20,11 +21,13 @@ from pathlib import Path
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
+from recbole_xling.convert.reader_languages import ReaderLanguages
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.convert.sources.film_titles import article_in_front
-from recbole_xling.errors import DataError
+from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.language.tags import is_language
+from recbole_xling.language.users import USER_LANGUAGE
 from recbole_xling.text.raw_tables import table_columns, table_rows
 from recbole_xling.text.record import DISPLAY, PARALLEL
 from recbole_xling.utils.paths import package_folder
@@ -79,8 +82,10 @@ class MovieLens100K(Converter):
     Args:
         input: folder of ``ml-100k.inter``, ``.item`` and ``.user``; None for the copy inside RecBole's wheel.
         tables: folder of ``titles.tsv``, ``original_languages.tsv`` and ``genres.tsv``; None for those of the package.
+        reader_language: share by language: each user reads the language that a hash of his id draws.
 
     Raises:
+        ConfigError: ``reader_language`` makes no sense.
         DataError: a file is missing or wrong.
     """
 
@@ -90,8 +95,17 @@ class MovieLens100K(Converter):
     item_fields = {"release_year": "token", "genres": "token_seq"}
     user_fields = {"age": "token", "gender": "token", "occupation": "token", "zip_code": "token"}
 
-    def __init__(self, *, input: str | Path | None = None, tables: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        input: str | Path | None = None,
+        tables: str | Path | None = None,
+        reader_language: Mapping[str, float] | None = None,
+    ) -> None:
         super().__init__(input=input)
+        self.readers = ReaderLanguages(reader_language, by="their id")
+        if self.readers.shares:
+            self.user_fields = {USER_LANGUAGE: "token", **self.user_fields}
         if self.input is not None:
             self.folder = self.input
         else:
@@ -102,6 +116,11 @@ class MovieLens100K(Converter):
                 )
             self.folder = Path(spec.submodule_search_locations[0]) / "dataset_example" / "ml-100k"
         self.tables = package_folder("datasets") / "ml-100k-xling" if tables is None else Path(tables)
+
+    @classmethod
+    def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
+        """Declare ``--reader-language``."""
+        ReaderLanguages.add_argument(parser, "their id")
 
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield the ratings in the order of the source; times are Unix seconds."""
@@ -118,10 +137,13 @@ class MovieLens100K(Converter):
 
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield the users with all their features as in the source."""
-        names = tuple(self.user_fields)
+        names = tuple(name for name in self.user_fields if name != USER_LANGUAGE)
         path = self.folder / "ml-100k.user"
         for line, (user_id, *values) in table_rows(path, ("user_id", *names)):
-            yield User(user_id, dict(zip(names, values, strict=True)), SourceLocation(str(path), line))
+            features = dict(zip(names, values, strict=True))
+            if self.readers.shares:
+                features[USER_LANGUAGE] = self.readers.draw(user_id)
+            yield User(user_id, features, SourceLocation(str(path), line))
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
         """Yield for each film its display text, then the parallel ones by language."""
@@ -141,6 +163,11 @@ class MovieLens100K(Converter):
                 source = DISPLAY if language == film.language else PARALLEL
                 yield SourceText(film.movie_id, language, fields, source, film.location)
 
+    def notes(self) -> Iterator[str]:
+        """Yield how users got their languages."""
+        if self.readers.shares:
+            yield self.readers.note()
+
     @cached_property
     def _films(self) -> list[_ListedFilm]:
         known: dict[str, dict[str, str]] = {}  # titles by film and language
@@ -152,6 +179,9 @@ class MovieLens100K(Converter):
             if language in known.setdefault(movie_id, {}):
                 raise DataError(f"{path}:{number}: film {movie_id} has two titles in '{language}'; keep one")
             known[movie_id][language] = title
+        languages = {"en"}.union(*known.values())
+        if absent := sorted(self.readers.shares.keys() - languages):
+            raise ConfigError(f"--reader-language: {unknown_name('language of titles', absent[0], languages)}")
         originals: dict[str, str] = {}
         path = self.tables / "original_languages.tsv"
         for number, (movie_id, language) in table_rows(path, ("movie_id", "language")):

@@ -12,7 +12,7 @@ from recbole_xling.convert.base import Item, SourceText, User
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.sources.ml100k import MovieLens100K, display_language, english_title
 from recbole_xling.convert.writing.dataset import write_dataset
-from recbole_xling.errors import DataError
+from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.raw_tables import table_rows
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import ItemTextStore, find_item_text
@@ -89,6 +89,27 @@ def test_items_interactions_and_users_are_those_of_the_source(made: MovieLens100
     assert list(made.users(rejects))[1] == User(
         "8", {"age": "53", "gender": "F", "occupation": "none", "zip_code": "09043"}
     )
+
+
+def test_users_get_languages_by_a_hash_of_their_id(tmp_path: Path, rejects: Rejects) -> None:
+    drawn = [
+        [user.features["user_language"] for user in MovieLens100K(reader_language={"en": 1, "ja": 1}).users(rejects)]
+        for _ in range(2)
+    ]
+    assert drawn[0] == drawn[1]
+    assert set(drawn[0]) == {"en", "ja"}
+    assert 420 < drawn[0].count("ja") < 520  # of 943
+    assert "user_language" not in next(MovieLens100K().users(rejects)).features
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"), [({"en": 1, "sw": 1}, "language of titles 'sw'"), ({"en": 0}, "positive")]
+)
+def test_reader_languages_that_make_no_sense_are_refused(
+    rejects: Rejects, shares: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        next(MovieLens100K(reader_language=shares).items(rejects))
 
 
 @pytest.mark.parametrize(
