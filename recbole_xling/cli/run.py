@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from recbole_xling.cli import demo
@@ -49,13 +48,10 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
 
 def run_arguments(options: argparse.Namespace, settings: Sequence[str]) -> dict[str, Any]:
     """Return what the words of the command line mean for a run, whose bundled dataset is built where missing."""
-    from recbole_xling.cli.main import call, tell
-
     files = options.config_files.split() if options.config_files else None
     model, dataset = options.model, options.dataset
     if files is None and not any(word.startswith("--resume=") for word in settings):
         model, dataset = model or demo.MODEL, dataset or demo.DATASET
-    bundled = dataset == demo.DATASET and not any(word.startswith("--data_path=") for word in settings)
-    if bundled and not (Path("datasets") / demo.DATASET / f"{demo.DATASET}.inter").is_file():
-        tell(call("convert", [demo.SOURCE]))
+    if dataset in demo.CONVERT and not any(word.startswith("--data_path=") for word in settings):
+        demo.write_bundled(dataset)
     return {"model": model, "dataset": dataset, "config_file_list": files, "arguments": settings}

@@ -221,6 +221,23 @@ def test_a_run_builds_the_bundled_dataset_when_it_is_missing(tmp_path, monkeypat
         assert line in out
 
 
+@pytest.mark.slow
+def test_the_demo_of_languages_draws_what_readers_of_each_get(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["--epochs=1", "--encoder=hashing", f"--embedding_cache_dir={tmp_path}", "--show_progress=False"]
+    assert cli.main(["demo", "--languages", *words]) == 0
+    picture = capsys.readouterr().out.rpartition("ndcg@10 by the reader's language\n\n")[2].splitlines()
+    assert "readers of en (in-language, 471)" in picture[0] and "readers of ja (zero-shot, 472)" in picture[0]
+    results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("saved/*/result.json"))]
+    drawn = {line.partition("  ")[0].strip(): re.findall(r"(█*) +(0\.[0-9]{4})", line) for line in picture[1:5]}
+    assert list(drawn) == ["popularity", "EASE (ids alone)", "texts as readers see them", "texts in all languages"]
+    measured = {tuple(f"{r['slices'][f'user_language={tag}']['ndcg@10']:.4f}" for tag in ("en", "ja")) for r in results}
+    assert {tuple(value for _, value in row) for row in drawn.values()} == measured
+    bars = sorted((float(value), len(bar)) for row in drawn.values() for bar, value in row)
+    assert [length for _, length in bars] == sorted(length for _, length in bars) and bars[-1][1] == 28
+    assert (tmp_path / "report.html").is_file()
+
+
 @pytest.mark.parametrize("words", [["encode", "--dataset", "small"], ["card", "small"]])
 @pytest.mark.parametrize(
     "settings_of_a_run",
