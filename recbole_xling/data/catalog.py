@@ -118,10 +118,9 @@ class ItemCatalog:
     @cached_property
     def _language_cells(self) -> dict[str, str]:
         """The cell of column ``user_language`` of each user by external id; empty where there is no such column."""
-        separator = self.config["field_separator"]
-        if USER_LANGUAGE not in column_kinds(self._user_file, separator):
+        if USER_LANGUAGE not in column_kinds(self._user_file, self.config):
             return {}
-        return read_cells(self._user_file, self.config["USER_ID_FIELD"], USER_LANGUAGE, separator)
+        return read_cells(self._user_file, self.config["USER_ID_FIELD"], USER_LANGUAGE, self.config)
 
     @cached_property
     def stated_languages(self) -> dict[str, str]:
@@ -134,8 +133,8 @@ class ItemCatalog:
             DataError: a row of the file is wrong.
         """
         path, cells = self._user_file, self._language_cells
-        if LANGUAGE_SOURCE in column_kinds(path, self.config["field_separator"]):
-            source = read_cells(path, self.config["USER_ID_FIELD"], LANGUAGE_SOURCE, self.config["field_separator"])
+        if LANGUAGE_SOURCE in column_kinds(path, self.config):
+            source = read_cells(path, self.config["USER_ID_FIELD"], LANGUAGE_SOURCE, self.config)
             cells = {user: value for user, value in cells.items() if source[user] != "derived"}
         known = set(self.languages)  # a tag that items have as well is theirs, however it is written
         tags = {value: value if value in known else stated_language(value) for value in set(cells.values())}

@@ -9,8 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.text.raw_tables import table_rows, text_lines
+from recbole_xling.errors import ConfigError, DataError, unknown_name
+from recbole_xling.text.atomic_files import file_format, read_atomic_file, read_header
 
 MIXED = "mixed"
 """The value of several users or items that differ in it."""
@@ -19,22 +19,27 @@ _ID_FIELDS = {"user": "USER_ID_FIELD", "item": "ITEM_ID_FIELD"}
 _KINDS = ("token", "token_seq")
 
 
-def column_kinds(path: Path, separator: str) -> dict[str, str]:
-    """Return the columns of an atomic file with their types (``token``, ``float_seq``); none if there is no file."""
-    if not path.is_file():
-        return {}
-    header = next((line for _, line in text_lines(path)), "")
-    return {name: kind for name, _, kind in (cell.partition(":") for cell in header.split(separator))}
+def column_kinds(path: Path, config: Any) -> dict[str, str]:
+    """Return the columns of an atomic file with their types (``token``, ``float_seq``); none if there is no file.
+
+    Raises:
+        DataError: its first line does not name columns and types.
+    """
+    return read_header(path, **file_format(config)) if path.is_file() else {}
 
 
-def read_cells(path: Path, id_field: str, name: str, separator: str) -> dict[str, str]:
+def read_cells(path: Path, id_field: str, name: str, config: Any) -> dict[str, str]:
     """Return the cells of a column by the ids of their rows; of several rows with an id the first counts.
 
     Raises:
         DataError: a column is missing or a row is wrong; the message names file and line.
     """
+    file = read_atomic_file(path, [id_field, name], **file_format(config))
+    for column in (id_field, name):
+        if column not in file.types:
+            raise DataError(f"{path}: no column '{column}'; its columns are {', '.join(column_kinds(path, config))}")
     cells: dict[str, str] = {}
-    for _, (row_id, cell) in table_rows(path, [id_field, name], separator=separator):
+    for row_id, cell in file.cells.select(pl.col(id_field, name).fill_null("")).iter_rows():
         cells.setdefault(row_id, cell.strip())
     return cells
 
@@ -74,17 +79,18 @@ def check_slices(config: Any) -> None:
     """Check that the columns of ``slice_by`` exist and have values that can be counted.
 
     Args:
-        config: ``slice_by``, ``data_path``, ``dataset`` and ``field_separator`` are read.
+        config: ``slice_by``, ``data_path``, ``dataset``, ``field_separator`` and ``encoding`` are read.
 
     Raises:
         ConfigError: one does not; the message names those that do.
+        DataError: the first line of a file is wrong.
     """
     for name in config["slice_by"] or ():
         kind, _, column = name.partition(".")
         kinds = {
             f"{of}.{found}": type_
             for of, id_field in _ID_FIELDS.items()
-            for found, type_ in column_kinds(_file(config, of), config["field_separator"]).items()
+            for found, type_ in column_kinds(_file(config, of), config).items()
             if found != config[id_field]
         }
         if name not in kinds:
@@ -111,12 +117,12 @@ def slice_columns(config: Any, user_tokens: Sequence[str], item_tokens: Sequence
         DataError: a row of the file is wrong.
     """
     check_slices(config)
-    columns, separator = {}, config["field_separator"]
+    columns = {}
     for name in dict.fromkeys(config["slice_by"] or ()):
         kind, _, column = name.partition(".")
         path = _file(config, kind)
-        cells = read_cells(path, config[_ID_FIELDS[kind]], column, separator)
-        several = column_kinds(path, separator)[column] == "token_seq"
+        cells = read_cells(path, config[_ID_FIELDS[kind]], column, config)
+        several = column_kinds(path, config)[column] == "token_seq"
         tokens = user_tokens if kind == "user" else item_tokens
         of_ids = [cells.get(token, "") for token in tokens]
         columns[name] = SliceColumn(kind, of_ids, config["seq_separator"] if several else None)
@@ -127,7 +133,7 @@ def item_values(config: Any, column: str, item_tokens: Sequence[str]) -> list[st
     """Read a column of tokens of the ``.item`` file, empty where an item has none.
 
     Args:
-        config: ``data_path``, ``dataset``, ``ITEM_ID_FIELD`` and ``field_separator`` are read.
+        config: ``data_path``, ``dataset``, ``ITEM_ID_FIELD``, ``field_separator`` and ``encoding`` are read.
         column: its name.
         item_tokens: external ids in the order of internal ids.
 
@@ -135,15 +141,13 @@ def item_values(config: Any, column: str, item_tokens: Sequence[str]) -> list[st
         ConfigError: there is no such column; the message names those that there are.
         DataError: a row of the file is wrong.
     """
-    path, separator = _file(config, "item"), config["field_separator"]
+    path = _file(config, "item")
     known = [
-        name
-        for name, kind in column_kinds(path, separator).items()
-        if kind == "token" and name != config["ITEM_ID_FIELD"]
+        name for name, kind in column_kinds(path, config).items() if kind == "token" and name != config["ITEM_ID_FIELD"]
     ]
     if column not in known:
         raise ConfigError(unknown_name(f"column of type token in {path}", column, known))
-    cells = read_cells(path, config["ITEM_ID_FIELD"], column, separator)
+    cells = read_cells(path, config["ITEM_ID_FIELD"], column, config)
     return [cells.get(token, "") for token in item_tokens]
 
 

@@ -42,7 +42,7 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
     """The row of each position of :attr:`sequence` where files state the histories of rows (``benchmark_filename``)."""
 
     known_item_counts: NDArray[np.int64] | None = None
-    """Training interactions of each item, where a run that was trained on other interactions knows them."""
+    """Training interactions of each item, where a run that was trained on these or other files knows them."""
 
     inter_feat: Any
     """RecBole's table of interactions; after :meth:`build` one row per target."""

@@ -136,34 +136,22 @@ class ContentKNN(Baseline):
 # ---- by what is read together ---------------------------------------------------------------------------------
 
 
-class ItemSimilarity(Baseline):
-    """Scores are sums of similarities to the items of the history; similarities come from the training interactions.
-
-    They are computed again when a run is loaded, from the interactions that it was trained on.
-
-    Attributes:
-        similarity: column ``j`` has what each item adds to the score of item ``j``, ``(n_items, n_items)``.
-    """
+class OfInteractions(Baseline):
+    """A model of the training interactions alone: loaded again, it is computed again from those it was trained on."""
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
-        matrix = dataset.inter_matrix(form="csr").astype(np.float32)
-        matrix.sum_duplicates()
-        parts = (matrix.indptr, matrix.indices, matrix.data, matrix.shape)
+        self.matrix = dataset.inter_matrix(form="csr").astype(np.float32)
+        self.matrix.sum_duplicates()
+        parts = (self.matrix.indptr, self.matrix.indices, self.matrix.data, self.matrix.shape)
         self.trained_on = sha256(b"".join(np.asarray(part, dtype=np.int64).tobytes() for part in parts)).hexdigest()
-        self.similarity: Any = self.similarities(config, matrix)
-
-    @classmethod
-    def similarities(cls, config: Any, matrix: sp.csr_matrix) -> Any:
-        """Return the similarities of items, given how often users chose them, ``(n_users, n_items)``."""
-        raise NotImplementedError
 
     def other_parameter(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: which interactions the similarities come from."""
+        """Return what a checkpoint keeps: which interactions the model comes from."""
         return {"trained_on": self.trained_on}
 
     def load_other_parameter(self, para: dict[str, Any] | None) -> None:
-        """Check what :meth:`other_parameter` returned.
+        """Check what :meth:`other_parameter` returned; earlier releases kept nothing of LanguagePop.
 
         Raises:
             CheckpointError: the training interactions are others than those of the run.
@@ -173,6 +161,23 @@ class ItemSimilarity(Baseline):
                 f"the training interactions are not those of the run, and {type(self).__name__} consists of nothing "
                 "else: restore the files, or run it again"
             )
+
+
+class ItemSimilarity(OfInteractions):
+    """Scores are sums of similarities to the items of the history; similarities come from the training interactions.
+
+    Attributes:
+        similarity: column ``j`` has what each item adds to the score of item ``j``, ``(n_items, n_items)``.
+    """
+
+    def __init__(self, config: Any, dataset: XLingDataset) -> None:
+        super().__init__(config, dataset)
+        self.similarity: Any = self.similarities(config, self.matrix)
+
+    @classmethod
+    def similarities(cls, config: Any, matrix: sp.csr_matrix) -> Any:
+        """Return the similarities of items, given how often users chose them, ``(n_users, n_items)``."""
+        raise NotImplementedError
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
         """Score all items per history, ``(B, n_items)``; the padding item gets minus infinity."""
@@ -241,7 +246,7 @@ class HistoryEASE(ItemSimilarity):
 # ---- by popularity --------------------------------------------------------------------------------------------
 
 
-class LanguagePop(Baseline):
+class LanguagePop(OfInteractions):
     """The items that readers of the same language choose most; of equal ones those that all readers choose most.
 
     A reader's language is the one that he states, else the one of most items in his history. Readers of a language

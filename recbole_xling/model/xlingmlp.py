@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -184,6 +185,24 @@ class XLingMLP(ModelHooks, AbstractRecommender):
         """Return the logits, ``(...)``, given the first layer before its activation, ``(..., H)``."""
         logits: Tensor = self.head(self.dropout(self.further(first))).squeeze(-1)
         return logits
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------
+
+    def other_parameter(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps besides weights: which users and items training had."""
+        return {name: part.known[:, 0].bool() for name, part in self._id_parts()}
+
+    def load_other_parameter(self, para: Mapping[str, Any] | None) -> None:
+        """Restore what :meth:`other_parameter` returned; earlier releases kept nothing.
+
+        Users and items that training did not have stay without a vector, whatever interactions they have now.
+        """
+        for name, part in self._id_parts():
+            if para and name in para:
+                part.known[:, 0] = para[name].to(part.known)
+
+    def _id_parts(self) -> Iterator[tuple[str, _Ids]]:
+        return ((name, part) for name, part in self.named_children() if isinstance(part, _Ids))
 
     # ---- training and scoring ---------------------------------------------------------------------------------
 

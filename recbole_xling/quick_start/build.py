@@ -331,8 +331,8 @@ def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False
 
     Returns:
         The data; and the dataset that the model is to be built on. If the data are those of training, whatever their
-        name and folder, it is the training split of the run's own settings, and its ``trained_on`` is set. Otherwise
-        it has no interactions, so that models find no histories and no users' choices in it, and no counts but those of
+        name and folder, it is the training split of the run's own settings, and its ``trained_on`` is set; items count
+        as often as they did in training, whatever clicks there are now. Otherwise it has no interactions, so that models find no histories and no users' choices in it, and no counts but those of
         the items that are the run's.
 
     Raises:
@@ -358,11 +358,14 @@ def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False
         _check_transfer(trained, config, f"other texts are read (changed: {', '.join(changed)})")
     now, then = plain_settings(config), plain_settings(own_config)
     if all(now.get(key) == then.get(key) for key in now.keys() | then.keys() if key not in _AFTER_READING):
-        return data, data.train_data._dataset
-    train = (own or build_data(own_config, known)).train_data._dataset
-    base = train.copy(train.inter_feat)
-    base.config = config  # its catalog follows the settings of now: text_template, ...
-    vars(base).pop("catalog", None)
+        base = data.train_data._dataset
+    else:
+        train = (own or build_data(own_config, known)).train_data._dataset
+        base = train.copy(train.inter_feat)
+        base.config = config  # its catalog follows the settings of now: text_template, ...
+        vars(base).pop("catalog", None)
+    if known.item_counts is not None:  # clicks that have come since are none that the model was trained on
+        base.known_item_counts = known.counts_of(base.field2id_token[base.iid_field])
     return data, base
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from recbole_xling.data.catalog import ItemCatalog
+from recbole_xling.data.columns import read_cells
 from recbole_xling.errors import DataError
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import write_itemtext
@@ -76,6 +77,30 @@ def test_a_wrong_row_of_the_user_file_is_named(tmp_path):
     found = catalog(tmp_path, ("de", "fr\tx"))
     with pytest.raises(DataError, match=r"d\.user:3: 3 cells, but the header has 2"):
         found.stated_languages  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("user_id:token,user_language:token", r"d\.user:1: no '\\t' between the columns"),
+        ("u9\tde", r"d\.user:1: column 1 is 'u9', without name or type"),
+        ("user_id:token\tuser_language", r"d\.user:1: column 2 is 'user_language', without name or type"),
+        ("id:token\tuser_language:token", r"d\.user: no column 'user_id'; its columns are id, user_language"),
+    ],
+)
+def test_a_wrong_header_of_the_user_file_is_not_taken_for_users_who_state_nothing(tmp_path, header, message):
+    found = catalog(tmp_path, ("de", "fr"))
+    path = tmp_path / "d.user"
+    path.write_text(path.read_text().replace("user_id:token\tuser_language:token", header))
+    with pytest.raises(DataError, match=message):
+        found.stated_languages  # noqa: B018
+
+
+def test_the_user_file_has_the_encoding_and_separator_of_the_others(tmp_path):
+    found = catalog(tmp_path, ("de", "fr"), encoding="latin-1", field_separator=";")
+    (tmp_path / "d.user").write_bytes("user_id:token;city:token;user_language:token\nü;Köln;de\n".encode("latin-1"))
+    assert found.stated_languages == {"ü": "de"}
+    assert read_cells(tmp_path / "d.user", "user_id", "city", found.config) == {"ü": "Köln"}
 
 
 def test_items_without_text_among_others_are_counted(tmp_path, caplog):

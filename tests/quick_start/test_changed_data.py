@@ -220,6 +220,38 @@ def test_new_users_are_fine_for_models_that_know_users_by_their_histories(traine
         load_run(trained("BPR"), data_path=place)
 
 
+@pytest.fixture
+def clicked_later(moved):
+    """Return two places of 'markt' with one more item: where nobody chose it, and where it was among later clicks."""
+    text = {"item_id": "ni24", "language": "de", "fields": {"title": "rot lang 24"}, "source": "display"}
+    files = {"item": lambda rows: [*rows, "ni24\tde"], "jsonl": lambda rows: [*rows, json.dumps(text)]}
+    later = [f"nu{user}\tni{item}\t9{step}0" for user in range(9) for step, item in enumerate((24, 5, 24))]
+    return moved(folder="before", **files), moved(folder="later", inter=lambda rows: [*later, *rows], **files)
+
+
+@pytest.mark.parametrize("which", ["delta", "text", "two tower", "mlp"])
+def test_clicks_that_have_come_since_change_no_score(request, trained, clicked_later, sequences, which):
+    of_text = {"text": ("LLMSASRec", {}), "mlp": ("XLingMLP", {"features": ["item_id", "user_id", "text"]})}
+    model, changed = of_text.get(which) or _models(request)[which]
+    before, later = clicked_later
+    run = trained(model, **changed, data_path=before)
+    old, new = (_scores(load_run(run, data_path=place), sequences) for place in clicked_later)
+    for user, scores in old.items():
+        assert new[user] == pytest.approx(scores, abs=1e-5)
+    if model != "XLingMLP":  # the item is one that training did not have, in slices as well
+        slices = recbole_xling.evaluate_run(run, config_dict={"data_path": later})["slices"]
+        assert slices["popularity=cold"]["n"] == 9
+
+
+def test_a_model_of_nothing_but_interactions_is_refused_on_others(trained, clicked_later):
+    before, later = clicked_later
+    for model in ("HistoryItemKNN", "LanguagePop"):
+        run = trained(model, data_path=before)
+        assert load_run(run).dataset.trained_on is not None
+        with pytest.raises(CheckpointError, match=rf"not those of the run, and {model} consists of nothing else"):
+            load_run(run, data_path=later)
+
+
 # ---- shrunk data ----------------------------------------------------------------------------------------------
 
 
