@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
+from recbole_xling.utils.arguments import file_list
+
 DESCRIPTION = (
     "Describe a dataset and warn about what would spoil an experiment, with the settings a run would use "
     "(--key=value), among them its split (--eval_args=...)."
@@ -14,7 +16,7 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments; further ones are settings such as ``--data_path=...`` or ``--text_fields=...``."""
     parser.add_argument("dataset", help="name of the dataset")
-    parser.add_argument("--config_files", help="YAML files, separated by spaces")
+    parser.add_argument("--config_files", type=file_list, help="YAML files, separated by spaces")
     parser.add_argument("--output", help="folder for card.json and card.html (default: the dataset's folder)")
 
 
@@ -29,8 +31,7 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     from recbole_xling.card.tables import card_table
     from recbole_xling.config import DatasetConfig
 
-    files = options.config_files.split() if options.config_files else None
-    config = DatasetConfig(options.dataset, files, settings)
+    config = DatasetConfig(options.dataset, options.config_files, settings)
     card = build_configured_card(config)
     paths = write_card(card, options.output or config["data_path"])
     return "\n".join([card_table(card), "", *(f"Written: {path}" for path in paths)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from recbole_xling.errors import ConfigError
+from recbole_xling.errors import ConfigError, XlingError
 
 DESCRIPTION = "Fuse the rankings of several runs into one, and compare it with each of them."
 
@@ -61,8 +61,8 @@ def run(options: argparse.Namespace) -> str:
     weights = ", ".join(f"{weight:.3g}" for weight in found["weights"])
     kind = "tuned on validation" if found["weights_tuned"] else "given" if options.weights else "default"
     title = f"{found['method']} of {len(options.runs)} runs on {result['dataset']}, test; weights {weights} ({kind})"
-    compared = compare([result["run_dir"], *options.runs], slices=())
-    return (
-        f"\n{title}\n\n{result_table(result, list(result['test']))}\n\n{comparison_text(compared)}\n\n"
-        f"Folder: {result['run_dir']}"
-    )
+    try:
+        compared = comparison_text(compare([result["run_dir"], *options.runs], slices=()))
+    except XlingError as error:  # the runs have been tested on other data than the fusion, or nothing has
+        compared = f"not compared with the results of the runs: {error}"
+    return f"\n{title}\n\n{result_table(result, list(result['test']))}\n\n{compared}\n\nFolder: {result['run_dir']}"

@@ -97,7 +97,17 @@ def call(name: str, words: Sequence[str]) -> str:
     )
     command.add_arguments(parser)
     told: str
-    told = command.run(*parser.parse_known_args(words)) if takes_settings else command.run(parser.parse_args(words))
+    if not takes_settings:
+        told = command.run(parser.parse_args(words))
+        return told
+    # argparse would take a setting with a space in it for the first argument that has no name
+    own, settings = [], []
+    for word in words:
+        name, is_setting, _ = word.partition("=")
+        is_setting = is_setting and name.startswith("--") and name not in parser._option_string_actions
+        (settings if is_setting else own).append(word)
+    options, further = parser.parse_known_args(own)
+    told = command.run(options, [*further, *settings])
     return told
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_xling.cli import demo
+from recbole_xling.utils.arguments import file_list
 
 DESCRIPTION = "Train and test any RecBole model."
 
@@ -15,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of RecBole's own script; further ones are settings."""
     parser.add_argument("--model", "-m", help=f"name of the model (default: {demo.MODEL})")
     parser.add_argument("--dataset", "-d", help=f"name of the dataset (default: {demo.DATASET})")
-    parser.add_argument("--config_files", help="YAML files, separated by spaces")
+    parser.add_argument("--config_files", type=file_list, help="YAML files, separated by spaces")
     parser.add_argument("--nproc", type=int, default=1, help="processes on this machine")
     parser.add_argument("--world_size", type=int, default=-1, help="processes on all machines")
     parser.add_argument("--ip", default="localhost", help="address of the first machine")
@@ -48,10 +49,9 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
 
 def run_arguments(options: argparse.Namespace, settings: Sequence[str]) -> dict[str, Any]:
     """Return what the words of the command line mean for a run, whose bundled dataset is built where missing."""
-    files = options.config_files.split() if options.config_files else None
     model, dataset = options.model, options.dataset
-    if files is None and not any(word.startswith("--resume=") for word in settings):
+    if not options.config_files and not any(word.startswith("--resume=") for word in settings):
         model, dataset = model or demo.MODEL, dataset or demo.DATASET
     if dataset in demo.CONVERT and not any(word.startswith("--data_path=") for word in settings):
         demo.write_bundled(dataset)
-    return {"model": model, "dataset": dataset, "config_file_list": files, "arguments": settings}
+    return {"model": model, "dataset": dataset, "config_file_list": options.config_files, "arguments": settings}

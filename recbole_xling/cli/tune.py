@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,4 +34,5 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     study = tune(options.file, output, settings, **{key: value for key, value in changed.items() if value is not None})
     headers, lines = trials_table(study)
     table = tabulate(lines, headers=headers, disable_numparse=True)
-    return f"\n{table}\n\nBest settings: recbole-xling run --config_files={output / BEST_FILE}"
+    best = shlex.quote(str(output / BEST_FILE))
+    return f"\n{table}\n\nBest settings: recbole-xling run --config_files={best}"

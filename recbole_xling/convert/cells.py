@@ -10,6 +10,7 @@ import polars as pl
 from recbole_xling.convert.base import Features
 from recbole_xling.convert.reading.rejects import BadRowError
 from recbole_xling.errors import DataError
+from recbole_xling.text.atomic_files import PADDING
 from recbole_xling.text.raw_tables import MISSING_WORDS
 from recbole_xling.utils.arguments import finite_number
 
@@ -25,7 +26,6 @@ UNREADABLE = "a tab, a line break, a NUL, or a quote at the start, which RecBole
 _FORBIDDEN = r'^"|[\t\n\r\x00]'
 _FORBIDDEN_PATTERN = re.compile(_FORBIDDEN + "|[\ud800-\udfff]")
 _CONTROL = r"[\x00-\x1f\x7f-\x9f]"
-_PADDING = "[PAD]"
 _LONGEST = 131_072  # the field limit of Python's csv module, which RecBole's reader (pandas' Python engine) has too
 
 
@@ -42,7 +42,7 @@ def id_cell(value: str) -> str:
     """
     if value in MISSING_WORDS:
         raise BadRowError(MISSING_ID)
-    if value == _PADDING:
+    if value == PADDING:
         raise BadRowError(PADDING_ID)
     cell = _token(value)
     if re.search(_CONTROL, cell):
@@ -58,7 +58,7 @@ def bad_ids(column: str) -> pl.Expr:
     too_long = ids.str.len_bytes() > _LONGEST
     reasons = (
         (missing, MISSING_ID),
-        (ids == _PADDING, PADDING_ID),
+        (ids == PADDING, PADDING_ID),
         (unreadable, UNREADABLE),
         (too_long, TOO_LONG),
         (ids.str.contains(_CONTROL), CONTROL_ID),

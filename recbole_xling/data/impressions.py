@@ -12,6 +12,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recbole_xling.errors import DataError, unknown_name
+from recbole_xling.utils.arguments import parse_iso_time
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -116,7 +117,7 @@ def read_impressions(
         {"item_id": item_tokens[1:], "item": np.arange(1, len(item_tokens))}, schema_overrides={"item_id": pl.String}
     )
     with open(path, "rb") as file:
-        names = [cell.split(":")[0] for cell in file.readline().decode("utf-8").rstrip("\r\n").split("\t")]
+        names = [cell.split(":")[0] for cell in file.readline().decode("utf-8-sig").rstrip("\r\n").split("\t")]
         for name in _COLUMNS:
             if name not in names:
                 raise DataError(f"{path}:1: {unknown_name('column', name, names)}")
@@ -158,8 +159,8 @@ def _read_rows(path: Path, lines: list[bytes], names: list[str], first_line: int
     except pl.exceptions.PolarsError as error:
         raise DataError(f"{path}, lines {first_line} to {first_line + len(lines) - 1}: {error}") from error
     columns = [pl.col(name).str.split(" ") if name in ("item_id", "label") else name for name in _COLUMNS]
-    rows = rows.select(*columns, _number=pl.col("timestamp").cast(pl.Float64, strict=False))
-    bad = pl.any_horizontal(pl.col(*_COLUMNS, "_number").is_null())
+    rows = rows.select(*columns, _number=_times(rows["timestamp"]))
+    bad = pl.any_horizontal(pl.col(*_COLUMNS, "_number").is_null()) | ~pl.col("_number").is_finite()
     bad |= pl.col("item_id").list.len() != pl.col("label").list.len()
     bad |= ~pl.col("label").list.eval(_is_label).list.all()
     wrong = rows.select(bad.fill_null(True)).to_series().arg_true()
@@ -170,6 +171,15 @@ def _read_rows(path: Path, lines: list[bytes], names: list[str], first_line: int
             "separated by tabs and spaces: convert the dataset again"
         )
     return rows.with_columns(timestamp="_number").drop("_number")
+
+
+def _times(cells: pl.Series) -> pl.Series:
+    """Return times as those of interactions are read: numbers, or dates as Unix seconds; null for what is neither."""
+    numbers = cells.cast(pl.Float64, strict=False)
+    if numbers.null_count() < len(numbers):
+        return numbers
+    dates = {text: parse_iso_time(text) for text in cells.unique().drop_nulls()}
+    return cells.replace_strict(dates, default=None, return_dtype=pl.Float64)
 
 
 # ---- histories ------------------------------------------------------------------------------------------------

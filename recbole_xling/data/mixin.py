@@ -15,13 +15,13 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
-from recbole.utils import FeatureSource, FeatureType
+from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.data.sequences import time_boundary_parts
 from recbole_xling.data.splits.files import StatedHistories, has_histories
-from recbole_xling.errors import DataError
-from recbole_xling.text.atomic_files import AtomicFile, file_format, read_atomic_file, read_header
+from recbole_xling.errors import ConfigError, DataError, unknown_name
+from recbole_xling.text.atomic_files import PADDING, AtomicFile, file_format, read_atomic_file, read_header
 from recbole_xling.utils.staging import reading
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,7 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
     inter_feat: Any
     file_rows: dict[str, FileRows]
     missing_times: int = 0
+    _times_are_named: bool = True
 
     def _get_preset(self) -> None:
         super()._get_preset()
@@ -98,6 +99,8 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
             if name not in types:
                 raise DataError(f"{path}: no column '{name}' ({setting}); its columns are {', '.join(types)}")
         wanted = set(types) if load_col is None else {*load_col, self.time_field if is_inter else None}
+        if is_inter:
+            self._times_are_named = load_col is None or self.time_field in load_col
         file = read_atomic_file(path, wanted - (unload_col or set()) | settings.keys(), **file_format(self.config))
         if not file.types:
             logger.warning("no column of %s is loaded", path)
@@ -108,6 +111,7 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
         rows = self.file_rows.setdefault(getattr(source, "value", source), FileRows(list(types)))
         rows.read += len(table)
         for name in settings:
+            file.refuse(name, file.cells[name] == PADDING, "is the name that RecBole has for no id at all; rename it")
             rows.dropped[WITHOUT.format(name)] += int(table[name].isna().sum())
             table = table[table[name].notna()]
         return table.reset_index(drop=True)
@@ -215,8 +219,22 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
             self.inter_feat = self.inter_feat.drop_duplicates([self.uid_field, self.iid_field], keep=keep)
 
     def _filter_by_field_value(self) -> None:
+        self._check_loaded("val_interval")
         with self._counting("outside val_interval"):
             super()._filter_by_field_value()
+
+    def _set_label_by_threshold(self) -> None:
+        self._check_loaded("threshold")
+        super()._set_label_by_threshold()
+
+    def _check_loaded(self, setting: str) -> None:
+        """Raise a ConfigError if a setting names a column that is not loaded."""
+        for name in self.config[setting] or ():
+            if name not in self.field2type:
+                found = {column: suffix for suffix, rows in self.file_rows.items() for column in rows.columns}
+                if name not in found:
+                    raise ConfigError(f"{setting}: {unknown_name('column', name, list(found))}")
+                raise ConfigError(f"{setting}: name column '{name}' in load_col: {found[name]}, so that it is loaded")
 
     def _filter_inter_by_user_or_item(self) -> None:
         """Leave out interactions of users or items that the files of users and items lack."""
@@ -287,6 +305,16 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
         check_times(self)
         times, groups = (self.inter_feat[field_name].numpy() for field_name in (self.time_field, group_by))
         return self._parts(time_boundary_parts(groups, times, ratios))
+
+    def _drop_unused_col(self) -> None:
+        """Drop what is loaded for the split alone: ``unused_col``, and times that would be a feature nobody asked for.
+
+        Context-aware models take every column of interactions for one.
+        """
+        super()._drop_unused_col()
+        is_feature = self.config["MODEL_TYPE"] == ModelType.CONTEXT and self.time_field in self.inter_feat
+        if is_feature and not self._times_are_named:
+            self._del_col(self.inter_feat, self.time_field)
 
     def _parts(self, parts: list[NDArray[np.int64]]) -> list[Any]:
         """Return one dataset per array of row numbers."""

@@ -332,8 +332,8 @@ def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False
     Returns:
         The data; and the dataset that the model is to be built on. If the data are those of training, whatever their
         name and folder, it is the training split of the run's own settings, and its ``trained_on`` is set; items count
-        as often as they did in training, whatever clicks there are now. Otherwise it has no interactions, so that models find no histories and no users' choices in it, and no counts but those of
-        the items that are the run's.
+        as often as they did in training, whatever clicks there are now. Otherwise it has no interactions, so that
+        models find no histories and no users' choices in it, and no counts but those of the items that are the run's.
 
     Raises:
         CheckpointError: the data are others, or other texts are read, and the model is bound to what it was trained on.

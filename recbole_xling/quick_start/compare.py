@@ -21,7 +21,7 @@ from recbole_xling.evaluator.bootstrap import LEVEL, N_RESAMPLES, bootstrap_inte
 from recbole_xling.evaluator.comparison_table import EVERYTHING
 from recbole_xling.evaluator.significance import benjamini_hochberg, holm, paired_p_values
 from recbole_xling.evaluator.slices import ROW_KEY, slice_values, with_row_keys
-from recbole_xling.utils.run_folder import CONFIG_FILE, USERS_FILE, read_result
+from recbole_xling.utils.run_folder import CONFIG_FILE, USERS_FILE, read_result, read_users
 from recbole_xling.utils.yaml_text import read_yaml_settings
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def compare(
 
     Raises:
         CheckpointError: a folder is not that of a finished run with values per row.
-        ConfigError: a metric or a column is unknown.
+        ConfigError: a metric or a column is unknown, or no metric has values per row.
         DataError: the test rows of the runs differ, or what is ranked for them.
     """
     groups = _groups(runs)
@@ -90,6 +90,8 @@ def compare(
     for other in others:
         _check_comparable(first, other)
     common = [metric for metric in first.metrics if all(metric in run.metrics for run in everyone)]
+    if not common:
+        raise ConfigError("the runs have no metric in common of which each test row has a value, such as ndcg@10")
     columns = [name for name in first.rows.columns if name not in (*_NO_SLICES, *first.result["test"])]
     chosen = {
         "metric": list(common if metrics is None else metrics),
@@ -193,12 +195,8 @@ def read_finished(folder: Path) -> FinishedRun:
     for name in (USERS_FILE, CONFIG_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"'{folder}' has no {name}: only runs that rank items per user have these values")
-    try:
-        rows = pl.read_parquet(folder / USERS_FILE)
-        # of several targets, models list them in different orders
-        rows = rows.with_columns(pl.col("target_item").str.split(" ").list.sort().list.join(" "))
-    except pl.exceptions.PolarsError as error:
-        raise CheckpointError(f"'{folder / USERS_FILE}' is damaged: {error}") from error
+    # of several targets, models list them in different orders
+    rows = read_users(folder).with_columns(pl.col("target_item").str.split(" ").list.sort().list.join(" "))
     return FinishedRun(folder, result, read_yaml_settings(folder / CONFIG_FILE), with_row_keys(rows).sort(ROW_KEY))
 
 

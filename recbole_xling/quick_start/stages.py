@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.config.stages import PER_LANGUAGE, Stage, read_stages
 from recbole_xling.data.identity import fingerprint
@@ -26,6 +24,7 @@ from recbole_xling.utils.run_folder import (
     USERS_FILE,
     logging_to,
     read_result,
+    read_users,
     simple,
     write_config,
     write_json,
@@ -101,7 +100,7 @@ def _run(
                 results[stage.name] = train(model=config.model_class, dataset=config["dataset"], config_dict=settings)
         plan.done[stage.name] = path
     tested = {name: result for name, result in results.items() if result.get("test")}
-    rows = {name: pl.read_parquet(path) for name in tested if (path := plan.done[name] / USERS_FILE).is_file()}
+    rows = {name: read_users(plan.done[name]) for name in tested if (plan.done[name] / USERS_FILE).is_file()}
     metrics = list(next(iter(tested.values()))["test"]) if tested else []
     metrics = [metric for metric in metrics if all(metric in table.columns for table in rows.values())]
     table = language_table(rows, metrics)

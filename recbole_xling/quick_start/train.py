@@ -245,7 +245,7 @@ def _run(
     if main:
         if users is not None:
             write_table(folder / USERS_FILE, users)
-        write_result(folder, result)
+        result = write_result(folder, result)
         remove_stale(folder)
     if not config["single_spec"]:
         torch.distributed.destroy_process_group()

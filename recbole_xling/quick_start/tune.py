@@ -17,6 +17,7 @@ from recbole_xling.errors import ConfigError, XlingError
 from recbole_xling.quick_start.benchmark import asked_of
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.train import run
+from recbole_xling.utils.files import replacing
 from recbole_xling.utils.run_folder import simple
 from recbole_xling.utils.typed_config import TypedConfig
 from recbole_xling.utils.yaml_text import read_yaml_settings
@@ -107,7 +108,8 @@ def tune(
     if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
         raise XlingError(f"all {len(done)} trials failed; the last one: {done[-1].user_attrs.get('error', 'pruned')}")
     best = yaml.safe_dump(simple({**given, **study.best_params}), allow_unicode=True, sort_keys=False)
-    (Path(output) / BEST_FILE).write_text(best, encoding="utf-8")
+    with replacing(Path(output) / BEST_FILE) as new:
+        new.write_text(best, encoding="utf-8")
     return study
 
 

@@ -24,6 +24,9 @@ from recbole_xling.utils.arguments import parse_iso_time
 TYPES = ("token", "token_seq", "float", "float_seq")
 """The types of columns that RecBole knows."""
 
+PADDING = "[PAD]"
+"""RecBole's name for no user and no item: no id may be that."""
+
 _SEPARATORS = ("\t", ",", ";", "|", "::", " ")
 _EXAMPLE = "user_id:token{0}item_id:token{0}timestamp:float"
 

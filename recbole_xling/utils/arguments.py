@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from datetime import datetime, timezone
 
 
 def comma_list(text: str) -> tuple[str, ...]:
     """Return the words between commas, without the empty ones."""
     return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def file_list(text: str) -> list[str]:
+    """Return the files between spaces; a file whose own name has spaces is one."""
+    return [text] if os.path.isfile(text) else text.split()
 
 
 def finite_number(value: str | float) -> float | None:

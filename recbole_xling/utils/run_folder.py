@@ -11,15 +11,19 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from recbole_xling.errors import CheckpointError, XlingError
 from recbole_xling.utils.files import polars_os_errors, replacing
 from recbole_xling.utils.terminal import PlainFormatter
+
+if TYPE_CHECKING:
+    import polars as pl
 
 CONFIG_FILE = "config.yaml"
 MODEL_FILE = "model.pt"
@@ -64,9 +68,12 @@ def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
     _write_text(folder / CONFIG_FILE, yaml.safe_dump(simple(settings), allow_unicode=True, sort_keys=True))
 
 
-def write_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Write ``result.json``."""
-    write_json(folder / RESULT_FILE, result)
+def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Write ``result.json``, with the checksum of the table of rows if that is there already; return what it holds."""
+    table = folder / USERS_FILE
+    content = {**result, **({"users_sha256": _sha256(table)} if table.is_file() else {})}
+    write_json(folder / RESULT_FILE, content)
+    return content
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -104,11 +111,10 @@ def write_evaluation(
         write_config(folder, settings)
         if table is not None:
             write_table(folder / table_file, table)
-        write_result(folder, result)
+        return write_result(folder, result)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return result
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -122,6 +128,27 @@ def read_result(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"'{folder}' is not the folder of a finished run ({RESULT_FILE} missing)")
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return result
+
+
+def read_users(folder: Path) -> pl.DataFrame:
+    """Read ``users.parquet``, of which nothing else would tell that a bit has flipped.
+
+    Raises:
+        CheckpointError: the folder is not that of a finished run, or the file is not as it was written.
+    """
+    import polars as pl
+
+    path, known = folder / USERS_FILE, read_result(folder).get("users_sha256")  # not in folders of earlier releases
+    try:
+        if known is not None and known != _sha256(path):
+            raise CheckpointError(f"'{path}' is damaged: its checksum is another one than when it was written")
+        return pl.read_parquet(path, glob=False)
+    except pl.exceptions.PolarsError as error:
+        raise CheckpointError(f"'{path}' is damaged: {error}") from error
+
+
+def _sha256(path: Path) -> str:
+    return sha256(path.read_bytes()).hexdigest()
 
 
 def reopen(folder: Path) -> None:

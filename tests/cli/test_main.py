@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from recbole_xling.cli import main as cli
+from recbole_xling.cli import tune
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,6 +119,22 @@ def test_demo_is_a_run_of_the_bundled_dataset_with_the_settings_given(monkeypatc
 def test_a_setting_is_not_taken_for_an_abbreviation_of_an_option(typed, capsys):
     assert typed("run", "--model=BPR", "--dataset=small", "--data=elsewhere") == 2
     assert "unknown setting 'data'" in capsys.readouterr().err
+
+
+def test_a_setting_with_a_space_in_it_is_not_taken_for_an_argument_without_a_name(monkeypatch):
+    seen = []
+    monkeypatch.setattr(tune, "run", lambda options, settings: seen.append((options.file, options.trials, settings)))
+    words = ["--model=BPR", "--eval_args={mode: full, order: TO}", "s.yaml", "--trials=3", "--data_path=my data"]
+    cli.call("tune", words)
+    cli.call("tune", [*words[1:2], "--search={n_layers: [1, 2]}"])
+    assert seen == [("s.yaml", 3, [words[0], words[1], words[4]]), (None, None, [words[1]])]
+
+
+def test_a_configuration_file_may_have_a_space_in_its_name(typed, tmp_path):
+    shutil.copy(tmp_path / "settings.yaml", tmp_path / "my settings.yaml")
+    assert typed("encode", "--dataset", "small", "--config_files", "my settings.yaml") == 0
+    assert typed("encode", "--dataset", "small", "--config_files", "settings.yaml settings.yaml") == 0
+    assert typed("encode", "--dataset", "small", "--config_files", "other settings.yaml") == 2
 
 
 def test_help_on_a_converter_tells_the_files_it_expects(capsys):

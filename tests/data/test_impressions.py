@@ -33,6 +33,11 @@ def test_candidates_are_read_one_impression_after_the_other(read):
     assert block.where(np.array([False, True])).items.tolist() == [2]
 
 
+def test_dates_are_the_times_that_they_are_in_interactions(read):
+    (block,) = read("1\tu2\t2019-11-11T09:05:58Z\ta c\t0 1\n2\tu1\t2019-11-11\tb\t1\n", header="\ufeff" + HEADER)
+    assert block.times.tolist() == [1573463158.0, 1573430400.0]
+
+
 def test_blocks_have_the_impressions_of_the_file_in_order(read, monkeypatch):
     text = "".join(f"{n}\tu1\t{n}\ta b\t1 0\n" for n in range(50))
     (whole,) = read(text)
@@ -47,6 +52,8 @@ def test_blocks_have_the_impressions_of_the_file_in_order(read, monkeypatch):
     [
         ("1\tu1\t1\ta b\t1 0\n2\tu1\t1\ta b\t1\n", "imp:3"),
         ("1\tu1\tsoon\ta b\t1 0\n", "imp:2"),
+        ("1\tu1\t5\ta b\t1 0\n2\tu1\tnan\ta b\t1 0\n", "imp:3"),
+        ("1\tu1\t5\ta b\t1 0\n2\tu1\t2019-11-11\ta b\t1 0\n", "imp:3"),
         ("1\tu1\t1\ta b\t1 x\n", "imp:2"),
         ("1\tu1\t1\ta b\t1 2\n", "imp:2"),
         ("1\tu1\t1\n", "imp:2"),

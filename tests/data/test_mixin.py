@@ -10,7 +10,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole_xling.card import build_configured_card
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.dataset import XLingDataset
-from recbole_xling.errors import DataError
+from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.quick_start.build import build_data
 
 HEADER = "user_id:token\titem_id:token\ttags:token_seq\tscores:float_seq\ttimestamp:float"
@@ -70,6 +70,15 @@ def test_a_token_is_its_text_as_it_is_written(tmp_path, settings, model):
     assert sorted(dataset.field2id_token["user_id"][1:]) == sorted(WORDS)
     assert sorted(dataset.field2id_token["item_id"][1:]) == sorted(items)
     assert (dataset.file_rows["inter"].used, dataset.file_rows["item"].used) == (len(WORDS) ** 2, len(items))
+
+
+@pytest.mark.parametrize(("suffix", "row"), [("inter", "[PAD]\ta\t1"), ("item", "[PAD]")])
+def test_an_id_cannot_be_recboles_name_for_none(tmp_path, settings, suffix, row):
+    files = {"inter": ["user_id:token\titem_id:token\ttimestamp:float", "u1\ta\t1"], "item": ["item_id:token", "a"]}
+    for name, rows in files.items():
+        write(tmp_path, [*rows, *[row] * (name == suffix)], name)
+    with pytest.raises(DataError, match=rf"made\.{suffix}:3: .*_id '\[PAD\]' is the name"):
+        XLingDataset(configured(settings))
 
 
 NASTY = """
@@ -147,6 +156,18 @@ def test_the_log_says_which_rows_are_used(tmp_path, settings, caplog):
         DataError, match=r"nothing of made.inter is left: 7 rows read, 0 used \(.*4 outside val_interval\)"
     ):
         XLingDataset(configured(settings, val_interval={"timestamp": "[9,10]"}))
+
+
+@pytest.mark.parametrize("setting", [{"val_interval": {"rating": "[3,5]"}}, {"threshold": {"rating": 3}}])
+def test_a_setting_about_a_column_that_is_not_loaded_says_how_to_load_it(small_dataset, settings, setting):
+    small_dataset()
+    (name,) = setting
+    changed = {**settings, **setting, "load_col": {"inter": ["user_id", "item_id"]}}
+    with pytest.raises(ConfigError, match=rf"{name}: name column 'rating' in load_col: inter, so that it is loaded"):
+        XLingDataset(XLingConfig("LLMSASRec", "small", config_dict=changed))
+    changed[name] = {"ratings": setting[name]["rating"]}
+    with pytest.raises(ConfigError, match=rf"{name}: unknown column 'ratings'. Did you mean 'rating'"):
+        XLingDataset(XLingConfig("LLMSASRec", "small", config_dict=changed))
 
 
 BOUNDS = [("[0,inf)", None), ("[5,inf)", "[5,inf)"), (None, "(2,20]"), ("[3,8];[10,11]", None)]
@@ -294,6 +315,24 @@ def test_the_column_of_times_is_loaded_without_being_named(small_dataset, settin
         "LLMSASRec", settings, SPLITS["LS"], load_col={"inter": ["user_id", "item_id", "rating"]}
     )
     assert tables[2]["rating"].tolist() == [7.0] * 40
+
+
+@pytest.mark.parametrize("split", [SPLITS["LS"], SPLITS["GT"]], ids=["LS", "GT"])
+def test_times_that_nobody_named_order_interactions_and_are_no_feature(small_dataset, settings_without_layers, split):
+    """A context-aware model would multiply Unix seconds by a weight."""
+    write_newest_first(small_dataset, str)
+    known = settings_without_layers | {"eval_args": {"split": split, "mode": "full"}, "allow_unknown_keys": True}
+    known |= {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
+    for named in (False, True):
+        columns = ["user_id", "item_id", "rating", *["timestamp"] * named]
+        data = build_data(XLingConfig("DeepFM", "small", config_dict={**known, "load_col": {"inter": columns}}))
+        for loader in (data.train_data, data.valid_data, data.test_data):
+            assert ("timestamp" in loader._dataset.fields(), "timestamp" in loader._dataset.inter_feat) == (
+                named,
+                named,
+            )
+        test = data.test_data._dataset.inter_feat["rating"]
+        assert sorted(test.tolist()) == ([7.0] * 40 if "LS" in split else [6.0] * 26 + [7.0] * 40)
 
 
 def test_a_file_without_times_is_refused_for_what_it_lacks(small_dataset, settings, settings_without_layers):

@@ -89,6 +89,11 @@ def test_runs_on_other_rows_or_candidates_are_refused(write_run, values):
         compare([base, base])
     with pytest.raises(ConfigError, match=r"unknown metric 'ndcg@5'.*ndcg@10"):
         compare([base, write_run("d", values[1], k=2)], metrics=["ndcg@5"])
+    labeled = [write_run(name, values[0], k=3) for name in "fg"]
+    for folder in labeled:  # mode labeled: AUC has no value of a row
+        write_result(folder, {"model": "LLMSASRec", "test": {"auc": 0.5}})
+    with pytest.raises(ConfigError, match="no metric in common of which each test row has a value"):
+        compare(labeled)
     shutil.copytree(base, base.parent / "e")
     (base.parent / "e" / "users.parquet").unlink()
     with pytest.raises(CheckpointError, match=r"has no users\.parquet"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,19 @@ def test_the_command_shows_the_fusion_beside_its_runs(trained, tmp_path, capsys)
     assert "difference from Fusion (rrf: LLMSASRec + HistoryItemKNN)" in told
     assert main(["fuse", *folders, "--quota", "de"]) == 2
     assert "write it as language=number" in capsys.readouterr().err
+
+
+def test_a_fusion_on_data_that_have_grown_is_shown_without_a_comparison(trained, home, tmp_path, capsys):
+    runs = [str(trained("LLMSASRec", **EXCLUDED)), str(trained("ContentKNN", **EXCLUDED))]
+    shutil.copytree(home / "data" / "nord", tmp_path / "data" / "nord")
+    with (tmp_path / "data" / "nord" / "nord.inter").open("a") as file:
+        file.write("nu0\tni20\t1573469999\n")
+    assert main(["fuse", *runs, "--output", str(tmp_path / "out"), "--data_path", str(tmp_path / "data")]) == 0
+    told = capsys.readouterr().out
+    assert "not compared with the results of the runs: the test rows of the runs differ" in told
+    (folder,) = (tmp_path / "out").iterdir()
+    targets = dict(pl.read_parquet(folder / "users.parquet").select("user_id", "target_item").iter_rows())
+    assert targets["nu0"] == "ni20" and str(folder) in told
 
 
 @pytest.fixture(scope="module")

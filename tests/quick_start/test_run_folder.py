@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -14,7 +15,7 @@ from recbole_xling.errors import CheckpointError
 from recbole_xling.quick_start import train
 from recbole_xling.trainer.trainer import XLingTrainer
 from recbole_xling.utils import run_folder
-from recbole_xling.utils.run_folder import read_result
+from recbole_xling.utils.run_folder import read_result, read_users
 
 LONGER = {"epochs": 4, "stopping_step": 9}
 
@@ -108,3 +109,19 @@ def test_the_result_names_the_files_and_says_whether_they_changed_meanwhile(
     assert "the data have changed while the run was reading them: .inter" in caplog.text
     (text,) = json.loads((changed / "result.json").read_text())["data"]["changed_during_run"]
     assert text.startswith(".inter (")
+
+
+def test_a_flipped_bit_in_the_table_of_rows_is_noticed(finished):
+    table, whole = read_users(finished), (finished / "users.parquet").read_bytes()
+    assert table.height == read_result(finished)["n_test"]
+    for place in np.random.default_rng(0).integers(0, len(whole), 40).tolist():
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        (finished / "users.parquet").write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"users\.parquet' is damaged"):
+            read_users(finished)
+    content = read_result(finished)
+    del content["users_sha256"]  # as earlier releases wrote it
+    (finished / "users.parquet").write_bytes(whole)
+    (finished / "result.json").write_text(json.dumps(content))
+    assert read_users(finished).equals(table)

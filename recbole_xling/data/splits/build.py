@@ -136,10 +136,12 @@ def file_parts(dataset: Any) -> list[Any]:
 
 
 def _drop_unused(parts: list[Any]) -> None:
-    """Drop the columns of ``unused_col`` from the parts of a split."""
+    """Drop the columns that models are not to see from the parts of a split, which share tables of users and items."""
+    whole = [*parts[0].inter_feat.columns]
     parts[0]._drop_unused_col()
-    for part in parts[1:]:  # only of interactions: the parts share the tables of users and items
-        for field in (part.config["unused_col"] or {}).get("inter", ()):
+    dropped = [field for field in whole if field not in parts[0].inter_feat]
+    for part in parts[1:]:
+        for field in dropped:
             if field in part.inter_feat:
                 part._del_col(part.inter_feat, field)
 
