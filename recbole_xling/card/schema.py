@@ -241,7 +241,7 @@ class Time:
 
     Attributes:
         first, last: smallest and largest time stamp.
-        first_date, last_date: the same in UTC where they look like Unix seconds or milliseconds, else None.
+        first_date, last_date: the same in UTC where they look like Unix seconds, or whole fractions of them, else None.
     """
 
     first: float

@@ -89,8 +89,8 @@ def describe_time(split: Split) -> Time | None:
 
 
 def time_scale(first: float, last: float) -> float | None:
-    """Return how many units make a second if times look like Unix seconds or milliseconds, else None."""
-    for scale in (1.0, 1000.0):
+    """Return how many units make a second if times look like Unix times in seconds to nanoseconds, else None."""
+    for scale in (1.0, 1e3, 1e6, 1e9):
         if _SECONDS[0] <= first / scale and last / scale <= _SECONDS[1]:
             return scale
     return None

@@ -91,23 +91,19 @@ def call(name: str, words: Sequence[str]) -> str:
         XlingError: the command cannot be carried out.
     """
     command = import_module(f"recbole_xling.cli.{name}")
-    takes_settings = COMMANDS[name].takes_settings
     parser = argparse.ArgumentParser(  # a setting is no abbreviation of an option
-        prog=f"recbole-xling {name}", description=command.DESCRIPTION, allow_abbrev=not takes_settings
+        prog=f"recbole-xling {name}", description=command.DESCRIPTION, allow_abbrev=not COMMANDS[name].takes_settings
     )
     command.add_arguments(parser)
     told: str
-    if not takes_settings:
+    if not COMMANDS[name].takes_settings:
         told = command.run(parser.parse_args(words))
         return told
-    # argparse would take a setting with a space in it for the first argument that has no name
-    own, settings = [], []
-    for word in words:
-        name, is_setting, _ = word.partition("=")
-        is_setting = is_setting and name.startswith("--") and name not in parser._option_string_actions
-        (settings if is_setting else own).append(word)
-    options, further = parser.parse_known_args(own)
-    told = command.run(options, [*further, *settings])
+    # taken out first: argparse would have a setting with a space in it for an argument without a name
+    options = parser._option_string_actions
+    settings = [w for w in words if w.startswith("--") and "=" in w and w.partition("=")[0] not in options]
+    known, further = parser.parse_known_args([word for word in words if word not in settings])
+    told = command.run(known, [*further, *settings])
     return told
 
 

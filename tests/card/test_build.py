@@ -134,6 +134,13 @@ def test_times_are_compared_exactly(made):
     assert card.time is not None and card.time.last_date == "1997-12-04T15:56:30+00:00"
 
 
+@pytest.mark.parametrize("zeros", [0, 3, 6, 9])
+def test_times_have_dates_in_every_unit(made, zeros):
+    rows = "|".join(f"u1 {item} 88125099{place}{'0' * zeros}" for place, item in enumerate("abcd"))
+    card = build_card(made(interactions=rows), "made")
+    assert card.time is not None and card.time.last_date == "1997-12-04T15:56:33+00:00"
+
+
 def test_rows_as_a_run_reads_them(made):
     rows = "u1 a 1|u1 NA 2||u1  2|u1 b 2|u1 b 2|u1 c |u1 d 10"
     folder = made(interactions=rows)
