@@ -100,6 +100,13 @@ def test_runs_on_other_rows_or_candidates_are_refused(write_run, values):
         compare([base, base.parent / "e"])
 
 
+def test_the_name_of_a_folder_is_no_pattern(write_run, values):
+    runs = [write_run("a[1]", values[0]), write_run("b", values[1], k=1)]
+    write_run("a1", values[2], k=2)
+    means = compare(runs, slices=(), metrics=["ndcg@10"])["mean"]
+    assert means.tolist() == pytest.approx([part.mean() for part in values[:2]])
+
+
 def test_a_run_that_ranks_what_users_know_is_named(write_run, values, caplog):
     runs = [write_run("a", values[0], exclude_history=True), write_run("b", values[1])]
     compare(runs)
