@@ -24,7 +24,7 @@ from recbole_xling.errors import ConfigError, XlingError, unknown_name
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.compare import compare
 from recbole_xling.trainer.trainer import RESUME_FILE
-from recbole_xling.utils.run_folder import RESULT_FILE, read_result, versions, write_json
+from recbole_xling.utils.run_folder import RESULT_FILE, read_json, read_result, versions, write_json
 from recbole_xling.utils.typed_config import TypedConfig
 from recbole_xling.utils.yaml_text import read_yaml_settings
 
@@ -199,8 +199,8 @@ def asked_of(config: XLingConfig) -> dict[str, Any]:
 def _run(cell: Cell) -> bool:
     """Bring a cell's run to its end, and return whether that was done before."""
     file = cell.folder / _CELL_FILE
-    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     try:
+        before = read_json(file) if file.is_file() else {}
         config = XLingConfig(config_dict=cell.settings)
         find_dataset(config)
     except (XlingError, OSError) as error:

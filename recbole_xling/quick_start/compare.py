@@ -192,6 +192,8 @@ def read_finished(folder: Path) -> FinishedRun:
         CheckpointError: it is not that of a finished run with values per row.
     """
     result = read_result(folder)
+    if not isinstance(result.get("test"), dict):
+        raise CheckpointError(f"the result.json of '{folder}' has no test results: it is not that of a run, or damaged")
     for name in (USERS_FILE, CONFIG_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"'{folder}' has no {name}: only runs that rank items per user have these values")

@@ -13,7 +13,7 @@ import yaml
 from pydantic import Field
 
 from recbole_xling.config import XLingConfig
-from recbole_xling.errors import ConfigError, XlingError
+from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.quick_start.benchmark import asked_of
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.train import run
@@ -78,6 +78,7 @@ def tune(
         Optuna's study.
 
     Raises:
+        CheckpointError: the search in ``output`` is damaged.
         ConfigError: the search is wrong, or ``output`` has another one.
         XlingError: all trials failed.
     """
@@ -153,16 +154,25 @@ def _open(optuna: Any, config: XLingConfig, plan: TuneConfig, output: Path) -> A
     """Return the study of a folder, a new one where there is none; what was running is to be run again.
 
     Raises:
+        CheckpointError: its file is damaged.
         ConfigError: the folder has another search.
     """
+    from sqlalchemy.exc import SQLAlchemyError  # which Optuna needs
+
     output.mkdir(parents=True, exist_ok=True)
     states = optuna.trial.TrialState
-    storage = optuna.storages.RDBStorage(f"sqlite:///{output / STUDY_FILE}")
     direction = "maximize" if config["valid_metric_bigger"] else "minimize"
     pruner = optuna.pruners.MedianPruner(_FEWEST) if plan.pruning else optuna.pruners.NopPruner()
-    study = optuna.create_study(
-        storage=storage, study_name=_STUDY, direction=direction, pruner=pruner, load_if_exists=True
-    )
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{output / STUDY_FILE}")
+        study = optuna.create_study(
+            storage=storage, study_name=_STUDY, direction=direction, pruner=pruner, load_if_exists=True
+        )
+    except SQLAlchemyError as error:
+        problem = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"'{output / STUDY_FILE}' is damaged: {problem}. Name another folder (--output)"
+        ) from None
     # Another seed for each call: with the same one, the first trials of this call would be those of the first call.
     study.sampler = optuna.samplers.TPESampler(seed=config["seed"] + len(study.trials))
     asked = json.dumps({**asked_of(config), "search": plan.search}, sort_keys=True, default=str)

@@ -121,13 +121,29 @@ def read_result(folder: Path) -> dict[str, Any]:
     """Read ``result.json``.
 
     Raises:
-        CheckpointError: the folder is not that of a finished run.
+        CheckpointError: the folder is not that of a finished run, or the file is damaged.
     """
     path = folder / RESULT_FILE
     if not path.is_file():
         raise CheckpointError(f"'{folder}' is not the folder of a finished run ({RESULT_FILE} missing)")
-    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return result
+    return read_json(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_json` wrote.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is not a mapping")
+    except ValueError as error:
+        raise CheckpointError(
+            f"'{path}' is damaged: {error}. Remove it, and what it belongs to can run again"
+        ) from None
+    return content
 
 
 def read_users(folder: Path) -> pl.DataFrame:

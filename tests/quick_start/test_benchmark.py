@@ -96,6 +96,10 @@ def test_a_failed_run_does_not_stop_the_rest_and_finished_ones_are_not_repeated(
         inter.write("u1\ti1\t1\t99\n")
     benchmark(file, output, ["content"])
     assert len(in_this_process) == 5
+    damaged = cells[0].folder / "cell.json"
+    damaged.write_text("{")
+    cells, _ = benchmark(file, output, ["content"])
+    assert cells[0].state["error"].startswith(f"'{damaged}' is damaged") and len(in_this_process) == 5
 
 
 def test_a_killed_run_goes_on(tmp_path, plan, in_this_process, monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 import recbole_xling
 from recbole_xling.errors import CheckpointError
 from recbole_xling.quick_start import train
+from recbole_xling.quick_start.compare import compare
 from recbole_xling.trainer.trainer import XLingTrainer
 from recbole_xling.utils import run_folder
 from recbole_xling.utils.run_folder import read_result, read_users
@@ -125,3 +126,10 @@ def test_a_flipped_bit_in_the_table_of_rows_is_noticed(finished):
     (finished / "users.parquet").write_bytes(whole)
     (finished / "result.json").write_text(json.dumps(content))
     assert read_users(finished).equals(table)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"model": "LLMSASRec"}', "\ufffd\x00", "{}"])
+def test_a_damaged_result_is_one_error(finished, trained, tmp_path, content):
+    (finished / "result.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"result\.json.* damaged"):
+        compare([finished, trained()])

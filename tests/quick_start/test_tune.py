@@ -10,7 +10,7 @@ import yaml
 pytest.importorskip("optuna")
 
 from recbole_xling.cli.main import main
-from recbole_xling.errors import ConfigError, XlingError
+from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.quick_start import tune as tuning
 from recbole_xling.quick_start.train import run
 from recbole_xling.quick_start.tune import trials_table, tune
@@ -80,6 +80,9 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path, plan, scored):
     assert len(scored) == 4
     with pytest.raises(ConfigError, match="other settings, ranges or data"):
         tune(plan, tmp_path / "out", ["--train_batch_size=32"])
+    (tmp_path / "out" / "study.db").write_bytes(b"garbage" * 900)
+    with pytest.raises(CheckpointError, match=r"study\.db' is damaged: .*Name another folder"):
+        tune(plan, tmp_path / "out")
 
 
 def test_settings_drawn_twice_are_run_once_and_failures_do_not_stop_the_rest(tmp_path, plan, scored):
