@@ -364,7 +364,7 @@ def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False
         base = train.copy(train.inter_feat)
         base.config = config  # its catalog follows the settings of now: text_template, ...
         vars(base).pop("catalog", None)
-    if known.item_counts is not None:  # clicks that have come since are none that the model was trained on
+    if known is not None and known.item_counts is not None:  # later clicks are none that the model was trained on
         base.known_item_counts = known.counts_of(base.field2id_token[base.iid_field])
     return data, base
 
