@@ -17,12 +17,13 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from common import RESULTS, data_folder, show, write_json
 
 import recbole_xling
 from recbole_xling.config import XLingConfig
 from recbole_xling.convert import get_converter, write_dataset
+from recbole_xling.evaluator.correspondence import Side, correspondence
 from recbole_xling.model.text_encoder.encoder import TextEncoder, build_encoder
 from recbole_xling.quick_start.build import load_run
 
@@ -52,20 +53,16 @@ def sentences(folder: Path, language: str) -> tuple[list[str], list[str]]:
     return left, right
 
 
-@torch.no_grad()
 def accuracy(encoder: TextEncoder, folder: Path) -> dict[str, tuple[float, float]]:
     """Return the share of held-out sentences that find their translation, per language: to English, and from it."""
-    encoder.eval()
     found = {}
     for language in LANGUAGES:
         sides = []
-        for texts in sentences(folder, language):
+        for name, texts in zip((language, "eng"), sentences(folder, language), strict=True):
             tokens = encoder.tokenize(texts)
-            sides.append(encoder.encode_all(tokens)[tokens.text_of_row])
-        match = sides[0] @ sides[1].T
-        right = torch.arange(len(match))
-        directions = (match.argmax(dim=1), match.argmax(dim=0))
-        found[language] = tuple(float((chosen == right)[N_TRAINED:].float().mean()) for chosen in directions)
+            sides.append(Side(name, encoder.encode_all(tokens)[tokens.text_of_row].cpu().numpy()))
+        held_out = np.arange(len(sides[0].vectors)) >= N_TRAINED
+        found[language] = tuple(line["accuracy"] for line in correspondence(*sides, held_out))
     return found
 
 

@@ -14,6 +14,7 @@ from recbole_xling.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from recbole_xling.config import XLingConfig
+    from recbole_xling.quick_start.align import align
     from recbole_xling.quick_start.build import load_run
     from recbole_xling.quick_start.compare import compare
     from recbole_xling.quick_start.evaluate import evaluate_run
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 compat.apply()
 registry.install()
 
-__all__ = ["XLingConfig", "compare", "evaluate_run", "fuse", "load_run", "probe", "register_model", "run"]
+__all__ = ["XLingConfig", "align", "compare", "evaluate_run", "fuse", "load_run", "probe", "register_model", "run"]
 __version__ = "0.1.0"
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "XLingConfig": "recbole_xling.config",
+        "align": "recbole_xling.quick_start.align",
         "compare": "recbole_xling.quick_start.compare",
         "evaluate_run": "recbole_xling.quick_start.evaluate",
         "fuse": "recbole_xling.quick_start.fuse",

@@ -36,6 +36,7 @@ COMMANDS = {
     "encode": _Command("encode a dataset's texts ahead of training", True),
     "evaluate": _Command("score a saved run on any dataset: new items, new users, another language", True),
     "probe": _Command("tell how well items' languages are known by their vectors, before training and after", True),
+    "align": _Command("tell how well texts find their translations by the vectors of a run or an encoder", True),
     "benchmark": _Command("run models x datasets x seeds from one file, and compare them"),
     "tune": _Command("search for the settings with the best validation", True),
     "compare": _Command("compare finished runs: means over seeds, paired intervals and tests"),

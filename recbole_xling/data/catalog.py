@@ -342,20 +342,12 @@ class ItemCatalog:
         missing = int((row == 0).all(axis=0).sum()) - 1
         if missing:
             logger.warning("%d of %d items have no text and get a zero vector", missing, row.shape[1] - 1)
-        encoder = self.encoder()
-        cache = EmbeddingCache(self.config["embedding_cache_dir"] or user_cache_folder("embeddings"))
-        encoded = cache.vectors(encoder, texts, show_progress=bool(self.config["show_progress"]))
+        encoded = _cached_vectors(self.config, self.encoder(), texts)
         return np.concatenate([np.zeros_like(encoded[:1]), encoded]), row
 
     def encoder(self) -> Encoder:
         """Build the encoder that the configuration names; warn about languages that it does not know."""
-        encoder = create_encoder(
-            self.config["encoder"],
-            max_length=self.config["encoder_max_length"],
-            batch_size=self.config["encoder_batch_size"] or 64,
-            prompt=self.config["encoder_prompt"],
-            **(self.config["encoder_options"] or {}),
-        )
+        encoder = _configured_encoder(self.config)
         known = encoder.languages
         if known is not None:
             views = [self.views, *([self.training_views] if self.training_views else ())]
@@ -369,6 +361,30 @@ class ItemCatalog:
                     "it" if len(unknown) == 1 else "them",
                 )
         return encoder
+
+
+def encode_texts(config: Any, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return the vectors of texts by the configured encoder, ``(n, dimension)``, as far as possible from the cache.
+
+    Raises:
+        EncoderError: the encoder cannot be built.
+    """
+    return _cached_vectors(config, _configured_encoder(config), texts)
+
+
+def _configured_encoder(config: Any) -> Encoder:
+    return create_encoder(
+        config["encoder"],
+        max_length=config["encoder_max_length"],
+        batch_size=config["encoder_batch_size"] or 64,
+        prompt=config["encoder_prompt"],
+        **(config["encoder_options"] or {}),
+    )
+
+
+def _cached_vectors(config: Any, encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
+    cache = EmbeddingCache(config["embedding_cache_dir"] or user_cache_folder("embeddings"))
+    return cache.vectors(encoder, texts, show_progress=bool(config["show_progress"]))
 
 
 def catalog_of(dataset: Any) -> ItemCatalog:

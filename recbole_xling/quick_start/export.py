@@ -33,6 +33,19 @@ def merge_run(run: str | os.PathLike[str], folder: str | os.PathLike[str]) -> No
         EncoderError: the base encoder cannot be found or loaded.
         XlingError: the folder cannot be written.
     """
+    merge_to_folder(tuned_encoder(run), Path(folder))
+
+
+def tuned_encoder(run: str | os.PathLike[str]) -> TextEncoder:
+    """Return the encoder of a trained XLingTwoTower; the dataset is not needed.
+
+    Args:
+        run: the run folder.
+
+    Raises:
+        CheckpointError: the folder is not a run of XLingTwoTower, or its base encoder has changed.
+        EncoderError: the base encoder cannot be found or loaded.
+    """
     file = model_file(run)
     state = load_checkpoint(file)
     if state["model"] != XLingTwoTower.__name__:
@@ -41,7 +54,7 @@ def merge_run(run: str | os.PathLike[str], folder: str | os.PathLike[str]) -> No
     check_encoder(encoder, from_plain(state["other_parameter"])["encoder"])
     own = {name[len(_PREFIX) :]: tensor for name, tensor in state["state_dict"].items() if name.startswith(_PREFIX)}
     load_trainable(encoder, own, file)
-    merge_to_folder(encoder, Path(folder))
+    return encoder
 
 
 def merge_to_folder(encoder: TextEncoder, folder: Path) -> None:

@@ -64,3 +64,30 @@ def item_views(
     items, views = np.array([item for item, _ in chosen], dtype=np.int64), np.array([*chosen.values()], dtype=np.int64)
     vectors = np.array([known[view][item] for view, item in zip(views, items, strict=True)], dtype=np.float32)
     return ItemViews(items, np.array([tag for _, tag in chosen], dtype=np.str_), views, vectors)
+
+
+def before_and_after(
+    model: Any, catalog: ItemCatalog, most_items: int, seed: int
+) -> tuple[ItemViews, dict[str, NDArray[np.float32]]]:
+    """Return items with text in the languages in which they are shown, and their vectors before training and after.
+
+    Args:
+        model: trained.
+        catalog: of the data that it is built on.
+        most_items: how many items are drawn at most.
+        seed: of the draw.
+
+    Returns:
+        The views; and ``text_vectors``, those of the frozen encoder, and ``item_vectors``, those of the trained model.
+
+    Raises:
+        ConfigError: ``most_items`` is no number of items, or the model has no vectors of items.
+    """
+    if most_items < 1:
+        raise ConfigError(f"at least one item is needed, not {most_items}")
+    views = item_views(model, catalog, most_items, seed)
+    texts, row = catalog.model_vectors
+    of_texts = texts[row[views.views, views.items]]
+    known = of_texts.any(axis=1)
+    views = ItemViews(*(column[known] for column in views))
+    return views, {"text_vectors": of_texts[known], "item_vectors": views.vectors}

@@ -9,10 +9,9 @@ from typing import Any
 
 from recbole_xling.config import plain_settings
 from recbole_xling.data.catalog import catalog_of
-from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.language_probe import tell_languages
 from recbole_xling.quick_start.build import build_model, open_data
-from recbole_xling.quick_start.item_views import item_views
+from recbole_xling.quick_start.item_views import before_and_after
 from recbole_xling.quick_start.trained import read_trained, settings_for
 from recbole_xling.utils.run_folder import create_run_folder, model_file, versions, write_evaluation
 
@@ -47,23 +46,16 @@ def probe(
         ConfigError: a setting is wrong, or the model's items have no vectors.
         DataError: the dataset cannot be used, or its items are all in one language.
     """
-    if most_items < 1:
-        raise ConfigError(f"at least one item must be probed, not {most_items}")
     trained = read_trained(model_file(run))
     config = settings_for(trained, dataset, config_dict, arguments)
     _, base = open_data(trained, config)
     model, catalog = build_model(trained, config, base), catalog_of(base)
-    views = item_views(model, catalog, most_items, config["seed"])
-    texts, row = catalog.model_vectors
-    of_texts = texts[row[views.views, views.items]]
-    known = of_texts.any(axis=1)
-    vectors = {"text_vectors": of_texts[known], "item_vectors": views.vectors[known]}
-    tags, items = views.languages[known], views.items[known]
+    views, vectors = before_and_after(model, catalog, most_items, config["seed"])
     result = {
         "model": config["model"],
         "dataset": config["dataset"],
         "run": str(run),
-        **tell_languages(vectors, tags, items, config["seed"]),
+        **tell_languages(vectors, views.languages, views.items, config["seed"]),
         "seed": config["seed"],
         "versions": versions(),
     }
