@@ -197,6 +197,11 @@ class EvaluationConfig(TypedConfig):
         description="Columns of the `.user` and `.item` files to slice results by, such as `[user.market]`.",
         examples=[["user.market", "item.category"]],
     )
+    beyond_accuracy: bool = Field(
+        False,
+        description="Measure what the lists of the test show: languages against catalog and histories, novelty, "
+        "coverage, Gini (docs/results.md).",
+    )
 
     @field_validator("eval_args")
     @classmethod
@@ -227,6 +232,14 @@ class EvaluationConfig(TypedConfig):
             if metric.lower() not in metric_types:
                 raise ConfigError(unknown_name("metric", metric.lower(), metric_types))
         return value
+
+    @model_validator(mode="after")
+    def _lists_of_the_whole_catalog(self) -> EvaluationConfig:
+        mode = self.eval_args.get("mode", "full")
+        mode = mode.get("test", "full") if isinstance(mode, dict) else mode
+        if self.beyond_accuracy and mode != "full":
+            raise ConfigError(f"beyond_accuracy needs lists of all items: eval_args {{mode: full}}, not {mode}")
+        return self
 
     @model_validator(mode="after")
     def _valid_metric_is_computed(self) -> EvaluationConfig:

@@ -61,6 +61,8 @@ class XLingCollector(Collector):
 
     Attributes:
         rows: the evaluated rows; for metrics that compare scores with labels one for each interaction.
+        keeps_lists: whether :attr:`lists` are wanted.
+        lists: the ranked items of each row, ``(n_rows, max(topk))``, if they are wanted.
         unreachable: how many targets are in their own history, which ``exclude_history`` takes out of the ranking; None
             without that setting.
     """
@@ -69,6 +71,8 @@ class XLingCollector(Collector):
         super().__init__(config)
         self.data_struct = BatchedStruct()
         self.rows: EvaluatedRows | None = None
+        self.keeps_lists = False
+        self.lists: NDArray[np.int64] | None = None
         self.unreachable: int | None = None
 
     def eval_batch_collect(
@@ -132,7 +136,7 @@ class XLingCollector(Collector):
         ranked = rank(distinct, max(self.topk), with_ranks=bool(self.register.need("rec.meanrank")))
         n_rows = len(ranked.best)
         n_distinct = torch.bincount(distinct.rows, minlength=n_rows)[:, None]
-        if self.register.need("rec.items"):
+        if self.keeps_lists or self.register.need("rec.items"):
             self.data_struct.update_tensor("rec.items", ranked.best)
         if self.register.need("rec.topk"):
             found = torch.zeros_like(ranked.best, dtype=torch.int)
@@ -155,7 +159,7 @@ class XLingCollector(Collector):
         self.data_struct.update_tensor("rows.targets", targets.items)
 
     def finish(self, n_rows: int) -> DataStruct:
-        """Return the struct for the metrics and set :attr:`rows` and :attr:`unreachable`.
+        """Return the struct for the metrics and set :attr:`rows`, :attr:`lists` and :attr:`unreachable`.
 
         Args:
             n_rows: number of rows of the evaluated data over all processes; RecBole's sampler repeats some rows so
@@ -170,6 +174,7 @@ class XLingCollector(Collector):
         if "rows.users" in joined:
             parts = (joined.pop(f"rows.{name}").numpy() for name in ("users", "n_targets", "targets"))
             self.rows = EvaluatedRows(*parts)
+        self.lists = joined["rec.items"].numpy() if self.keeps_lists else None
         struct = DataStruct()
         for name, value in {**self.data_struct._data_dict, **joined}.items():
             struct.set(name, value)

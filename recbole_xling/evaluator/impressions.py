@@ -17,7 +17,7 @@ from recbole.data.interaction import Interaction
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.columns import MIXED
 from recbole_xling.data.impressions import Impressions, UserHistories, impressions_file, read_impressions
-from recbole_xling.errors import DataError
+from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.evaluator.impression_metrics import METRICS, candidate_metrics
 from recbole_xling.evaluator.ranking import eval_context_of
@@ -153,7 +153,8 @@ class LeftOut:
 class ImpressionRanker:
     """Ranks candidates by the scores that a model gives to all items; each history of a block is scored once.
 
-    Of a model that scores pairs of a history and an item one by one, candidates alone are scored.
+    Of a model that scores pairs of a history and an item one by one, candidates alone are scored; so they are of one
+    that has no ``full_sort_predict``.
 
     Args:
         model: in evaluation mode.
@@ -220,11 +221,18 @@ class ImpressionRanker:
 
     def _scores(self, block: Impressions, start: IntArray, end: IntArray) -> NDArray[np.float32]:
         """Return the scores of all candidates, ``(n,)``."""
+        if not self.scores_pairs:
+            try:
+                return self._scores_of_all_items(block, start, end)
+            except NotImplementedError:  # of RecBole's base class: the model has ``predict`` only
+                self.scores_pairs = True
+        return self._pair_scores(block, start, end)
+
+    def _scores_of_all_items(self, block: Impressions, start: IntArray, end: IntArray) -> NDArray[np.float32]:
+        """Return the scores of all candidates, ``(n,)``, each history scored once."""
         same = np.unique(np.stack([block.users, end], axis=1), axis=0, return_index=True, return_inverse=True)
         users, start, end = (rows[same[1]] for rows in (block.users, start, end))
         of_candidate = same[2].reshape(-1)[block.impression_of_candidate]
-        if self.scores_pairs:
-            return self._pair_scores(users[of_candidate], start[of_candidate], end[of_candidate], block.items)
         order = np.argsort(of_candidate, kind="stable")
         scores = np.empty(len(order), dtype=np.float32)
         for part in score_chunks(len(users), len(self.context.item_tokens)):
@@ -234,14 +242,27 @@ class ImpressionRanker:
         return scores
 
     @torch.no_grad()
-    def _pair_scores(self, users: IntArray, start: IntArray, end: IntArray, items: IntArray) -> NDArray[np.float32]:
-        """Return the score of one item for each history, ``(n,)``."""
+    def _pair_scores(self, block: Impressions, start: IntArray, end: IntArray) -> NDArray[np.float32]:
+        """Return the scores of all candidates, ``(n,)``, each with its history one by one.
+
+        Raises:
+            ConfigError: the model reads a column of interactions that impressions do not have.
+        """
         scores = [np.empty(0, dtype=np.float32)]
-        for at in range(0, len(items), _PAIRS_AT_ONCE):
+        for at in range(0, len(block.items), _PAIRS_AT_ONCE):
             part = slice(at, at + _PAIRS_AT_ONCE)
-            rows = self._rows(users[part], start[part], end[part])
-            rows.update(Interaction({self.dataset.iid_field: torch.from_numpy(items[part])}))
-            scores.append(self.model.predict(rows.to(self.model.device)).float().cpu().numpy())
+            row = block.impression_of_candidate[part]
+            more = {self.dataset.iid_field: torch.from_numpy(block.items[part])}
+            if (time := self.dataset.time_field) is not None:
+                more[time] = torch.from_numpy(block.times[row].astype(np.float32))
+            rows = self._rows(block.users[row], start[row], end[row], more)
+            try:
+                scores.append(self.model.predict(rows.to(self.model.device)).float().cpu().numpy().reshape(-1))
+            except KeyError as error:
+                raise ConfigError(
+                    f"{type(self.model).__name__} reads the column {error} of interactions, which impressions do not "
+                    "have: leave it out of load_col in training"
+                ) from error
         return np.concatenate(scores)
 
     @torch.no_grad()
@@ -250,14 +271,16 @@ class ImpressionRanker:
         scores = self.model.full_sort_predict(self._rows(users, start, end).to(self.model.device))
         return scores.view(len(users), -1).float().cpu().numpy()  # type: ignore[no-any-return]
 
-    def _rows(self, users: IntArray, start: IntArray, end: IntArray) -> Interaction:
-        """Return histories as rows of a batch."""
-        batch = {self.dataset.uid_field: torch.from_numpy(users)}
+    def _rows(
+        self, users: IntArray, start: IntArray, end: IntArray, more: Mapping[str, torch.Tensor] | None = None
+    ) -> Interaction:
+        """Return histories as rows of a batch, with ``more`` columns and the features of users and items."""
+        batch = {self.dataset.uid_field: torch.from_numpy(users), **(more or {})}
         if hasattr(self.dataset, "item_id_list_field"):  # a sequential dataset
             items, length = self.histories.padded(start, end, self.dataset.max_item_list_len)
             batch[self.dataset.item_id_list_field] = torch.from_numpy(items)
             batch[self.dataset.item_list_length_field] = torch.from_numpy(length)
-        return Interaction(batch)
+        return self.dataset.join(Interaction(batch))
 
 
 # ---- results --------------------------------------------------------------------------------------------------

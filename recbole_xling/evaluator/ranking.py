@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.columns import slice_columns
 from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.evaluator.beyond_accuracy import Lists
 from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.evaluator.report import reader_text
 from recbole_xling.evaluator.slices import EvalContext, metric_of_rows, remaining_pairs, slice_results, user_table
@@ -74,11 +75,13 @@ def evaluate_full_ranking(
         load_best_model: whether the weights are read from the run folder first.
 
     Returns:
-        ``test``, ``slices``, ``n_test`` and ``readers``, as in ``result.json``; and the table of rows (see
-        :func:`~recbole_xling.evaluator.slices.user_table`), with ``score`` and ``label`` where metrics compare these;
+        ``test``, ``slices``, ``n_test``, ``readers`` and, if the settings ask for it, ``beyond_accuracy``, as in
+        ``result.json``; and the table of rows (see :func:`~recbole_xling.evaluator.slices.user_table`), with ``score``
+        and ``label`` where metrics compare these;
         None if the metrics have no values per user.
     """
     config = trainer.config
+    trainer.eval_collector.keeps_lists = bool(config["beyond_accuracy"])
     test = trainer.evaluate(loader, load_best_model=load_best_model, show_progress=shows_progress(config))
     if test is None:
         logger.warning("the split left nothing to test on")
@@ -101,6 +104,13 @@ def evaluate_full_ranking(
     if evaluator.labeled is not None:
         values, metrics = dict(zip(("score", "label"), evaluator.labeled, strict=True)), list(evaluator.exact)
         how = {"value_of": partial(_of_labels, evaluator), "lower_is_better": not config["valid_metric_bigger"]}
+    if (items := trainer.eval_collector.lists) is not None:
+        lists = Lists(items, rows, context, config["topk"])
+        of_rows = lists.of_rows()
+        digits = config["metric_decimal_place"]
+        result["test"] |= {name: round(float(column.mean()), digits) for name, column in of_rows.items()}
+        result["beyond_accuracy"] = lists.by_language()
+        values, metrics = {**values, **of_rows}, [*metrics, *of_rows]
     if not metrics:
         return result, None
     table = user_table(rows, values, context)

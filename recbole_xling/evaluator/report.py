@@ -7,6 +7,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from recbole_xling.evaluator.beyond_accuracy import beyond_accuracy_table
+
 _TITLES = {
     "target_language": "target in",
     "user_language": "reader of",
@@ -57,6 +59,8 @@ def result_table(result: Mapping[str, Any], metrics: Sequence[str], everything: 
     table = tabulate(
         lines, headers=["", "n", *shown], disable_numparse=True, colalign=["left"] + ["right"] * (1 + len(shown))
     )
+    if "beyond_accuracy" in result:
+        table += f"\n\n{beyond_accuracy_table(result['beyond_accuracy'])}"
     readers = result.get("readers")
     return f"{table}\n\n{reader_text(readers)}" if readers and readers["stated"] else table
 

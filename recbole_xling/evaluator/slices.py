@@ -153,6 +153,23 @@ def with_row_keys(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.int_range(pl.len()).over("user_id", "target_item").alias("nth"))
 
 
+def row_difference(part: str, rows: Mapping[str, pl.DataFrame]) -> str:
+    """Say where the rows of two runs differ.
+
+    Args:
+        part: ``test`` or ``validation``.
+        rows: with the columns of :data:`ROW_KEY`, by the folder of each run.
+    """
+    (one, of_one), (other, of_other) = rows.items()
+    lines = []
+    for folder, own, than in ((one, of_one, of_other), (other, of_other, of_one)):
+        only = own.join(than, on=ROW_KEY, how="anti")
+        user, target = only.select("user_id", "target_item").row(0) if len(only) else ("", "")
+        example = f", such as user '{user}' with target '{target:.60}'" if len(only) else ""
+        lines.append(f"{len(only)} of {len(own)} only in '{folder}'{example}")
+    return f"the {part} rows of the runs differ: {'; '.join(lines)}"
+
+
 def slice_values(table: pl.DataFrame, column: str) -> Iterable[tuple[str, pl.DataFrame]]:
     """Yield the values of a column with their rows, sorted; a row with a list of values belongs to each of them."""
     if table.schema[column] == pl.List(pl.String):

@@ -51,8 +51,9 @@ logger = logging.getLogger(__name__)
 _PACKAGES = {"KGAT": "dgl", "KGIN": "torch_scatter", "MCCLK": "torch_scatter", "NCL": "faiss"}
 # Settings that change neither what is read nor how it is split.
 _AFTER_READING = frozenset(
-    "allow_unknown_keys checkpoint_dir embedding_cache_dir encoder_batch_size eval_batch_size exclude_history "
-    "log_mlflow energy_country log_wandb metric_decimal_place metrics show_progress topk valid_metric".split()
+    "allow_unknown_keys beyond_accuracy checkpoint_dir embedding_cache_dir encoder_batch_size eval_batch_size "
+    "exclude_history log_mlflow energy_country log_wandb metric_decimal_place metrics show_progress topk "
+    "valid_metric".split()
 )
 _TEXT_SETTINGS = ("text_fields", "text_template", "text_view", "reader_vectors", "encoder_max_length", "encoder_prompt")
 

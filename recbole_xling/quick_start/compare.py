@@ -17,10 +17,11 @@ from recbole.evaluator.register import smaller_metrics
 from recbole.utils import ModelType, get_model
 
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, unknown_name
+from recbole_xling.evaluator.beyond_accuracy import MISCALIBRATION
 from recbole_xling.evaluator.bootstrap import LEVEL, N_RESAMPLES, bootstrap_intervals
 from recbole_xling.evaluator.comparison_table import EVERYTHING
 from recbole_xling.evaluator.significance import benjamini_hochberg, holm, paired_p_values
-from recbole_xling.evaluator.slices import ROW_KEY, slice_values, with_row_keys
+from recbole_xling.evaluator.slices import ROW_KEY, row_difference, slice_values, with_row_keys
 from recbole_xling.utils.run_folder import CONFIG_FILE, USERS_FILE, read_result, read_users
 from recbole_xling.utils.yaml_text import read_yaml_settings
 
@@ -32,7 +33,8 @@ _NO_SLICES = (*ROW_KEY, "n_targets", "score", "label")
 # Settings that change neither a model nor what it is measured by.
 _ELSEWHERE = frozenset(
     "seed data_path checkpoint_dir embedding_cache_dir encoder_batch_size eval_batch_size show_progress state worker "
-    "gpu_id use_gpu log_wandb wandb_project log_mlflow energy_country allow_unknown_keys metric_decimal_place".split()
+    "gpu_id use_gpu log_wandb wandb_project log_mlflow energy_country allow_unknown_keys metric_decimal_place "
+    "beyond_accuracy".split()
 )
 
 
@@ -137,7 +139,7 @@ def _compare_slice(
         values = [np.stack([run.rows[metric].to_numpy()[rows] for run in groups[label]]) for label in labels]
         by_row = np.stack([part.mean(axis=0) for part in values], axis=1)  # (n, n_groups)
         means = by_row.mean(axis=0)
-        smaller = metric.partition("@")[0] in smaller_metrics
+        smaller = metric.partition("@")[0] in (*smaller_metrics, MISCALIBRATION)
         best = means.min() if smaller else means.max()
         differences = by_row - by_row[:, :1]
         intervals = bootstrap_intervals(differences, users, seed, level=level, n_resamples=n_resamples)
@@ -205,12 +207,7 @@ def read_finished(folder: Path) -> FinishedRun:
 def _check_comparable(one: FinishedRun, other: FinishedRun) -> None:
     """Raise a DataError if two runs were not measured on the same rows, or not by the same candidates."""
     if not one.rows.select(ROW_KEY).equals(other.rows.select(ROW_KEY)):
-        lines = []
-        for run, than in ((one, other), (other, one)):
-            only = run.rows.join(than.rows, on=ROW_KEY, how="anti")
-            example = ", such as user '{}' with target '{:.60}'".format(*only.row(0)[:2]) if len(only) else ""
-            lines.append(f"{len(only)} of {len(run.rows)} only in '{run.folder}'{example}")
-        raise DataError(f"the test rows of the runs differ: {'; '.join(lines)}")
+        raise DataError(row_difference("test", {str(run.folder): run.rows for run in (one, other)}))
     modes = [_mode(run.settings) for run in (one, other)]
     known = [_leaves_out_history(run.settings) for run in (one, other)]
     if modes[0] != modes[1]:

@@ -89,5 +89,5 @@ def before_and_after(
     texts, row = catalog.model_vectors
     of_texts = texts[row[views.views, views.items]]
     known = of_texts.any(axis=1)
-    views = ItemViews(*(column[known] for column in views))
+    views = ItemViews(views.items[known], views.languages[known], views.views[known], views.vectors[known])
     return views, {"text_vectors": of_texts[known], "item_vectors": views.vectors}

@@ -29,6 +29,7 @@ from recbole_xling.utils.run_folder import MODEL_FILE, STAGES_FILE
 logger = logging.getLogger(__name__)
 
 _ITEMS, _POINTS = 20_000, 2_000  # items whose neighbors are looked for, and points of the map, at most
+_UMAP_NEIGHBORS = 15  # the default of the library
 _EXAMPLES, _NEIGHBORS = 6, 8
 _HISTORY, _LIST = 8, 10  # items that are shown of a history and of a list
 _EXCERPT = 90
@@ -252,14 +253,15 @@ def _map(views: ItemViews, texts: _Texts, seed: int) -> ItemMap:
     """Return items in the plane: by UMAP where it is installed, else on their principal axes."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(views.items))[:_POINTS])
     vectors = views.vectors[chosen].astype(np.float64)
-    method = _principal_axes(vectors)
-    if importlib.util.find_spec("umap") is not None and len(chosen) > 15:
+    if importlib.util.find_spec("umap") is not None and len(chosen) > _UMAP_NEIGHBORS:
         import umap
 
-        points = umap.UMAP(metric="cosine", random_state=seed).fit_transform(vectors)
-        method = (np.asarray(points, dtype=np.float64), "UMAP of the item vectors (cosine)")
+        points = umap.UMAP(_UMAP_NEIGHBORS, metric="cosine", random_state=seed, n_jobs=1).fit_transform(vectors)
+        points, method = np.asarray(points, dtype=np.float64), "UMAP of the item vectors (cosine)"
+    else:
+        points, method = _principal_axes(vectors)
     items = [texts.shown(int(views.items[place]), str(views.languages[place])) for place in chosen]
-    return ItemMap(method[0], items, method[1])
+    return ItemMap(points, items, method)
 
 
 def _principal_axes(vectors: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:

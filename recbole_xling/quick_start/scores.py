@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.evaluator.slices import ROW_KEY, with_row_keys
+from recbole_xling.evaluator.slices import ROW_KEY, row_difference, with_row_keys
 from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.build import Run
 from recbole_xling.trainer.mixin import Evaluation
@@ -67,7 +67,8 @@ class RunScores:
         own, wanted = (part.rows.with_row_index("row") for part in (self, first))
         joined = wanted.join(own, on=ROW_KEY, how="left")
         if len(own) != len(wanted) or joined["row_right"].null_count():
-            raise DataError(_difference(phase, first.folder, wanted, self.folder, own))
+            phase = "test" if phase == "test" else "validation"
+            raise DataError(row_difference(phase, {str(first.folder): wanted, str(self.folder): own}))
         self._row = joined.sort("row")["row_right"].to_numpy().astype(np.int64)
 
     @property
@@ -119,16 +120,3 @@ class RunScores:
         history = self.run.config["ITEM_ID_FIELD"] + self.run.config["LIST_SUFFIX"]
         excluded = self.run.config["exclude_history"] and history in interaction.columns
         return interaction[history] if excluded else None
-
-
-def _difference(phase: str, folder: Path, rows: pl.DataFrame, other: Path, others: pl.DataFrame) -> str:
-    """Say where the rows of two runs differ."""
-    lines = []
-    for name, own, than in ((folder, rows, others), (other, others, rows)):
-        only = own.join(than, on=ROW_KEY, how="anti")
-        example = ""
-        if len(only):
-            example = ": user '{}' with target '{}'".format(*only.select("user_id", "target_item").row(0))
-        lines.append(f"'{name}' has {len(own)}, {len(only)} of which the other lacks{example[:200]}")
-    where = "test" if phase == "test" else "validation"
-    return f"the {where} rows of the runs differ: " + "; ".join(lines)

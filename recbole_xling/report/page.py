@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_xling.evaluator.beyond_accuracy import beyond_accuracy_rows
 from recbole_xling.evaluator.slices import mean_of
 from recbole_xling.pages.page import Table, render_page
 from recbole_xling.report.content import RunContent, Value, value_of
@@ -17,6 +18,7 @@ _COLUMNS = {
     "cross_language": "other language than the reader's",
     "popularity": "item",
 }
+_LISTS = "beyond_accuracy"
 _MOST_ROWS = 30  # values of a column in the table
 
 
@@ -35,6 +37,7 @@ def report_page(runs: Sequence[RunContent], metric: str) -> str:
         headline=list(_headline(runs, metric)),
         results=_results(runs),
         slices=_slices(runs, metric),
+        lists=[_lists(run, f"lists-{place}", len(runs) > 1) for place, run in enumerate(runs) if _LISTS in run.result],
         runs=runs,
         metric=metric,
         settings=[_settings(runs, differing=True), _settings(runs)] if len(runs) > 1 else [_settings(runs)],
@@ -86,6 +89,14 @@ def _slices(runs: Sequence[RunContent], metric: str) -> Table:
             rows.append((f"{words}: {len(largest) - _MOST_ROWS} more", "", *[""] * len(runs)))
     headers = ("", "test rows", *(run.name for run in runs))
     return Table("slices", f"{metric} by language and popularity", headers, tuple(rows))
+
+
+def _lists(run: RunContent, name: str, is_one_of_many: bool) -> Table:
+    """Return what a run's lists show by language."""
+    headers, rows = beyond_accuracy_rows(run.result[_LISTS])
+    title = "What the lists show" + (f" ({run.name})" if is_one_of_many else "")
+    note = "Shares of the languages in the catalog, in readers' histories and in the lists, and what the lists reach."
+    return Table(name, title, tuple(headers), tuple(map(tuple, rows)), note)
 
 
 def _settings(runs: Sequence[RunContent], differing: bool = False) -> Table:

@@ -212,3 +212,40 @@ def test_of_a_column_with_many_values_the_largest_are_printed():
     text = result_table({"test": {"ndcg@10": 0.5}, "slices": slices, "n_test": 32}, ["ndcg@10"])
     assert text.count("user.city: c") == 20 and "user.city: c30" in text
     assert "user.city: 11 more in result.json" in text
+
+
+def test_what_lists_show_is_measured_where_it_is_asked_for(tmp_path, settings, capsys):
+    write_shop(tmp_path / "data")
+    asked = {**settings, "beyond_accuracy": True, "topk": [5, 10]}
+    runs = {model: recbole_xling.run(model, "shop", config_dict=asked) for model in ("BPR", "LLMSASRec")}
+    for model, result in runs.items():
+        plain = recbole_xling.run(model, "shop", config_dict={**asked, "beyond_accuracy": False})
+        assert "beyond_accuracy" not in plain
+        assert {name: result["test"][name] for name in plain["test"]} == plain["test"]
+        assert set(result["test"]) - set(plain["test"]) == {
+            *("miscalibration@5", "miscalibration@10", "novelty@5", "novelty@10"),
+        }
+        table = pl.read_parquet(Path(result["run_dir"]) / "users.parquet")
+        of_french = table.filter(pl.col("user_language") == "fr")["miscalibration@5"].mean()
+        assert result["slices"]["user_language=fr"]["miscalibration@5"] == pytest.approx(of_french)
+        readers = result["beyond_accuracy"]["readers"]
+        assert {name: readers[name]["n"] for name in readers} == {"de": 12, "en": 12, "fr": 12}
+        assert readers["fr"]["exposure@10"]["en"] == 0  # no French reader sees an English text
+        assert sum(readers["fr"]["exposure@10"].values()) == pytest.approx(1)
+        shares = [values["exposure@5"] for values in result["beyond_accuracy"]["items"].values()]
+        assert sum(shares) == pytest.approx(1) and len(shares) == 3
+    folders = [result["run_dir"] for result in runs.values()]
+    again = recbole_xling.evaluate_run(folders[1])
+    assert again["beyond_accuracy"] == runs["LLMSASRec"]["beyond_accuracy"]
+    assert "beyond_accuracy" not in recbole_xling.evaluate_run(folders[1], arguments=["--beyond_accuracy=False"])
+    assert cli.main(["evaluate", folders[0]]) == 0
+    assert "readers of fr, exposure@10" in capsys.readouterr().out
+    lines = recbole_xling.compare(folders, metrics=["miscalibration@10"], slices=[])
+    assert lines["mean"][lines["best"]].tolist() == [lines["mean"].min()]  # less is better
+
+
+def test_lists_of_drawn_candidates_are_refused(tmp_path, settings):
+    write_shop(tmp_path / "data")
+    drawn = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni10"}
+    with pytest.raises(ConfigError, match=r"beyond_accuracy needs lists of all items: .* not uni10"):
+        recbole_xling.run("BPR", "shop", config_dict={**settings, "beyond_accuracy": True, "eval_args": drawn})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,14 @@ def write_evil_shop(root: Path) -> None:
         path.write_text("\n".join("\t".join(renamed.get(cell, cell) for cell in row) for row in rows) + "\n")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _without_umap() -> Iterator[None]:
+    """Draw maps by principal axes, whatever is installed: UMAP compiles itself for some seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "umap", None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def shop_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Settings of a run on the hostile shop, whose readers see it in their own languages."""
@@ -43,7 +53,7 @@ def shop_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def finished(shop_settings: dict[str, Any]) -> Path:
     """The folder of a run."""
-    own = {"hidden_size": 16, "reader_vectors": "reader"}
+    own = {"hidden_size": 16, "reader_vectors": "reader", "beyond_accuracy": True}
     return Path(run("LLMSASRec", "shop", config_dict={**shop_settings, **own})["run_dir"])
 
 

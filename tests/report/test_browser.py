@@ -22,7 +22,8 @@ def pages(finished, finished_bpr, shop_settings, tmp_path_factory):
 
 
 @pytest.mark.parametrize("page", ["one", "two", "card"])
-@pytest.mark.parametrize(("width", "dark"), [(390, True), (1280, False)])
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [True, False])
 def test_plots_are_there_and_nothing_goes_wrong(pages, tmp_path, page, width, dark):
     seen = look_at(pages[page], tmp_path, width, dark=dark)
     assert seen["problems"] == []

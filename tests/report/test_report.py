@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,7 @@ def test_the_page_is_complete_in_itself_and_shows_every_part(finished, tmp_path,
     assert page.tags.count("figure") == 7  # two curves, two languages, pairs, popularity, map
     for heading in ("LLMSASRec on shop", "Training", "Languages", "Popularity", "Nearest items", "All settings"):
         assert heading in page.text
+    assert "What the lists show" in page.text and "exposure@10" in page.text
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["page.html"]
 
 
@@ -136,6 +138,18 @@ def test_the_map_is_that_of_principal_axes(shown):
     counts = {trace.name: len(trace.x) for trace in plot_items(shown).data}
     assert sum(counts.values()) == len(points) == len(shown.items.items) == 24 + 23 + 23
     assert "de (24)" in counts
+
+
+@pytest.mark.slow
+def test_the_map_is_drawn_by_umap_where_it_is_installed(finished, monkeypatch, tmp_path):
+    monkeypatch.delitem(sys.modules, "umap")  # which hides it
+    pytest.importorskip("umap")
+    page = read(report([finished], tmp_path / "page.html"))
+    assert "UMAP of the item vectors (cosine)" in page.text and "principal axes" not in page.text
+    first, again = (with_model(finished_content(finished), recbole_xling.load_run(finished)).items for _ in range(2))
+    assert first.points.shape == (24 + 23 + 23, 2) and np.isfinite(first.points).all()
+    assert np.array_equal(first.points, again.points)  # by the seed
+    assert abs(np.corrcoef(first.points.T)[0, 1]) > 1e-5  # or these are principal axes after all
 
 
 def test_several_runs_stand_beside_each_other(finished, finished_bpr, tmp_path):
