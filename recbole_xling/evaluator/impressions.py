@@ -275,11 +275,14 @@ class ImpressionRanker:
         self, users: IntArray, start: IntArray, end: IntArray, more: Mapping[str, torch.Tensor] | None = None
     ) -> Interaction:
         """Return histories as rows of a batch, with ``more`` columns and the features of users and items."""
-        batch = {self.dataset.uid_field: torch.from_numpy(users), **(more or {})}
+        no_item = torch.zeros(len(users), dtype=torch.int64)  # some models read a target, for a loss that is not used
+        batch = {self.dataset.uid_field: torch.from_numpy(users), self.dataset.iid_field: no_item, **(more or {})}
         if hasattr(self.dataset, "item_id_list_field"):  # a sequential dataset
             items, length = self.histories.padded(start, end, self.dataset.max_item_list_len)
             batch[self.dataset.item_id_list_field] = torch.from_numpy(items)
             batch[self.dataset.item_list_length_field] = torch.from_numpy(length)
+            drawn = self.dataset.config["NEG_PREFIX"] + self.dataset.item_id_list_field  # DIEN's, for a loss as well
+            batch[drawn] = torch.zeros_like(batch[self.dataset.item_id_list_field])
         return self.dataset.join(Interaction(batch))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_xling.config import XLingConfig, plain_settings
-from recbole_xling.errors import ConfigError
+from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.utils.distributed import is_main_process
 
 _LONGEST_VALUE, _MOST_VALUES = 500, 100  # of MLflow's parameters, and how many of them at a time
@@ -53,11 +53,15 @@ def tracked(config: XLingConfig) -> Iterator[Tracking]:
     """Follow a run as ``log_mlflow`` and ``energy_country`` say, in its first process.
 
     Raises:
-        ConfigError: the package for it is not installed.
+        ConfigError: the package for it is not installed, or does not know the country.
     """
     main, country = is_main_process(config), config["energy_country"]
     mlflow = _package("mlflow", "log_mlflow") if main and config["log_mlflow"] else None
     carbon = _package("codecarbon", "energy_country") if main and country else None
+    if carbon:  # it would take the average of the world in silence
+        known = import_module("codecarbon.input").DataSource().get_global_energy_mix_data()
+        if country not in known:
+            raise ConfigError(unknown_name("energy_country", country, known))
     energy = carbon and carbon.OfflineEmissionsTracker(
         country_iso_code=country, save_to_file=False, allow_multiple_runs=True, log_level="error"
     )

@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 
 import recbole_xling
 from recbole_xling.cli import main as cli
-from recbole_xling.errors import DataError
+from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.evaluator import impressions
 from recbole_xling.model.xlingcrossencoder import XLingCrossEncoder
 from recbole_xling.testing import make_tiny_encoder
@@ -79,6 +80,49 @@ def test_a_model_of_pairs_scores_the_candidates_alone(trained, shown, sequences,
     monkeypatch.setattr(XLingCrossEncoder, "scores_pairs", False)  # all items are scored, candidates taken from them
     same = recbole_xling.evaluate_run(folder, "west", split="all", impressions=True)
     assert pl.read_parquet(Path(same["run_dir"]) / "impressions.parquet").equals(table)
+
+
+@pytest.fixture(scope="module")
+def rated(shown, home):
+    """The shop 'west' with two more columns of interactions, under the name 'rated'."""
+    folder = home / "data" / "rated"
+    folder.mkdir()
+    for file in (home / "data" / "west").iterdir():
+        (folder / file.name.replace("west", "rated")).write_bytes(file.read_bytes())
+    header, *rows = (folder / "rated.inter").read_text().splitlines()
+    more = [f"{header}\trating:float\tplace:token", *(f"{row}\t{n % 5}\t{n % 3}" for n, row in enumerate(rows))]
+    (folder / "rated.inter").write_text("\n".join(more) + "\n")
+
+
+@pytest.mark.usefixtures("rated")
+def test_models_that_only_predict_score_the_candidates(trained, shown):
+    for model, inter in (("NeuMF", []), ("FM", ["rating"])):
+        columns = {"inter": ["user_id", "item_id", "timestamp", *inter], "item": ["item_id", "item_language"]}
+        folder = trained(model, "rated", load_col=columns, **({"threshold": {"rating": 2}} if inter else {}))
+        result = recbole_xling.evaluate_run(folder, split="all", impressions=True)
+        table = pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet")
+        assert table.height == result["n_test"] == 24
+        own = recbole_xling.load_run(folder)
+        data = own.train_data._dataset
+        user_ids, item_ids = (data.field2token_id[field] for field in (data.uid_field, data.iid_field))
+        for row, (user, time, items, _) in zip(table.rows(named=True), shown[:24], strict=True):
+            ids = {data.uid_field: [user_ids[user]] * len(items), data.iid_field: [item_ids[item] for item in items]}
+            batch = {name: torch.tensor(values) for name, values in ids.items()}
+            batch[data.time_field] = torch.full((len(items),), float(time))
+            with torch.no_grad():
+                clicked, *others = own.model.predict(data.join(Interaction(batch))).tolist()
+            assert row["ndcg@10"] < 1 or all(other < clicked for other in others)
+            if len({clicked, *others}) == len(items):
+                assert row["mrr"] == pytest.approx(1 / (1 + sum(other > clicked for other in others)))
+
+
+@pytest.mark.usefixtures("rated")
+def test_a_column_that_impressions_lack_is_named(trained):
+    inter = ["user_id", "item_id", "timestamp", "rating", "place"]
+    columns = {"inter": inter, "item": ["item_id", "item_language"]}
+    run = trained("FM", "rated", load_col=columns, threshold={"rating": 2})
+    with pytest.raises(ConfigError, match="FM reads the column 'place' of interactions, which impressions do not have"):
+        recbole_xling.evaluate_run(run, split="all", impressions=True)
 
 
 def test_the_test_part_of_impressions_begins_at_each_users_test_target(trained, shown):

@@ -66,7 +66,12 @@ def test_the_energy_of_a_run_is_in_its_result(small_dataset, settings, monkeypat
         def stop(self):
             calls.append("stop")
 
+    source = SimpleNamespace(get_global_energy_mix_data=lambda: {"DEU": {}, "ITA": {}})
     monkeypatch.setitem(sys.modules, "codecarbon", SimpleNamespace(OfflineEmissionsTracker=Tracker))
+    monkeypatch.setitem(sys.modules, "codecarbon.input", SimpleNamespace(DataSource=lambda: source))
+    with pytest.raises(ConfigError, match="unknown energy_country 'DEX'"):
+        run("SASRec", "small", config_dict={**settings, "energy_country": "DEX"})
+    assert calls == []
     result = run("SASRec", "small", config_dict={**settings, "energy_country": "DEU", "epochs": 1})
     assert calls[0]["country_iso_code"] == "DEU" and not calls[0]["save_to_file"] and calls[1:] == ["start", "stop"]
     stored = json.loads((Path(result["run_dir"]) / "result.json").read_text())
