@@ -120,7 +120,9 @@ def test_models_that_only_predict_score_the_candidates(trained, shown):
 def test_a_column_that_impressions_lack_is_named(trained):
     inter = ["user_id", "item_id", "timestamp", "rating", "place"]
     columns = {"inter": inter, "item": ["item_id", "item_language"]}
-    run = trained("FM", "rated", load_col=columns, threshold={"rating": 2})
+    labeled = {"mode": "labeled", "split": {"RS": [0.6, 0.2, 0.2]}, "order": "TO", "group_by": "user"}
+    measured = {"metrics": ["LogLoss"], "valid_metric": "LogLoss", "eval_args": labeled}
+    run = trained("FM", "rated", load_col=columns, threshold={"rating": 2}, **measured)
     with pytest.raises(ConfigError, match="FM reads the column 'place' of interactions, which impressions do not have"):
         recbole_xling.evaluate_run(run, split="all", impressions=True)
 
