@@ -93,7 +93,7 @@ def correspondence(
         raise DataError(f"{left.language} and {right.language} have {int(asked.sum())} pairs, not {MIN_PAIRS}")
     sides = [_unit(side) for side in (left, right)]
     own = (sides[0] * sides[1]).sum(dim=1)  # (n,)
-    cosines = _cosines(*sides, own)
+    cosines = _cosines(sides[0], sides[1], own)
     lines = []
     for (source, texts), (target, others) in (
         ((left, sides[0]), (right, sides[1])),
