@@ -1,4 +1,5 @@
 # make demo    the main job: train and test on the bundled dataset, a table of results at the end
+# make demo-languages   what readers of a language get that no training reader reads, as a picture (some minutes)
 # make test    all tests; make test-fast   all but the slow ones
 # make lint    ruff and mypy
 # make tables  the files of default settings and the tables of keys, from the typed settings
@@ -15,7 +16,7 @@ export TOKENIZERS_PARALLELISM := false
 # As many processes as cores, but at most four: each takes more than a gigabyte of memory.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 4
 
-.PHONY: demo test test-fast lint tables models test-matrix clean
+.PHONY: demo demo-languages test test-fast lint tables models test-matrix clean
 
 $(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +29,9 @@ $(VENV)/test.stamp: $(VENV)/demo.stamp
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python run_recbole_xling.py
+
+demo-languages: $(VENV)/demo.stamp
+	$(BIN)/python run_recbole_xling.py demo --languages
 
 test: $(VENV)/test.stamp
 	$(PYTEST)
