@@ -117,6 +117,10 @@ class EncodingConfig(TypedConfig):
     embedding_cache_dir: str | None = Field(
         None, description="Where vectors are kept; the user's cache folder if not set."
     )
+    vector_dtype: Literal["float32", "float16"] = Field(
+        "float32",
+        description="How the vectors of catalogs of 100,000 items and more are kept in one file for LLMSASRec to map.",
+    )
 
 
 class TrainingConfig(TypedConfig):

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.data.columns import column_kinds, read_cells
-from recbole_xling.data.item_vectors import averaged, distinct_texts
+from recbole_xling.data.item_vectors import averaged, distinct_texts, unit_scale
 from recbole_xling.data.text_variants import with_variants
 from recbole_xling.data.text_views import TextViews, check_languages, known_language, texts_in
 from recbole_xling.encode.base import Encoder, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
+from recbole_xling.encode.vector_table import vector_table
 from recbole_xling.errors import DataError, NoTextError
 from recbole_xling.language.tags import UNDETERMINED, stated_language
 from recbole_xling.language.users import LANGUAGE_SOURCE, USER_LANGUAGE, Readers
@@ -28,6 +29,8 @@ from recbole_xling.text.view import ALL, AUTO, OWN, READER, TextView
 from recbole_xling.utils.paths import user_cache_folder
 
 logger = logging.getLogger(__name__)
+
+_MAPPED_FROM = 100_000  # items: vectors of fewer are read into memory
 
 
 class ItemCatalog:
@@ -81,8 +84,7 @@ class ItemCatalog:
             store = self.store
         except NoTextError as error:
             store, problem = ItemTextStore(), error
-        texts = ((token, store.display(token)) for token in self.tokens)
-        known = [(token, UNDETERMINED if text is None else text.language) for token, text in texts]
+        known = [(token, store.display_language(token) or UNDETERMINED) for token in self.tokens]
         languages = [stated.get(token, tag) if tag == UNDETERMINED else tag for token, tag in known]
         if problem is not None and set(languages) == {UNDETERMINED}:
             logger.warning("item languages are unknown, so results per language are left out: %s", problem)
@@ -305,6 +307,23 @@ class ItemCatalog:
         return vectors[used], row.reshape(-1, len(self.tokens))
 
     @property
+    def unit_vectors(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """:attr:`model_vectors` at unit scale; those of a large catalog with one view are mapped from a file.
+
+        The file has the numbers of ``vector_dtype``.
+
+        Raises:
+            DataError: no item has text.
+        """
+        several = self.training_views is not None or len(self.texts_of_views) > 1
+        if several or len(self.tokens) < _MAPPED_FROM:
+            vectors, row = self.model_vectors
+            return unit_scale(vectors), row
+        texts, (row,) = self._to_encode(self.texts_of_views)
+        options = {"dtype": self.config["vector_dtype"] or "float32", "show_progress": self.config["show_progress"]}
+        return vector_table(_cache(self.config), self.encoder(), texts, row, **options), np.arange(len(row))[None]
+
+    @property
     def view_languages(self) -> list[list[str]]:
         """The language of each item in each view of :attr:`views`, ``(n_views, n_items)``."""
         readers = self.readers([])
@@ -333,6 +352,16 @@ class ItemCatalog:
         Raises:
             DataError: no item has text.
         """
+        texts, row = self._to_encode(texts_of_views)
+        encoded = _cached_vectors(self.config, self.encoder(), texts)
+        return np.concatenate([np.zeros_like(encoded[:1]), encoded]), row
+
+    def _to_encode(self, texts_of_views: list[list[str]]) -> tuple[list[str], NDArray[np.int64]]:
+        """Return distinct texts, and which of them each item has in each view (:func:`distinct_texts`).
+
+        Raises:
+            DataError: no item has text.
+        """
         texts, row = distinct_texts(texts_of_views)
         if not texts:
             raise DataError(
@@ -342,8 +371,7 @@ class ItemCatalog:
         missing = int((row == 0).all(axis=0).sum()) - 1
         if missing:
             logger.warning("%d of %d items have no text and get a zero vector", missing, row.shape[1] - 1)
-        encoded = _cached_vectors(self.config, self.encoder(), texts)
-        return np.concatenate([np.zeros_like(encoded[:1]), encoded]), row
+        return texts, row
 
     def encoder(self) -> Encoder:
         """Build the encoder that the configuration names; warn about languages that it does not know."""
@@ -382,9 +410,12 @@ def _configured_encoder(config: Any) -> Encoder:
     )
 
 
+def _cache(config: Any) -> EmbeddingCache:
+    return EmbeddingCache(config["embedding_cache_dir"] or user_cache_folder("embeddings"))
+
+
 def _cached_vectors(config: Any, encoder: Encoder, texts: Sequence[str]) -> NDArray[np.float32]:
-    cache = EmbeddingCache(config["embedding_cache_dir"] or user_cache_folder("embeddings"))
-    return cache.vectors(encoder, texts, show_progress=bool(config["show_progress"]))
+    return _cache(config).vectors(encoder, texts, show_progress=bool(config["show_progress"]))
 
 
 def catalog_of(dataset: Any) -> ItemCatalog:

@@ -58,3 +58,10 @@ def _means(vectors: NDArray[np.float32], row: NDArray[np.int64]) -> NDArray[np.f
     wanted = length[several] / counts.sum(axis=0)[several]
     total[several] *= (wanted / (np.linalg.norm(total[several], axis=1) + 1e-12))[:, None]
     return total
+
+
+def unit_scale(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale text vectors to mean squared norm 1 over the rows with a text: learning does not depend on the encoder."""
+    filled = np.any(vectors != 0, axis=1)
+    norm = float(np.sqrt(np.mean(np.sum(np.square(vectors[filled]), axis=1)))) if filled.any() else 1.0
+    return vectors / np.float32(norm)

@@ -88,38 +88,58 @@ class EmbeddingCache:
         texts = list(texts)
         if not texts:
             return np.empty((0, encoder.dimension), dtype=np.float32)
-        folder = self.folder(encoder)
         # U distinct texts, in the order of their digests: row of each one's first occurrence, and place of each row's
         _, first, place = np.unique(digests, return_index=True, return_inverse=True)  # (U,), (N,)
-        missing = np.ones(len(first), dtype=bool)
         result: Vectors | None = None  # (N, D)
-        for places, block in _stored_blocks(folder, digests[first]):
+        for rows, block in self._blocks(encoder, texts, digests, first, chunk_size, show_progress):
             if result is None:
                 result = np.empty((len(texts), block.shape[1]), dtype=np.float32)
-            result[first[places]] = block
-            missing[places] = False
-        todo = np.sort(first[missing])
-        if todo.size:
-            if result is None:
-                result = np.empty((len(texts), encoder.dimension), dtype=np.float32)
-            if result.shape[1] != encoder.dimension:
-                raise EncoderError(
-                    f"the encoder makes vectors of length {encoder.dimension}, but {folder} contains vectors of length "
-                    f"{result.shape[1]} under the same identity: delete that folder"
-                )
-            with clear_write_errors(folder, "embedding", _KEPT):  # before anything is encoded
-                folder.mkdir(parents=True, exist_ok=True)
-                delete_leftovers(folder)
-                write_identity(folder / IDENTITY_FILE, encoder.identity)
-            for rows, block in _encoded_blocks(encoder, texts, todo, chunk_size, show_progress):
-                with clear_write_errors(folder, "embedding", _KEPT):
-                    write_shard(folder, digests[rows], block)
-                result[rows] = block
+            result[rows] = block
         assert result is not None  # each text is stored or missing
         original = first[place]  # (N,) row of the first occurrence of each row's text
         repeated = np.flatnonzero(original != np.arange(len(texts)))
         result[repeated] = result[original[repeated]]
         return result
+
+    def blocks(
+        self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True, chunk_size: int = 2048
+    ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+        """Yield rows of distinct ``texts`` and their vectors, a block at a time; otherwise as :meth:`vectors`."""
+        digests = text_digests(texts)
+        first = np.argsort(digests)
+        yield from self._blocks(encoder, list(texts), digests, first, chunk_size, show_progress)
+
+    def _blocks(
+        self,
+        encoder: Encoder,
+        texts: list[str],
+        digests: Digests,
+        first: NDArray[np.int64],
+        chunk_size: int,
+        show_progress: bool,
+    ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+        """Yield rows and vectors of the texts in rows ``first``, which are distinct and in the order of digests."""
+        folder = self.folder(encoder)
+        missing, dimension = np.ones(len(first), dtype=bool), None
+        for places, block in _stored_blocks(folder, digests[first]):
+            missing[places], dimension = False, block.shape[1]
+            yield first[places], block
+        todo = np.sort(first[missing])
+        if not todo.size:
+            return
+        if dimension not in (None, encoder.dimension):
+            raise EncoderError(
+                f"the encoder makes vectors of length {encoder.dimension}, but {folder} contains vectors of length "
+                f"{dimension} under the same identity: delete that folder"
+            )
+        with clear_write_errors(folder, "embedding", _KEPT):  # before anything is encoded
+            folder.mkdir(parents=True, exist_ok=True)
+            delete_leftovers(folder)
+            write_identity(folder / IDENTITY_FILE, encoder.identity)
+        for rows, block in _encoded_blocks(encoder, texts, todo, chunk_size, show_progress):
+            with clear_write_errors(folder, "embedding", _KEPT):
+                write_shard(folder, digests[rows], block)
+            yield rows, block
 
 
 def text_digests(texts: Sequence[str]) -> Digests:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from hashlib import sha256
 from itertools import chain
@@ -36,9 +37,13 @@ from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.model.loss.sampled_softmax import sampled_softmax
 from recbole_xling.utils.typed_config import TypedConfig
 
+logger = logging.getLogger(__name__)
+
 View = int | Tensor
 """A view of all items, or the view of each item, ``(n_items,)``."""
 
+_FULL_SOFTMAX_TO = 50_000  # items: with more, sampled negatives make a step many times faster
+_SPARSE_FROM = 100_000  # items: updating the embeddings of fewer takes a small part of a step
 _ADVERSARY_ITEMS = 4096  # of a batch, at most
 _ADVERSARY_DRAW = 0xAD0E5  # keeps these draws apart from others of the same batch
 
@@ -133,6 +138,7 @@ class LLMSASRec(XLingRecommender):
             settings,
             train_counts=counts,
             text_vectors=lambda: dataset.catalog.model_vectors,
+            unit_vectors=lambda: dataset.catalog.unit_vectors,
             language_ids=lambda: dataset.catalog.model_language_ids,
         )
         self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
@@ -280,9 +286,11 @@ class LLMSASRec(XLingRecommender):
         vectors = inputs if seen is scored else self.items(needed, scored)  # (U, H)
         history, positive, wrong = place.split([item_seq.numel(), len(target), len(negative)])
         embedded = nn.functional.embedding(history.view_as(item_seq), inputs)  # (B, L, H)
-        logit_adjustment = self.score_bias.prior  # (n_items,)
-        if self.logq_correction and self.negatives == "in_batch":  # uniform draws need no correction
-            logit_adjustment = logit_adjustment - self.score_bias.log_popularity
+
+        def logit_adjustment(items: Tensor) -> Tensor:  # (N,) -> (N,)
+            prior = self.score_bias.prior[items]
+            corrected = self.logq_correction and self.negatives == "in_batch"  # uniform draws need no correction
+            return prior - self.score_bias.log_popularity[items] if corrected else prior
 
         def loss(history: Tensor) -> Tensor:  # (B, L, H)
             states = self.sequence_encoder(history, trained)  # (N, H)
@@ -293,8 +301,8 @@ class LLMSASRec(XLingRecommender):
                 target=target,
                 negative_id=negative,
                 position_weight=weight,
-                positive_logit_adjustment=logit_adjustment[target],
-                negative_logit_adjustment=logit_adjustment[negative],
+                positive_logit_adjustment=logit_adjustment(target),
+                negative_logit_adjustment=logit_adjustment(negative),
             )
             return self.tasks.weighed(NEXT_ITEM, next_item) + self.tasks(states, target, weight)
 
@@ -350,9 +358,21 @@ class LLMSASRec(XLingRecommender):
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 
+    def take_sparse_gradients(self, *, always: bool) -> bool:
+        """Let gradients of item embeddings be sparse if the loss samples, for many items or ``always``."""
+        wanted = always or self.n_items >= _SPARSE_FROM
+        self.items.sparse_gradients = wanted and self.loss_type != "CE" and self.items.item_embedding is not None
+        return self.items.sparse_gradients
+
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""
         self._step = step
+        if self.loss_type == "CE" and self.n_items >= _FULL_SOFTMAX_TO:
+            logger.warning(
+                "loss_type=CE scores %s items for every target: from %s items on loss_type=sampled_softmax takes a "
+                "fraction of its time (docs/scale.md)",
+                *(f"{self.n_items - 1:,}", f"{_FULL_SOFTMAX_TO:,}"),
+            )
         if self.language_adversary is not None:
             self.language_adversary.total_steps = total_steps
 

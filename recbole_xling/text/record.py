@@ -78,7 +78,9 @@ def parse_text(line: str) -> ItemText:
         DataError: the line is not JSON, or the record is wrong.
     """
     try:
-        record = json.loads(line, object_pairs_hook=_record)
+        record = json.loads(line)
+        if not _has_each_key_once(record, line):
+            record = json.loads(line, object_pairs_hook=_record)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}") from None
     if not isinstance(record, dict):
@@ -89,6 +91,12 @@ def parse_text(line: str) -> ItemText:
     text = ItemText(*(record[key] for key in _KEYS), language_confidence=record.get(_CONFIDENCE))
     check_text(text)
     return text
+
+
+def _has_each_key_once(record: Any, line: str) -> bool:
+    """Whether a line surely has no key twice: a colon follows each key. Texts with colons are looked at closely."""
+    objects = [record, *record.values()] if isinstance(record, dict) else ()
+    return line.count(":") == sum(len(part) for part in objects if isinstance(part, dict))
 
 
 def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

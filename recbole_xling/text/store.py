@@ -47,6 +47,7 @@ class ItemTextStore:
         self._confidence = array("d")  # per row: of its language, NaN if that is stated
         self._block = bytearray()  # the values, UTF-8, NUL between two values of a row
         for text in texts:
+            check_text(text)
             self._add(text)
 
     @classmethod
@@ -92,7 +93,9 @@ class ItemTextStore:
             if item_id and (language or any(values)):
                 fields = dict(zip(text_fields, values, strict=True))
                 with _located(file.place(row)):
-                    store._add(ItemText(item_id, language or UNDETERMINED, fields, DISPLAY))
+                    text = ItemText(item_id, language or UNDETERMINED, fields, DISPLAY)
+                    check_text(text)
+                    store._add(text)
         return store
 
     @property
@@ -107,7 +110,13 @@ class ItemTextStore:
 
     def display(self, item_id: str) -> ItemText | None:
         """Return the text that is shown for the item, None if it has none."""
-        return next((text for text in self._texts_of(item_id) if text.source == DISPLAY), None)
+        row = self._display_row(item_id)
+        return None if row is None else self._text(item_id, row)
+
+    def display_language(self, item_id: str) -> str | None:
+        """Return the language of the text that is shown for the item, None if it has none."""
+        row = self._display_row(item_id)
+        return None if row is None else self._index.language(row)
 
     def parallel(self, item_id: str) -> tuple[ItemText, ...]:
         """Return all other texts of the item, translations included, in the order of the file."""
@@ -133,21 +142,26 @@ class ItemTextStore:
         return item_id in self._index.items
 
     def _add(self, text: ItemText) -> None:
-        check_text(text)
+        """Append a text that was checked."""
         self._index.add(text)
         self._schema.append(self._schemas.number(tuple(text.fields)))
         self._confidence.append(math.nan if text.language_confidence is None else text.language_confidence)
         self._block += "\0".join(text.fields.values()).encode()
         self._end.append(len(self._block))
 
+    def _display_row(self, item_id: str) -> int | None:
+        return next((row for row in self._index.rows(item_id) if self._index.source(row) == DISPLAY), None)
+
     def _texts_of(self, item_id: str) -> Iterator[ItemText]:
-        for row in self._index.rows(item_id):
-            start = self._end[row - 1] if row else 0
-            values = self._block[start : self._end[row]].decode().split("\0")
-            fields = dict(zip(self._schemas.values[self._schema[row]], values, strict=True))
-            known = None if math.isnan(self._confidence[row]) else self._confidence[row]
-            language, source = self._index.language(row), self._index.source(row)
-            yield ItemText(item_id, language, fields, source, language_confidence=known)
+        return (self._text(item_id, row) for row in self._index.rows(item_id))
+
+    def _text(self, item_id: str, row: int) -> ItemText:
+        start = self._end[row - 1] if row else 0
+        values = self._block[start : self._end[row]].decode().split("\0")
+        fields = dict(zip(self._schemas.values[self._schema[row]], values, strict=True))
+        known = None if math.isnan(self._confidence[row]) else self._confidence[row]
+        language, source = self._index.language(row), self._index.source(row)
+        return ItemText(item_id, language, fields, source, language_confidence=known)
 
 
 def itemtext_path(dataset_folder: str | Path, dataset: str) -> Path:

@@ -51,9 +51,10 @@ class TextView:
         An item without any text gives ``""`` and ``und``. An item that is shown in some language but has no text in
         the pivot language gives None.
         """
-        text = self.choose(store, item_id, template)
-        if text is not None:
-            return template.render(text.fields), text.language
+        for text in self._candidates(store, item_id):
+            rendered = template.render(text.fields)
+            if rendered.strip():
+                return rendered, text.language
         if self.kind == PIVOT:
             shown = store.display(item_id)
             if shown is not None and template.render(shown.fields).strip():

@@ -10,6 +10,7 @@ import torch
 from torch import nn, optim
 
 from recbole_xling.errors import ConfigError
+from recbole_xling.trainer.lazy_adam import LazyAdam
 
 _LEARNERS: dict[str, type[optim.Optimizer]] = {
     "adam": optim.Adam,
@@ -17,8 +18,9 @@ _LEARNERS: dict[str, type[optim.Optimizer]] = {
     "sgd": optim.SGD,
     "adagrad": optim.Adagrad,
     "rmsprop": optim.RMSprop,
+    "sparse_adam": LazyAdam,
 }
-_FUSED = {"adam", "adamw", "sgd", "adagrad"}  # one kernel per step; the same mathematics
+_FUSED = {"adam", "adamw", "sgd", "adagrad", "sparse_adam"}  # one kernel per step; the same mathematics
 
 
 def parameter_groups(
@@ -56,13 +58,11 @@ def build_optimizer(learner: str, groups: list[dict[str, Any]], weight_decay: fl
     """Build the optimizer RecBole calls ``learner``.
 
     Raises:
-        ConfigError: an unknown learner.
+        ConfigError: an unknown learner, or a weight decay with ``sparse_adam``.
     """
     name = learner.lower()
-    if name == "sparse_adam":
-        return optim.SparseAdam(groups)
     if name not in _LEARNERS:
-        raise ConfigError(f"unknown learner '{learner}'. Known: {', '.join([*_LEARNERS, 'sparse_adam'])}")
+        raise ConfigError(f"unknown learner '{learner}'. Known: {', '.join(_LEARNERS)}")
     options: dict[str, Any] = {"weight_decay": weight_decay}
     parameters = [parameter for group in groups for parameter in group["params"]]
     if name in _FUSED and all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in parameters):

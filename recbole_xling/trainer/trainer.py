@@ -27,10 +27,11 @@ from recbole_xling.trainer.checkpoint import (
     taking_from,
     warm_start,
 )
+from recbole_xling.trainer.lazy_adam import for_clipping
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
 from recbole_xling.trainer.plain_state import PlainState
-from recbole_xling.utils.distributed import is_main_process
+from recbole_xling.utils.distributed import is_main_process, process
 from recbole_xling.utils.precision import prepare_autocast
 from recbole_xling.utils.run_folder import MODEL_FILE
 
@@ -73,8 +74,35 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         decay = kwargs.get("weight_decay", self.weight_decay)
         if "params" in kwargs:
             return build_optimizer(learner, [{"params": list(kwargs["params"]), "lr": rate}], decay)
+        learner = self._sparse_where_possible(learner, decay)
         groups = parameter_groups(self.model, rate, self.config["learning_rates"])
         return build_optimizer(learner, groups, decay) if groups else torch.optim.SGD([torch.zeros(())], lr=rate)
+
+    def _sparse_where_possible(self, learner: str, decay: float) -> str:
+        """Return the learner: ``sparse_adam`` in place of ``adam`` where that pays, and the model's gradients for it.
+
+        Raises:
+            ConfigError: ``sparse_adam`` is asked for where every step reaches all rows.
+        """
+        asked = learner == "sparse_adam"
+        obstacles = {
+            "l2_sp reaches all rows of the embeddings": self.config["l2_sp"],
+            "its gradients are not exchanged between processes": process()[1] > 1,
+        }
+        reasons = [reason for reason, applies in obstacles.items() if applies]
+        if asked and reasons:
+            raise ConfigError(f"learner=sparse_adam updates the rows of a batch alone: {reasons[0]}; set learner=adam")
+        if not asked and (learner != "adam" or decay or reasons):
+            return learner
+        sparse = hooks_of(self.model).take_sparse_gradients(always=asked)
+        if sparse and not asked:
+            self.logger.info(
+                "A step updates the embeddings of its batch's items alone, as learner=sparse_adam does, because there "
+                "are many; learner=adamw with weight_decay=0 updates all of them"
+            )
+        if asked and not sparse:
+            self.logger.warning("learner=sparse_adam is plain Adam here: a step reaches all rows of the embeddings")
+        return "sparse_adam" if sparse else "adam"
 
     # ---- the loop ---------------------------------------------------------------------------------------------
 
@@ -264,7 +292,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             if parameter.grad is not None:
                 parameter.grad.add_(parameter.detach() - start, alpha=self.config["l2_sp"])
         if self.clip_grad_norm:
-            clip_grad_norm_(self.model.parameters(), **self.clip_grad_norm)
+            clip_grad_norm_(for_clipping(self.model.parameters()), **self.clip_grad_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         assert self.schedule is not None

@@ -11,6 +11,7 @@ from recbole.model.sequential_recommender import SASRec
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
+from recbole_xling.model import llmsasrec
 from recbole_xling.model.layers.item_representation import (
     ItemRepresentation,
     RepresentationConfig,
@@ -237,6 +238,7 @@ def test_delta_does_not_bind_items_without_text_to_it():
         config,
         train_counts=counts,
         text_vectors=lambda: (vectors, np.arange(4)[None]),
+        unit_vectors=lambda: (vectors, np.arange(4)[None]),
         language_ids=lambda: np.zeros((1, 4), dtype=np.int64),
     )
     with torch.no_grad():
@@ -244,6 +246,16 @@ def test_delta_does_not_bind_items_without_text_to_it():
         shift = (items() - items.text_projection(items.text_vectors)).norm(dim=1)
     assert shift[2] == pytest.approx(100 * 5**0.5, rel=1e-5)
     assert shift[1] == shift[3] < 1
+
+
+def test_the_log_recommends_sampled_negatives_for_large_catalogs(make, caplog, monkeypatch):
+    make().model.begin_training(10, 0)
+    assert "sampled_softmax" not in caplog.text
+    monkeypatch.setattr(llmsasrec, "_FULL_SOFTMAX_TO", 10)
+    make(**SAMPLED).model.begin_training(10, 0)
+    assert "sampled_softmax" not in caplog.text
+    make().model.begin_training(10, 0)
+    assert "loss_type=CE scores" in caplog.text and "loss_type=sampled_softmax" in caplog.text
 
 
 def test_init_starts_from_the_principal_components_of_the_text(make):

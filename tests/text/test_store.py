@@ -61,6 +61,14 @@ def test_own_texts_come_before_translations_whatever_the_order() -> None:
     assert ItemTextStore([translated]).text("1", "en") == translated
 
 
+def test_the_language_of_display_texts_is_known_without_their_texts() -> None:
+    store = ItemTextStore(
+        [ItemText("1", "en", {"title": "x"}, "parallel"), ItemText("1", "de", {"title": "y"}, "display")]
+    )
+    assert store.display_language("1") == store.display("1").language == "de"
+    assert store.display_language("2") is None
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
@@ -68,6 +76,8 @@ def test_own_texts_come_before_translations_whatever_the_order() -> None:
         ("[" * 100_000, "not valid JSON"),
         ("[1]", "expected a JSON object"),
         ('{"item_id": "2", "language": "de", "item_id": "3"}', "'item_id' is given twice"),
+        ('{"item_id": "2", "fields": {"title": "a", "title": "b"}}', "'title' is given twice"),
+        ('{"item_id": "2", "fields": {"title": "a: b", "title" : "c"}}', "'title' is given twice"),
         ({"item_id": "2", "language": "de", "fields": {"title": "x"}}, "'source' is missing"),
         (row(item_id=2), "'item_id' must be a text"),
         (row(item_id=""), "'item_id' must be a text"),

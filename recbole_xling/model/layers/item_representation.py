@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
+from recbole_xling.data.item_vectors import unit_scale
+from recbole_xling.encode.vector_table import read_blocks
 from recbole_xling.model.layers.fusion import FUSIONS, Fusion
 from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.text_projection import TEXT_PROJECTIONS, LinearProjection
@@ -73,6 +75,8 @@ class ItemRepresentation(nn.Module):
             items with few of them are shrunk: an item with as many counts half.
         text_vectors: gives the frozen vectors of texts, ``(n, dimension)``, and each item's row in them in each view,
             ``(n_views, n_items)``; called only if they are needed.
+        unit_vectors: gives the same at unit scale (:func:`~recbole_xling.data.item_vectors.unit_scale`), perhaps
+            mapped from a file; called in their place where vectors are used as they are.
         language_ids: gives a number per item's language in each view, 0 for unknown, ``(n_views, n_items)``; called
             only if needed.
 
@@ -95,6 +99,7 @@ class ItemRepresentation(nn.Module):
         *,
         train_counts: NDArray[np.int64],
         text_vectors: Callable[[], tuple[FloatArray, NDArray[np.int64]]],
+        unit_vectors: Callable[[], tuple[NDArray[Any], NDArray[np.int64]]],
         language_ids: Callable[[], NDArray[np.int64]],
     ) -> None:
         super().__init__()
@@ -103,6 +108,9 @@ class ItemRepresentation(nn.Module):
         self.fusion = fusion(size, delta_max_norm=config.delta_max_norm)
         id_size, text_size = fusion.sizes(size, config.null_space_size)
         self.id_dropout_prob = config.id_dropout_prob
+        self.hidden_size = size
+        self.is_mapped = False  # text vectors are in a file
+        self.sparse_gradients = False  # of the ID embeddings, where some items are asked for
         self.language_embedding: nn.Embedding | None = None
         self.item_embedding: nn.Embedding | None = None
         self.text_projection: nn.Module | None = None
@@ -111,21 +119,27 @@ class ItemRepresentation(nn.Module):
             nn.init.normal_(self.item_embedding.weight, std=0 if fusion.id_shifts_text else config.initializer_range)
             weight = train_counts / np.maximum(train_counts + config.id_half_count, 1e-9)  # n / (n + k), 0 where n = 0
             self.register_buffer("id_weight", torch.from_numpy(weight)[:, None].float(), persistent=False)
-        if fusion.uses_text or config.item_representation == "init":
+        kind = config.text_projection or fusion.default_projection
+        as_they_are = kind != "pca" and not (config.text_centering or config.text_whitening)
+        if config.item_representation == "init" or (fusion.uses_text and not as_they_are):
             raw, row = text_vectors()
             raw = centered(raw, row, language_ids()) if config.text_centering else raw
         if config.item_representation == "init":
             start = principal_components(raw[row[0]], size, config.initializer_range, white=config.text_whitening)
             self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
         if fusion.uses_text:
-            kind = config.text_projection or fusion.default_projection
-            if kind == "pca":  # as large as ID embeddings are when training starts
+            if as_they_are:
+                vectors, row = unit_vectors()
+            elif kind == "pca":  # as large as ID embeddings are when training starts
                 vectors = principal_components(raw, text_size, config.initializer_range, white=config.text_whitening)
             else:
                 vectors = whiten(raw) if config.text_whitening else unit_scale(raw)
-            self.register_buffer("has_text", torch.from_numpy(raw.any(axis=1, keepdims=True)), persistent=False)
+            source = vectors if as_they_are else raw
+            has_text = np.concatenate([block.any(axis=1, keepdims=True) for _, block in read_blocks(source)])
+            self.register_buffer("has_text", torch.from_numpy(has_text), persistent=False)
             self.register_buffer("text_row", torch.from_numpy(row), persistent=False)
             self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
+            self.is_mapped = isinstance(vectors, np.memmap)
             self.text_projection = TEXT_PROJECTIONS[kind](
                 vectors.shape[1],
                 text_size,
@@ -159,11 +173,11 @@ class ItemRepresentation(nn.Module):
             result[prefix + name][:n_known] = trained[:n_known]
         return result
 
-    def forward(self, ids: Tensor | None = None, view: int | Tensor = 0) -> Tensor:
+    def forward(self, ids: Tensor | slice | None = None, view: int | Tensor = 0) -> Tensor:
         """Return the vectors of ``ids``, ``(N, H)``, or of all items where it is None, ``(n_items, H)``.
 
         Args:
-            ids: item ids, ``(N,)``.
+            ids: item ids, ``(N,)``, or a range of them.
             view: of all items, or of each, ``(n_items,)``.
         """
 
@@ -171,19 +185,23 @@ class ItemRepresentation(nn.Module):
             return of_views[view] if isinstance(view, int) else of_views.gather(0, view[None])[0]
 
         def of(table: Tensor, row: Tensor | None = None) -> Tensor:
-            row = ids if row is None else row if ids is None else row[ids]
-            return table if row is None else table[row]
+            chosen = ids if row is None else row if ids is None else row[ids]
+            return table if chosen is None else table[chosen]
 
+        if ids is None and self.is_mapped and not torch.is_grad_enabled():
+            table = self.has_text.new_empty(len(self.has_text), self.hidden_size, dtype=torch.float32)
+            for start in range(0, len(table), _BLOCK):  # not all of a large file at once
+                part = slice(start, start + _BLOCK)
+                table[part] = self(part, view)
+            return table
         id_part = text_part = keep_id = has_text = None
         if self.item_embedding is not None:
-            weight = self.item_embedding.weight
-            id_part = weight if ids is None else F.embedding(ids, weight)  # (N, H)
+            weight, sparse = self.item_embedding.weight, self.sparse_gradients
+            id_part = F.embedding(ids, weight, sparse=sparse) if isinstance(ids, Tensor) else of(weight)  # (N, H)
         if self.text_projection is not None:
             row = in_view(self.text_row) if len(self.text_row) > 1 else None
-            text_part, has_text = (
-                self.text_projection(of(self.text_vectors, row)),
-                of(self.has_text, row),
-            )  # (N, H or 1)
+            text_part = self.text_projection(of(self.text_vectors, row).float())  # (N, H)
+            has_text = of(self.has_text, row)  # (N, 1)
         if id_part is not None and text_part is not None:
             # Text alone represents cold items, whose IDs have not learned anything. In training it also represents
             # some others, drawn at random: so the text learns to do without the ID.
@@ -317,10 +335,3 @@ def centered(vectors: FloatArray, row: NDArray[np.int64], language: NDArray[np.i
     unit = F.normalize(torch.from_numpy(vectors), dim=-1)
     result: Tensor = LanguageCentering().eval()(unit, torch.from_numpy(language_of_text), filled.float())
     return (result * filled[:, None]).numpy()
-
-
-def unit_scale(vectors: FloatArray) -> FloatArray:
-    """Scale text vectors to mean squared norm 1 over the rows with a text: learning does not depend on the encoder."""
-    filled = np.any(vectors != 0, axis=1)
-    norm = float(np.sqrt(np.mean(np.sum(np.square(vectors[filled]), axis=1)))) if filled.any() else 1.0
-    return vectors / np.float32(norm)

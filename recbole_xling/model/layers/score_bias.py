@@ -64,7 +64,8 @@ def exposure_offset(gaps: Tensor, share: float) -> Tensor:
     return finite.kthvalue(min(max(taken, 1), len(finite))).values
 
 
-_N_HISTORIES = 512  # training users whose lists tell how often cold items are shown
+_N_HISTORIES = 512  # training users whose lists tell how often cold items are shown, at most
+_N_SCORES = 1 << 26  # of large catalogs fewer users' lists: finding the best of all items takes time
 
 
 class ScoreBiasConfig(TypedConfig):
@@ -119,14 +120,15 @@ class ScoreBias(nn.Module):
         self.register_buffer("cold_offset", torch.zeros(()))
         self.share = cold_share(settings.cold_exposure, int(cold.sum()), len(counts) - 1)
         self._masked = dataset.item_id_list_field if config["exclude_history"] else None
-        self._histories = dataset.last_histories(_N_HISTORIES) if self.share else None
+        n_histories = min(_N_HISTORIES, max(1, _N_SCORES // len(counts)))
+        self._histories = dataset.last_histories(n_histories) if self.share else None
 
     def forward(self) -> Tensor:
         """Return the constants, ``(n_items,)``."""
         return self.prior + self.cold_offset * self.cold
 
     def calibrate(self, score: Callable[[Interaction], Tensor]) -> None:
-        """Set the offset of cold items by what training users would be shown.
+        """Set the offset of cold items by what a sample of training users would be shown.
 
         Args:
             score: gives the scores of all items, ``(B, n_items)``, this bias included.
@@ -134,11 +136,12 @@ class ScoreBias(nn.Module):
         if self._histories is None:
             return
         self.cold_offset.zero_()
+        warm, cold = (~self.cold).nonzero().squeeze(1), self.cold.nonzero().squeeze(1)
         gaps = []
         for part in score_chunks(len(self._histories), len(self.cold)):
             histories = self._histories[part].to(self.cold.device)
             scores = score(histories)  # (B, n_items)
             if self._masked:
                 scores.scatter_(1, histories[self._masked], float("-inf"))
-            gaps.append(entry_gaps(scores[:, ~self.cold], scores[:, self.cold]))
+            gaps.append(entry_gaps(scores[:, warm], scores[:, cold]))
         self.cold_offset.copy_(exposure_offset(torch.cat(gaps), self.share))

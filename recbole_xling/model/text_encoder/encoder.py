@@ -135,7 +135,8 @@ class TextEncoder(nn.Module):
     Args:
         source: where the encoder comes from, see :func:`~recbole_xling.encode.hub.find_model`.
         config: how to build it.
-        cache_dir: folder for the states of frozen layers; None: the system's folder for temporary files.
+        cache_dir: folder for tokens and for the states of frozen layers; None: tokens are not kept, and states are
+            in the system's folder for temporary files.
 
     Raises:
         ConfigError: a setting does not fit the encoder.
@@ -144,7 +145,7 @@ class TextEncoder(nn.Module):
 
     def __init__(self, source: LocalModel | HubModel, config: TextEncoderConfig, cache_dir: Path | None = None) -> None:
         super().__init__()
-        self.source, self.config = source, config
+        self.source, self.config, self._cache_dir = source, config, cache_dir
         self._n_layers: int | None = (config.encoder_options or {}).get("num_hidden_layers")
         model, self.tokenizer = load_pretrained(source, self._n_layers)
         longest = longest_input(model, self.tokenizer)
@@ -197,7 +198,8 @@ class TextEncoder(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
         """Tokenize texts as this encoder reads them."""
-        return TokenizedTexts.of(texts, self.tokenizer, self.config.encoder_max_length, self.config.encoder_prompt)
+        longest, prompt = self.config.encoder_max_length, self.config.encoder_prompt
+        return TokenizedTexts.of(texts, self.tokenizer, longest, prompt, cache_dir=self._cache_dir)
 
     def train(self, mode: bool = True) -> TextEncoder:
         """Set training or evaluation; frozen lower layers stay in evaluation, without dropout."""

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from recbole_xling.encode.cache import text_digests
+from recbole_xling.utils.kept_folder import kept_folder
 from recbole_xling.utils.terminal import on_screen
 
 _TEXTS_AT_ONCE = 4096  # per call of the tokenizer, which spreads them over its threads
 _MULTIPLE = 8  # of a batch's width: shapes are few, so that freed memory fits the next batch, and suit a GPU
 _SHOW_PROGRESS_FROM = 20_000  # texts: fewer take about a second
+_KEPT_FROM = 20_000
+_TOKENS, _LENGTHS = "tokens.npy", "lengths.npy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,8 +57,9 @@ class TokenizedTexts:
         prompt: str | None,
         *,
         special_tokens: bool = True,
+        cache_dir: Path | None = None,
     ) -> TokenizedTexts:
-        """Tokenize each distinct text once.
+        """Tokenize each distinct text once, and many texts once for all runs.
 
         Args:
             texts: one per row, empty ones included.
@@ -57,34 +67,36 @@ class TokenizedTexts:
             max_length: longest text in tokens, special ones and the prompt included; the rest is cut.
             prompt: put before every text.
             special_tokens: whether the tokenizer adds its own; without them an empty text has no tokens at all.
+            cache_dir: where the tokens of many texts are kept (:func:`~recbole_xling.utils.kept_folder.kept_folder`);
+                None: nowhere.
+
+        Raises:
+            XlingError: they cannot be written there.
         """
         number: dict[str, int] = {}
         text_of_row = [number.setdefault(text, len(number)) for text in texts]
         pad_id = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
-        parts, lengths = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
         distinct = [(prompt or "") + text if text or special_tokens else "" for text in number]
-        hidden = len(distinct) <= _SHOW_PROGRESS_FROM or not on_screen()
-        with tqdm(total=len(distinct), desc="tokenizing", unit="text", disable=hidden) as bar:
-            for start in range(0, len(distinct), _TEXTS_AT_ONCE):
-                batch = distinct[start : start + _TEXTS_AT_ONCE]
-                found = tokenizer(
-                    batch,
-                    truncation=True,
-                    max_length=max_length,
-                    padding=False,
-                    return_attention_mask=False,
-                    add_special_tokens=special_tokens,
-                )
-                # a tokenizer without special tokens gives nothing for an empty text, which needs one token
-                tokens = [ids or [pad_id] * special_tokens for ids in found["input_ids"]]
-                parts.append(np.concatenate([np.asarray(ids, dtype=np.int32) for ids in tokens]))
-                lengths.append(np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens)))
-                bar.update(len(batch))
-        length = np.concatenate(lengths)
+        options = {"truncation": True, "max_length": max_length, "add_special_tokens": special_tokens}
+        identity = _identity(tokenizer, {**options, "pad_id": pad_id})
+        if cache_dir is None or identity is None or len(distinct) < _KEPT_FROM:
+            token_ids, length = _tokenized(distinct, tokenizer, options, pad_id)
+        else:
+            hashed = blake2b(identity.encode(), digest_size=16)
+            hashed.update(text_digests(distinct).tobytes())
+
+            def make(folder: Path) -> None:
+                tokens, lengths = _tokenized(distinct, tokenizer, options, pad_id)
+                np.save(folder / _TOKENS, tokens)
+                np.save(folder / _LENGTHS, lengths)
+
+            folder = kept_folder(cache_dir / "tokens" / hashed.hexdigest(), make, "tokens")
+            # mapped, so that processes share them; written to by nobody
+            token_ids, length = (np.load(folder / name, mmap_mode="c") for name in (_TOKENS, _LENGTHS))
         return cls(
             texts=list(number),
             text_of_row=torch.tensor(text_of_row, dtype=torch.int64),
-            token_ids=torch.from_numpy(np.concatenate(parts)),
+            token_ids=torch.from_numpy(token_ids),
             offset=torch.from_numpy(np.cumsum(length) - length),
             length=torch.from_numpy(length),
             pad_id=pad_id,
@@ -120,6 +132,39 @@ class TokenizedTexts:
         place = (self.offset[text_ids][:, None] + position).clamp(max=len(self.token_ids) - 1)
         input_ids = self.token_ids[place].long().masked_fill(~mask, self.pad_id)
         return input_ids, mask.long()
+
+
+def _identity(tokenizer: Any, options: Mapping[str, Any]) -> str | None:
+    """Return all that decides what tokens a text has; None where a tokenizer is code of its own."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return None
+    backend.no_truncation()  # what an earlier call left is no part of it
+    backend.no_padding()
+    own = {
+        "class": type(tokenizer).__name__,
+        "truncation_side": tokenizer.truncation_side,
+        "tokenizers": version("tokenizers"),
+    }
+    return backend.to_str() + json.dumps({**own, **options}, sort_keys=True)
+
+
+def _tokenized(
+    texts: Sequence[str], tokenizer: Any, options: Mapping[str, Any], pad_id: int
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Return the tokens of texts, one text after the other, ``(n_tokens,)``, and their numbers, ``(n_texts,)``."""
+    parts, lengths = [np.empty(0, dtype=np.int32)], [np.empty(0, dtype=np.int64)]
+    hidden = len(texts) <= _SHOW_PROGRESS_FROM or not on_screen()
+    with tqdm(total=len(texts), desc="tokenizing", unit="text", disable=hidden) as bar:
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            batch = texts[start : start + _TEXTS_AT_ONCE]
+            found = tokenizer(batch, padding=False, return_attention_mask=False, **options)
+            # a tokenizer without special tokens gives nothing for an empty text, which needs one token
+            tokens = [ids or [pad_id] * options["add_special_tokens"] for ids in found["input_ids"]]
+            parts.append(np.concatenate([np.asarray(ids, dtype=np.int32) for ids in tokens]))
+            lengths.append(np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens)))
+            bar.update(len(batch))
+    return np.concatenate(parts), np.concatenate(lengths)
 
 
 def batch_width(length: Tensor, longest: int) -> int:

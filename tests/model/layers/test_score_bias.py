@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbole_xling.config import XLingConfig
+from recbole_xling.model.layers import score_bias
 from recbole_xling.model.layers.score_bias import cold_share, entry_gaps, exposure_offset
+from recbole_xling.quick_start.build import build
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
@@ -33,3 +36,15 @@ def test_a_share_has_a_bound():
     assert cold_share(5, 10, 1000) == 0.05
     assert cold_share(5, 900, 1000) == 0.2
     assert cold_share(5, 0, 1000) == 0
+
+
+def test_fewer_histories_tell_it_of_large_catalogs(small_dataset, settings, monkeypatch):
+    small_dataset(n_users=10, n_items=80)
+    asked = []
+    for n_scores in (1 << 26, 81 * 4):
+        monkeypatch.setattr(score_bias, "_N_SCORES", n_scores)
+        model = build(XLingConfig("LLMSASRec", "small", config_dict=settings)).model.eval()
+        with torch.no_grad():
+            model.score_bias.calibrate(lambda rows: asked.append(len(rows)) or torch.rand(len(rows), 81))
+        assert model.score_bias.cold_offset.isfinite()
+    assert asked == [10, 4]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,3 +66,61 @@ def test_an_empty_text_has_a_token_even_where_the_tokenizer_adds_none() -> None:
 def test_no_texts_at_all() -> None:
     tokens = TokenizedTexts.of([], _tokenizer(), 6, None)
     assert (tokens.n_rows, tokens.n_texts) == (0, 0)
+
+
+# ---- kept for later runs --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[TokenizedTexts, int]]:
+    """Tokenize and return the tokens, and how many texts were read for them."""
+    monkeypatch.setattr(module, "_KEPT_FROM", 3)
+
+    def tokenize(texts: Sequence[str] = _TEXTS, prompt: str | None = None, **changed: Any) -> tuple[Any, int]:
+        tokenizer, read = _tokenizer(changed.get("special", True)), []
+        call = type(tokenizer).__call__
+
+        def counting(self: Any, batch: list[str], **options: Any) -> Any:
+            read.extend(batch)
+            return call(self, batch, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(tokenizer), "__call__", counting)
+            tokens = TokenizedTexts.of(texts, tokenizer, changed.get("longest", 6), prompt, cache_dir=tmp_path)
+        return tokens, len(read)
+
+    return tokenize
+
+
+def _same(one: TokenizedTexts, other: TokenizedTexts) -> bool:
+    names = ("text_of_row", "token_ids", "offset", "length")
+    return one.pad_id == other.pad_id and all(torch.equal(getattr(one, n), getattr(other, n)) for n in names)
+
+
+def test_tokens_of_many_texts_are_read_by_the_next_run(kept: Any) -> None:
+    wanted = TokenizedTexts.of(_TEXTS, _tokenizer(), 6, None)
+    (first, n_read), (again, n_again) = kept(), kept()
+    assert (n_read, n_again) == (5, 0)
+    assert _same(first, wanted) and _same(again, wanted)
+    torch.testing.assert_close(again.batch(torch.tensor([2, 0])), wanted.batch(torch.tensor([2, 0])))
+
+
+@pytest.mark.parametrize(
+    "changed", [{"prompt": "query: "}, {"longest": 5}, {"special": False}, {"texts": [*_TEXTS[:-1], "a hai"]}]
+)
+def test_other_settings_tokenizers_and_texts_have_tokens_of_their_own(kept: Any, changed: dict[str, Any]) -> None:
+    kept()
+    assert kept(**changed)[1] == 5 and kept(**changed)[1] == 0
+
+
+def test_few_texts_are_not_kept_and_damaged_tokens_are_made_again(
+    kept: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept(_TEXTS[:2])
+    assert not list(tmp_path.iterdir())
+    kept()
+    (path,) = tmp_path.glob("tokens/*/tokens.npy")
+    path.write_bytes(path.read_bytes()[:-4] + b"\1\0\0\0")
+    found, n_read = kept()
+    wanted = TokenizedTexts.of(_TEXTS, _tokenizer(), 6, None)
+    assert n_read == 5 and _same(found, wanted) and "damaged and is made again" in caplog.text

@@ -1,0 +1,112 @@
+"""Vectors of a catalog in one mapped file: those of the cache at unit scale, made once, checked, and shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recbole_xling.config import XLingConfig
+from recbole_xling.data import catalog as catalogs
+from recbole_xling.data.item_vectors import unit_scale
+from recbole_xling.encode import EmbeddingCache
+from recbole_xling.encode.vector_table import read_blocks, vector_table
+from recbole_xling.quick_start.build import build
+
+TEXTS = [f"text {number}" for number in range(50)]
+ROW = np.array([0, 3, 1, 0, 3, *range(1, 51)])
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> EmbeddingCache:
+    return EmbeddingCache(tmp_path / "cache")
+
+
+def _files(cache: EmbeddingCache) -> list[Path]:
+    return sorted(cache.root.glob("*/tables/*/vectors.npy"))
+
+
+def test_a_table_has_the_vectors_of_items_at_unit_scale_to_the_last_bit(cache, counting_encoder):
+    encoder = counting_encoder()
+    vectors = np.concatenate([np.zeros((1, 16), np.float32), cache.vectors(encoder, TEXTS[:20])])
+    vectors = np.concatenate([vectors, encoder._inner.encode(TEXTS[20:])])
+    encoder.asked.clear()
+    table = vector_table(cache, encoder, TEXTS, ROW)
+    assert sorted(encoder.asked) == sorted(TEXTS[20:])  # what the cache lacked
+    assert isinstance(table, np.memmap) and table.dtype == np.float32
+    np.testing.assert_array_equal(table, unit_scale(vectors[ROW]))
+    again = counting_encoder()
+    np.testing.assert_array_equal(vector_table(cache, again, TEXTS, ROW), table)
+    assert not again.asked and len(_files(cache)) == 1
+
+
+def test_half_precision_takes_half_the_room_and_is_near(cache, counting_encoder):
+    single, half = (vector_table(cache, counting_encoder(), TEXTS, ROW, dtype=d) for d in ("float32", "float16"))
+    np.testing.assert_allclose(half, single, atol=1e-3)
+    assert half.nbytes == single.nbytes // 2 and len(_files(cache)) == 2
+
+
+def test_other_texts_or_places_have_another_file(cache, counting_encoder):
+    first = vector_table(cache, counting_encoder(), TEXTS, ROW)
+    moved = vector_table(cache, counting_encoder(), TEXTS, ROW[::-1].copy())
+    np.testing.assert_array_equal(moved, first[::-1])
+    vector_table(cache, counting_encoder(), TEXTS[::-1], ROW)
+    assert len(_files(cache)) == 3
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "no checksum"])
+def test_a_damaged_file_is_made_again(cache, counting_encoder, caplog, damage):
+    wanted = np.array(vector_table(cache, counting_encoder(), TEXTS, ROW))
+    (path,) = _files(cache)
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    if damage == "no checksum":
+        (path.parent / "checksums.json").write_text("{}x")
+    else:
+        path.write_bytes(content if damage == "flip" else content[:-64])
+    np.testing.assert_array_equal(vector_table(cache, counting_encoder(), TEXTS, ROW), wanted)
+    assert "damaged and is made again" in caplog.text
+
+
+def test_blocks_of_a_mapped_file_are_its_rows(cache, counting_encoder, monkeypatch):
+    monkeypatch.setattr("recbole_xling.encode.vector_table._BLOCK", 8)
+    table = vector_table(cache, counting_encoder(), TEXTS, ROW)
+    parts = list(read_blocks(table))
+    assert len(parts) == 7 and not any(isinstance(block, np.memmap) for _, block in parts)
+    np.testing.assert_array_equal(np.concatenate([block for _, block in parts]), table)
+
+
+def _model_and_loader(settings):
+    run = build(XLingConfig("LLMSASRec", "small", config_dict=settings))
+    run.model.begin_training(10, 0)
+    return run.model, run.train_data
+
+
+@pytest.mark.parametrize("changed", [{}, {"text_projection": "mlp"}, {"text_projection_init": "pca"}])
+def test_a_model_trains_on_a_mapped_file_as_on_memory(small_dataset, settings, monkeypatch, changed):
+    small_dataset()
+    monkeypatch.setattr("recbole_xling.model.layers.item_representation._BLOCK", 16)
+    made = []
+    for least in (10**6, 1):
+        monkeypatch.setattr(catalogs, "_MAPPED_FROM", least)
+        model, loader = _model_and_loader({**settings, **changed})
+        loss = model.calculate_loss(next(iter(loader)))
+        loss.backward()
+        gradient = next(model.items.text_projection.parameters()).grad
+        table = model.eval().item_table().detach()
+        with torch.no_grad():  # some rows at a time
+            torch.testing.assert_close(model.item_table(), table)
+        made.append((loss, gradient, table, model.items.is_mapped))
+    (loss, gradient, table, mapped), (other, its_gradient, its_table, is_mapped) = made
+    assert not mapped and is_mapped
+    assert torch.equal(loss, other) and torch.equal(gradient, its_gradient) and torch.equal(table, its_table)
+
+
+def test_half_precision_trains(small_dataset, settings, monkeypatch):
+    small_dataset()
+    monkeypatch.setattr(catalogs, "_MAPPED_FROM", 1)
+    model, loader = _model_and_loader({**settings, "vector_dtype": "float16"})
+    assert model.items.text_vectors.element_size() == 2
+    assert model.calculate_loss(next(iter(loader))).isfinite()
