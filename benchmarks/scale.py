@@ -121,6 +121,7 @@ def settings_of(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "encoder": "random",
         "encoder_options": {"dimension": DIMENSION},
         "loss_type": options.loss,
+        "learner": "sparse_adam",
         "hidden_size": 64,
         "show_progress": False,
         **chosen,

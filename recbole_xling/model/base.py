@@ -156,13 +156,10 @@ class ModelHooks:
             ConfigError: they are too many.
         """
 
-    def take_sparse_gradients(self, *, always: bool) -> bool:
+    def take_sparse_gradients(self) -> bool:
         """Let the gradients of embeddings have the rows of a batch alone, where the model can.
 
         Called before the optimizer is built, where that one can make use of it.
-
-        Args:
-            always: whether to do so for small tables as well, where it does not pay.
 
         Returns:
             Whether some gradients are sparse now.

@@ -43,7 +43,6 @@ View = int | Tensor
 """A view of all items, or the view of each item, ``(n_items,)``."""
 
 _FULL_SOFTMAX_TO = 50_000  # items: with more, sampled negatives make a step many times faster
-_SPARSE_FROM = 100_000  # items: updating the embeddings of fewer takes a small part of a step
 _ADVERSARY_ITEMS = 4096  # of a batch, at most
 _ADVERSARY_DRAW = 0xAD0E5  # keeps these draws apart from others of the same batch
 
@@ -358,10 +357,9 @@ class LLMSASRec(XLingRecommender):
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 
-    def take_sparse_gradients(self, *, always: bool) -> bool:
-        """Let gradients of item embeddings be sparse if the loss samples, for many items or ``always``."""
-        wanted = always or self.n_items >= _SPARSE_FROM
-        self.items.sparse_gradients = wanted and self.loss_type != "CE" and self.items.item_embedding is not None
+    def take_sparse_gradients(self) -> bool:
+        """Let gradients of item embeddings be sparse if the loss samples."""
+        self.items.sparse_gradients = self.loss_type != "CE" and self.items.item_embedding is not None
         return self.items.sparse_gradients
 
     def begin_training(self, total_steps: int, step: int) -> None:

@@ -74,35 +74,28 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         decay = kwargs.get("weight_decay", self.weight_decay)
         if "params" in kwargs:
             return build_optimizer(learner, [{"params": list(kwargs["params"]), "lr": rate}], decay)
-        learner = self._sparse_where_possible(learner, decay)
+        if learner == "sparse_adam":
+            learner = self._sparse_where_possible()
         groups = parameter_groups(self.model, rate, self.config["learning_rates"])
         return build_optimizer(learner, groups, decay) if groups else torch.optim.SGD([torch.zeros(())], lr=rate)
 
-    def _sparse_where_possible(self, learner: str, decay: float) -> str:
-        """Return the learner: ``sparse_adam`` in place of ``adam`` where that pays, and the model's gradients for it.
+    def _sparse_where_possible(self) -> str:
+        """Let the model's gradients be sparse, and return the learner: plain ``adam`` where none of them can be.
 
         Raises:
-            ConfigError: ``sparse_adam`` is asked for where every step reaches all rows.
+            ConfigError: every step reaches all rows.
         """
-        asked = learner == "sparse_adam"
         obstacles = {
             "l2_sp reaches all rows of the embeddings": self.config["l2_sp"],
             "its gradients are not exchanged between processes": process()[1] > 1,
         }
-        reasons = [reason for reason, applies in obstacles.items() if applies]
-        if asked and reasons:
-            raise ConfigError(f"learner=sparse_adam updates the rows of a batch alone: {reasons[0]}; set learner=adam")
-        if not asked and (learner != "adam" or decay or reasons):
-            return learner
-        sparse = hooks_of(self.model).take_sparse_gradients(always=asked)
-        if sparse and not asked:
-            self.logger.info(
-                "A step updates the embeddings of its batch's items alone, as learner=sparse_adam does, because there "
-                "are many; learner=adamw with weight_decay=0 updates all of them"
-            )
-        if asked and not sparse:
-            self.logger.warning("learner=sparse_adam is plain Adam here: a step reaches all rows of the embeddings")
-        return "sparse_adam" if sparse else "adam"
+        for reason, applies in obstacles.items():
+            if applies:
+                raise ConfigError(f"learner=sparse_adam updates the rows of a batch alone: {reason}; set learner=adam")
+        if hooks_of(self.model).take_sparse_gradients():
+            return "sparse_adam"
+        self.logger.warning("learner=sparse_adam is plain Adam here: a step reaches all rows of the embeddings")
+        return "adam"
 
     # ---- the loop ---------------------------------------------------------------------------------------------
 

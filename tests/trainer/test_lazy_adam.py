@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +10,6 @@ from torch import nn, optim
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
-from recbole_xling.model import llmsasrec
 from recbole_xling.quick_start.build import build, build_trainer
 from recbole_xling.trainer.lazy_adam import LazyAdam, for_clipping
 from recbole_xling.trainer.optimizer import build_optimizer
@@ -131,22 +128,13 @@ def test_a_resumed_run_ends_like_a_whole_one(small_dataset, settings, extra):
     assert all(weight.isfinite().all() for weight in weights.values())
 
 
-def test_adam_becomes_lazy_from_a_size_on_and_says_so(small_dataset, settings, caplog, monkeypatch):
+@pytest.mark.parametrize("other", [{"learner": "adam"}, {"loss_type": "CE"}, {"item_representation": "text_only"}])
+def test_gradients_are_dense_unless_asked_for_and_possible(small_dataset, settings, other):
     small_dataset()
-    caplog.set_level(logging.INFO)
-    assert not isinstance(_parts(settings, **SAMPLED)[1].optimizer, LazyAdam)
-    assert "learner=sparse_adam" not in caplog.text
-    monkeypatch.setattr(llmsasrec, "_SPARSE_FROM", 10)
-    assert isinstance(_parts(settings, **SAMPLED)[1].optimizer, LazyAdam)
-    assert "as learner=sparse_adam does" in caplog.text
-    for other in (
-        {"learner": "adamw"},
-        {"weight_decay": 0.1},
-        {"loss_type": "CE"},
-        {"item_representation": "text_only"},
-    ):
-        run, trainer = _parts(settings, **{**SAMPLED, **other})
-        assert not isinstance(trainer.optimizer, LazyAdam) and not run.model.items.sparse_gradients
+    run, trainer = _parts(settings, **{**SPARSE, **other})
+    assert not isinstance(trainer.optimizer, LazyAdam) and not run.model.items.sparse_gradients
+    run, trainer = _parts(settings, **SPARSE)
+    assert isinstance(trainer.optimizer, LazyAdam) and run.model.items.sparse_gradients
 
 
 def test_sparse_adam_is_plain_adam_where_all_rows_are_scored_and_says_so(small_dataset, settings, caplog):

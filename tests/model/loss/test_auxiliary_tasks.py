@@ -20,6 +20,7 @@ def dataset(tmp_path):
     rows = ["item_id:token\tkind:token\tprice:float", "e\ty\t1", "a\tx\t1", "b\ty\t1", "c\tz\t1", "d\t\t1"]
     (tmp_path / "shop.item").write_text("\n".join(rows) + "\n")
     config = {"data_path": str(tmp_path), "dataset": "shop", "ITEM_ID_FIELD": "item_id", "field_separator": "\t"}
+    config["encoding"] = "utf-8"
     catalog = SimpleNamespace(languages=["und", "it", "da", "it", "und", "it"], tokens=TOKENS)
     return SimpleNamespace(inter_feat=[1], config=config, catalog=catalog, dataset_name="shop")
 
