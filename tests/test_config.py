@@ -205,7 +205,7 @@ def test_choices_are_what_is_implemented(typed, key, implemented):
         ("LLMSASRec", "n_layers", None, "n_layers must be a whole number, not None"),
         ("LLMSASRec", "id_dropout_prob", 1.5, "id_dropout_prob must be at most 1, not 1.5"),
         ("LLMSASRec", "id_dropout_prob", "some", "id_dropout_prob must be a number, not 'some'"),
-        ("LLMSASRec", "loss_type", "XE", "loss_type must be one of CE, sampled_softmax, not 'XE'"),
+        ("LLMSASRec", "loss_type", "XE", "loss_type must be one of CE, sampled_softmax, gBCE, SCE, not 'XE'"),
         (
             "LLMSASRec",
             "text_projection",

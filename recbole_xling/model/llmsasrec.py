@@ -34,7 +34,8 @@ from recbole_xling.model.loss.adversarial import AdversarialConfig, adversarial_
 from recbole_xling.model.loss.auxiliary_tasks import NEXT_ITEM, AuxiliaryTasks, AuxiliaryTasksConfig
 from recbole_xling.model.loss.language_adversary import LanguageAdversary, LanguageAdversaryConfig
 from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
-from recbole_xling.model.loss.sampled_softmax import sampled_softmax
+from recbole_xling.model.loss.scalable_cross_entropy import scalable_cross_entropy
+from recbole_xling.model.sampling.shared_negatives import NextItemLossConfig, SharedNegatives
 from recbole_xling.utils.typed_config import TypedConfig
 
 logger = logging.getLogger(__name__)
@@ -71,15 +72,12 @@ class LLMSASRecConfig(
     AdversarialConfig,
     LanguageAdversaryConfig,
     WindowsConfig,
+    NextItemLossConfig,
 ):
     """All settings of LLMSASRec."""
 
-    section: ClassVar[str] = "loss and training"
+    section: ClassVar[str] = "training"
 
-    loss_type: Literal["CE", "sampled_softmax"] = Field("CE", description="Full or sampled softmax.")
-    negatives: Literal["in_batch", "uniform"] = Field("in_batch", description="Negatives of `sampled_softmax`.")
-    n_negatives: int = Field(1024, ge=1, description="Negatives shared by the positions of a batch.")
-    logq_correction: bool = Field(True, description="Correct in-batch negatives by how often items occur.")
     train_neg_sample_args: dict[str, Any] | None = Field(
         None, description="RecBole's own negative sampling is not used."
     )
@@ -102,7 +100,7 @@ class LLMSASRec(XLingRecommender):
 
     - an item's vector comes from :class:`ItemRepresentation`: ID, text, or a fusion of both;
     - one pass over a history trains all its positions (RecBole makes one row per position);
-    - the loss is the full cross entropy, computed some logits at a time, or a sampled softmax;
+    - the loss is the full cross entropy, computed some logits at a time, or another one (docs/losses.md);
     - where items carry text, a score is the match of user and item plus the logarithm of the item's popularity, so
       that neither ID nor text must learn it (logit adjustment, Menon et al., ICLR 2021);
     - cold items do not have a popularity: after each epoch the offset of their scores is set so that they are shown
@@ -122,8 +120,7 @@ class LLMSASRec(XLingRecommender):
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
         settings = LLMSASRecConfig.of(config)
-        self.loss_type, self.negatives = settings.loss_type, settings.negatives
-        self.n_negatives, self.logq_correction = settings.n_negatives, settings.logq_correction
+        self.loss_type, self.n_negatives = settings.loss_type, settings.n_negatives
         self.initializer_range = settings.initializer_range
         self.adversarial: AdversarialConfig = settings
         counts = dataset.train_item_counts
@@ -151,6 +148,8 @@ class LLMSASRec(XLingRecommender):
         known[0] = False
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
+        samples = settings.loss_type in ("sampled_softmax", "gBCE")
+        self.negatives = SharedNegatives(settings, counts, self.candidates) if samples else None
         self.score_bias = ScoreBias(config, dataset, by_text=by_text)
         self.tasks = AuxiliaryTasks(settings, dataset, settings.hidden_size, {NEXT_ITEM: 1.0})
         self.language_adversary: LanguageAdversary | None = None
@@ -222,8 +221,8 @@ class LLMSASRec(XLingRecommender):
                 :class:`~recbole_xling.data.loader.WindowLoader` makes them.
         """
         self._table = negative = None
-        if self.loss_type != "CE":
-            negative = self._draw_negatives(interaction[TARGET_LIST][interaction[TARGET_WEIGHT] > 0])  # (K,)
+        if self.negatives is not None:
+            negative = self.negatives.draw(interaction[TARGET_LIST][interaction[TARGET_WEIGHT] > 0])  # (K,)
         self._draws += 1
         seen, scored = self.training_views.draw(self.seed, self._step, self._draws)
         first = self.training_views.first
@@ -255,7 +254,11 @@ class LLMSASRec(XLingRecommender):
 
         def loss(history: Tensor) -> Tensor:  # (B, L, H)
             states = self.sequence_encoder(history, trained)  # (N, H)
-            next_item = linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
+            if self.loss_type == "SCE":
+                items, number = table[self.candidates], self.n_negatives
+                next_item = scalable_cross_entropy(states, items, place, weight, bias=prior, n_items=number)
+            else:
+                next_item = linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
             return self.tasks.weighed(NEXT_ITEM, next_item) + self.tasks(states, target, weight)
 
         return adversarial_loss(self.adversarial, loss, nn.functional.embedding(item_seq, inputs))
@@ -270,12 +273,6 @@ class LLMSASRec(XLingRecommender):
         language = self.item_language[self.training_views.first + view[items], items]  # (K,)
         return adversary(vectors, language, self._step)
 
-    def _draw_negatives(self, target: Tensor) -> Tensor:
-        """Draw the negatives of a batch, ``(K,)``, given its targets, ``(N,)``."""
-        if self.negatives == "in_batch":
-            return target[torch.randperm(len(target), device=target.device)[: self.n_negatives]]
-        return self.candidates[torch.randint(len(self.candidates), (self.n_negatives,), device=target.device)]
-
     def _sampled_loss(
         self, item_seq: Tensor, trained: Tensor, target: Tensor, weight: Tensor, negative: Tensor, *views: View
     ) -> Tensor:
@@ -285,23 +282,19 @@ class LLMSASRec(XLingRecommender):
         vectors = inputs if seen is scored else self.items(needed, scored)  # (U, H)
         history, positive, wrong = place.split([item_seq.numel(), len(target), len(negative)])
         embedded = nn.functional.embedding(history.view_as(item_seq), inputs)  # (B, L, H)
-
-        def logit_adjustment(items: Tensor) -> Tensor:  # (N,) -> (N,)
-            prior = self.score_bias.prior[items]
-            corrected = self.logq_correction and self.negatives == "in_batch"  # uniform draws need no correction
-            return prior - self.score_bias.log_popularity[items] if corrected else prior
+        assert self.negatives is not None
+        negatives, prior = self.negatives, self.score_bias.prior
 
         def loss(history: Tensor) -> Tensor:  # (B, L, H)
             states = self.sequence_encoder(history, trained)  # (N, H)
-            next_item = sampled_softmax(
+            next_item = negatives(
                 states,
                 vectors[positive],
                 vectors[wrong],
                 target=target,
                 negative_id=negative,
                 position_weight=weight,
-                positive_logit_adjustment=logit_adjustment(target),
-                negative_logit_adjustment=logit_adjustment(negative),
+                prior=prior,
             )
             return self.tasks.weighed(NEXT_ITEM, next_item) + self.tasks(states, target, weight)
 
@@ -359,7 +352,7 @@ class LLMSASRec(XLingRecommender):
 
     def take_sparse_gradients(self) -> bool:
         """Let gradients of item embeddings be sparse if the loss samples."""
-        self.items.sparse_gradients = self.loss_type != "CE" and self.items.item_embedding is not None
+        self.items.sparse_gradients = self.negatives is not None and self.items.item_embedding is not None
         return self.items.sparse_gradients
 
     def begin_training(self, total_steps: int, step: int) -> None:

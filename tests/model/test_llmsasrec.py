@@ -43,6 +43,10 @@ class TestContract(ModelContract):
         },
         "sampled in batch": {**SAMPLED, "negatives": "in_batch"},
         "sampled uniform": {**SAMPLED, "negatives": "uniform", "item_representation": "text_only"},
+        "sampled mixed": {**SAMPLED, "negatives": "mixed", "logq_correction": "refined"},
+        "sampled popularity": {**SAMPLED, "negatives": "popularity", "item_representation": "none"},
+        "gBCE": {"loss_type": "gBCE", "negatives": "uniform", "n_negatives": 16, "item_representation": "none"},
+        "SCE": {"loss_type": "SCE", "n_negatives": 16},
     }
 
     @pytest.fixture
@@ -303,6 +307,7 @@ def test_whitening_decorrelates_and_leaves_empty_rows():
         ("text_projection", "moa", "moe"),
         ("loss_type", "BCE", "CE"),
         ("negatives", "inbatch", "in_batch"),
+        ("loss_type", "gBCE", "uniform"),
         ("n_heads", 3, "hidden_size"),
         ("n_layers", 0, "n_layers"),
         ("hidden_act", "gleu", "gelu"),

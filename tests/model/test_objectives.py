@@ -49,6 +49,20 @@ RESUMED = {
 }
 
 
+LOSSES = {
+    "mixed, refined": {"loss_type": "sampled_softmax", "negatives": "mixed", "logq_correction": "refined"},
+    "popularity": {"loss_type": "sampled_softmax", "negatives": "popularity"},
+    "gBCE": {"loss_type": "gBCE", "negatives": "uniform"},
+    "SCE": {"loss_type": "SCE"},
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_resumed_run_goes_on_with_the_negatives_that_it_would_have_had(settings_of, name):
+    settings = settings_of("LLMSASRec", **LOSSES[name], n_negatives=8, epochs=3, stopping_step=10)
+    resume_like_whole("LLMSASRec", "shop", settings, after=0)
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_resumed_run_ends_like_one_that_never_stopped(settings_of, model, name):

@@ -8,7 +8,13 @@ import torch
 
 from recbole_xling.model.loss import linear_cross_entropy as module
 from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
-from recbole_xling.model.loss.sampled_softmax import sampled_softmax
+from recbole_xling.model.loss.sampled_softmax import (
+    calibrated_bce,
+    gbce_beta,
+    refined_softmax,
+    sampled_logits,
+    sampled_softmax,
+)
 
 
 def reference(logits: np.ndarray, target: np.ndarray, weight: np.ndarray) -> float:
@@ -95,16 +101,8 @@ def test_sampled_softmax_equals_the_formula():
     hidden, positive, negative = torch.randn(5, 4), torch.randn(5, 4), torch.randn(7, 4)
     target, negative_id = torch.tensor([1, 2, 3, 4, 5]), torch.tensor([3, 9, 9, 2, 8, 7, 6])
     weight, log_q = torch.rand(5), torch.rand(10).log()
-    got = sampled_softmax(
-        hidden,
-        positive,
-        negative,
-        target=target,
-        negative_id=negative_id,
-        position_weight=weight,
-        positive_logit_adjustment=-log_q[target],
-        negative_logit_adjustment=-log_q[negative_id],
-    )
+    adjusted = -log_q[target], -log_q[negative_id]
+    got = sampled_softmax(*sampled_logits(hidden, positive, negative, target, negative_id, *adjusted), weight)
     total = 0.0
     for i in range(5):
         logits = [float(hidden[i] @ positive[i] - log_q[target[i]])]
@@ -130,16 +128,89 @@ def test_log_q_makes_the_sampled_loss_approach_the_full_softmax():
         # every position sees its target once among its draws, as in a batch
         drawn = torch.multinomial(rate, 20000, replacement=True)
         log_q = (rate * len(drawn)).log() if corrected else torch.zeros(n_items)
-        return sampled_softmax(
-            hidden,
-            table[target],
-            table[drawn],
-            target=target,
-            negative_id=drawn,
-            position_weight=weight,
-            positive_logit_adjustment=torch.zeros(200),
-            negative_logit_adjustment=-log_q[drawn],
-        ).item()
+        adjusted = torch.zeros(200), -log_q[drawn]
+        logits = sampled_logits(hidden, table[target], table[drawn], target, drawn, *adjusted)
+        return sampled_softmax(*logits, weight).item()
 
     assert sampled(True) == pytest.approx(full, rel=0.02)
     assert abs(sampled(False) - full) > 1
+
+
+def test_refined_softmax_equals_the_formula():
+    """Khrylchenko et al. 2025: the target's own logit is not corrected, and the rate is that among other items."""
+    generator = torch.Generator().manual_seed(0)
+    right, wrong = torch.randn(4, generator=generator), torch.randn(4, 6, generator=generator)
+    rate, target = torch.rand(9, generator=generator).softmax(0), torch.tensor([1, 2, 3, 4])
+    negative, weight = torch.tensor([5, 2, 8, 8, 0, 1]), torch.rand(4, generator=generator)
+    total = 0.0
+    for i in range(4):
+        kept = [j for j in range(6) if negative[j] != target[i]]
+        others = 1 - rate[target[i]].item()
+        terms = [np.exp(wrong[i, j].item()) / (rate[negative[j]].item() / others) for j in kept]
+        probability = np.exp(right[i].item()) / (np.exp(right[i].item()) + np.mean(terms))
+        total += weight[i].item() * -(1 - probability) * np.log(np.exp(right[i].item()) / np.mean(terms))
+    hit = negative == target[:, None]
+    corrected = (wrong - rate[negative].log()).masked_fill(hit, float("-inf"))
+    assert refined_softmax(right, corrected, rate[target], weight).item() == pytest.approx(total, rel=1e-5)
+
+
+def test_a_position_without_negatives_has_no_refined_loss():
+    right = torch.zeros(2, requires_grad=True)
+    wrong = torch.tensor([[0.0], [float("-inf")]], requires_grad=True)
+    refined_softmax(right, wrong, torch.full((2,), 0.1), torch.ones(2)).backward()
+    assert right.grad[1] == 0 and wrong.grad[1] == 0 and right.grad[0] < 0 and torch.isfinite(wrong.grad).all()
+
+
+def test_the_refined_gradient_estimates_that_of_the_full_softmax_and_yis_does_not():
+    """On few draws, averaged over many samples: the mean of both is compared with the exact gradient."""
+    torch.manual_seed(0)
+    n_items, target, draws = 8, 3, 4000
+    logits = (torch.randn(n_items) * 0.5).requires_grad_()
+    rate = torch.linspace(1, 6, n_items)
+    rate = rate / rate.sum()
+    exact = torch.autograd.grad(torch.nn.functional.cross_entropy(logits[None], torch.tensor([target])), logits)[0]
+    drawn = torch.multinomial(rate, draws * 64, replacement=True).view(draws, 64)
+    hit = drawn == target
+    wrong = (logits[drawn] - rate[drawn].log()).masked_fill(hit, float("-inf"))
+    right, weight = logits[target].expand(draws), torch.full((draws,), 1 / draws)
+    refined = torch.autograd.grad(
+        refined_softmax(right, wrong, rate[target].expand(draws), weight), logits, retain_graph=True
+    )[0]
+    plain = torch.autograd.grad(sampled_softmax(right - rate[target].log(), wrong, weight), logits)[0]
+    assert (refined - exact).norm() < 0.03 * exact.norm()  # a ratio of means: its bias falls with the draws
+    assert (plain - exact).norm() > 2 * (refined - exact).norm()
+
+
+def test_gbce_equals_the_formula():
+    """Petrov & Macdonald 2023: the probability of the target to a power, by which probabilities are calibrated."""
+    generator = torch.Generator().manual_seed(0)
+    right, wrong = torch.randn(3, generator=generator), torch.randn(3, 5, generator=generator)
+    wrong[1, 2] = float("-inf")
+    weight, t, n_items = torch.rand(3, generator=generator), 0.75, 101
+    alpha = 5 / (n_items - 1)
+    beta = alpha * (t * (1 - 1 / alpha) + 1 / alpha)
+    total = 0.0
+    for i in range(3):
+        kept = [j for j in range(5) if wrong[i, j] > float("-inf")]
+        log_likelihood = np.log(torch.sigmoid(right[i]).item() ** beta)
+        log_likelihood += sum(np.log(1 - torch.sigmoid(wrong[i, j]).item()) for j in kept)
+        total -= weight[i].item() * log_likelihood / (len(kept) + 1)
+    assert gbce_beta(5, n_items, t) == pytest.approx(beta)
+    assert calibrated_bce(right, wrong, beta, weight).item() == pytest.approx(total, rel=1e-5)
+    assert gbce_beta(5, n_items, 0.0) == 1 and gbce_beta(5, n_items, 1.0) == pytest.approx(alpha)
+    assert gbce_beta(500, n_items, 0.3) == 1  # all items are drawn: nothing to calibrate
+
+
+def test_with_full_calibration_the_best_scores_are_probabilities():
+    """Where the sigmoid of each score is its item's probability, the expected gradient is zero; with t = 0 it rises."""
+    probability = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    score = torch.logit(probability).requires_grad_()
+    gradients = []
+    for t in (1.0, 0.0):
+        beta, loss = gbce_beta(1, 4, t), torch.zeros(())
+        for item in range(4):  # the expectation over targets and one even draw among the others
+            wrong = score[[other for other in range(4) if other != item]][:, None]
+            loss = loss + calibrated_bce(score[item].expand(3), wrong, beta, probability[item].expand(3) / 3)
+        gradients.append(torch.autograd.grad(loss, score)[0])
+    torch.testing.assert_close(gradients[0], torch.zeros(4), atol=1e-6, rtol=0)
+    assert (gradients[1] < -0.01).all()
