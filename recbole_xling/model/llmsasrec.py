@@ -59,9 +59,15 @@ class TransformerConfig(TypedConfig):
     hidden_dropout_prob: float = Field(0.5, ge=0, le=1, description="Dropout of inputs and layer outputs.")
     attn_dropout_prob: float = Field(0.5, ge=0, le=1, description="Dropout of attention weights.")
     hidden_act: Literal["gelu", "relu", "swish", "tanh", "sigmoid"] = Field(
-        "gelu", description="Activation of the feed-forward layers."
+        "gelu", description="Activation of the feed-forward layers of `sasrec`."
     )
     layer_norm_eps: float = Field(1e-12, ge=0, description="Epsilon of the layer norms.")
+    block: Literal["sasrec", "ligr", "hstu"] = Field(
+        "sasrec", description="Layers: RecBole's, with gates (eSASRec), or with attention without softmax."
+    )
+    positions: Literal["learned", "rotary"] = Field(
+        "learned", description="Positions: vectors added to the items', or rotations of queries and keys."
+    )
 
 
 class LLMSASRecConfig(

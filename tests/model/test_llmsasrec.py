@@ -47,6 +47,8 @@ class TestContract(ModelContract):
         "sampled popularity": {**SAMPLED, "negatives": "popularity", "item_representation": "none"},
         "gBCE": {"loss_type": "gBCE", "negatives": "uniform", "n_negatives": 16, "item_representation": "none"},
         "SCE": {"loss_type": "SCE", "n_negatives": 16},
+        "ligr": {"block": "ligr", "positions": "rotary", "item_representation": "none"},
+        "hstu": {"block": "hstu", "item_representation": "none"},
     }
 
     @pytest.fixture
@@ -311,6 +313,7 @@ def test_whitening_decorrelates_and_leaves_empty_rows():
         ("n_heads", 3, "hidden_size"),
         ("n_layers", 0, "n_layers"),
         ("hidden_act", "gleu", "gelu"),
+        ("block", "higr", "ligr"),
         ("cold_exposure", 0, "cold_exposure"),
     ],
 )

@@ -54,11 +54,13 @@ LOSSES = {
     "popularity": {"loss_type": "sampled_softmax", "negatives": "popularity"},
     "gBCE": {"loss_type": "gBCE", "negatives": "uniform"},
     "SCE": {"loss_type": "SCE"},
+    "SCE of gated layers": {"loss_type": "SCE", "block": "ligr", "positions": "rotary"},
+    "CE of hstu": {"block": "hstu"},
 }
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_resumed_run_goes_on_with_the_negatives_that_it_would_have_had(settings_of, name):
+def test_a_resumed_run_goes_on_with_the_same_negatives_and_layers(settings_of, name):
     settings = settings_of("LLMSASRec", **LOSSES[name], n_negatives=8, epochs=3, stopping_step=10)
     resume_like_whole("LLMSASRec", "shop", settings, after=0)
 

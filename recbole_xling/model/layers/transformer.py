@@ -1,44 +1,16 @@
-"""The causal Transformer of SASRec (Kang & McAuley, ICDM 2018), as RecBole lays it out."""
+"""The causal Transformer of SASRec (Kang & McAuley, ICDM 2018), as RecBole lays it out, and what can take its place."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_xling.model.layers.cpu_kernels import Dropout, dropout
+from recbole_xling.model.layers.attention import CausalAttention, check_rotary
+from recbole_xling.model.layers.cpu_kernels import Dropout
+from recbole_xling.model.layers.hstu import HSTULayer
+from recbole_xling.model.layers.ligr import LiGRLayer
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "swish": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
-
-
-class CausalAttention(nn.Module):
-    """Multi-head attention in which a position sees itself and what came before it."""
-
-    def __init__(self, hidden_size: int, n_heads: int, attn_dropout_prob: float) -> None:
-        super().__init__()
-        self.n_heads = n_heads
-        self.attn_dropout_prob = attn_dropout_prob
-        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
-        self.dense = nn.Linear(hidden_size, hidden_size)
-
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Map ``(B, L, H)`` to ``(B, L, H)``; padding on the right needs no mask, because no item looks ahead to it.
-
-        With ``keep``, a mask ``(B, L)``, only the ``N`` positions where it is True are mapped, to ``(N, H)``.
-        """
-        batch, length, hidden = x.shape
-        packed = self.query_key_value(x).view(batch, length, 3, self.n_heads, hidden // self.n_heads)
-        query, key, value = packed.permute(2, 0, 3, 1, 4)  # each (B, heads, L, H / heads)
-        p = self.attn_dropout_prob if self.training else 0.0
-        if p > 0.0 and x.device.type == "cpu":  # torch has no fused kernel for attention with dropout on a CPU
-            ahead = torch.full((length, length), float("-inf"), dtype=query.dtype).triu(1)  # (L, L)
-            weights = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + ahead, dim=-1)
-            mixed = dropout(weights, p) @ value
-        else:
-            mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
-        mixed = mixed.transpose(1, 2).reshape(batch, length, hidden)  # (B, L, H)
-        out: Tensor = self.dense(mixed if keep is None else mixed[keep])
-        return out
 
 
 class TransformerLayer(nn.Module):
@@ -53,9 +25,11 @@ class TransformerLayer(nn.Module):
         attn_dropout_prob: float,
         hidden_act: str,
         layer_norm_eps: float,
+        *,
+        rotary: bool = False,
     ) -> None:
         super().__init__()
-        self.attention = CausalAttention(hidden_size, n_heads, attn_dropout_prob)
+        self.attention = CausalAttention(hidden_size, n_heads, attn_dropout_prob, rotary=rotary)
         self.attention_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.feed_forward = nn.Sequential(
             nn.Linear(hidden_size, inner_size), ACTIVATIONS[hidden_act](), nn.Linear(inner_size, hidden_size)
@@ -72,9 +46,15 @@ class TransformerLayer(nn.Module):
 
 
 class SequenceEncoder(nn.Module):
-    """Positions, dropout and Transformer layers over a sequence of item vectors.
+    """Positions, dropout and layers over a sequence of item vectors.
 
     Its arguments have the names and the meaning of RecBole's SASRec; with the same weights the output is the same.
+    Others are ``block``, which is ``sasrec``, ``ligr`` (:class:`LiGRLayer`) or ``hstu`` (:class:`HSTULayer`, with a
+    layer norm after the last one, as in RecTools), and ``positions``: ``learned`` vectors that are added to the
+    items', or ``rotary`` ones, which turn queries and keys (:func:`~recbole_xling.model.layers.attention.rotated`).
+
+    Raises:
+        ConfigError: heads have an odd size, which cannot be rotated.
     """
 
     def __init__(
@@ -89,17 +69,29 @@ class SequenceEncoder(nn.Module):
         attn_dropout_prob: float,
         hidden_act: str,
         layer_norm_eps: float,
+        block: str = "sasrec",
+        positions: str = "learned",
     ) -> None:
         super().__init__()
-        self.position_embedding = nn.Embedding(max_length, hidden_size)
+        rotary = positions == "rotary"
+        if rotary:
+            check_rotary(hidden_size, n_heads)
+        self.position_embedding = None if rotary else nn.Embedding(max_length, hidden_size)
         self.input_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
         self.dropout = Dropout(hidden_dropout_prob)
-        self.layers = nn.ModuleList(
-            TransformerLayer(
-                hidden_size, n_heads, inner_size, hidden_dropout_prob, attn_dropout_prob, hidden_act, layer_norm_eps
+        probabilities = hidden_dropout_prob, attn_dropout_prob
+
+        def layer() -> nn.Module:
+            if block == "ligr":
+                return LiGRLayer(hidden_size, n_heads, inner_size, *probabilities, layer_norm_eps, rotary=rotary)
+            if block == "hstu":
+                return HSTULayer(hidden_size, n_heads, max_length, *probabilities, layer_norm_eps, rotary=rotary)
+            return TransformerLayer(
+                hidden_size, n_heads, inner_size, *probabilities, hidden_act, layer_norm_eps, rotary=rotary
             )
-            for _ in range(n_layers)
-        )
+
+        self.layers = nn.ModuleList(layer() for _ in range(n_layers))
+        self.output_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps) if block == "hstu" else nn.Identity()
 
     def forward(self, items: Tensor, keep: Tensor) -> Tensor:
         """Map item vectors to the user states at the positions wanted.
@@ -111,11 +103,12 @@ class SequenceEncoder(nn.Module):
         Returns:
             ``(N, H)``, in the order of the rows and their positions.
         """
-        positions = self.position_embedding.weight[: items.shape[1]]  # (L, H)
-        x = self.dropout(self.input_norm(items + positions))
+        if self.position_embedding is not None:
+            items = items + self.position_embedding.weight[: items.shape[1]]  # (L, H)
+        x = self.dropout(self.input_norm(items))
         for layer in self.layers[:-1]:
             x = layer(x)
-        out: Tensor = self.layers[-1](x, keep)
+        out: Tensor = self.output_norm(self.layers[-1](x, keep))
         return out
 
 

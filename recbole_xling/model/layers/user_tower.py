@@ -88,6 +88,7 @@ class TransformerPooling(MeanPooling):
             hidden_act="gelu",
             layer_norm_eps=1e-12,
         )
+        assert self.sequence_encoder.position_embedding is not None
         nn.init.normal_(self.sequence_encoder.position_embedding.weight, std=0.02)
         self.weight = nn.Parameter(torch.zeros(()))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from recbole_xling.model.layers.attention import CausalAttention
 from recbole_xling.model.layers.cpu_kernels import dropout
-from recbole_xling.model.layers.transformer import CausalAttention
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
