@@ -11,7 +11,7 @@ _PACKAGE = Path(recbole_xling.__file__).parent
 _LAYERS = (
     ("errors",),
     ("utils",),
-    ("compat", "encode", "language", "pages"),
+    ("compat", "encode", "language", "pages", "serve"),
     ("text",),
     ("convert", "data", "translate"),
     ("config", "evaluator"),

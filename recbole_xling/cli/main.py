@@ -42,6 +42,7 @@ COMMANDS = {
     "compare": _Command("compare finished runs: means over seeds, paired intervals and tests"),
     "report": _Command("show finished runs on one HTML page"),
     "fuse": _Command("fuse the rankings of several runs into one"),
+    "recommend": _Command("recommend items to users and histories, or items like an item"),
     "merge": _Command("write the tuned encoder of a run as a folder that sentence-transformers loads"),
 }
 

@@ -52,11 +52,13 @@ class Ranked(NamedTuple):
 
     Attributes:
         best: the ``k`` items with the highest scores, the highest first, ``(B, k)``.
+        scores: theirs, ``(B, k)``; minus infinity for items that are left out, where there are too few others.
         ranks: rank of each target, the mean of equal ones, ``(n_targets,)``; None unless asked for.
         n_ranked: number of items that are not left out of the ranking, ``(B,)``; None unless asked for.
     """
 
     best: Tensor
+    scores: Tensor
     ranks: Tensor | None
     n_ranked: Tensor | None
 
@@ -70,12 +72,12 @@ def rank_scores(scores: Tensor, targets: Pairs, k: int, *, with_ranks: bool) -> 
         k: length of the lists.
         with_ranks: whether to return ranks.
     """
-    best = scores.topk(k, dim=-1).indices
+    best = scores.topk(k, dim=-1)
     if not with_ranks:
-        return Ranked(best, None, None)
+        return Ranked(best.indices, best.values, None, None)
     own = scores[targets.rows, targets.items]
     higher, equal = _compare(scores, own, targets.rows)
-    return Ranked(best, higher + (equal.double() + 1) / 2, (scores > -torch.inf).sum(dim=1))
+    return Ranked(best.indices, best.values, higher + (equal.double() + 1) / 2, (scores > -torch.inf).sum(dim=1))
 
 
 def rank_groups(
@@ -95,6 +97,7 @@ def rank_groups(
     """
     n_rows, device = sum(len(rows) for rows, _ in groups), targets.rows.device
     best = torch.empty(n_rows, k, dtype=torch.long, device=device)
+    scores = torch.empty(n_rows, k, dtype=groups[0][1].users.dtype, device=device)
     ranks = torch.empty(len(targets.rows), dtype=torch.float64, device=device) if with_ranks else None
     n_ranked = torch.empty(n_rows, dtype=torch.long, device=device) if with_ranks else None
     for rows, factors in groups:
@@ -105,11 +108,11 @@ def rank_groups(
             here = place[targets.rows] >= 0
             part = factors._replace(users=factors.users[at : at + _ROWS])
             ranked = _rank_block(part, _renumbered(left_out, place), _renumbered(targets, place), k, with_ranks)
-            best[block] = ranked.best
+            best[block], scores[block] = ranked.best, ranked.scores
             if ranks is not None and n_ranked is not None:
                 assert ranked.ranks is not None and ranked.n_ranked is not None
                 ranks[here], n_ranked[block] = ranked.ranks, ranked.n_ranked
-    return Ranked(best, ranks, n_ranked)
+    return Ranked(best, scores, ranks, n_ranked)
 
 
 def _renumbered(pairs: Pairs, place: Tensor) -> Pairs:
@@ -131,15 +134,15 @@ def _rank_block(factors: Factors, left_out: Pairs, targets: Pairs, k: int, with_
         if with_ranks:
             here = (targets.items >= start) & (targets.items < start + scores.shape[1])
             own[here] = scores[targets.rows[here], targets.items[here] - start]
-    assert number is not None
+    assert best is not None and number is not None
     if not with_ranks:
-        return Ranked(number, None, None)
+        return Ranked(number, best, None, None)
     higher, equal = torch.zeros_like(own, dtype=torch.long), torch.zeros_like(own, dtype=torch.long)
     n_ranked = torch.zeros(len(number), dtype=torch.long, device=number.device)
     for _, scores in _score_blocks(factors, left_out):
         more = _compare(scores, own, targets.rows)
         higher, equal, n_ranked = higher + more[0], equal + more[1], n_ranked + (scores > -torch.inf).sum(dim=1)
-    return Ranked(number, higher + (equal.double() + 1) / 2, n_ranked)
+    return Ranked(number, best, higher + (equal.double() + 1) / 2, n_ranked)
 
 
 def _score_blocks(factors: Factors, left_out: Pairs) -> Iterator[tuple[int, Tensor]]:

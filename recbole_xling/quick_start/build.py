@@ -37,6 +37,7 @@ from recbole_xling.evaluator.slices import EvalContext
 from recbole_xling.evaluator.split_summary import split_summary, target_pairs, training_pairs
 from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.pictures import Pictures
+from recbole_xling.quick_start.serving import Serving
 from recbole_xling.quick_start.trained import Trained, read_trained, report_changes, restore_model, settings_for
 from recbole_xling.registry import registration
 from recbole_xling.text.view import OWN
@@ -104,7 +105,7 @@ def kind_of_split(config: XLingConfig) -> dict[str, Any]:
 
 
 @dataclass(repr=False)
-class Run(Data, Pictures):
+class Run(Data, Pictures, Serving):
     """A run in memory: its settings, data, loaders and model."""
 
     model: Any

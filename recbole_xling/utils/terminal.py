@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import re
@@ -50,3 +51,11 @@ class _ShownRecord(logging.LogRecord):
         if isinstance(self.args, tuple):
             is_text = (str, BaseException, os.PathLike)
             self.args = tuple(shown(str(arg)) if isinstance(arg, is_text) else arg for arg in self.args)
+
+
+def json_line(content: Any) -> str:
+    """Return plain data as a line of JSON that is safe to print; letters of all scripts stay readable."""
+    line = json.dumps(content, ensure_ascii=False)
+    if shown(line) == line:
+        return line
+    return "".join(char if shown(char) == char else f"\\u{ord(char):04x}" for char in line)

@@ -1,0 +1,147 @@
+"""``recbole-xling recommend``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.utils.terminal import json_line
+
+if TYPE_CHECKING:
+    from recbole_xling.serve.answers import Answer
+    from recbole_xling.serve.catalog import Filters
+    from recbole_xling.serve.recommender import Recommender
+
+DESCRIPTION = "Recommend items by a run folder, or by a folder that export wrote."
+_LONGEST_TITLE = 60
+_KEYS = ("user", "history", "similar")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("run", help="the run folder, or the folder of an export")
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--user", metavar="ID", help="a user, by all that is known of him")
+    who.add_argument("--history", metavar="ID,ID", help="items that somebody has chosen, the oldest first")
+    who.add_argument("--similar", metavar="ID", help="an item: the items that are most like it")
+    batch = 'lines like {"user": "u1"}, {"history": ["i1", "i2"]} or {"similar": "i1"}; - is standard input'
+    who.add_argument("--batch", metavar="FILE", help=f"many at once, answered by JSON lines: {batch}")
+    parser.add_argument("-k", type=int, default=10, help="length of the lists (10)")
+    parser.add_argument("--reader", metavar="LANGUAGE", help="that users read whom the run does not know")
+    parser.add_argument("--languages", nargs="+", metavar="LANGUAGE", help="show items in these")
+    parser.add_argument(
+        "--where", nargs="+", default=[], metavar="COLUMN=VALUE", help="show items with one of these values"
+    )
+    parser.add_argument("--items", metavar="FILE", help="show no others than these, one id a line")
+    parser.add_argument("--block", metavar="FILE", help="do not show these, one id a line")
+    parser.add_argument("--include-seen", action="store_true", help="show what is in the history, too")
+    parser.add_argument("--json", action="store_true", help="answer in JSON")
+    parser.add_argument("--data_path", help="folder of the dataset, if it has moved")
+
+
+def run(options: argparse.Namespace) -> str:
+    """Answer, in a table or in JSON lines.
+
+    Raises:
+        XlingError: the run cannot be loaded, or an argument is wrong.
+    """
+    from recbole_xling.quick_start.serving import open_recommender
+    from recbole_xling.serve.catalog import Filters
+
+    filters = Filters(_lines(options.languages), _ids(options.items), _ids(options.block) or (), _where(options.where))
+    recommender = open_recommender(options.run, **({"data_path": options.data_path} if options.data_path else {}))
+    if options.batch:
+        requests = list(_requests(options.batch))
+        return "\n".join(json_line(answer.record()) for answer in _answers(recommender, requests, options, filters))
+    history = options.history.split(",") if options.history else None
+    request = {"user": options.user, "history": history, "similar": options.similar}
+    request = {key: value for key, value in request.items() if value is not None}
+    answer = _answers(recommender, [request], options, filters)[0]
+    return json_line(answer.record()) if options.json else _table(answer)
+
+
+def _answers(
+    recommender: Recommender, requests: Sequence[dict[str, Any]], options: argparse.Namespace, filters: Filters
+) -> list[Answer]:
+    """Answer requests in their order, users and histories each at once."""
+    seen: dict[str, Any] = {"exclude_seen": not options.include_seen, "filters": filters}
+    found: dict[int, Answer] = {}
+    kinds: dict[str, list[int]] = {kind: [] for kind in _KEYS}
+    for place, request in enumerate(requests):
+        kinds[next(kind for kind in reversed(_KEYS) if kind in request)].append(place)
+    users = [requests[place]["user"] for place in kinds["user"]]
+    found |= zip(kinds["user"], recommender.recommend(users, options.k, **seen) if users else [], strict=True)
+    if histories := [requests[place]["history"] for place in kinds["history"]]:
+        owners = [requests[place].get("user") for place in kinds["history"]]
+        answers = recommender.recommend_histories(histories, options.k, users=owners, reader=options.reader, **seen)
+        found |= zip(kinds["history"], answers, strict=True)
+    for place in kinds["similar"]:
+        found[place] = recommender.similar_items(requests[place]["similar"], options.k, filters=filters)
+    return [found[place] for place in range(len(requests))]
+
+
+def _requests(file: str) -> Iterator[dict[str, Any]]:
+    """Read JSON lines.
+
+    Raises:
+        DataError: a line is wrong; the message names it.
+    """
+    with nullcontext(sys.stdin) if file == "-" else open(file, encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                request = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{file}:{number}: not valid JSON: {error}") from None
+            if not isinstance(request, dict) or not request or not request.keys() <= set(_KEYS):
+                raise DataError(f"{file}:{number}: a request has {', '.join(_KEYS)}, and nothing else: {line[:60]!r}")
+            for key, value in request.items():
+                texts = value if key == "history" and isinstance(value, list) else [value]
+                if not all(isinstance(text, str) for text in texts) or (key == "history") != isinstance(value, list):
+                    raise DataError(
+                        f"{file}:{number}: '{key}' must be {'a list of ids' * (key == 'history') or 'an id'}"
+                    )
+            yield request
+
+
+def _lines(words: Sequence[str] | None) -> Sequence[str] | None:
+    return None if words is None else [part for word in words for part in word.split(",") if part]
+
+
+def _ids(file: str | None) -> list[str] | None:
+    """Read ids, one a line."""
+    if file is None:
+        return None
+    with open(file, encoding="utf-8") as lines:
+        return [line.rstrip("\r\n") for line in lines if line.strip()]
+
+
+def _where(words: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for word in words:
+        column, is_given, value = word.partition("=")
+        if not is_given or not column or not value:
+            raise ConfigError(f"--where {word}: write it as column=value, such as market=DE")
+        found.setdefault(column, []).append(value)
+    return found
+
+
+def _table(answer: Answer) -> str:
+    from tabulate import tabulate
+
+    def short(title: str) -> str:
+        title = " ".join(title.split())
+        return title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
+
+    rows = [
+        (rank, item.item, short(item.title), item.language, f"{item.score:.4f}")
+        for rank, item in enumerate(answer.items, start=1)
+    ]
+    table = tabulate(rows, headers=("rank", "item", "title", "language", "score"), disable_numparse=True)
+    return "\n".join([table, *(f"Note: {note}" for note in answer.notes)])

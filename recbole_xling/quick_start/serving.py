@@ -1,0 +1,317 @@
+"""What a loaded run recommends: a Recommender whose scores are those of the trained model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recbole.data.interaction import Interaction
+from recbole.utils import ModelType
+from torch import Tensor
+
+from recbole_xling.data.catalog import ItemCatalog, catalog_of
+from recbole_xling.data.columns import column_kinds, read_cells
+from recbole_xling.data.splits.files import has_histories
+from recbole_xling.errors import ConfigError, NoTextError
+from recbole_xling.evaluator.ranking import train_counts
+from recbole_xling.evaluator.streaming import Factors, Pairs, rank_groups, rank_scores
+from recbole_xling.model.base import hooks_of
+from recbole_xling.model.factors import factors_of
+from recbole_xling.serve.answers import to_frame
+from recbole_xling.serve.catalog import Catalog, Columns, Filters, IntArray, Users
+from recbole_xling.serve.recommender import Best, Recommender, Rows
+from recbole_xling.text.store import ItemTextStore
+from recbole_xling.trainer.mixin import Evaluation
+
+if TYPE_CHECKING:
+    from recbole_xling.quick_start.build import Run
+
+# RecBole's sequential models that learn something of each user besides the histories.
+_OF_USERS = frozenset(("Caser", "DIEN", "DIN", "Fossil", "FPMC", "HGN", "HRM", "NPE", "SHAN", "TransRec"))
+_TITLE = 200  # characters of a text without a field "title"
+
+
+class Serving:
+    """Lists of a run that was loaded from its folder; users are known by all their interactions, the test's included.
+
+    Lists are DataFrames with the columns ``user``, ``rank``, ``item``, ``title``, ``language``, ``score`` and ``note``,
+    which says what a list is not. All methods raise a ConfigError if an argument is wrong.
+    """
+
+    @cached_property
+    def recommender(self) -> Recommender:
+        """What answers, also without pandas."""
+        run: Run = self  # type: ignore[assignment]
+        catalog = catalog_of(run.train_data._dataset)
+        return Recommender(_served_items(run, catalog), _served_users(run, catalog), ModelScorer(run))
+
+    def recommend(
+        self,
+        users: Sequence[str],
+        k: int = 10,
+        *,
+        exclude_seen: bool = True,
+        languages: Collection[str] | None = None,
+        items: Collection[str] | None = None,
+        block: Collection[str] = (),
+        where: Mapping[str, Collection[str]] | None = None,
+    ) -> Any:
+        """Recommend items to users.
+
+        Args:
+            users: external ids; who is unknown gets what is chosen most.
+            k: length of the lists.
+            exclude_seen: leave out what a user has chosen already.
+            languages: in which he is to see the items.
+            items: no others than these.
+            block: not these.
+            where: values of which one must be the item's, by column of the ``.item`` file.
+        """
+        filters = Filters(languages, items, block, where or {})
+        return to_frame(self.recommender.recommend(users, k, exclude_seen=exclude_seen, filters=filters))
+
+    def recommend_histories(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        users: Sequence[str | None] | None = None,
+        reader: str | None = None,
+        exclude_seen: bool = True,
+        languages: Collection[str] | None = None,
+        items: Collection[str] | None = None,
+        block: Collection[str] = (),
+        where: Mapping[str, Collection[str]] | None = None,
+    ) -> Any:
+        """Recommend items by histories, such as those of new users.
+
+        Args:
+            histories: ids of items, the oldest of each first.
+            k: length of the lists.
+            users: whose histories they are, for models and languages that depend on it.
+            reader: language of users who are not named or unknown.
+            exclude_seen: leave out the items of the history.
+            languages, items, block, where: as for :meth:`recommend`.
+        """
+        filters = Filters(languages, items, block, where or {})
+        options: dict[str, Any] = {"users": users, "reader": reader, "exclude_seen": exclude_seen, "filters": filters}
+        return to_frame(self.recommender.recommend_histories(histories, k, **options))
+
+    def similar_items(self, item: str, k: int = 10, *, language: str | None = None) -> Any:
+        """Return the items with the largest cosine of vectors, of one language or of all."""
+        return to_frame([self.recommender.similar_items(item, k, language=language)]).drop(columns="user")
+
+    def user_vectors(
+        self,
+        histories: Sequence[Sequence[str]],
+        *,
+        users: Sequence[str | None] | None = None,
+        reader: str | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the vectors of users by their histories, ``(B, D)``, as for :meth:`recommend_histories`."""
+        return self.recommender.user_vectors(histories, users=users, reader=reader)
+
+
+def open_recommender(folder: str | os.PathLike[str], **settings: Any) -> Recommender:
+    """Return what answers by a run folder.
+
+    Args:
+        folder: of a run.
+        settings: settings that replace the run's, such as ``data_path`` if the data have moved.
+
+    Raises:
+        CheckpointError: it is none, or its model does not fit the data.
+    """
+    from recbole_xling.quick_start.build import load_run
+
+    return load_run(folder, **settings).recommender
+
+
+# ---- items and users ------------------------------------------------------------------------------------------
+
+
+def _served_items(run: Run, catalog: ItemCatalog) -> Catalog:
+    """Return the items of a run as its readers see them."""
+    readers = catalog.readers([])
+    try:
+        store = catalog.store
+    except NoTextError:
+        store = ItemTextStore()
+    languages = [readers.seen_by(view) for view in range(1 + len(readers.own))]
+    titles = [
+        [_title(store, token, language) for token, language in zip(catalog.tokens, of_view, strict=True)]
+        for of_view in languages
+    ]
+    view_of = {language: view for view, language in enumerate(readers.own, start=1)}
+    absent = getattr(run.dataset, "absent", {}).get(run.dataset.iid_field, ())
+    counts = train_counts(run.train_data._dataset)
+    return Catalog(catalog.tokens, titles, languages, view_of, counts, absent, lambda: _columns(catalog))
+
+
+def _title(store: ItemTextStore, token: str, language: str) -> str:
+    text = store.text(token, language) or store.display(token)
+    return "" if text is None else text.fields.get("title") or text.excerpt(_TITLE)
+
+
+def _columns(catalog: ItemCatalog) -> Columns:
+    """Read the columns of tokens of the ``.item`` file; those of texts are left out."""
+    config, path = catalog.config, catalog.folder / f"{catalog.dataset}.item"
+    separator, several, found = config["field_separator"], config["seq_separator"], {}
+    for name, kind in column_kinds(path, separator).items():
+        if kind not in ("token", "token_seq") or name == config["ITEM_ID_FIELD"]:
+            continue
+        cells = read_cells(path, config["ITEM_ID_FIELD"], name, separator)
+        of_items = [cells.get(token, "") for token in catalog.tokens]
+        found[name] = [
+            cell.split(several) if kind == "token_seq" and cell else [cell] * bool(cell) for cell in of_items
+        ]
+    return found
+
+
+def _served_users(run: Run, catalog: ItemCatalog) -> Users:
+    """Return the users of a run with all their interactions."""
+    tokens = [str(token) for token in run.dataset.field2id_token[run.dataset.uid_field]]
+    users = Users.of_interactions(tokens, catalog.readers(tokens).stated, *run.interactions)
+    if has_histories(run.dataset):
+        missing = f"'{run.dataset.dataset_name}' states the history of each row, so there is none of each user"
+        return Users(users.tokens, users.languages, users.starts, users.items, missing)
+    return users
+
+
+# ---- scores ---------------------------------------------------------------------------------------------------
+
+
+class ModelScorer:
+    """Scores of a run's model, ranked as its evaluation ranks them (:class:`~recbole_xling.serve.recommender.Scorer`).
+
+    Args:
+        run: loaded, or built and trained.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._hooks, self.name = run, hooks_of(run.model), str(run.config["model"])
+        self.by_history = run.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        self.by_user = not self.by_history or self.name in _OF_USERS
+        self.without_history = self._hooks.ranks_without_history or not self.by_history
+        self._evaluation = Evaluation(run.config, run.model, run.train_data._dataset)
+        self._evaluation.tot_item_num = run.dataset.item_num
+        self._evaluation.item_tensor = run.dataset.get_item_feature().to(run.config["device"])
+
+    @torch.no_grad()
+    def best(self, view: int, rows: Rows, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
+        """Return the best candidates for users; all of them share a view."""
+        k = min(k, len(candidates))
+        items, scores = np.zeros((len(rows.users), k), dtype=np.int64), np.full((len(rows.users), k), -np.inf)
+        for part in self._parts(len(rows.users)) if k else ():
+            batch = self._batch(rows, part)
+            groups = factors_of(self._run.model, batch)
+            places, values = (
+                self._ranked_scores(batch, candidates, left_out[part], k)
+                if groups is None
+                else _ranked_factors(groups, candidates, left_out[part], k)
+            )
+            items[part], scores[part] = places.cpu().numpy(), values.float().cpu().numpy()
+        return Best(items, scores.astype(np.float32))
+
+    @torch.no_grad()
+    def vectors(self, view: int, items: IntArray) -> NDArray[np.float32]:
+        """Return vectors of items in a view.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        n_views = getattr(getattr(self._run.model, "views", None), "number", 1)
+        table = self._hooks.item_table(view if view < n_views else 0)
+        if table is None:
+            nobody = Rows(np.ones(1, dtype=np.int64), ["und"], [np.ones(1, dtype=np.int64)])
+            table = self._factors(nobody, slice(0, 1))[0][1].items
+        return table[torch.from_numpy(items).to(table.device)].float().cpu().numpy()
+
+    @torch.no_grad()
+    def user_vectors(self, view: int, rows: Rows) -> NDArray[np.float32]:
+        """Return the vectors of users whose inner products with those of items are scores.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        found = []
+        for part in self._parts(len(rows.users)):
+            groups = self._factors(rows, part)
+            vectors = groups[0][1].users.new_empty(
+                sum(len(places) for places, _ in groups), groups[0][1].users.shape[1]
+            )
+            for places, factors in groups:
+                vectors[places] = factors.users
+            found.append(vectors.float().cpu().numpy())
+        return np.concatenate(found)
+
+    def _factors(self, rows: Rows, part: slice) -> list[tuple[Tensor, Factors]]:
+        groups = factors_of(self._run.model, self._batch(rows, part))
+        if groups is None:
+            raise ConfigError(f"the scores of {self.name} are no inner products: it has no vectors of users and items")
+        return groups
+
+    def _parts(self, n_rows: int) -> Iterator[slice]:
+        return self._evaluation._rows_at_once(n_rows)
+
+    def _batch(self, rows: Rows, part: slice) -> Interaction:
+        """Return some rows as the model reads them."""
+        dataset, config = self._run.dataset, self._run.config
+        batch = {dataset.uid_field: torch.from_numpy(rows.users[part])}
+        if self.by_history:
+            longest = config["MAX_ITEM_LIST_LENGTH"]
+            recent = [history[-longest:] for history in rows.histories[part]]
+            item_seq = torch.zeros(len(recent), longest, dtype=torch.long)
+            for row, history in zip(item_seq, recent, strict=True):
+                row[: len(history)] = torch.from_numpy(history)
+            batch[dataset.iid_field + config["LIST_SUFFIX"]] = item_seq
+            batch[config["ITEM_LIST_LENGTH_FIELD"]] = torch.tensor([len(history) for history in recent])
+        return dataset.join(Interaction(batch)).to(config["device"])
+
+    def _ranked_scores(
+        self, batch: Interaction, candidates: IntArray, left_out: Sequence[IntArray], k: int
+    ) -> tuple[Tensor, Tensor]:
+        nothing = torch.empty(0, dtype=torch.long)
+        _, scores, _, _ = self._evaluation._full_sort_batch_eval((batch, None, nothing, nothing))
+        is_candidate = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
+        is_candidate[torch.from_numpy(candidates).to(scores.device)] = True
+        scores[:, ~is_candidate] = -torch.inf
+        pairs = _pairs(left_out, scores.device)
+        scores[pairs.rows, pairs.items] = -torch.inf
+        ranked = rank_scores(scores, Pairs(nothing, nothing), k, with_ranks=False)
+        return ranked.best, ranked.scores
+
+
+def _ranked_factors(
+    groups: list[tuple[Tensor, Factors]], candidates: IntArray, left_out: Sequence[IntArray], k: int
+) -> tuple[Tensor, Tensor]:
+    """Rank by inner products of candidates alone; they are numbered anew, after a padding item."""
+    device, n_items = groups[0][1].users.device, len(groups[0][1].items)
+    chosen = torch.from_numpy(np.concatenate([[0], candidates])).to(device)
+    if len(chosen) < n_items:
+        parts = {id(factors.items): factors.items[chosen] for _, factors in groups}
+        groups = [
+            (rows, Factors(users, parts[id(items)], None if bias is None else bias[chosen]))
+            for rows, (users, items, bias) in groups
+        ]
+    place = torch.full((n_items,), -1, device=device)
+    place[chosen] = torch.arange(len(chosen), device=device)
+    pairs = _pairs(left_out, device)
+    there = place[pairs.items] > 0
+    nothing = torch.empty(0, dtype=torch.long, device=device)
+    pairs = Pairs(pairs.rows[there], place[pairs.items[there]])
+    ranked = rank_groups(groups, pairs, Pairs(nothing, nothing), k, with_ranks=False)
+    return chosen[ranked.best], ranked.scores
+
+
+def _pairs(left_out: Sequence[IntArray], device: torch.device) -> Pairs:
+    """Return what is left out for each row as pairs."""
+    lengths = torch.tensor([len(items) for items in left_out])
+    rows = torch.arange(len(left_out)).repeat_interleave(lengths)
+    items = np.concatenate([*left_out, np.empty(0, dtype=np.int64)])
+    return Pairs(rows.to(device), torch.from_numpy(items).to(device))

@@ -1,0 +1,164 @@
+"""Items and users as they are served: ids, titles and languages in each view, columns to filter by, histories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_xling.errors import ConfigError, unknown_name
+
+IntArray = NDArray[np.int64]
+Columns = Mapping[str, Sequence[Sequence[str]]]
+"""The values of each item in each column; a column of one value per item has lists of one or none."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which items may be in a list; what is not given does not filter.
+
+    Attributes:
+        languages: in which the reader sees them.
+        items: no others than these.
+        block: not these.
+        where: values of which one must be the item's, by column of the ``.item`` file.
+    """
+
+    languages: Collection[str] | None = None
+    items: Collection[str] | None = None
+    block: Collection[str] = ()
+    where: Mapping[str, Collection[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = {"languages": self.languages, "items": self.items, "block": self.block, **self.where}
+        for name, values in given.items():
+            if isinstance(values, str):
+                raise ConfigError(f"{name} must be a list of names, not the text '{values}': write [{values!r}]")
+
+
+class Catalog:
+    """The items, numbered as the model numbers them; number 0 is the padding item.
+
+    In a view each item has one title and language: view 0 shows display texts, each further one those of the readers of
+    a language, where an item has a text in it.
+
+    Args:
+        tokens: external ids, ``(n_items,)``.
+        titles: of each item in each view, ``(n_views, n_items)``.
+        languages: the same of languages, ``und`` where unknown.
+        view_of: the view of readers of a language, by language; readers of others have view 0.
+        counts: training interactions of each item, ``(n_items,)``.
+        withdrawn: numbers of items that are not shown to anybody.
+        columns: returns the columns to filter by, when they are first needed.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[str],
+        titles: Sequence[Sequence[str]],
+        languages: Sequence[Sequence[str]],
+        view_of: Mapping[str, int],
+        counts: IntArray,
+        withdrawn: Collection[int],
+        columns: Callable[[], Columns],
+    ) -> None:
+        self.tokens, self.titles, self.view_of, self.counts = tokens, titles, view_of, counts
+        self.languages = [np.asarray(of_view, dtype=np.str_) for of_view in languages]
+        self.number = {token: place for place, token in enumerate(tokens) if place}
+        self.shown = np.ones(len(tokens), dtype=bool)
+        self.shown[[0, *withdrawn]] = False
+        self._read_columns = columns
+
+    @cached_property
+    def columns(self) -> Columns:
+        """The columns to filter by."""
+        return self._read_columns()
+
+    @cached_property
+    def _language_names(self) -> set[str]:
+        return {str(name) for of_view in self.languages for name in np.unique(of_view[1:])}
+
+    def known(self, tokens: Collection[str]) -> tuple[IntArray, list[str]]:
+        """Return the numbers of the items that there are, in their order, and the ids of the others."""
+        numbers = [self.number[token] for token in tokens if token in self.number]
+        return np.array(numbers, dtype=np.int64), [token for token in tokens if token not in self.number]
+
+    def candidates(self, filters: Filters, view: int) -> IntArray:
+        """Return the numbers of the items that pass, ascending.
+
+        Raises:
+            ConfigError: no item has a language or a value that is asked for, or there is no such column.
+        """
+        passing = self.shown.copy()
+        if filters.languages is not None:
+            for language in filters.languages:
+                if language not in self._language_names:
+                    raise ConfigError(unknown_name("language of items", language, self._language_names))
+            passing &= np.isin(self.languages[view], list(filters.languages))
+        if filters.items is not None:
+            allowed = np.zeros_like(passing)
+            allowed[self.known(filters.items)[0]] = True
+            passing &= allowed
+        passing[self.known(filters.block)[0]] = False
+        for column, wanted in filters.where.items():
+            if column not in self.columns:
+                known = self.columns
+                problem = unknown_name("column", column, known) if known else f"no column '{column}': there is none"
+                raise ConfigError(f"{problem} (of the .item file)")
+            values = self.columns[column]
+            there = {value for of_item in values for value in of_item}
+            if missing := [value for value in wanted if value not in there]:
+                raise ConfigError(f"no item has '{missing[0]}' in column '{column}'")
+            passing &= np.fromiter((not set(wanted).isdisjoint(of_item) for of_item in values), bool, len(values))
+        return np.flatnonzero(passing)
+
+
+@dataclass(frozen=True)
+class Users:
+    """The users that the model was trained with, and what is known of them now.
+
+    Attributes:
+        tokens: external ids by the model's numbers, ``(n_users,)``; number 0 is nobody.
+        languages: that each states, ``und`` where none, ``(n_users,)``.
+        starts: where the history of each begins in ``items``, and where the last one ends, ``(n_users + 1,)``.
+        items: numbers of the items of all histories, the oldest of each first.
+        missing: why histories are not known; empty if they are.
+    """
+
+    tokens: Sequence[str]
+    languages: Sequence[str]
+    starts: IntArray
+    items: IntArray
+    missing: str = ""
+
+    @classmethod
+    def of_interactions(
+        cls, tokens: Sequence[str], languages: Sequence[str], users: IntArray, items: IntArray, times: Any
+    ) -> Users:
+        """Return users with their interactions in the order of time, or in their own where there are no times."""
+        order = np.arange(len(users)) if times is None else np.argsort(times, kind="stable")
+        order = order[np.argsort(users[order], kind="stable")]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(tokens)))])
+        return cls(tokens, languages, starts.astype(np.int64), items[order])
+
+    @cached_property
+    def number(self) -> dict[str, int]:
+        """The number of each user by external id."""
+        return {token: place for place, token in enumerate(self.tokens) if place}
+
+    @cached_property
+    def example_of(self) -> dict[str, int]:
+        """The first user who states a language, by language."""
+        found: dict[str, int] = {}
+        for number, language in enumerate(self.languages):
+            if number:
+                found.setdefault(language, number)
+        return found
+
+    def history(self, user: int) -> IntArray:
+        """Return the items of a user, the oldest first."""
+        return self.items[self.starts[user] : self.starts[user + 1]]

@@ -1,0 +1,309 @@
+"""Recommender: from users, histories or an item to lists, whatever scores the items."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_xling.errors import ConfigError
+from recbole_xling.serve.answers import Answer, Recommendation
+from recbole_xling.serve.catalog import Catalog, Filters, IntArray, Users
+
+UNDETERMINED = "und"
+MOST_POPULAR = "these are the items that are chosen most"
+_NAMED = 3  # ids that a note names
+
+
+class Rows(NamedTuple):
+    """Users to rank items for, all of whom see the same view of the catalog.
+
+    Attributes:
+        users: numbers of users, 0 for nobody the model knows, ``(B,)``.
+        languages: that they read, ``und`` where unknown.
+        histories: numbers of items, the oldest of each first.
+    """
+
+    users: IntArray
+    languages: Sequence[str]
+    histories: Sequence[IntArray]
+
+
+class Best(NamedTuple):
+    """The best items of some users.
+
+    Attributes:
+        items: their numbers, the best first, ``(B, k)``.
+        scores: theirs, ``(B, k)``; minus infinity where there are not as many items.
+    """
+
+    items: IntArray
+    scores: NDArray[np.float32]
+
+
+class Scorer(Protocol):
+    """What a model is asked for; all arrays are of numpy.
+
+    Attributes:
+        name: of the model, for messages.
+        by_history: whether it knows users by their histories.
+        by_user: whether it learned something of each user, so that it cannot serve others.
+        without_history: whether it can rank for users without one.
+    """
+
+    name: str
+    by_history: bool
+    by_user: bool
+    without_history: bool
+
+    def best(self, view: int, rows: Rows, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
+        """Return the best candidates for users of a view, without what is left out for each; ``k`` of them, or all."""
+
+    def vectors(self, view: int, items: IntArray) -> NDArray[np.float32]:
+        """Return vectors of items in a view, ``(n, D)``.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+
+    def user_vectors(self, view: int, rows: Rows) -> NDArray[np.float32]:
+        """Return vectors of users of a view, ``(B, D)``.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+
+
+@dataclass
+class _Request:
+    user: str | None
+    number: int
+    is_known: bool
+    language: str
+    view: int
+    history: IntArray
+    seen: IntArray
+    notes: list[str] = field(default_factory=list)
+
+
+class Recommender:
+    """Answers from items, users, and whatever scores items.
+
+    Who a model cannot serve gets what is chosen most, and his answer's notes say so: a user it does not know, or a
+    history without a known item.
+
+    Args:
+        catalog: the items.
+        users: whom the model was trained with.
+        scorer: the model.
+    """
+
+    def __init__(self, catalog: Catalog, users: Users, scorer: Scorer) -> None:
+        self.catalog, self.users, self.scorer = catalog, users, scorer
+
+    # ---- lists ------------------------------------------------------------------------------------------------
+
+    def recommend(
+        self, users: Sequence[str], k: int = 10, *, exclude_seen: bool = True, filters: Filters | None = None
+    ) -> list[Answer]:
+        """Return a list for each user, by all that is known of him.
+
+        Args:
+            users: external ids.
+            k: length of the lists.
+            exclude_seen: leave out the items of a user's history.
+            filters: which items may be in the lists.
+
+        Raises:
+            ConfigError: an argument is wrong, or histories of users are not known.
+        """
+        _check_list("users", users)
+        if self.users.missing and self.scorer.by_history:
+            raise ConfigError(f"{self.users.missing}: give histories (recommend_histories)")
+        return self._answers([self._request(user, None, None) for user in users], k, exclude_seen, filters)
+
+    def recommend_histories(
+        self,
+        histories: Sequence[Sequence[str]],
+        k: int = 10,
+        *,
+        users: Sequence[str | None] | None = None,
+        reader: str | None = None,
+        exclude_seen: bool = True,
+        filters: Filters | None = None,
+    ) -> list[Answer]:
+        """Return a list for each history.
+
+        Args:
+            histories: external ids of items, the oldest of each first.
+            k: length of the lists.
+            users: whose histories they are, for models and views that depend on it.
+            reader: the language that they read, of users whom nobody knows.
+            exclude_seen: leave out the items of the history.
+            filters: which items may be in the lists.
+
+        Raises:
+            ConfigError: an argument is wrong.
+        """
+        _check_list("histories", histories)
+        for history in histories:
+            _check_list("a history", history)
+        if users is not None and len(users) != len(histories):
+            raise ConfigError(f"{len(histories)} histories of {len(users)} users: name one user for each")
+        names = users or [None] * len(histories)
+        requests = [self._request(user, history, reader) for user, history in zip(names, histories, strict=True)]
+        return self._answers(requests, k, exclude_seen, filters)
+
+    def similar_items(
+        self, item: str, k: int = 10, *, language: str | None = None, filters: Filters | None = None
+    ) -> Answer:
+        """Return the items whose vectors have the largest cosine with that of an item.
+
+        Args:
+            item: external id.
+            k: length of the list.
+            language: in which the others are to be; those of all languages if not given.
+            filters: which items may be in the list.
+
+        Raises:
+            ConfigError: there is no such item, no item in that language, or the model has no vectors of items.
+        """
+        _check_length(k)
+        if item not in self.catalog.number:
+            raise ConfigError(f"no item '{item}'")
+        filters = filters or Filters()
+        if language is not None:
+            filters = Filters([language], filters.items, filters.block, filters.where)
+        number, view = self.catalog.number[item], self.catalog.view_of.get(language or "", 0)
+        others = self.catalog.candidates(filters, view)
+        others = others[others != number]
+        vectors = _unit(self.scorer.vectors(view, others))
+        own = _unit(self.scorer.vectors(view, np.array([number], dtype=np.int64)))[0]
+        cosine = vectors @ own
+        order = np.argsort(-cosine, kind="stable")[:k]
+        notes = [] if len(order) == k else [f"only {len(order)} items are left by the filters"]
+        if not own.any():
+            return Answer(None, [], [f"the model knows nothing of '{item}'"])
+        return Answer(None, self._listed(others[order], cosine[order], view), notes)
+
+    def user_vectors(
+        self,
+        histories: Sequence[Sequence[str]],
+        *,
+        users: Sequence[str | None] | None = None,
+        reader: str | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the vectors of users by their histories, ``(B, D)``; a score is the inner product with an item's.
+
+        Args:
+            histories: external ids of items, the oldest of each first.
+            users: whose histories they are.
+            reader: the language that they read, of users whom nobody knows.
+
+        Raises:
+            ConfigError: the model has no vectors of users, or cannot make one of a history.
+        """
+        names = users or [None] * len(histories)
+        requests = [self._request(user, history, reader) for user, history in zip(names, histories, strict=True)]
+        for request in requests:
+            if reason := self._unserved(request):
+                raise ConfigError(f"{self.scorer.name} has no vector of this user: {reason}")
+        found: NDArray[np.float32] | None = None
+        for view in sorted({request.view for request in requests}):
+            places = [place for place, request in enumerate(requests) if request.view == view]
+            vectors = self.scorer.user_vectors(view, _rows([requests[place] for place in places]))
+            found = np.empty((len(requests), vectors.shape[1]), dtype=np.float32) if found is None else found
+            found[places] = vectors
+        return np.empty((0, 0), dtype=np.float32) if found is None else found
+
+    # ---- parts ------------------------------------------------------------------------------------------------
+
+    def _request(self, user: str | None, history: Sequence[str] | None, reader: str | None) -> _Request:
+        number = 0 if user is None else self.users.number.get(user, 0)
+        notes = [] if number or user is None else [f"user '{user}' is unknown"]
+        language = self.users.languages[number] if number else (reader or UNDETERMINED)
+        if reader and not number and reader not in self.users.example_of:
+            notes.append(f"no user of the model states the language {reader}")
+        known = self.users.history(number)
+        if history is not None:
+            own, unknown = self.catalog.known(history)
+            if unknown:
+                named = ", ".join(f"'{token}'" for token in unknown[:_NAMED]) + ", ..." * (len(unknown) > _NAMED)
+                notes.append(f"{len(unknown)} of {len(history)} items of the history are unknown ({named})")
+            if not self.scorer.by_history:
+                notes.append(f"{self.scorer.name} does not read histories: this one only tells what has been seen")
+        seen = known if history is None else np.union1d(known, own)
+        view = self.catalog.view_of.get(language, 0)
+        standing_in = number or self.users.example_of.get(language, 0) * (language != UNDETERMINED)
+        own = known if history is None else own
+        return _Request(user, standing_in, bool(number), language, view, own, seen, notes)
+
+    def _unserved(self, request: _Request) -> str:
+        """Return why the model cannot rank for somebody; empty if it can."""
+        if self.scorer.by_user and not request.is_known:
+            return f"{self.scorer.name} learns something of each user, and knows no others"
+        if self.scorer.by_history and not len(request.history) and not self.scorer.without_history:
+            return f"{self.scorer.name} needs a history with a known item"
+        return ""
+
+    def _answers(
+        self, requests: Sequence[_Request], k: int, exclude_seen: bool, filters: Filters | None
+    ) -> list[Answer]:
+        _check_length(k)
+        filters = filters or Filters()
+        unknown = [] if filters.items is None else self.catalog.known(filters.items)[1]
+        ignored = [f"{len(unknown)} of {len(filters.items or ())} items to choose from are unknown"] if unknown else []
+        found: dict[int, Answer] = {}
+        for view in sorted({request.view for request in requests}):
+            candidates = self.catalog.candidates(filters, view)
+            mine = [(place, request) for place, request in enumerate(requests) if request.view == view]
+            served = [(place, request) for place, request in mine if not self._unserved(request)]
+            for place, request in mine:
+                if reason := self._unserved(request):
+                    request.notes.append(f"{reason}: {MOST_POPULAR}")
+                    items = candidates[~np.isin(candidates, request.seen)] if exclude_seen else candidates
+                    items = items[np.argsort(-self.catalog.counts[items], kind="stable")][:k]
+                    found[place] = self._answer(request, items, self.catalog.counts[items], k, ignored)
+            if not served:
+                continue
+            nothing = np.empty(0, dtype=np.int64)
+            left_out = [request.seen if exclude_seen else nothing for _, request in served]
+            best = self.scorer.best(view, _rows([request for _, request in served]), candidates, left_out, k)
+            for (place, request), items, scores in zip(served, best.items, best.scores, strict=True):
+                ranked = scores > -np.inf
+                found[place] = self._answer(request, items[ranked], scores[ranked], k, ignored)
+        return [found[place] for place in range(len(requests))]
+
+    def _answer(self, request: _Request, items: IntArray, scores: NDArray, k: int, ignored: Sequence[str]) -> Answer:
+        few = [] if len(items) == k else [f"only {len(items)} items are left by the filters and the history"]
+        return Answer(request.user, self._listed(items, scores, request.view), [*request.notes, *ignored, *few])
+
+    def _listed(self, items: IntArray, scores: NDArray, view: int) -> list[Recommendation]:
+        tokens, titles, languages = self.catalog.tokens, self.catalog.titles[view], self.catalog.languages[view]
+        return [
+            Recommendation(str(tokens[item]), titles[item], str(languages[item]), float(score))
+            for item, score in zip(items.tolist(), scores.tolist(), strict=True)
+        ]
+
+
+def _rows(requests: Sequence[_Request]) -> Rows:
+    users = np.array([request.number for request in requests], dtype=np.int64)
+    return Rows(users, [request.language for request in requests], [request.history for request in requests])
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale vectors to unit length; zero vectors stay."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _check_list(what: str, given: Collection[object]) -> None:
+    if isinstance(given, str):
+        raise ConfigError(f"{what} must be a list of ids, not the text '{given}': write [{given!r}]")
+
+
+def _check_length(k: int) -> None:
+    if k < 1:
+        raise ConfigError(f"k must be at least 1, not {k}")

@@ -1,0 +1,70 @@
+"""``recbole-xling recommend`` as a user types it."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+import recbole_xling
+from recbole_xling.cli import main as cli
+from recbole_xling.quick_start.build import load_run
+from recbole_xling.testing import small_settings, write_small_dataset
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("recommend")
+    write_small_dataset(root / "data", title=lambda item: f"Titel\x1b[31m\u202e {item}")
+    settings = {**small_settings(root), "hidden_size": 8, "inner_size": 8, "epochs": 1}
+    return Path(recbole_xling.run("LLMSASRec", "small", config_dict=settings)["run_dir"])
+
+
+def test_a_table_with_titles_that_steer_no_terminal(folder, capsys):
+    assert cli.main(["recommend", str(folder), "--history", "i3,i4,nothing", "-k", "3", "--languages", "de,en"]) == 0
+    out = capsys.readouterr().out
+    expected = load_run(folder).recommend_histories([["i3", "i4"]], 3, languages=["de", "en"])
+    assert [line.split()[1] for line in out.splitlines()[2:5]] == expected["item"].tolist()
+    assert "Titel\\x1b[31m\\u202e" in out and "\x1b" not in out and "\u202e" not in out
+    assert out.splitlines()[5] == "Note: 1 of 3 items of the history are unknown ('nothing')"
+
+
+def test_batches_are_answered_by_json_lines_in_their_order(folder, capsys, monkeypatch, tmp_path):
+    requests = [{"similar": "i2"}, {"user": "u3"}, {"history": ["i1"]}, {"user": "u1", "history": ["i1", "i2"]}]
+    (tmp_path / "blocked").write_text("i5\ni6\n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(map(json.dumps, requests)) + "\n"))
+    assert cli.main(["recommend", str(folder), "--batch", "-", "-k", "30", "--block", str(tmp_path / "blocked")]) == 0
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [answer["user"] for answer in answers] == [None, "u3", None, "u1"]
+    run = load_run(folder)
+    for answer, expected in (
+        (answers[1], run.recommend(["u3"], 30, block=["i5", "i6"])),
+        (answers[2], run.recommend_histories([["i1"]], 30, block=["i5", "i6"])),
+    ):
+        assert [item["item"] for item in answer["items"]] == expected["item"].tolist()
+        assert answer["items"][0]["title"].startswith("Titel\x1b[31m\u202e")
+    assert not {"i5", "i6", "i2"} & {item["item"] for item in answers[0]["items"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--user", "u1", "--where", "market"], "write it as column=value"),
+        (["--user", "u1", "--where", "market=DE"], "unknown column 'market'"),
+        (["--similar", "i99"], "no item 'i99'"),
+        (["--batch", "missing.jsonl"], "No such file"),
+    ],
+)
+def test_what_cannot_be_answered_is_one_line_of_error(folder, capsys, words, message):
+    assert cli.main(["recommend", str(folder), *words]) == 2
+    err = capsys.readouterr().err.splitlines()[-1]
+    assert err.startswith("recbole-xling: ") and message in err
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"user": 3}', '{"history": "i1"}', '{"usr": "u1"}', "{}"])
+def test_a_wrong_request_is_named_by_its_line(folder, capsys, tmp_path, line):
+    (tmp_path / "requests").write_text('{"user": "u1"}\n' + line + "\n")
+    assert cli.main(["recommend", str(folder), "--batch", str(tmp_path / "requests")]) == 2
+    assert "requests:2: " in capsys.readouterr().err
