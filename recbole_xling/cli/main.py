@@ -43,6 +43,7 @@ COMMANDS = {
     "report": _Command("show finished runs on one HTML page"),
     "fuse": _Command("fuse the rankings of several runs into one"),
     "recommend": _Command("recommend items to users and histories, or items like an item"),
+    "export": _Command("write a run as a folder that recommends without torch, RecBole and the dataset"),
     "merge": _Command("write the tuned encoder of a run as a folder that sentence-transformers loads"),
 }
 

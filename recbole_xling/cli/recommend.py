@@ -104,9 +104,8 @@ def _requests(file: str) -> Iterator[dict[str, Any]]:
             for key, value in request.items():
                 texts = value if key == "history" and isinstance(value, list) else [value]
                 if not all(isinstance(text, str) for text in texts) or (key == "history") != isinstance(value, list):
-                    raise DataError(
-                        f"{file}:{number}: '{key}' must be {'a list of ids' * (key == 'history') or 'an id'}"
-                    )
+                    wanted = "a list of ids" if key == "history" else "an id"
+                    raise DataError(f"{file}:{number}: '{key}' must be {wanted}")
             yield request
 
 

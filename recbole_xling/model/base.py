@@ -146,6 +146,31 @@ class ModelHooks:
         """
         return None
 
+    def history_vectors(self, view: int = 0) -> Tensor | None:
+        """Return the vectors of all items by which :meth:`user_of_vectors` reads histories, ``(n_items, size)``.
+
+        They begin with those of :meth:`item_table`. None if users are not made of vectors of items.
+
+        Args:
+            view: of evaluation.
+        """
+        return None
+
+    def user_of_vectors(
+        self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor
+    ) -> Tensor:
+        """Return the users of :meth:`factors`, ``(B, D)``, by the vectors of their histories alone.
+
+        Export writes this as a graph of ONNX, so it must not choose rows by a mask.
+
+        Args:
+            items: ``(B, L, size)``, oldest first; padded on the right.
+            item_seq_len: ``(B,)`` number of items.
+            item_language: ``(B, L)`` numbers of languages (:mod:`recbole_xling.model.layers.language_embedding`).
+            user_language: ``(B,)`` the same of what users state.
+        """
+        raise NotImplementedError
+
     def check_full_ranking(self, n_rows: int) -> None:
         """Refuse to rank all items where that would take too long: called before training, and before it begins.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from recbole.data.interaction import Interaction
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import hooks_of
@@ -25,6 +25,39 @@ def factors_of(model: Any, interaction: Interaction) -> list[tuple[Tensor, Facto
         return found
     users, items = recbole(model, interaction)
     return [(torch.arange(len(users), device=users.device), Factors(users, items, None))]
+
+
+class UserOfVectors(nn.Module):
+    """Users by the vectors of their histories, as a module of its own with the inputs that export gives it.
+
+    Args:
+        model: with vectors of users and items. RecBole's sequential ones look up the vectors of histories by ids, so
+            that they are given another table.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        is_listed = _RECBOLE.get(type(model).__name__) is _of_histories
+        self._looks_up = is_listed and type(model).__module__.startswith("recbole.model.")
+
+    def history_vectors(self, view: int) -> Tensor | None:
+        """Return the vectors of all items that histories consist of; None if the model's do not."""
+        if not self._looks_up:
+            return hooks_of(self.model).history_vectors(view)
+        weight: Tensor = self.model.item_embedding.weight
+        return weight
+
+    def forward(self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor) -> Tensor:
+        """Return users, ``(B, D)``; arguments as for :meth:`~recbole_xling.model.base.ModelHooks.user_of_vectors`."""
+        if not self._looks_up:
+            return hooks_of(self.model).user_of_vectors(items, item_seq_len, item_language, user_language)
+        place = torch.arange(1, items.shape[0] * items.shape[1] + 1, device=items.device).view(items.shape[:2])
+        inside = torch.arange(items.shape[1], device=items.device) < item_seq_len[:, None]  # (B, L)
+        table = torch.cat([self.model.item_embedding.weight[:1], items.reshape(-1, items.shape[2])])
+        weights = {"item_embedding.weight": table}
+        users: Tensor = torch.func.functional_call(self.model, weights, (place * inside, item_seq_len))
+        return users
 
 
 def _of_users(model: Any, interaction: Interaction) -> tuple[Tensor, Tensor]:

@@ -30,6 +30,7 @@ from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
 from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
+from recbole_xling.model.layers.user_tower import last_states
 from recbole_xling.model.loss.adversarial import AdversarialConfig, adversarial_loss
 from recbole_xling.model.loss.auxiliary_tasks import NEXT_ITEM, AuxiliaryTasks, AuxiliaryTasksConfig
 from recbole_xling.model.loss.language_adversary import LanguageAdversary, LanguageAdversaryConfig
@@ -353,6 +354,16 @@ class LLMSASRec(XLingRecommender):
             return Factors(state, table, self.score_bias())
 
         return self.views.factors(interaction, of)
+
+    def history_vectors(self, view: int = 0) -> Tensor:
+        """Return the vectors of all items: histories have the ones that are scored."""
+        return self.item_table(view)
+
+    def user_of_vectors(
+        self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor
+    ) -> Tensor:
+        """Return user states by the vectors of histories, ``(B, H)``; languages do not matter."""
+        return last_states(self.sequence_encoder(items), item_seq_len)
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 

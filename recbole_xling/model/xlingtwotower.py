@@ -361,6 +361,25 @@ class XLingTwoTower(XLingRecommender):
 
         return self.views.factors(interaction, of)
 
+    @torch.no_grad()
+    def history_vectors(self, view: int = 0) -> Tensor:
+        """Return the vectors of all items, beside them those of the untuned encoder where the gate needs them."""
+        items = self.item_table(view)
+        return items if self.gate is None else torch.cat([items, self.gate.untuned(view)], dim=1)
+
+    def user_of_vectors(
+        self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor
+    ) -> Tensor:
+        """Return users over the temperature by the vectors of histories, ``(B, D)``, with the gate ``(B, D + H)``."""
+        tuned = items[:, :, : self.encoder.size]
+        states = self.user_tower(tuned, item_language, user_language)  # (B, L, D)
+        has_history = item_seq_len[:, None] > 0
+        users = torch.where(has_history, last_states(states, item_seq_len), self.user_tower.empty(user_language))
+        if self.gate is not None:
+            others = self.gate.pooled(items[:, :, self.encoder.size :], item_seq_len)
+            users = torch.cat([users, others], dim=1)
+        return users * self.scale
+
     def _matches(self, rows: Interaction, view: int) -> Tensor:
         """Return how well each item matches users of one view, ``(B, n_items)``, its popularity left out."""
         users, items = self._towers(rows, view)

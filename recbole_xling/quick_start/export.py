@@ -73,13 +73,12 @@ def merge_to_folder(encoder: TextEncoder, folder: Path) -> None:
     """
     from safetensors import SafetensorError
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"'{folder}' exists and is not empty: name another folder, or remove it first")
+    check_empty(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing(folder) as new:
             new.mkdir()
-            _write(encoder, new)
+            write_encoder(encoder, new)
             if folder.exists():  # an empty folder; not every system replaces one
                 folder.rmdir()
     except (OSError, SafetensorError) as error:
@@ -88,7 +87,13 @@ def merge_to_folder(encoder: TextEncoder, folder: Path) -> None:
         ) from error
 
 
-def _write(encoder: TextEncoder, folder: Path) -> None:
+def check_empty(folder: Path) -> None:
+    """Raise a ConfigError if a folder that is to be made contains something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"'{folder}' exists and is not empty: name another folder, or remove it first")
+
+
+def write_encoder(encoder: TextEncoder, folder: Path) -> None:
     """Write model, tokenizer and settings, in the form that all releases of sentence-transformers from 2 on know.
 
     The library itself could write them, but only after it has loaded the merged model from another folder; it adds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from recbole_xling.model.base import hooks_of
 from recbole_xling.model.factors import factors_of
 from recbole_xling.serve.answers import to_frame
 from recbole_xling.serve.catalog import Catalog, Columns, Filters, IntArray, Users
+from recbole_xling.serve.folder import is_export, load_export
 from recbole_xling.serve.recommender import Best, Recommender, Rows
 from recbole_xling.text.store import ItemTextStore
 from recbole_xling.trainer.mixin import Evaluation
@@ -96,7 +98,10 @@ class Serving:
             users: whose histories they are, for models and languages that depend on it.
             reader: language of users who are not named or unknown.
             exclude_seen: leave out the items of the history.
-            languages, items, block, where: as for :meth:`recommend`.
+            languages: in which they are to see the items.
+            items: no others than these.
+            block: not these.
+            where: values of which one must be the item's, by column of the ``.item`` file.
         """
         filters = Filters(languages, items, block, where or {})
         options: dict[str, Any] = {"users": users, "reader": reader, "exclude_seen": exclude_seen, "filters": filters}
@@ -118,15 +123,17 @@ class Serving:
 
 
 def open_recommender(folder: str | os.PathLike[str], **settings: Any) -> Recommender:
-    """Return what answers by a run folder.
+    """Return what answers by a folder.
 
     Args:
-        folder: of a run.
+        folder: of a run, or of an export, which needs no data.
         settings: settings that replace the run's, such as ``data_path`` if the data have moved.
 
     Raises:
-        CheckpointError: it is none, or its model does not fit the data.
+        CheckpointError: it is neither, or the run's model does not fit the data.
     """
+    if is_export(folder):
+        return load_export(folder)
     from recbole_xling.quick_start.build import load_run
 
     return load_run(folder, **settings).recommender
@@ -167,9 +174,8 @@ def _columns(catalog: ItemCatalog) -> Columns:
             continue
         cells = read_cells(path, config["ITEM_ID_FIELD"], name, separator)
         of_items = [cells.get(token, "") for token in catalog.tokens]
-        found[name] = [
-            cell.split(several) if kind == "token_seq" and cell else [cell] * bool(cell) for cell in of_items
-        ]
+        is_list = kind == "token_seq"
+        found[name] = [(cell.split(several) if is_list else [cell]) if cell else [] for cell in of_items]
     return found
 
 
@@ -179,7 +185,7 @@ def _served_users(run: Run, catalog: ItemCatalog) -> Users:
     users = Users.of_interactions(tokens, catalog.readers(tokens).stated, *run.interactions)
     if has_histories(run.dataset):
         missing = f"'{run.dataset.dataset_name}' states the history of each row, so there is none of each user"
-        return Users(users.tokens, users.languages, users.starts, users.items, missing)
+        return replace(users, missing=missing)
     return users
 
 
@@ -225,11 +231,9 @@ class ModelScorer:
         Raises:
             ConfigError: the model has none.
         """
-        n_views = getattr(getattr(self._run.model, "views", None), "number", 1)
-        table = self._hooks.item_table(view if view < n_views else 0)
+        table = self._hooks.item_table(view if view < self.n_views else 0)
         if table is None:
-            nobody = Rows(np.ones(1, dtype=np.int64), ["und"], [np.ones(1, dtype=np.int64)])
-            table = self._factors(nobody, slice(0, 1))[0][1].items
+            table = self.factors(view).items
         return table[torch.from_numpy(items).to(table.device)].float().cpu().numpy()
 
     @torch.no_grad()
@@ -249,6 +253,22 @@ class ModelScorer:
                 vectors[places] = factors.users
             found.append(vectors.float().cpu().numpy())
         return np.concatenate(found)
+
+    @property
+    def n_views(self) -> int:
+        """The number of views in which the model sees items: 1, or as many as the catalog has."""
+        return int(getattr(getattr(self._run.model, "views", None), "number", 1))
+
+    def factors(self, view: int) -> Factors:
+        """Return the vectors and the bias of all items in a view of the model, with those of a user who has it.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        of_user = getattr(getattr(self._run.model, "views", None), "of_user", None)
+        user = 1 if of_user is None else int((of_user == view).nonzero()[-1])
+        rows = Rows(np.array([user]), ["und"], [np.ones(1, dtype=np.int64)])
+        return self._factors(rows, slice(0, 1))[0][1]
 
     def _factors(self, rows: Rows, part: slice) -> list[tuple[Tensor, Factors]]:
         groups = factors_of(self._run.model, self._batch(rows, part))

@@ -127,6 +127,7 @@ class Users:
         starts: where the history of each begins in ``items``, and where the last one ends, ``(n_users + 1,)``.
         items: numbers of the items of all histories, the oldest of each first.
         missing: why histories are not known; empty if they are.
+        spoken: the languages that any user of the training states.
     """
 
     tokens: Sequence[str]
@@ -134,6 +135,7 @@ class Users:
     starts: IntArray
     items: IntArray
     missing: str = ""
+    spoken: Collection[str] = ()
 
     @classmethod
     def of_interactions(
@@ -143,7 +145,8 @@ class Users:
         order = np.arange(len(users)) if times is None else np.argsort(times, kind="stable")
         order = order[np.argsort(users[order], kind="stable")]
         starts = np.concatenate([[0], np.cumsum(np.bincount(users, minlength=len(tokens)))])
-        return cls(tokens, languages, starts.astype(np.int64), items[order])
+        spoken = sorted(set(languages[1:]))
+        return cls(tokens, languages, starts.astype(np.int64), items[order], spoken=spoken)
 
     @cached_property
     def number(self) -> dict[str, int]:

@@ -225,7 +225,7 @@ class Recommender:
         number = 0 if user is None else self.users.number.get(user, 0)
         notes = [] if number or user is None else [f"user '{user}' is unknown"]
         language = self.users.languages[number] if number else (reader or UNDETERMINED)
-        if reader and not number and reader not in self.users.example_of:
+        if reader and not number and reader not in self.users.spoken:
             notes.append(f"no user of the model states the language {reader}")
         known = self.users.history(number)
         if history is not None:

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from shop import write_shop
 
 import recbole_xling
 from recbole_xling.errors import ConfigError
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.trainer.mixin import Evaluation
-from shop import write_shop
 
 GENERAL = {"BPR": {}, "NeuMF": {}, "ItemKNN": {}}
 SEQUENTIAL = {"LLMSASRec": {}, "HistoryEASE": {}, "ContentKNN": {}, "SASRec": {"inner_size": 16}, "GRU4Rec": {}}

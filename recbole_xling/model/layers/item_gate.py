@@ -51,7 +51,7 @@ class ItemGate(nn.Module):
         pool: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__()
-        self._untuned, self._pool = untuned, pool
+        self.untuned, self._pool = untuned, pool
         self.register_buffer("share", (counts / (counts + config.untuned_count)).float()[:, None], persistent=False)
         self._joined: tuple[Tensor, Tensor] | None = None
 
@@ -67,9 +67,12 @@ class ItemGate(nn.Module):
             item_seq: ``(B, L)`` item ids, oldest first, padded on the right.
             item_seq_len: ``(B,)`` their number; with 0 the untuned encoder says nothing.
         """
-        untuned = self._untuned(view)
-        history = untuned[item_seq[:, : max(1, int(item_seq_len.max()))]]  # (B, L, H)
-        others = last_states(self._pool(history), item_seq_len) * (item_seq_len[:, None] > 0)  # (B, H)
+        untuned = self.untuned(view)
+        others = self.pooled(untuned[item_seq[:, : max(1, int(item_seq_len.max()))]], item_seq_len)  # (B, H)
         if self._joined is None or self._joined[0] is not items:  # once for all users of a view
             self._joined = items, torch.cat([self.share * items, (1 - self.share) * untuned], dim=1)
         return torch.cat([users, others], dim=1), self._joined[1]
+
+    def pooled(self, history: Tensor, item_seq_len: Tensor) -> Tensor:
+        """Return users by untuned vectors of their histories, ``(B, H)`` from ``(B, L, H)``; 0 without a history."""
+        return last_states(self._pool(history), item_seq_len) * (item_seq_len[:, None] > 0)

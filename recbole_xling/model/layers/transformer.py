@@ -93,7 +93,7 @@ class SequenceEncoder(nn.Module):
         self.layers = nn.ModuleList(layer() for _ in range(n_layers))
         self.output_norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps) if block == "hstu" else nn.Identity()
 
-    def forward(self, items: Tensor, keep: Tensor) -> Tensor:
+    def forward(self, items: Tensor, keep: Tensor | None = None) -> Tensor:
         """Map item vectors to the user states at the positions wanted.
 
         Args:
@@ -101,7 +101,7 @@ class SequenceEncoder(nn.Module):
             keep: ``(B, L)`` mask of the ``N`` positions wanted; the last layer computes only these.
 
         Returns:
-            ``(N, H)``, in the order of the rows and their positions.
+            ``(N, H)``, in the order of the rows and their positions; without ``keep`` all of them, ``(B, L, H)``.
         """
         if self.position_embedding is not None:
             items = items + self.position_embedding.weight[: items.shape[1]]  # (L, H)

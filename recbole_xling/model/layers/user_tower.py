@@ -94,8 +94,7 @@ class TransformerPooling(MeanPooling):
 
     def forward(self, items: Tensor) -> Tensor:
         """Map item vectors ``(B, L, D)`` to the user after each position, ``(B, L, D)``."""
-        every = torch.ones(items.shape[:2], dtype=torch.bool, device=items.device)
-        mixed = self.sequence_encoder(items * items.shape[-1] ** 0.5, every).view_as(items)
+        mixed = self.sequence_encoder(items * items.shape[-1] ** 0.5)
         return super().forward(items) + self.weight * mixed
 
 
@@ -161,4 +160,5 @@ class UserTower(nn.Module):
 
 def last_states(states: Tensor, length: Tensor) -> Tensor:
     """Return the states ``(B, D)`` at the ends of histories, given those at all positions, ``(B, L, D)``."""
-    return states[torch.arange(len(states), device=states.device), (length - 1).clamp_min(0)]
+    rows = torch.arange(states.shape[0], device=states.device)  # len() would fix the number in exported graphs
+    return states[rows, (length - 1).clamp_min(0)]

@@ -1,0 +1,41 @@
+"""``recbole-xling export``."""
+
+from __future__ import annotations
+
+import argparse
+
+DESCRIPTION = "Write a run as a folder that recommends without torch, RecBole and the dataset."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("run", help="the run folder")
+    parser.add_argument("--to", required=True, metavar="FOLDER", help="the new folder")
+    parser.add_argument("--index", metavar="KIND", help="flat, hnsw, ivfpq or usearch (default: all items are scored)")
+    parser.add_argument("--without-users", action="store_true", help="leave out the users' ids and histories")
+    parser.add_argument("--license", metavar="ID", help="for the model card, such as cc-by-4.0")
+    parser.add_argument("--data_path", help="folder of the dataset, if it has moved")
+
+
+def run(options: argparse.Namespace) -> str:
+    """Write the folder.
+
+    Raises:
+        XlingError: the run cannot be exported, or the folder cannot be written.
+    """
+    from recbole_xling.quick_start.serving_export import export_run
+
+    manifest = export_run(
+        options.run,
+        options.to,
+        index=options.index,
+        with_users=not options.without_users,
+        license_id=options.license,
+        **({"data_path": options.data_path} if options.data_path else {}),
+    )
+    lines = [f"Export: {options.to}, {manifest['items']:,} items, {manifest['users'] or 'no'} users"]
+    if (difference := manifest["largest_difference_of_users"]) is not None:
+        lines.append(f"User tower as ONNX: users at most {difference:.1e} from the model's")
+    if index := manifest["index"]:
+        lines.append(f"Index {index['kind']}: it finds {index['recall@10']:.1%} of the ten best items")
+    return "\n".join(lines)

@@ -1,0 +1,366 @@
+"""A trained run as a folder that serves without torch, RecBole and the dataset: ``recbole-xling export``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recbole_xling.errors import ConfigError, MissingExtraError, XlingError
+from recbole_xling.model.factors import UserOfVectors
+from recbole_xling.model.layers.language_embedding import LANGUAGES, language_numbers
+from recbole_xling.quick_start.build import Run, load_run
+from recbole_xling.quick_start.export import check_empty, write_encoder
+from recbole_xling.quick_start.model_card import card_text
+from recbole_xling.quick_start.serving import ModelScorer
+from recbole_xling.serve import folder as files
+from recbole_xling.serve.catalog import Users
+from recbole_xling.serve.indexes import check_kind, index_file, open_index, write_index
+from recbole_xling.serve.recommender import Recommender, Rows
+from recbole_xling.utils.files import replacing
+from recbole_xling.utils.run_folder import read_result, versions
+
+logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float32]
+_TOLERANCE = 1e-4
+_CHECKED = 64  # histories that the graph of ONNX is compared on
+_ASKED = 500  # users whose best items an index is compared on
+_BEST = 10
+_INPUTS = ("items", "item_seq_len", "item_language", "user_language")
+
+
+def export_run(
+    run: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    *,
+    index: str | None = None,
+    with_users: bool = True,
+    license_id: str | None = None,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Write a run as a folder of its own; it appears whole or not at all.
+
+    Args:
+        run: the run folder.
+        folder: to be made, or empty.
+        index: kind of the index of items: ``flat``, ``hnsw``, ``ivfpq``, ``usearch``; without one all items are scored.
+        with_users: whether the users' ids and histories go with it.
+        license_id: for the model card, as Hugging Face writes it.
+        settings: settings that replace the run's, such as ``data_path`` if the data have moved.
+
+    Returns:
+        What ``export.json`` holds.
+
+    Raises:
+        CheckpointError: the folder is no run, or its model does not fit the data.
+        ConfigError: the model has no vectors of users and items, its users cannot be computed by ONNX with the same
+            result, or ``folder`` contains something.
+        MissingExtraError: a package is not installed.
+        XlingError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    check_empty(folder)
+    if index is not None:
+        check_kind(index)
+    loaded = load_run(run, **settings)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(folder) as new:
+            new.mkdir()
+            manifest = _Export(loaded, new).write(index, with_users=with_users)
+            result = read_result(Path(run))
+            card = card_text(loaded, result, manifest, license_id)
+            (new / "README.md").write_text(card, encoding="utf-8", newline="\n")
+            manifest["files"] = files.checksums(new)
+            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+            (new / files.MANIFEST_FILE).write_text(text, encoding="utf-8")
+            if folder.exists():  # an empty folder; not every system replaces one
+                folder.rmdir()
+    except OSError as error:
+        raise XlingError(
+            f"cannot write the export to '{folder}': {error}. Free space or name another folder"
+        ) from error
+    return manifest
+
+
+class _Export:
+    """The parts of an export, written one after the other.
+
+    Args:
+        run: loaded.
+        folder: exists, and is empty.
+    """
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        self.run, self.folder = run, folder
+        self.recommender: Recommender = run.recommender
+        scorer = self.recommender.scorer
+        assert isinstance(scorer, ModelScorer)
+        self.scorer = scorer
+        self.tower = UserOfVectors(run.model).eval()
+
+    def write(self, index: str | None, *, with_users: bool) -> dict[str, Any]:
+        """Write everything but the model card, and return the manifest without the checksums."""
+        catalog, users, scorer = self.recommender.catalog, self.recommender.users, self.scorer
+        if scorer.by_user and not with_users:
+            raise ConfigError(f"{scorer.name} knows users by their ids: it cannot be exported without them")
+        if scorer.by_user and scorer.by_history:
+            raise ConfigError(f"{scorer.name} knows users by their ids and histories: only one of them can be exported")
+        n_views = scorer.n_views
+        tables = [self._items(view) for view in range(n_views)]
+        bias = tables[0][1]
+        self._write_items()
+        if with_users:
+            self._write_users(users)
+        histories: list[FloatArray] = []
+        if scorer.by_history:
+            histories = [self._histories(view) for view in range(n_views)]
+        else:
+            nothing = [np.empty(0, dtype=np.int64)] * len(users.tokens)
+            everybody = Rows(np.arange(len(users.tokens)), list(users.languages), nothing)
+            np.save(self.folder / files.USER_VECTORS_FILE, scorer.user_vectors(0, everybody))
+        self._write_vectors([items for items, _ in tables], histories, bias)
+        parity = self._write_tower() if scorer.by_history else None
+        self._write_encoder()
+        indexed = np.flatnonzero(catalog.shown)
+        found = None
+        if index is not None:
+            for view, (items, _) in enumerate(tables):
+                write_index(index, items[indexed], bias[indexed], self.folder / index_file(index, view))
+            found = {"kind": index, f"recall@{_BEST}": self._recall(index, tables[0][0], bias, indexed)}
+        return {
+            "format": files.FORMAT,
+            "model": scorer.name,
+            "dataset": str(self.run.config["dataset"]),
+            "items": len(catalog.tokens) - 1,
+            "users": len(users.tokens) - 1 if with_users else None,
+            "by_history": scorer.by_history,
+            "without_history": scorer.without_history,
+            "model_views": n_views,
+            "view_of": dict(catalog.view_of),
+            "spoken": list(users.spoken),
+            "language_numbers": {tag: number for number, tag in enumerate(LANGUAGES, start=1)},
+            "longest_history": int(self.run.config["MAX_ITEM_LIST_LENGTH"]) if scorer.by_history else None,
+            "vector_size": scorer.vectors(0, np.ones(1, dtype=np.int64)).shape[1],
+            "columns": sorted(catalog.columns),
+            "index": found,
+            "largest_difference_of_users": parity,
+            "versions": versions(),
+        }
+
+    # ---- vectors ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _items(self, view: int) -> tuple[FloatArray, FloatArray]:
+        """Return what is scored in a view: vectors, ``(n_items, D)``, and their bias, ``(n_items,)``."""
+        _, items, bias = self.scorer.factors(view)
+        found = items.float().cpu().numpy()
+        return found, np.zeros(len(found), np.float32) if bias is None else bias.float().cpu().numpy()
+
+    @torch.no_grad()
+    def _histories(self, view: int) -> FloatArray:
+        found = self.tower.history_vectors(view)
+        if found is None:
+            raise ConfigError(f"{self.scorer.name} does not make users of the vectors of their items: it needs torch")
+        table: FloatArray = found.detach().float().cpu().numpy()
+        return table
+
+    def _write_vectors(self, items: list[FloatArray], histories: list[FloatArray], bias: FloatArray) -> None:
+        """Write vectors twice: with names and types as safetensors, and to be mapped into memory."""
+        from safetensors.numpy import save_file
+
+        tables = {f"items.{view}": table for view, table in enumerate(items)}
+        for view, table in enumerate(histories):
+            if table.shape != items[view].shape or not np.array_equal(table, items[view]):
+                tables[f"histories.{view}"] = table
+        for name, table in tables.items():
+            kind, _, view = name.partition(".")
+            np.save(self.folder / files.vectors_file(kind, int(view)), table)
+        np.save(self.folder / files.BIAS_FILE, bias)
+        whole = {name: np.ascontiguousarray(table) for name, table in {**tables, "bias": bias}.items()}
+        save_file(whole, str(self.folder / "items.safetensors"))
+
+    def _recall(self, kind: str, items: FloatArray, bias: FloatArray, indexed: NDArray[np.int64]) -> float:
+        """Return the share of the best items of some users that the index finds, in the first view."""
+        users = self.recommender.users
+        lengths = np.diff(users.starts)
+        known = np.flatnonzero(lengths > 0)
+        chosen = known[np.linspace(0, len(known) - 1, min(_ASKED, len(known))).astype(np.int64)]
+        rows = Rows(chosen, [users.languages[user] for user in chosen], [users.history(user) for user in chosen])
+        vectors = self.scorer.user_vectors(0, rows)
+        k = min(_BEST, len(indexed))
+        best = np.argsort(-(vectors @ items[indexed].T + bias[indexed]), axis=1, kind="stable")[:, :k]
+        places = open_index(kind, self.folder / index_file(kind, 0))(vectors, k)
+        hits = [len(np.intersect1d(found, wanted)) for found, wanted in zip(places, best, strict=True)]
+        return float(np.sum(hits) / best.size)
+
+    # ---- users ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _write_tower(self) -> float:
+        """Write the user tower as a graph of ONNX, and return how far its users are from the model's.
+
+        Raises:
+            ConfigError: the graph cannot be made, or its users are others.
+        """
+        inputs, expected = self._examples()
+        path = self.folder / files.TOWER_FILE
+        _export_graph(self.tower, inputs, path, self.scorer.name)
+        session = _onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        given = dict(zip(_INPUTS, inputs, strict=True))
+        wanted = [node.name for node in session.get_inputs()]
+        scale = max(1.0, float(np.abs(expected).max()))
+        difference = 0.0
+        for rows in (slice(None), slice(0, 1)):  # of any number at a time
+            found = session.run(None, {name: given[name][rows].cpu().numpy() for name in wanted})[0]
+            difference = max(difference, float(np.abs(found - expected[rows]).max()) / scale)
+        if not difference <= _TOLERANCE:
+            raise ConfigError(
+                f"the user tower of {self.scorer.name} as ONNX returns other users than the model (up to "
+                f"{difference:.2g} apart, {_TOLERANCE:g} is allowed): it is not exported"
+            )
+        return difference
+
+    def _examples(self) -> tuple[tuple[torch.Tensor, ...], FloatArray]:
+        """Return inputs of the tower made of users' histories, of 1 item to the most, and the model's own users."""
+        users, scorer, longest = self.recommender.users, self.scorer, int(self.run.config["MAX_ITEM_LIST_LENGTH"])
+        known = np.flatnonzero(np.diff(users.starts) > 0)[:_CHECKED].tolist()
+        histories = [users.history(user)[: 1 + place] for place, user in enumerate(known)]
+        catalog = self.recommender.catalog
+        shown = np.flatnonzero(catalog.shown)
+        histories += [np.resize(shown, longest + 3), shown[:1]]
+        known += [0, 0]
+        view = 0
+        places = [place for place, user in enumerate(known) if self._view_of(user) == view]
+        rows = Rows(
+            np.array([known[place] for place in places]),
+            [users.languages[known[place]] for place in places],
+            [histories[place] for place in places],
+        )
+        expected = scorer.user_vectors(view, rows)
+        item_seq = torch.zeros(len(places), longest, dtype=torch.long)
+        for row, history in zip(item_seq, rows.histories, strict=True):
+            recent = torch.from_numpy(np.asarray(history[-longest:]))
+            row[: len(recent)] = recent
+        device = self.run.config["device"]
+        lengths = torch.tensor([min(len(history), longest) for history in rows.histories])
+        spoken, written = language_numbers(rows.languages), language_numbers(catalog.languages[view].tolist())[item_seq]
+        table = torch.from_numpy(self._histories(view))
+        return tuple(part.to(device) for part in (table[item_seq], lengths, written, spoken)), expected
+
+    def _view_of(self, user: int) -> int:
+        language = self.recommender.users.languages[user]
+        return self.recommender.catalog.view_of.get(language, 0) if self.scorer.n_views > 1 else 0
+
+    # ---- the other files --------------------------------------------------------------------------------------
+
+    def _write_items(self) -> None:
+        catalog = self.recommender.catalog
+
+        def records() -> Iterable[Mapping[str, Any]]:
+            for item in range(1, len(catalog.tokens)):
+                titles = [of_view[item] for of_view in catalog.titles]
+                languages = [str(of_view[item]) for of_view in catalog.languages]
+                columns = {name: list(values[item]) for name, values in catalog.columns.items() if values[item]}
+                texts = {"titles": titles, "languages": languages}
+                texts = {name: values[:1] if len(set(values)) == 1 else values for name, values in texts.items()}
+                withdrawn = {} if catalog.shown[item] else {"withdrawn": True}
+                yield {
+                    "id": str(catalog.tokens[item]),
+                    **texts,
+                    "count": int(catalog.counts[item]),
+                    "columns": columns,
+                    **withdrawn,
+                }
+
+        _write_lines(self.folder / files.ITEMS_FILE, records())
+
+    def _write_users(self, users: Users) -> None:
+        tokens = self.recommender.catalog.tokens
+        records = (
+            {
+                "id": str(users.tokens[user]),
+                "language": users.languages[user],
+                "history": [str(tokens[item]) for item in users.history(user)],
+            }
+            for user in range(1, len(users.tokens))
+        )
+        _write_lines(self.folder / files.USERS_FILE, records)
+
+    def _write_encoder(self) -> None:
+        """Write the encoder of XLingTwoTower, merged, and its adapters as PEFT writes them."""
+        encoder = getattr(self.run.model, "encoder", None)
+        if self.scorer.name != "XLingTwoTower" or encoder is None:
+            return
+        (self.folder / "encoder").mkdir()
+        write_encoder(encoder, self.folder / "encoder")
+        if hasattr(encoder.adapted, "peft_config"):
+            encoder.adapted.save_pretrained(self.folder / "adapters")
+
+
+def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "export") from error
+    return onnxruntime
+
+
+def _export_graph(tower: UserOfVectors, inputs: tuple[torch.Tensor, ...], path: Path, name: str) -> None:
+    """Write a module as a graph for any number of rows.
+
+    Raises:
+        ConfigError: it does what ONNX cannot.
+        MissingExtraError: a package is not installed.
+    """
+    for package in ("onnx", "onnxscript"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingExtraError(package, "export") from error
+    rows = torch.export.Dim("rows", min=1)
+    try:
+        with warnings.catch_warnings(), _silent(), redirect_stdout(StringIO()):
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                tower,
+                inputs,
+                str(path),
+                input_names=list(_INPUTS),
+                output_names=["users"],
+                dynamic_shapes=tuple({0: rows} for _ in inputs),
+                dynamo=True,
+                external_data=False,
+            )
+    except Exception as error:  # whatever the model does that torch or onnx cannot follow
+        problem = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(
+            f"the user tower of {name} cannot be written as ONNX, so it is not exported: {problem:.200}"
+        ) from error
+
+
+@contextmanager
+def _silent() -> Any:
+    """Let torch's exporter not tell its steps."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,162 @@
+"""The folder of an export: its files, and the way back into a Recommender."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_xling.errors import CheckpointError, MissingExtraError, XlingError
+from recbole_xling.serve.catalog import Catalog, Users
+from recbole_xling.serve.indexes import index_file, open_index
+from recbole_xling.serve.recommender import Recommender
+from recbole_xling.serve.vectors import Tower, VectorScorer, View
+
+FORMAT = 1
+MANIFEST_FILE = "export.json"
+ITEMS_FILE = "items.jsonl"
+USERS_FILE = "users.jsonl"
+TOWER_FILE = "user_tower.onnx"
+USER_VECTORS_FILE = "user_vectors.npy"
+BIAS_FILE = "bias.npy"
+
+
+def vectors_file(kind: str, view: int) -> str:
+    """Return the name of the file of a view's vectors, of ``items`` or ``histories``."""
+    return f"{kind}.{view}.npy"
+
+
+def is_export(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder is one that export wrote."""
+    return (Path(folder) / MANIFEST_FILE).is_file()
+
+
+def checksums(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of each file of a folder but the manifest, by its path inside."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_FILE)
+    return {
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
+    }
+
+
+def load_export(folder: str | os.PathLike[str], *, verify: bool = True) -> Recommender:
+    """Return what answers from the folder of an export; it needs numpy, onnxruntime and the index's package alone.
+
+    Args:
+        folder: that ``recbole-xling export`` wrote.
+        verify: whether to compare all files with their checksums first.
+
+    Raises:
+        CheckpointError: the folder is none, or a file of it is missing or damaged.
+        MissingExtraError: onnxruntime or the index's package is not installed.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    for name, known in manifest["files"].items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != known["bytes"] or (verify and _sha256(path) != known["sha256"]):
+            raise CheckpointError(f"'{path}' is not what export wrote: it is missing or damaged. Export again")
+    try:
+        return _recommender(folder, manifest)
+    except (XlingError, OSError):
+        raise
+    except Exception as error:  # whatever numpy, json or onnxruntime make of a file of another kind
+        raise CheckpointError(f"the export '{folder}' cannot be read: {type(error).__name__}: {error}") from error
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the file that says what an export holds.
+
+    Raises:
+        CheckpointError: the folder is no export, or one of another format.
+    """
+    path = folder / MANIFEST_FILE
+    if not path.is_file():
+        raise CheckpointError(f"'{folder}' is not the folder of an export ({MANIFEST_FILE} is missing)")
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found = manifest["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"'{path}' is damaged: {error!r}") from error
+    if found != FORMAT:
+        raise CheckpointError(f"'{folder}' has format {found!r}, but this version reads {FORMAT}")
+    return manifest
+
+
+def _recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
+    records = list(_records(folder / ITEMS_FILE))
+    tokens = ["[PAD]", *(record["id"] for record in records)]
+    n_views = max([0, *manifest["view_of"].values()]) + 1
+    titles = [["", *(_of_view(record["titles"], view) for record in records)] for view in range(n_views)]
+    languages = [["und", *(_of_view(record["languages"], view) for record in records)] for view in range(n_views)]
+    withdrawn = [place for place, record in enumerate(records, start=1) if record.get("withdrawn")]
+    counts = np.array([0, *(record["count"] for record in records)], dtype=np.int64)
+    columns = {name: [[], *(record["columns"].get(name, []) for record in records)] for name in manifest["columns"]}
+    catalog = Catalog(tokens, titles, languages, manifest["view_of"], counts, withdrawn, lambda: columns)
+
+    views, kind = [], manifest["index"] and manifest["index"]["kind"]
+    for view in range(manifest["model_views"]):
+        items = np.load(folder / vectors_file("items", view), mmap_mode="r")
+        path = folder / vectors_file("histories", view)
+        histories = np.load(path, mmap_mode="r") if path.is_file() else items
+        tags = [tag.split("-")[0].lower() for tag in languages[view]]
+        numbers = np.array([manifest["language_numbers"].get(tag, 0) for tag in tags], dtype=np.int64)
+        search = open_index(kind, folder / index_file(kind, view)) if kind else None
+        indexed = np.flatnonzero(catalog.shown) if kind else np.empty(0, dtype=np.int64)
+        views.append(View(items, histories, numbers, indexed, search))
+    scorer = VectorScorer(
+        manifest["model"],
+        views,
+        np.load(folder / BIAS_FILE),
+        manifest["vector_size"],
+        _tower(folder, manifest) if manifest["by_history"] else np.load(folder / USER_VECTORS_FILE, mmap_mode="r"),
+        without_history=manifest["without_history"],
+    )
+    return Recommender(catalog, _users(folder / USERS_FILE, catalog, manifest["spoken"]), scorer)
+
+
+def _of_view(values: list[str], view: int) -> str:
+    """Return the value of a view; a list of one value has that for all views."""
+    return values[view if len(values) > 1 else 0]
+
+
+def _users(path: Path, catalog: Catalog, spoken: list[str]) -> Users:
+    """Read the users, unless they were left out."""
+    records = list(_records(path)) if path.is_file() else []
+    histories = [[catalog.number[item] for item in record["history"]] for record in records]
+    starts = np.concatenate([[0, 0], np.cumsum([len(history) for history in histories], dtype=np.int64)])
+    items = np.array([item for history in histories for item in history], dtype=np.int64)
+    tokens = ["[PAD]", *(record["id"] for record in records)]
+    languages = ["und", *(record["language"] for record in records)]
+    missing = "" if path.is_file() else "the export holds no users"
+    return Users(tokens, languages, starts.astype(np.int64), items, missing, spoken)
+
+
+def _tower(folder: Path, manifest: Mapping[str, Any]) -> Tower:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "serve") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(folder / TOWER_FILE), options, providers=["CPUExecutionProvider"])
+    return Tower(session, manifest["longest_history"], manifest["language_numbers"])
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def _sha256(path: Path) -> str:
+    found = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()

@@ -1,0 +1,165 @@
+"""An exported run answers as the run does, in a process that has neither torch nor RecBole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from shop import write_shop
+
+import recbole_xling
+from recbole_xling.cli import main as cli
+from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.quick_start import serving_export
+from recbole_xling.quick_start.build import load_run
+from recbole_xling.quick_start.serving_export import export_run
+from recbole_xling.serve import Filters, load_export
+
+pytest.importorskip("onnxscript")
+pytest.importorskip("onnxruntime")
+
+_ASK = """
+import json, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "recbole", "pandas", "polars", "scipy", "transformers", "pydantic"):
+            raise ImportError(f"{name} is not installed here")
+sys.meta_path.insert(0, Refuse())
+from recbole_xling.serve import Filters, load_export
+recommender = load_export(sys.argv[1])
+users, histories, similar = json.loads(sys.argv[2])
+answers = recommender.recommend(users, 8, filters=Filters(block=["ni3"]))
+answers += recommender.recommend_histories(histories, 8, exclude_seen=False)
+answers.append(recommender.similar_items(similar, 8))
+assert not {"torch", "recbole", "pandas"} & sys.modules.keys()
+print(json.dumps([answer.record() for answer in answers]))
+"""
+
+
+def answers_elsewhere(folder, users, histories, similar):
+    words = [sys.executable, "-c", _ASK, str(folder), json.dumps([users, histories, similar])]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def check_alike(found, expected):
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert [item["item"] for item in one["items"]] == [item["item"] for item in other["items"]]
+        assert [(i["title"], i["language"]) for i in one["items"]] == [
+            (i["title"], i["language"]) for i in other["items"]
+        ]
+        scores = [[item["score"] for item in answer["items"]] for answer in (one, other)]
+        np.testing.assert_allclose(*scores, rtol=1e-4, atol=1e-5)
+        assert (one["user"], one["notes"]) == (other["user"], other["notes"])
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [("LLMSASRec", {"item_representation": "delta"}), ("SASRec", {"inner_size": 16}), ("BPR", {})],
+    ids=["LLMSASRec", "SASRec", "BPR"],
+)
+def test_an_export_answers_as_the_run_does(trained, tmp_path, model, settings):
+    folder = trained(model, **settings)
+    export_run(folder, tmp_path / "export")
+    users, histories = ["nu3", "nu7", "nobody"], [["ni1", "ni2", "gone"], [f"ni{item}" for item in range(9)], []]
+    recommender = load_run(folder).recommender
+    expected = recommender.recommend(users, 8, filters=Filters(block=["ni3"]))
+    expected += recommender.recommend_histories(histories, 8, exclude_seen=False)
+    expected.append(recommender.similar_items("ni5", 8))
+    found = answers_elsewhere(tmp_path / "export", users, histories, "ni5")
+    check_alike(found, [answer.record() for answer in expected])
+
+
+@pytest.mark.parametrize("views", ["mean", "reader"])
+def test_readers_of_an_export_have_their_views(tmp_path, views, tiny_encoder):
+    write_shop(tmp_path / "data", silent=2)
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id", "user_language"], "item": ["item_id"]}
+    settings = {"data_path": str(tmp_path / "data"), "checkpoint_dir": str(tmp_path), "encoder": str(tiny_encoder)}
+    settings |= {"embedding_cache_dir": str(tmp_path / "cache"), "load_col": columns, "epochs": 1, "topk": [5, 10]}
+    settings |= {"text_view": "reader", "reader_vectors": views, "encoder_max_length": 32, "show_progress": False}
+    settings |= {"user_tower": "transformer", "language_embedding": True, "untuned_count": 3.0, "lora_rank": 2}
+    folder = recbole_xling.run("XLingTwoTower", "shop", config_dict=settings)["run_dir"]
+    manifest = export_run(folder, tmp_path / "export", license_id="mit")
+    assert manifest["model_views"] == (1 if views == "mean" else 4)
+    own, exported = load_run(folder).recommender, load_export(tmp_path / "export")
+    users = ["u0", "u4", "u5", "u7", "nobody"]
+    by_category = Filters(where={"category": ["c1"]})
+    for ask in (
+        lambda asked: asked.recommend(users, 6, filters=by_category),
+        lambda asked: asked.recommend_histories([["i3", "i4"], []], 6, reader="fr"),
+        lambda asked: asked.recommend_histories([["i3", "i4"], []], 6, reader="ja"),
+        lambda asked: [asked.similar_items("i4", 6, language="en")],
+    ):
+        check_alike([answer.record() for answer in ask(exported)], [answer.record() for answer in ask(own)])
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    assert sentence_transformers.SentenceTransformer(str(tmp_path / "export" / "encoder"), device="cpu")
+    assert (tmp_path / "export" / "adapters" / "adapter_model.safetensors").is_file()
+    facts = yaml.safe_load((tmp_path / "export" / "README.md").read_text().split("---\n")[1])
+    assert facts["language"] == ["de", "en", "fr"] and facts["license"] == "mit"
+    assert {metric["type"] for metric in facts["model-index"][0]["results"][0]["metrics"]} >= {"ndcg@10"}
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "usearch"])
+def test_an_index_finds_the_best_items(trained, tmp_path, kind):
+    pytest.importorskip("usearch" if kind == "usearch" else "faiss")
+    manifest = export_run(trained("LLMSASRec"), tmp_path / "export", index=kind)
+    assert manifest["index"] == {"kind": kind, "recall@10": 1.0}
+    exported, own = load_export(tmp_path / "export"), load_run(trained("LLMSASRec")).recommender
+    assert exported.scorer._views[0].search is not None
+    found, expected = (asked.recommend(["nu3", "nu4"], 30) for asked in (exported, own))
+    check_alike([answer.record() for answer in found], [answer.record() for answer in expected])
+
+
+def test_lists_of_codes_are_for_many_items(trained, tmp_path):
+    pytest.importorskip("faiss")
+    with pytest.raises(ConfigError, match="needs 10,000 items, not 24: take hnsw"):
+        export_run(trained("LLMSASRec"), tmp_path / "export", index="ivfpq")
+    assert not list(tmp_path.iterdir())
+
+
+def test_users_can_stay_at_home(trained, tmp_path):
+    export_run(trained("LLMSASRec"), tmp_path / "export", with_users=False)
+    recommender = load_export(tmp_path / "export")
+    assert recommender.recommend_histories([["ni1"]], 3)[0].items
+    with pytest.raises(ConfigError, match="the export holds no users"):
+        recommender.recommend(["nu3"])
+    assert "nu3" not in "".join(path.read_text() for path in (tmp_path / "export").glob("*.json*"))
+    with pytest.raises(ConfigError, match="BPR knows users by their ids"):
+        export_run(trained("BPR"), tmp_path / "other", with_users=False)
+
+
+def test_what_cannot_be_exported_says_so_and_leaves_nothing(trained, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="no inner products"):
+        export_run(trained("HistoryEASE"), tmp_path / "export")
+    with pytest.raises(ConfigError, match="unknown kind of index 'tree'"):
+        export_run(trained("LLMSASRec"), tmp_path / "export", index="tree")
+    monkeypatch.setattr(serving_export, "_TOLERANCE", -1.0)
+    with pytest.raises(ConfigError, match="returns other users than the model"):
+        export_run(trained("LLMSASRec"), tmp_path / "export")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(ConfigError, match="is not empty"):
+        export_run(trained("LLMSASRec"), tmp_path / "full")
+
+
+def test_a_damaged_export_is_not_read(trained, tmp_path, capsys):
+    assert cli.main(["export", str(trained("LLMSASRec")), "--to", str(tmp_path / "export")]) == 0
+    assert "24 items, 30 users" in capsys.readouterr().out
+    assert cli.main(["recommend", str(tmp_path / "export"), "--user", "nu3", "-k", "2"]) == 0
+    assert "ni" in capsys.readouterr().out
+    file = tmp_path / "export" / "items.0.npy"
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"items\.0\.npy' is not what export wrote"):
+        load_export(tmp_path / "export")
+    (tmp_path / "export" / "export.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_export(tmp_path / "export")
