@@ -24,7 +24,7 @@ $(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,encoders,text,translate,tune,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,encoders,text,translate,tune,export,serve,dev]"
 	touch $@
 
 demo: $(VENV)/demo.stamp

@@ -44,6 +44,7 @@ COMMANDS = {
     "fuse": _Command("fuse the rankings of several runs into one"),
     "recommend": _Command("recommend items to users and histories, or items like an item"),
     "export": _Command("write a run as a folder that recommends without torch, RecBole and the dataset"),
+    "serve": _Command("answer over HTTP by the folder of an export"),
     "merge": _Command("write the tuned encoder of a run as a folder that sentence-transformers loads"),
 }
 

@@ -27,6 +27,7 @@ from recbole_xling.serve.answers import to_frame
 from recbole_xling.serve.catalog import Catalog, Columns, Filters, IntArray, Users
 from recbole_xling.serve.folder import is_export, load_export
 from recbole_xling.serve.recommender import Best, Recommender, Rows
+from recbole_xling.serve.withdrawn import read_withdrawn, withdraw
 from recbole_xling.text.store import ItemTextStore
 from recbole_xling.trainer.mixin import Evaluation
 
@@ -50,7 +51,9 @@ class Serving:
         """What answers, also without pandas."""
         run: Run = self  # type: ignore[assignment]
         catalog = catalog_of(run.train_data._dataset)
-        return Recommender(_served_items(run, catalog), _served_users(run, catalog), ModelScorer(run))
+        items = _served_items(run, catalog)
+        items.withdraw(read_withdrawn(run.config["run_dir"] or ""))
+        return Recommender(items, _served_users(run, catalog), ModelScorer(run))
 
     def recommend(
         self,
@@ -106,6 +109,14 @@ class Serving:
         filters = Filters(languages, items, block, where or {})
         options: dict[str, Any] = {"users": users, "reader": reader, "exclude_seen": exclude_seen, "filters": filters}
         return to_frame(self.recommender.recommend_histories(histories, k, **options))
+
+    def withdraw(self, items: Sequence[str]) -> None:
+        """Show these items to nobody from now on; the run folder remembers it."""
+        withdraw(self.recommender.catalog, self.config["run_dir"], add=items)  # type: ignore[attr-defined]
+
+    def restore(self, items: Sequence[str]) -> None:
+        """Show items again that were withdrawn."""
+        withdraw(self.recommender.catalog, self.config["run_dir"], remove=items)  # type: ignore[attr-defined]
 
     def similar_items(self, item: str, k: int = 10, *, language: str | None = None) -> Any:
         """Return the items with the largest cosine of vectors, of one language or of all."""

@@ -27,6 +27,7 @@ from recbole_xling.serve import folder as files
 from recbole_xling.serve.catalog import Users
 from recbole_xling.serve.indexes import check_kind, index_file, open_index, write_index
 from recbole_xling.serve.recommender import Recommender, Rows
+from recbole_xling.serve.withdrawn import read_withdrawn, write_withdrawn
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.run_folder import read_result, versions
 
@@ -79,6 +80,7 @@ def export_run(
         with replacing(folder) as new:
             new.mkdir()
             manifest = _Export(loaded, new).write(index, with_users=with_users)
+            write_withdrawn(new, read_withdrawn(run))
             result = read_result(Path(run))
             card = card_text(loaded, result, manifest, license_id)
             (new / "README.md").write_text(card, encoding="utf-8", newline="\n")
@@ -133,7 +135,7 @@ class _Export:
         self._write_vectors([items for items, _ in tables], histories, bias)
         parity = self._write_tower() if scorer.by_history else None
         self._write_encoder()
-        indexed = np.flatnonzero(catalog.shown)
+        indexed = np.flatnonzero(catalog.exists)
         found = None
         if index is not None:
             for view, (items, _) in enumerate(tables):
@@ -185,8 +187,8 @@ class _Export:
             if table.shape != items[view].shape or not np.array_equal(table, items[view]):
                 tables[f"histories.{view}"] = table
         for name, table in tables.items():
-            kind, _, view = name.partition(".")
-            np.save(self.folder / files.vectors_file(kind, int(view)), table)
+            kind, _, number = name.partition(".")
+            np.save(self.folder / files.vectors_file(kind, int(number)), table)
         np.save(self.folder / files.BIAS_FILE, bias)
         whole = {name: np.ascontiguousarray(table) for name, table in {**tables, "bias": bias}.items()}
         save_file(whole, str(self.folder / "items.safetensors"))
@@ -238,7 +240,7 @@ class _Export:
         known = np.flatnonzero(np.diff(users.starts) > 0)[:_CHECKED].tolist()
         histories = [users.history(user)[: 1 + place] for place, user in enumerate(known)]
         catalog = self.recommender.catalog
-        shown = np.flatnonzero(catalog.shown)
+        shown = np.flatnonzero(catalog.exists)
         histories += [np.resize(shown, longest + 3), shown[:1]]
         known += [0, 0]
         view = 0
@@ -275,7 +277,7 @@ class _Export:
                 columns = {name: list(values[item]) for name, values in catalog.columns.items() if values[item]}
                 texts = {"titles": titles, "languages": languages}
                 texts = {name: values[:1] if len(set(values)) == 1 else values for name, values in texts.items()}
-                withdrawn = {} if catalog.shown[item] else {"withdrawn": True}
+                withdrawn = {} if catalog.exists[item] else {"withdrawn": True}
                 yield {
                     "id": str(catalog.tokens[item]),
                     **texts,

@@ -52,7 +52,7 @@ class Catalog:
         languages: the same of languages, ``und`` where unknown.
         view_of: the view of readers of a language, by language; readers of others have view 0.
         counts: training interactions of each item, ``(n_items,)``.
-        withdrawn: numbers of items that are not shown to anybody.
+        withdrawn: numbers of items that the data do not have any more.
         columns: returns the columns to filter by, when they are first needed.
     """
 
@@ -69,8 +69,9 @@ class Catalog:
         self.tokens, self.titles, self.view_of, self.counts = tokens, titles, view_of, counts
         self.languages = [np.asarray(of_view, dtype=np.str_) for of_view in languages]
         self.number = {token: place for place, token in enumerate(tokens) if place}
-        self.shown = np.ones(len(tokens), dtype=bool)
-        self.shown[[0, *withdrawn]] = False
+        self.exists = np.ones(len(tokens), dtype=bool)
+        self.exists[[0, *withdrawn]] = False
+        self.shown = self.exists.copy()
         self._read_columns = columns
 
     @cached_property
@@ -86,6 +87,12 @@ class Catalog:
         """Return the numbers of the items that there are, in their order, and the ids of the others."""
         numbers = [self.number[token] for token in tokens if token in self.number]
         return np.array(numbers, dtype=np.int64), [token for token in tokens if token not in self.number]
+
+    def withdraw(self, items: Collection[str]) -> None:
+        """Show these items to nobody, and all others that exist again; unknown ids are left alone."""
+        shown = self.exists.copy()
+        shown[self.known(items)[0]] = False
+        self.shown = shown  # at once, whoever reads it meanwhile
 
     def candidates(self, filters: Filters, view: int) -> IntArray:
         """Return the numbers of the items that pass, ascending.

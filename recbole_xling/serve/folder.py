@@ -16,6 +16,7 @@ from recbole_xling.serve.catalog import Catalog, Users
 from recbole_xling.serve.indexes import index_file, open_index
 from recbole_xling.serve.recommender import Recommender
 from recbole_xling.serve.vectors import Tower, VectorScorer, View
+from recbole_xling.serve.withdrawn import WITHDRAWN_FILE, read_withdrawn
 
 FORMAT = 1
 MANIFEST_FILE = "export.json"
@@ -38,7 +39,9 @@ def is_export(folder: str | os.PathLike[str]) -> bool:
 
 def checksums(folder: Path) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of each file of a folder but the manifest, by its path inside."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST_FILE)
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST_FILE, WITHDRAWN_FILE)
+    )
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
     }
@@ -62,7 +65,9 @@ def load_export(folder: str | os.PathLike[str], *, verify: bool = True) -> Recom
         if not path.is_file() or path.stat().st_size != known["bytes"] or (verify and _sha256(path) != known["sha256"]):
             raise CheckpointError(f"'{path}' is not what export wrote: it is missing or damaged. Export again")
     try:
-        return _recommender(folder, manifest)
+        recommender = _recommender(folder, manifest)
+        recommender.catalog.withdraw(read_withdrawn(folder))
+        return recommender
     except (XlingError, OSError):
         raise
     except Exception as error:  # whatever numpy, json or onnxruntime make of a file of another kind
@@ -107,7 +112,7 @@ def _recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         tags = [tag.split("-")[0].lower() for tag in languages[view]]
         numbers = np.array([manifest["language_numbers"].get(tag, 0) for tag in tags], dtype=np.int64)
         search = open_index(kind, folder / index_file(kind, view)) if kind else None
-        indexed = np.flatnonzero(catalog.shown) if kind else np.empty(0, dtype=np.int64)
+        indexed = np.flatnonzero(catalog.exists) if kind else np.empty(0, dtype=np.int64)
         views.append(View(items, histories, numbers, indexed, search))
     scorer = VectorScorer(
         manifest["model"],

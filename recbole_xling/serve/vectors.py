@@ -17,6 +17,7 @@ from recbole_xling.serve.recommender import Best, Rows
 FloatArray = NDArray[np.float32]
 _ITEMS = 1 << 16  # scored at a time
 _ROWS = 128  # users at a time
+_FURTHER = 64  # items of the index that may be no candidates, so that it is asked for more
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,8 @@ class Tower:
 class VectorScorer:
     """Scores as inner products with a bias (:class:`~recbole_xling.serve.recommender.Scorer`).
 
-    An index is asked where nothing but histories is left out; what it finds is scored exactly. Otherwise all candidates
-    are.
+    An index is asked where next to nothing but histories is left out, and what it finds is scored exactly. Otherwise
+    all candidates are.
 
     Args:
         name: of the model.
@@ -111,8 +112,10 @@ class VectorScorer:
         users = self.user_vectors(view, rows)
         for at in range(0, len(users), _ROWS):
             part = slice(at, at + _ROWS)
-            if seen.search is not None and np.array_equal(seen.indexed, candidates):
-                items[part], scores[part] = self._found(seen, seen.search, users[part], left_out[part], k)
+            if seen.search is not None and len(seen.indexed) - len(candidates) <= _FURTHER:
+                gone = np.setdiff1d(seen.indexed, candidates, assume_unique=True)
+                without = [np.concatenate([of_user, gone]) for of_user in left_out[part]]
+                items[part], scores[part] = self._found(seen, seen.search, users[part], without, k)
             else:
                 items[part], scores[part] = self._exact(seen, users[part], candidates, left_out[part], k)
         return Best(items, scores)

@@ -170,3 +170,18 @@ def test_answers_are_plain_data(shop_run):
     record = shop_run.recommender.recommend(["u4"], 1)[0].record()
     assert json.loads(json.dumps(record)) == record
     assert record["user"] == "u4" and record["items"][0]["rank"] == 1
+
+
+def test_withdrawn_items_are_shown_to_nobody_until_they_are_restored(trained):
+    folder = trained("LLMSASRec", seed=5)
+    run = load_run(folder)
+    before = run.recommend(["nu3"], 24)["item"].tolist()
+    run.withdraw([before[0], before[2]])
+    assert run.recommend(["nu3"], 24)["item"].tolist() == [before[1], *before[3:]]
+    again = load_run(folder)
+    assert again.recommend(["nu3"], 24)["item"].tolist() == [before[1], *before[3:]]
+    assert before[0] not in again.similar_items("ni1", 24)["item"].tolist()
+    again.restore([before[0]])
+    assert again.recommend(["nu3"], 24)["item"].tolist() == [*before[:2], *before[3:]]
+    with pytest.raises(ConfigError, match="no item 'xx'"):
+        run.withdraw(["xx"])

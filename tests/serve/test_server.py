@@ -1,0 +1,140 @@
+"""The server of an export: its answers, what it refuses, and how it changes while it runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import recbole_xling
+from recbole_xling.quick_start.serving_export import export_run
+from recbole_xling.serve import load_export
+from recbole_xling.testing import small_settings, write_small_dataset
+
+pytest.importorskip("fastapi")
+pytest.importorskip("onnxscript")
+testclient = pytest.importorskip("starlette.testclient")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("server")
+    write_small_dataset(root / "data")
+    settings = {**small_settings(root), "hidden_size": 8, "inner_size": 8, "epochs": 1}
+    run = recbole_xling.run("LLMSASRec", "small", config_dict=settings)["run_dir"]
+    export_run(run, root / "export")
+    return root / "export"
+
+
+@pytest.fixture
+def client(exported, tmp_path):
+    from recbole_xling.serve.server import create_app
+
+    shutil.copytree(exported, tmp_path / "one")
+    os.symlink(tmp_path / "one", tmp_path / "current")
+    return testclient.TestClient(create_app(tmp_path / "current"), base_url="http://127.0.0.1")
+
+
+def items_of(response) -> list[str]:
+    assert response.status_code == 200, response.text
+    return [item["item"] for item in response.json()["answers"][0]["items"]]
+
+
+def test_answers_are_those_of_the_export(client, exported):
+    recommender = load_export(exported)
+    expected = [answer.record() for answer in recommender.recommend(["u1", "nobody"], 5)]
+    assert client.post("/recommend", json={"users": ["u1", "nobody"], "k": 5}).json() == {"answers": expected}
+    asked = {"histories": [["i1", "i2"]], "reader": "fr", "languages": ["fr"], "block": ["i5"], "exclude_seen": False}
+    languages = client.post("/recommend", json=asked).json()["answers"][0]["items"]
+    assert {item["language"] for item in languages} == {"fr"} and len(languages) == 9
+    similar = client.post("/similar", json={"item": "i3", "k": 4, "language": "de"}).json()
+    assert similar == recommender.similar_items("i3", 4, language="de").record()
+    assert client.get("/health").json() == {
+        "status": "ok", "model": "LLMSASRec", "dataset": "small", "items": 30, "shown": 30,
+    }  # fmt: skip
+    assert {"/recommend", "/similar", "/items", "/health"} <= client.get("/openapi.json").json()["paths"].keys()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/recommend", {}, 422),
+        ("/recommend", {"users": ["u1"], "k": 0}, 422),
+        ("/recommend", {"users": ["u1"], "k": 100_000}, 422),
+        ("/recommend", {"users": "u1"}, 422),
+        ("/recommend", {"users": ["u1"], "colour": "red"}, 422),
+        ("/recommend", {"users": ["u"] * 300}, 422),
+        ("/recommend", {"users": ["u1"], "languages": ["xx"]}, 400),
+        ("/recommend", {"users": ["u1"], "histories": [["i1"], ["i2"]]}, 400),
+        ("/similar", {"item": "gone"}, 400),
+        ("/items", {"withdraw": ["gone"]}, 400),
+    ],
+)
+def test_wrong_requests_are_refused(client, path, body, status):
+    response = client.post(path, json=body)
+    assert response.status_code == status and response.json()["detail"]
+
+
+def test_requests_that_are_too_large_or_from_elsewhere_are_refused(client):
+    assert client.post("/recommend", content=b" " * 2_000_000).status_code == 413
+    assert client.post("/recommend", content=iter([b"{}", b"{}"])).status_code == 411
+    assert client.get("/health", headers={"host": "attacker.example"}).status_code == 400
+
+
+def test_withdrawn_items_stay_away_after_a_restart(client, tmp_path):
+    first = items_of(client.post("/recommend", json={"users": ["u1"], "k": 30}))
+    assert client.post("/items", json={"withdraw": first[:2]}).json() == {"withdrawn": sorted(first[:2])}
+    assert items_of(client.post("/recommend", json={"users": ["u1"], "k": 30})) == first[2:]
+    assert client.get("/health").json()["shown"] == 28
+    again = load_export(tmp_path / "one").recommend(["u1"], 30)[0]
+    assert [item.item for item in again.items] == first[2:]
+    assert client.post("/items", json={"restore": first[:1]}).json() == {"withdrawn": first[1:2]}
+    assert items_of(client.post("/recommend", json={"users": ["u1"], "k": 30})) == first[:1] + first[2:]
+    assert client.post("/items", json={"restore": first[:1]}).status_code == 400
+
+
+def test_another_export_takes_the_place_of_one_without_a_lost_request(client, exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "two")
+    (tmp_path / "two" / "withdrawn.json").write_text('["i7", "i8"]')
+    counts, failures, stop = set(), [], threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            response = client.post("/recommend", json={"users": ["u1"], "k": 30, "exclude_seen": False})
+            failures.extend([response.text] if response.status_code != 200 else [])
+            counts.add(len(response.json()["answers"][0]["items"]))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    os.unlink(tmp_path / "current")
+    os.symlink(tmp_path / "two", tmp_path / "current")
+    assert client.post("/reload").json()["shown"] == 28
+    shutil.rmtree(tmp_path / "one")
+    while 28 not in counts and not failures and asking.is_alive():
+        pass
+    stop.set()
+    asking.join()
+    assert not failures and counts <= {28, 30}
+    (tmp_path / "two" / "export.json").write_text("{")
+    assert client.post("/reload").status_code == 400
+    assert len(items_of(client.post("/recommend", json={"users": ["u1"], "k": 30, "exclude_seen": False}))) == 28
+
+
+def test_metrics_count_requests_by_their_kind_and_not_by_what_is_asked(client):
+    client.post("/recommend", json={"users": ["u1"]})
+    client.get("/secret/../x")
+    text = client.get("/metrics").text
+    assert 'recbole_xling_requests_total{path="/recommend",status="200"} 1.0' in text
+    assert 'path="other",status="404"' in text and "secret" not in text
+    assert "recbole_xling_items_shown 30.0" in text
+
+
+def test_the_server_needs_neither_torch_nor_recbole():
+    code = "import sys, recbole_xling.serve.server; print({'torch', 'recbole'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "set()\n", done.stderr
