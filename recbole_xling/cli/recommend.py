@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION = "Recommend items by a run folder, or by a folder that export wrote."
 _LONGEST_TITLE = 60
-_KEYS = ("user", "history", "similar")
+_KEYS = ("user", "history", "similar", "text")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--user", metavar="ID", help="a user, by all that is known of him")
     who.add_argument("--history", metavar="ID,ID", help="items that somebody has chosen, the oldest first")
     who.add_argument("--similar", metavar="ID", help="an item: the items that are most like it")
+    who.add_argument("--text", help="what somebody likes, in his words; for models that read texts")
     batch = 'lines like {"user": "u1"}, {"history": ["i1", "i2"]} or {"similar": "i1"}; - is standard input'
     who.add_argument("--batch", metavar="FILE", help=f"many at once, answered by JSON lines: {batch}")
     parser.add_argument("-k", type=int, default=10, help="length of the lists (10)")
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> str:
         requests = list(_requests(options.batch))
         return "\n".join(json_line(answer.record()) for answer in _answers(recommender, requests, options, filters))
     history = options.history.split(",") if options.history else None
-    request = {"user": options.user, "history": history, "similar": options.similar}
+    request = {"user": options.user, "history": history, "similar": options.similar, "text": options.text}
     request = {key: value for key, value in request.items() if value is not None}
     answer = _answers(recommender, [request], options, filters)[0]
     return json_line(answer.record()) if options.json else _table(answer)
@@ -82,6 +83,9 @@ def _answers(
         found |= zip(kinds["history"], answers, strict=True)
     for place in kinds["similar"]:
         found[place] = recommender.similar_items(requests[place]["similar"], options.k, filters=filters)
+    if texts := [requests[place]["text"] for place in kinds["text"]]:
+        answers = recommender.recommend_texts(texts, options.k, reader=options.reader, filters=filters)
+        found |= zip(kinds["text"], answers, strict=True)
     return [found[place] for place in range(len(requests))]
 
 

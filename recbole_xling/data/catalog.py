@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.data.columns import column_kinds, read_cells
-from recbole_xling.data.item_vectors import averaged, distinct_texts, unit_scale
+from recbole_xling.data.item_vectors import averaged, distinct_texts, unit_norm
 from recbole_xling.data.text_variants import with_variants
 from recbole_xling.data.text_views import TextViews, check_languages, known_language, texts_in
 from recbole_xling.encode.base import Encoder, create_encoder
@@ -307,10 +307,11 @@ class ItemCatalog:
         return vectors[used], row.reshape(-1, len(self.tokens))
 
     @property
-    def unit_vectors(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        """:attr:`model_vectors` at unit scale; those of a large catalog with one view are mapped from a file.
+    def unit_vectors(self) -> tuple[NDArray[Any], NDArray[np.int64], float | None]:
+        """:attr:`model_vectors` at unit scale, and what they were divided by.
 
-        The file has the numbers of ``vector_dtype``.
+        Those of a large catalog with one view are mapped from a file, which has the numbers of ``vector_dtype``; what
+        they were divided by is not known then.
 
         Raises:
             DataError: no item has text.
@@ -318,10 +319,12 @@ class ItemCatalog:
         several = self.training_views is not None or len(self.texts_of_views) > 1
         if several or len(self.tokens) < _MAPPED_FROM:
             vectors, row = self.model_vectors
-            return unit_scale(vectors), row
+            norm = unit_norm(vectors)
+            return vectors / np.float32(norm), row, norm
         texts, (row,) = self._to_encode(self.texts_of_views)
         options = {"dtype": self.config["vector_dtype"] or "float32", "show_progress": self.config["show_progress"]}
-        return vector_table(_cache(self.config), self.encoder(), texts, row, **options), np.arange(len(row))[None]
+        table = vector_table(_cache(self.config), self.encoder(), texts, row, **options)
+        return table, np.arange(len(row))[None], None
 
     @property
     def view_languages(self) -> list[list[str]]:

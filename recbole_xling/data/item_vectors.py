@@ -60,8 +60,10 @@ def _means(vectors: NDArray[np.float32], row: NDArray[np.int64]) -> NDArray[np.f
     return total
 
 
-def unit_scale(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale text vectors to mean squared norm 1 over the rows with a text: learning does not depend on the encoder."""
+def unit_norm(vectors: NDArray[np.float32]) -> float:
+    """Return the number by which text vectors have mean squared norm 1 over the rows with a text.
+
+    Learning does not depend on the encoder then.
+    """
     filled = np.any(vectors != 0, axis=1)
-    norm = float(np.sqrt(np.mean(np.sum(np.square(vectors[filled]), axis=1)))) if filled.any() else 1.0
-    return vectors / np.float32(norm)
+    return float(np.sqrt(np.mean(np.sum(np.square(vectors[filled]), axis=1)))) if filled.any() else 1.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -153,6 +153,20 @@ class ModelHooks:
 
         Args:
             view: of evaluation.
+        """
+        return None
+
+    def vectors_of_texts(
+        self, texts: Sequence[str], languages: Sequence[str], encode: Callable[[Sequence[str]], Tensor]
+    ) -> Tensor | None:
+        """Return vectors of texts that no item has, as :meth:`history_vectors` has those of items, ``(n, size)``.
+
+        None if items are more to the model than their texts.
+
+        Args:
+            texts: to be read.
+            languages: of the texts, ``und`` where unknown.
+            encode: returns the vectors of texts by the encoder that the settings name, ``(n, dimension)``.
         """
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from itertools import chain
 from typing import Any, ClassVar, Literal
@@ -358,6 +358,13 @@ class LLMSASRec(XLingRecommender):
     def history_vectors(self, view: int = 0) -> Tensor:
         """Return the vectors of all items: histories have the ones that are scored."""
         return self.item_table(view)
+
+    @torch.no_grad()
+    def vectors_of_texts(
+        self, texts: Sequence[str], languages: Sequence[str], encode: Callable[[Sequence[str]], Tensor]
+    ) -> Tensor | None:
+        """Return the vectors that cold items with these texts have."""
+        return self.items.of_new(encode(texts)) if self.items.takes_new else None
 
     def user_of_vectors(
         self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor

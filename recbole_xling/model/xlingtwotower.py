@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -331,8 +331,12 @@ class XLingTwoTower(XLingRecommender):
     @torch.no_grad()
     def item_table(self, view: int = 0) -> Tensor:
         """Return the vectors of all items in a view, ``(n_items, D)``."""
-        version = object() if self.training else tuple(weight._version for weight in self.encoder.parameters())
-        return self._table(view, version)
+        return self._table(view, self._version)
+
+    @property
+    def _version(self) -> object:
+        """The version of the weights; in training no vectors are kept."""
+        return object() if self.training else tuple(weight._version for weight in self.encoder.parameters())
 
     @torch.no_grad()
     def _towers(self, rows: Interaction, view: int) -> tuple[Tensor, Tensor]:
@@ -366,6 +370,15 @@ class XLingTwoTower(XLingRecommender):
         """Return the vectors of all items, beside them those of the untuned encoder where the gate needs them."""
         items = self.item_table(view)
         return items if self.gate is None else torch.cat([items, self.gate.untuned(view)], dim=1)
+
+    @torch.no_grad()
+    def vectors_of_texts(
+        self, texts: Sequence[str], languages: Sequence[str], encode: Callable[[Sequence[str]], Tensor]
+    ) -> Tensor:
+        """Return vectors of new texts as :meth:`history_vectors` has them; the model reads them itself."""
+        tokens, numbers = self.encoder.tokenize(texts), language_numbers(languages).to(self.log_scale.device)
+        items = self._table.of_new(tokens, numbers, self._version)
+        return items if self.gate is None else torch.cat([items, self.gate.untuned.of_new(tokens, numbers)], dim=1)
 
     def user_of_vectors(
         self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor

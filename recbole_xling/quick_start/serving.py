@@ -22,11 +22,12 @@ from recbole_xling.errors import ConfigError, NoTextError
 from recbole_xling.evaluator.ranking import train_counts
 from recbole_xling.evaluator.streaming import Factors, Pairs, rank_groups, rank_scores
 from recbole_xling.model.base import hooks_of
-from recbole_xling.model.factors import factors_of
+from recbole_xling.model.factors import UserOfVectors, factors_of
+from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.serve.answers import to_frame
 from recbole_xling.serve.catalog import Catalog, Columns, Filters, IntArray, Users
 from recbole_xling.serve.folder import is_export, load_export
-from recbole_xling.serve.recommender import Best, Recommender, Rows
+from recbole_xling.serve.recommender import Best, Given, Recommender, Rows
 from recbole_xling.serve.withdrawn import read_withdrawn, withdraw
 from recbole_xling.text.store import ItemTextStore
 from recbole_xling.trainer.mixin import Evaluation
@@ -121,6 +122,43 @@ class Serving:
     def similar_items(self, item: str, k: int = 10, *, language: str | None = None) -> Any:
         """Return the items with the largest cosine of vectors, of one language or of all."""
         return to_frame([self.recommender.similar_items(item, k, language=language)]).drop(columns="user")
+
+    def encode_items(self, texts: Sequence[str], languages: Sequence[str] | None = None) -> NDArray[np.float32]:
+        """Return the vectors that new items with these texts have, ``(n, D)``.
+
+        Args:
+            texts: whole, as ``text_template`` makes them of the fields of an item.
+            languages: of the texts, for models that center their vectors.
+        """
+        return self.recommender.scorer.vectors_of_texts(texts, languages or ["und"] * len(texts))
+
+    def recommend_texts(
+        self,
+        texts: Sequence[str],
+        k: int = 10,
+        *,
+        text_languages: Sequence[str] | None = None,
+        reader: str | None = None,
+        languages: Collection[str] | None = None,
+        items: Collection[str] | None = None,
+        block: Collection[str] = (),
+        where: Mapping[str, Collection[str]] | None = None,
+    ) -> Any:
+        """Recommend items by texts, each as if it were the item that somebody has chosen.
+
+        Args:
+            texts: what somebody likes, in his words.
+            k: length of the lists.
+            text_languages: of the texts, for models that center their vectors.
+            reader: language of the readers.
+            languages: in which they are to see the items.
+            items: no others than these.
+            block: not these.
+            where: values of which one must be the item's, by column of the ``.item`` file.
+        """
+        filters = Filters(languages, items, block, where or {})
+        options: dict[str, Any] = {"text_languages": text_languages, "reader": reader, "filters": filters}
+        return to_frame(self.recommender.recommend_texts(texts, k, **options))
 
     def user_vectors(
         self,
@@ -220,9 +258,11 @@ class ModelScorer:
         self._evaluation.item_tensor = run.dataset.get_item_feature().to(run.config["device"])
 
     @torch.no_grad()
-    def best(self, view: int, rows: Rows, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
+    def best(self, view: int, rows: Rows | Given, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
         """Return the best candidates for users; all of them share a view."""
         k = min(k, len(candidates))
+        if isinstance(rows, Given):
+            return self._best_for_vectors(view, rows, candidates, left_out, k)
         items, scores = np.zeros((len(rows.users), k), dtype=np.int64), np.full((len(rows.users), k), -np.inf)
         for part in self._parts(len(rows.users)) if k else ():
             batch = self._batch(rows, part)
@@ -234,6 +274,42 @@ class ModelScorer:
             )
             items[part], scores[part] = places.cpu().numpy(), values.float().cpu().numpy()
         return Best(items, scores.astype(np.float32))
+
+    def _best_for_vectors(
+        self, view: int, given: Given, candidates: IntArray, left_out: Sequence[IntArray], k: int
+    ) -> Best:
+        device, n_rows = self._run.config["device"], len(given.vectors)
+        of_one = torch.from_numpy(given.vectors)[:, None].to(device)  # (B, 1, size)
+        written, read = (language_numbers(tags).to(device) for tags in (given.written, given.read))
+        length = torch.ones(n_rows, dtype=torch.long, device=device)
+        users = UserOfVectors(self._run.model)(of_one, length, written[:, None], read)
+        own = self.factors(view if view < self.n_views else 0)
+        groups = [(torch.arange(n_rows, device=device), Factors(users, own.items, own.bias))]
+        if not k or not n_rows:
+            return Best(np.zeros((n_rows, 0), dtype=np.int64), np.zeros((n_rows, 0), dtype=np.float32))
+        items, scores = _ranked_factors(groups, candidates, left_out, k)
+        return Best(items.cpu().numpy(), scores.float().cpu().numpy())
+
+    @torch.no_grad()
+    def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float32]:
+        """Return vectors of texts that no item has, as histories consist of them.
+
+        Raises:
+            ConfigError: the model cannot tell them from the texts alone.
+        """
+        catalog, device = catalog_of(self._run.train_data._dataset), self._run.config["device"]
+
+        def encode(texts: Sequence[str]) -> Tensor:
+            return torch.from_numpy(catalog.encoder().encode(texts)).to(device)
+
+        found = self._hooks.vectors_of_texts(texts, languages, encode)
+        if found is None:
+            raise ConfigError(
+                f"{self.name} with these settings has no vectors of new texts: it does not read them, or prepares them "
+                "by all texts of the catalog (text_projection: pca, text_whitening, text_centering)"
+            )
+        vectors: NDArray[np.float32] = found.float().cpu().numpy()
+        return vectors
 
     @torch.no_grad()
     def vectors(self, view: int, items: IntArray) -> NDArray[np.float32]:

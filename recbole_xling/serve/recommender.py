@@ -44,6 +44,20 @@ class Best(NamedTuple):
     scores: NDArray[np.float32]
 
 
+class Given(NamedTuple):
+    """Users that are known by one vector each, such as that of a text, in place of a history.
+
+    Attributes:
+        vectors: as histories consist of them, ``(B, size)``.
+        written: the languages of what the vectors are of, ``und`` where unknown.
+        read: the languages that the users read.
+    """
+
+    vectors: NDArray[np.float32]
+    written: Sequence[str]
+    read: Sequence[str]
+
+
 class Scorer(Protocol):
     """What a model is asked for; all arrays are of numpy.
 
@@ -59,8 +73,15 @@ class Scorer(Protocol):
     by_user: bool
     without_history: bool
 
-    def best(self, view: int, rows: Rows, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
+    def best(self, view: int, rows: Rows | Given, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
         """Return the best candidates for users of a view, without what is left out for each; ``k`` of them, or all."""
+
+    def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float32]:
+        """Return vectors of texts that no item has, as histories consist of them.
+
+        Raises:
+            ConfigError: the model does not read texts.
+        """
 
     def vectors(self, view: int, items: IntArray) -> NDArray[np.float32]:
         """Return vectors of items in a view, ``(n, D)``.
@@ -156,6 +177,43 @@ class Recommender:
         names = users or [None] * len(histories)
         requests = [self._request(user, history, reader) for user, history in zip(names, histories, strict=True)]
         return self._answers(requests, k, exclude_seen, filters)
+
+    def recommend_texts(
+        self,
+        texts: Sequence[str],
+        k: int = 10,
+        *,
+        text_languages: Sequence[str] | None = None,
+        reader: str | None = None,
+        filters: Filters | None = None,
+    ) -> list[Answer]:
+        """Return a list for each text, as if it were that of the one item that somebody has chosen.
+
+        Args:
+            texts: what somebody likes.
+            k: length of the lists.
+            text_languages: of the texts, for models that ask for it; the reader's if not given.
+            reader: language that they all read.
+            filters: which items may be in the lists.
+
+        Raises:
+            ConfigError: an argument is wrong, or the model does not read texts.
+        """
+        _check_length(k)
+        _check_list("texts", texts)
+        read = [reader or UNDETERMINED] * len(texts)
+        written = text_languages or read
+        if len(written) != len(texts):
+            raise ConfigError(f"{len(texts)} texts in {len(written)} languages: name one language for each")
+        view = self.catalog.view_of.get(reader or UNDETERMINED, 0)
+        candidates = self.catalog.candidates(filters or Filters(), view)
+        given = Given(self.scorer.vectors_of_texts(texts, written), written, read)
+        best = self.scorer.best(view, given, candidates, [np.empty(0, dtype=np.int64)] * len(texts), k)
+        few = [] if len(candidates) >= k else [f"only {len(candidates)} items are left by the filters"]
+        return [
+            Answer(None, self._listed(items, scores, view), few)
+            for items, scores in zip(best.items, best.scores, strict=True)
+        ]
 
     def similar_items(
         self, item: str, k: int = 10, *, language: str | None = None, filters: Filters | None = None

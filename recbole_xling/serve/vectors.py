@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recbole_xling.errors import ConfigError
 from recbole_xling.serve.catalog import IntArray
 from recbole_xling.serve.indexes import Search
-from recbole_xling.serve.recommender import Best, Rows
+from recbole_xling.serve.recommender import Best, Given, Rows
 
 FloatArray = NDArray[np.float32]
 _ITEMS = 1 << 16  # scored at a time
@@ -103,8 +103,9 @@ class VectorScorer:
     def _view(self, number: int) -> View:
         return self._views[number if len(self._views) > 1 else 0]
 
-    def best(self, view: int, rows: Rows, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
-        """Return the best candidates for users of a view."""
+    def best(self, view: int, rows: Rows | Given, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
+        """Return the best candidates for users of a view, who have histories: there are no vectors of texts."""
+        assert isinstance(rows, Rows)
         k, seen = min(k, len(candidates)), self._view(view)
         items, scores = np.zeros((len(rows.users), k), dtype=np.int64), np.zeros((len(rows.users), k), np.float32)
         if not k:
@@ -119,6 +120,10 @@ class VectorScorer:
             else:
                 items[part], scores[part] = self._exact(seen, users[part], candidates, left_out[part], k)
         return Best(items, scores)
+
+    def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> FloatArray:
+        """Raise a ConfigError: an export does not read texts."""
+        raise ConfigError("an export does not read texts, which takes the encoder: ask the run")
 
     def vectors(self, view: int, items: IntArray) -> FloatArray:
         """Return vectors of items in a view."""

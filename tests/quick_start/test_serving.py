@@ -185,3 +185,30 @@ def test_withdrawn_items_are_shown_to_nobody_until_they_are_restored(trained):
     assert again.recommend(["nu3"], 24)["item"].tolist() == [*before[:2], *before[3:]]
     with pytest.raises(ConfigError, match="no item 'xx'"):
         run.withdraw(["xx"])
+
+
+@pytest.mark.parametrize("kind", ["text_only", "delta"])
+def test_a_text_is_worth_what_a_cold_item_with_it_is(trained, kind):
+    run = load_run(trained("LLMSASRec", item_representation=kind))
+    catalog, number = run.train_data._dataset.catalog, run.recommender.catalog.number
+    places = [number["ni4"], number["ni9"]]
+    found = run.encode_items([catalog.texts[place] for place in places])
+    with torch.no_grad():
+        run.model.items.id_weight = torch.zeros(25, 1)  # as if no item had been trained
+        expected = run.model.items()[places]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_lists_for_a_text_are_those_for_an_item_with_it(trained):
+    run = load_run(trained("LLMSASRec"))  # knows items by their texts alone
+    catalog, number = run.train_data._dataset.catalog, run.recommender.catalog.number
+    text = catalog.texts[number["ni4"]]
+    found = run.recommend_texts([text, catalog.texts[number["ni9"]]], 6, block=["ni2"])
+    expected = run.recommend_histories([["ni4"], ["ni9"]], 6, block=["ni2"], exclude_seen=False)
+    assert found["item"].tolist() == expected["item"].tolist()
+    np.testing.assert_allclose(found["score"], expected["score"], rtol=1e-5, atol=1e-6)
+    for model in ("BPR", "HistoryEASE"):
+        with pytest.raises(ConfigError, match=f"{model} with these settings has no vectors of new texts"):
+            load_run(trained(model)).recommend_texts([text])
+    with pytest.raises(ConfigError, match="prepares them by all texts"):
+        load_run(trained("LLMSASRec", text_projection="pca")).encode_items([text])

@@ -97,6 +97,18 @@ def test_readers_of_an_export_have_their_views(tmp_path, views, tiny_encoder):
         lambda asked: [asked.similar_items("i4", 6, language="en")],
     ):
         check_alike([answer.record() for answer in ask(exported)], [answer.record() for answer in ask(own)])
+    if views == "reader":
+        run = load_run(folder)
+        catalog, places = run.train_data._dataset.catalog, [own.catalog.number["i3"], own.catalog.number["i4"]]
+        texts = [catalog.texts_of_views[own.catalog.view_of["fr"]][place] for place in places]
+        found = run.encode_items(texts, ["fr", "fr"])
+        expected = run.model.history_vectors(own.catalog.view_of["fr"])[places]
+        np.testing.assert_allclose(found, expected.detach(), rtol=1e-4, atol=1e-5)
+        by_text = run.recommend_texts(texts, 6, reader="fr")
+        by_history = run.recommend_histories([["i3"], ["i4"]], 6, reader="fr", exclude_seen=False)
+        assert by_text["item"].tolist() == by_history["item"].tolist()
+    with pytest.raises(ConfigError, match="an export does not read texts"):
+        exported.recommend_texts(["x"])
     sentence_transformers = pytest.importorskip("sentence_transformers")
     assert sentence_transformers.SentenceTransformer(str(tmp_path / "export" / "encoder"), device="cpu")
     assert (tmp_path / "export" / "adapters" / "adapter_model.safetensors").is_file()

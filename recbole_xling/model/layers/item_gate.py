@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from recbole_xling.model.layers.user_tower import last_states
+from recbole_xling.model.text_encoder.item_texts import ItemTable
 from recbole_xling.utils.typed_config import TypedConfig
 
 
@@ -47,7 +48,7 @@ class ItemGate(nn.Module):
         self,
         counts: Tensor,
         config: ItemGateConfig,
-        untuned: Callable[[int], Tensor],
+        untuned: ItemTable,
         pool: Callable[[Tensor], Tensor],
     ) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from recbole_xling.data.item_vectors import unit_scale
+from recbole_xling.data.item_vectors import unit_norm
 from recbole_xling.encode.vector_table import read_blocks
 from recbole_xling.model.layers.fusion import FUSIONS, Fusion
 from recbole_xling.model.layers.language_centering import LanguageCentering
@@ -75,8 +75,8 @@ class ItemRepresentation(nn.Module):
             items with few of them are shrunk: an item with as many counts half.
         text_vectors: gives the frozen vectors of texts, ``(n, dimension)``, and each item's row in them in each view,
             ``(n_views, n_items)``; called only if they are needed.
-        unit_vectors: gives the same at unit scale (:func:`~recbole_xling.data.item_vectors.unit_scale`), perhaps
-            mapped from a file; called in their place where vectors are used as they are.
+        unit_vectors: gives the same at unit scale (:attr:`~recbole_xling.data.catalog.ItemCatalog.unit_vectors`),
+            perhaps mapped from a file; called in their place where vectors are used as they are.
         language_ids: gives a number per item's language in each view, 0 for unknown, ``(n_views, n_items)``; called
             only if needed.
 
@@ -99,7 +99,7 @@ class ItemRepresentation(nn.Module):
         *,
         train_counts: NDArray[np.int64],
         text_vectors: Callable[[], tuple[FloatArray, NDArray[np.int64]]],
-        unit_vectors: Callable[[], tuple[NDArray[Any], NDArray[np.int64]]],
+        unit_vectors: Callable[[], tuple[NDArray[Any], NDArray[np.int64], float | None]],
         language_ids: Callable[[], NDArray[np.int64]],
     ) -> None:
         super().__init__()
@@ -114,6 +114,7 @@ class ItemRepresentation(nn.Module):
         self.language_embedding: nn.Embedding | None = None
         self.item_embedding: nn.Embedding | None = None
         self.text_projection: nn.Module | None = None
+        self.text_norm: float | None = None  # what vectors of texts are divided by, where that is all that is done
         if fusion.uses_id:
             self.item_embedding = nn.Embedding(n_items, id_size, padding_idx=0)
             nn.init.normal_(self.item_embedding.weight, std=0 if fusion.id_shifts_text else config.initializer_range)
@@ -129,11 +130,11 @@ class ItemRepresentation(nn.Module):
             self.item_embedding.weight.data.copy_(torch.from_numpy(start))  # type: ignore[union-attr]
         if fusion.uses_text:
             if as_they_are:
-                vectors, row = unit_vectors()
+                vectors, row, self.text_norm = unit_vectors()
             elif kind == "pca":  # as large as ID embeddings are when training starts
                 vectors = principal_components(raw, text_size, config.initializer_range, white=config.text_whitening)
             else:
-                vectors = whiten(raw) if config.text_whitening else unit_scale(raw)
+                vectors = whiten(raw) if config.text_whitening else raw / np.float32(unit_norm(raw))
             source = vectors if as_they_are else raw
             has_text = np.concatenate([block.any(axis=1, keepdims=True) for _, block in read_blocks(source)])
             self.register_buffer("has_text", torch.from_numpy(has_text), persistent=False)
@@ -211,6 +212,25 @@ class ItemRepresentation(nn.Module):
         items: Tensor = self.fusion(id_part, text_part, keep_id, has_text)
         if self.language_embedding is not None:
             items = items + self.language_embedding(of(in_view(self.language_ids)))
+        return items
+
+    @property
+    def takes_new(self) -> bool:
+        """Whether a text's vector follows from the text alone, and an item's from that."""
+        return self.text_norm is not None and self.language_embedding is None
+
+    def of_new(self, vectors: Tensor) -> Tensor:
+        """Return the vectors of cold items by those of their texts, ``(n, H)`` from ``(n, dimension)``."""
+        assert self.text_projection is not None and self.text_norm is not None
+        text_part = self.text_projection(vectors / self.text_norm)
+        keep_id = id_part = None
+        if self.item_embedding is not None:
+            keep_id, id_part = (
+                text_part.new_zeros(len(vectors), 1),
+                self.item_embedding.weight[:1].expand(len(vectors), -1),
+            )
+        has_text = vectors.any(dim=1, keepdim=True)
+        items: Tensor = self.fusion(id_part, text_part, keep_id, has_text)
         return items
 
 

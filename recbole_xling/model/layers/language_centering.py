@@ -32,10 +32,14 @@ class LanguageCentering(nn.Module):
             language: ``(N,)`` their languages' numbers.
             weight: ``(N,)`` in the means; 0 leaves a text out of them, but not its vector.
         """
+        return F.normalize(vectors - self.means(vectors, language, weight)[language], dim=-1)
+
+    def means(self, vectors: Tensor, language: Tensor, weight: Tensor) -> Tensor:
+        """Return the means by the number of the language, ``(languages, D)``; arguments as above."""
         counts = vectors.new_zeros(len(LANGUAGES) + 1, 1).index_add_(0, language, weight[:, None].to(vectors.dtype))
         sums = vectors.new_zeros(len(counts), vectors.shape[1]).index_add(0, language, vectors * weight[:, None])
         if self.training:
             counts, sums = sum_over_processes(counts), sum_over_processes(sums)
         average = sums.sum(dim=0) / counts.sum().clamp_min(1)  # (D,)
-        means = (sums + _AVERAGE_TEXTS * average) / (counts + _AVERAGE_TEXTS)  # (languages, D)
-        return F.normalize(vectors - means[language], dim=-1)
+        means: Tensor = (sums + _AVERAGE_TEXTS * average) / (counts + _AVERAGE_TEXTS)
+        return means

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recbole_xling.data.catalog import ItemCatalog
@@ -83,12 +84,19 @@ class ItemTexts(nn.Module):
         """
         if self.centering is None:
             return encoded
+        means = self.means(encoded, candidates)
+        vectors = F.normalize(encoded.vectors - means[self.text_language[encoded.texts]], dim=-1)
+        return DistinctTexts(encoded.texts, vectors)
+
+    def means(self, encoded: DistinctTexts, candidates: Tensor) -> Tensor:
+        """Return what is taken from the vectors of each language, ``(languages, D)``; arguments as above."""
+        assert self.centering is not None
         texts = encoded.texts
         weight = torch.isin(texts, candidates) & (texts != self._empty)  # (U,)
         if self.training:
             everyone, n_processes = torch.unique(gather_rows(candidates), return_counts=True)
             weight = weight / n_processes[torch.searchsorted(everyone, texts) * weight]
-        return DistinctTexts(texts, self.centering(encoded.vectors, self.text_language[texts], weight))
+        return self.centering.means(encoded.vectors, self.text_language[texts], weight)
 
 
 class ItemTable:
@@ -106,6 +114,7 @@ class ItemTable:
         self._texts, self._encode, self._autocast = texts, encode, autocast
         self._version: object = None
         self._units: DistinctTexts | None = None
+        self._means: Tensor | None = None
         self._table: tuple[int, Tensor] | None = None
 
     def clear(self) -> None:
@@ -125,8 +134,22 @@ class ItemTable:
             texts = units.texts_of(distinct)
             with torch.autocast(device_type=texts.device.type, enabled=self._autocast):
                 encoded = DistinctTexts(texts, self._encode(self._texts.tokens, texts))
+            self._means = None if self._texts.centering is None else self._texts.means(encoded, texts)
             vectors = units.vectors(distinct, self._texts.centered(encoded, texts))
             self._units, self._version, self._table = DistinctTexts(distinct, vectors), version, None
         if self._table is None or self._table[0] != view:
             self._table = view, self._units.look_up(units.of_item[view])
         return self._table[1]
+
+    def of_new(self, tokens: TokenizedTexts, language: Tensor, version: object = None) -> Tensor:
+        """Return vectors of texts that no item needs to have, as those of items are made, ``(N, D)``.
+
+        Args:
+            tokens: of the texts.
+            language: numbers of their languages, ``(N,)``.
+            version: of the weights.
+        """
+        self(0, version)  # what texts of each language have in common is known from the catalog
+        with torch.autocast(device_type=language.device.type, enabled=self._autocast):
+            vectors = self._encode(tokens, tokens.text_of_row)
+        return vectors if self._means is None else F.normalize(vectors - self._means[language], dim=-1)
