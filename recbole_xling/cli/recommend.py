@@ -32,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--text", help="what somebody likes, in his words; for models that read texts")
     batch = 'lines like {"user": "u1"}, {"history": ["i1", "i2"]} or {"similar": "i1"}; - is standard input'
     who.add_argument("--batch", metavar="FILE", help=f"many at once, answered by JSON lines: {batch}")
+    parser.add_argument("--explain", metavar="ID", help="of a user or a history: tell what speaks for this item")
+    parser.add_argument("--in", dest="sentence", default="en", metavar="LANGUAGE", help="language of the explanation")
     parser.add_argument("-k", type=int, default=10, help="length of the lists (10)")
     parser.add_argument("--reader", metavar="LANGUAGE", help="that users read whom the run does not know")
     parser.add_argument("--languages", nargs="+", metavar="LANGUAGE", help="show items in these")
@@ -56,6 +58,8 @@ def run(options: argparse.Namespace) -> str:
 
     filters = Filters(_lines(options.languages), _ids(options.items), _ids(options.block) or (), _where(options.where))
     recommender = open_recommender(options.run, **({"data_path": options.data_path} if options.data_path else {}))
+    if options.explain is not None:
+        return _explained(recommender, options)
     if options.batch:
         requests = list(_requests(options.batch))
         return "\n".join(json_line(answer.record()) for answer in _answers(recommender, requests, options, filters))
@@ -64,6 +68,24 @@ def run(options: argparse.Namespace) -> str:
     request = {key: value for key, value in request.items() if value is not None}
     answer = _answers(recommender, [request], options, filters)[0]
     return json_line(answer.record()) if options.json else _table(answer)
+
+
+def _explained(recommender: Recommender, options: argparse.Namespace) -> str:
+    from tabulate import tabulate
+
+    from recbole_xling.serve.explanations import explain
+
+    if options.user is None and options.history is None:
+        raise ConfigError("--explain needs --user or --history")
+    history = options.history.split(",") if options.history else None
+    given = {"user": options.user, "history": history, "reader": options.reader, "language": options.sentence}
+    found = explain(recommender, options.explain, **given)
+    if options.json:
+        return json_line(found.record())
+    rows = [(part.item, _short(part.title), part.language, f"{part.worth:+.4f}") for part in found.parts]
+    table = tabulate(rows, headers=("item", "title", "language", "worth"), disable_numparse=True)
+    lead = f"{found.lead:+.4f} above the average item; what it loses without an item of the history:"
+    return "\n".join([found.sentence, "", lead, table, *(f"Note: {note}" for note in found.notes)])
 
 
 def _answers(
@@ -135,15 +157,16 @@ def _where(words: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
+def _short(title: str) -> str:
+    title = " ".join(title.split())
+    return title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
+
+
 def _table(answer: Answer) -> str:
     from tabulate import tabulate
 
-    def short(title: str) -> str:
-        title = " ".join(title.split())
-        return title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
-
     rows = [
-        (rank, item.item, short(item.title), item.language, f"{item.score:.4f}")
+        (rank, item.item, _short(item.title), item.language, f"{item.score:.4f}")
         for rank, item in enumerate(answer.items, start=1)
     ]
     table = tabulate(rows, headers=("rank", "item", "title", "language", "score"), disable_numparse=True)

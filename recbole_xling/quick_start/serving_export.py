@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import warnings
 from collections.abc import Iterable, Mapping
-from contextlib import contextmanager, redirect_stdout
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +12,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recbole_xling.errors import ConfigError, MissingExtraError, XlingError
+from recbole_xling.errors import ConfigError, XlingError
 from recbole_xling.model.factors import UserOfVectors
-from recbole_xling.model.layers.language_embedding import LANGUAGES, language_numbers
+from recbole_xling.model.layers.language_embedding import LANGUAGES
 from recbole_xling.quick_start.build import Run, load_run
 from recbole_xling.quick_start.export import check_empty, write_encoder
 from recbole_xling.quick_start.model_card import card_text
-from recbole_xling.quick_start.serving import ModelScorer
+from recbole_xling.quick_start.model_scorer import ModelScorer
+from recbole_xling.quick_start.onnx_tower import write_tower
 from recbole_xling.serve import folder as files
 from recbole_xling.serve.catalog import Users
 from recbole_xling.serve.indexes import check_kind, index_file, open_index, write_index
-from recbole_xling.serve.recommender import Recommender, Rows
+from recbole_xling.serve.recommender import Recommender
+from recbole_xling.serve.scorer import Rows
 from recbole_xling.serve.withdrawn import read_withdrawn, write_withdrawn
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.run_folder import read_result, versions
 
-logger = logging.getLogger(__name__)
-
 FloatArray = NDArray[np.float32]
-_TOLERANCE = 1e-4
-_CHECKED = 64  # histories that the graph of ONNX is compared on
 _ASKED = 500  # users whose best items an index is compared on
 _BEST = 10
-_INPUTS = ("items", "item_seq_len", "item_language", "user_language")
 
 
 def export_run(
@@ -133,7 +126,11 @@ class _Export:
             everybody = Rows(np.arange(len(users.tokens)), list(users.languages), nothing)
             np.save(self.folder / files.USER_VECTORS_FILE, scorer.user_vectors(0, everybody))
         self._write_vectors([items for items, _ in tables], histories, bias)
-        parity = self._write_tower() if scorer.by_history else None
+        parity = (
+            write_tower(self.tower, self.recommender, histories[0], self.folder / files.TOWER_FILE)
+            if scorer.by_history
+            else None
+        )
         self._write_encoder()
         indexed = np.flatnonzero(catalog.exists)
         found = None
@@ -207,64 +204,6 @@ class _Export:
         hits = [len(np.intersect1d(found, wanted)) for found, wanted in zip(places, best, strict=True)]
         return float(np.sum(hits) / best.size)
 
-    # ---- users ------------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _write_tower(self) -> float:
-        """Write the user tower as a graph of ONNX, and return how far its users are from the model's.
-
-        Raises:
-            ConfigError: the graph cannot be made, or its users are others.
-        """
-        inputs, expected = self._examples()
-        path = self.folder / files.TOWER_FILE
-        _export_graph(self.tower, inputs, path, self.scorer.name)
-        session = _onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        given = dict(zip(_INPUTS, inputs, strict=True))
-        wanted = [node.name for node in session.get_inputs()]
-        scale = max(1.0, float(np.abs(expected).max()))
-        difference = 0.0
-        for rows in (slice(None), slice(0, 1)):  # of any number at a time
-            found = session.run(None, {name: given[name][rows].cpu().numpy() for name in wanted})[0]
-            difference = max(difference, float(np.abs(found - expected[rows]).max()) / scale)
-        if not difference <= _TOLERANCE:
-            raise ConfigError(
-                f"the user tower of {self.scorer.name} as ONNX returns other users than the model (up to "
-                f"{difference:.2g} apart, {_TOLERANCE:g} is allowed): it is not exported"
-            )
-        return difference
-
-    def _examples(self) -> tuple[tuple[torch.Tensor, ...], FloatArray]:
-        """Return inputs of the tower made of users' histories, of 1 item to the most, and the model's own users."""
-        users, scorer, longest = self.recommender.users, self.scorer, int(self.run.config["MAX_ITEM_LIST_LENGTH"])
-        known = np.flatnonzero(np.diff(users.starts) > 0)[:_CHECKED].tolist()
-        histories = [users.history(user)[: 1 + place] for place, user in enumerate(known)]
-        catalog = self.recommender.catalog
-        shown = np.flatnonzero(catalog.exists)
-        histories += [np.resize(shown, longest + 3), shown[:1]]
-        known += [0, 0]
-        view = 0
-        places = [place for place, user in enumerate(known) if self._view_of(user) == view]
-        rows = Rows(
-            np.array([known[place] for place in places]),
-            [users.languages[known[place]] for place in places],
-            [histories[place] for place in places],
-        )
-        expected = scorer.user_vectors(view, rows)
-        item_seq = torch.zeros(len(places), longest, dtype=torch.long)
-        for row, history in zip(item_seq, rows.histories, strict=True):
-            recent = torch.from_numpy(np.asarray(history[-longest:]))
-            row[: len(recent)] = recent
-        device = self.run.config["device"]
-        lengths = torch.tensor([min(len(history), longest) for history in rows.histories])
-        spoken, written = language_numbers(rows.languages), language_numbers(catalog.languages[view].tolist())[item_seq]
-        table = torch.from_numpy(self._histories(view))
-        return tuple(part.to(device) for part in (table[item_seq], lengths, written, spoken)), expected
-
-    def _view_of(self, user: int) -> int:
-        language = self.recommender.users.languages[user]
-        return self.recommender.catalog.view_of.get(language, 0) if self.scorer.n_views > 1 else 0
-
     # ---- the other files --------------------------------------------------------------------------------------
 
     def _write_items(self) -> None:
@@ -315,54 +254,3 @@ def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-
-
-def _onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", "export") from error
-    return onnxruntime
-
-
-def _export_graph(tower: UserOfVectors, inputs: tuple[torch.Tensor, ...], path: Path, name: str) -> None:
-    """Write a module as a graph for any number of rows.
-
-    Raises:
-        ConfigError: it does what ONNX cannot.
-        MissingExtraError: a package is not installed.
-    """
-    for package in ("onnx", "onnxscript"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingExtraError(package, "export") from error
-    rows = torch.export.Dim("rows", min=1)
-    try:
-        with warnings.catch_warnings(), _silent(), redirect_stdout(StringIO()):
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                tower,
-                inputs,
-                str(path),
-                input_names=list(_INPUTS),
-                output_names=["users"],
-                dynamic_shapes=tuple({0: rows} for _ in inputs),
-                dynamo=True,
-                external_data=False,
-            )
-    except Exception as error:  # whatever the model does that torch or onnx cannot follow
-        problem = " ".join(str(error.__cause__ or error).split())
-        raise ConfigError(
-            f"the user tower of {name} cannot be written as ONNX, so it is not exported: {problem:.200}"
-        ) from error
-
-
-@contextmanager
-def _silent() -> Any:
-    """Let torch's exporter not tell its steps."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)

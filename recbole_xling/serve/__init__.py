@@ -6,7 +6,20 @@ from a folder that ``recbole-xling export`` wrote, which needs numpy, onnxruntim
 
 from recbole_xling.serve.answers import Answer, Recommendation
 from recbole_xling.serve.catalog import Catalog, Filters, Users
+from recbole_xling.serve.explanations import Explanation, explain
 from recbole_xling.serve.folder import load_export
-from recbole_xling.serve.recommender import Recommender, Scorer
+from recbole_xling.serve.recommender import Recommender
+from recbole_xling.serve.scorer import Scorer
 
-__all__ = ["Answer", "Catalog", "Filters", "Recommendation", "Recommender", "Scorer", "Users", "load_export"]
+__all__ = [
+    "Answer",
+    "Catalog",
+    "Explanation",
+    "Filters",
+    "Recommendation",
+    "Recommender",
+    "Scorer",
+    "Users",
+    "explain",
+    "load_export",
+]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,94 +11,28 @@ from numpy.typing import NDArray
 from recbole_xling.errors import ConfigError
 from recbole_xling.serve.answers import Answer, Recommendation
 from recbole_xling.serve.catalog import Catalog, Filters, IntArray, Users
+from recbole_xling.serve.scorer import Given, Rows, Scorer
 
 UNDETERMINED = "und"
 MOST_POPULAR = "these are the items that are chosen most"
 _NAMED = 3  # ids that a note names
 
 
-class Rows(NamedTuple):
-    """Users to rank items for, all of whom see the same view of the catalog.
-
-    Attributes:
-        users: numbers of users, 0 for nobody the model knows, ``(B,)``.
-        languages: that they read, ``und`` where unknown.
-        histories: numbers of items, the oldest of each first.
-    """
-
-    users: IntArray
-    languages: Sequence[str]
-    histories: Sequence[IntArray]
-
-
-class Best(NamedTuple):
-    """The best items of some users.
-
-    Attributes:
-        items: their numbers, the best first, ``(B, k)``.
-        scores: theirs, ``(B, k)``; minus infinity where there are not as many items.
-    """
-
-    items: IntArray
-    scores: NDArray[np.float32]
-
-
-class Given(NamedTuple):
-    """Users that are known by one vector each, such as that of a text, in place of a history.
-
-    Attributes:
-        vectors: as histories consist of them, ``(B, size)``.
-        written: the languages of what the vectors are of, ``und`` where unknown.
-        read: the languages that the users read.
-    """
-
-    vectors: NDArray[np.float32]
-    written: Sequence[str]
-    read: Sequence[str]
-
-
-class Scorer(Protocol):
-    """What a model is asked for; all arrays are of numpy.
-
-    Attributes:
-        name: of the model, for messages.
-        by_history: whether it knows users by their histories.
-        by_user: whether it learned something of each user, so that it cannot serve others.
-        without_history: whether it can rank for users without one.
-    """
-
-    name: str
-    by_history: bool
-    by_user: bool
-    without_history: bool
-
-    def best(self, view: int, rows: Rows | Given, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
-        """Return the best candidates for users of a view, without what is left out for each; ``k`` of them, or all."""
-
-    def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float32]:
-        """Return vectors of texts that no item has, as histories consist of them.
-
-        Raises:
-            ConfigError: the model does not read texts.
-        """
-
-    def vectors(self, view: int, items: IntArray) -> NDArray[np.float32]:
-        """Return vectors of items in a view, ``(n, D)``.
-
-        Raises:
-            ConfigError: the model has none.
-        """
-
-    def user_vectors(self, view: int, rows: Rows) -> NDArray[np.float32]:
-        """Return vectors of users of a view, ``(B, D)``.
-
-        Raises:
-            ConfigError: the model has none.
-        """
-
-
 @dataclass
-class _Request:
+class Request:
+    """Somebody to answer, as the model knows him.
+
+    Attributes:
+        user: external id, or None.
+        number: of the user, of another one who states the same language where he is unknown, or 0.
+        is_known: whether the number is his.
+        language: that he reads, ``und`` where unknown.
+        view: of the catalog.
+        history: numbers of items, the oldest first.
+        seen: numbers of all items that he is known to have chosen.
+        notes: what is unknown.
+    """
+
     user: str | None
     number: int
     is_known: bool
@@ -144,7 +77,7 @@ class Recommender:
         _check_list("users", users)
         if self.users.missing and self.scorer.by_history:
             raise ConfigError(f"{self.users.missing}: give histories (recommend_histories)")
-        return self._answers([self._request(user, None, None) for user in users], k, exclude_seen, filters)
+        return self._answers([self.request(user, None, None) for user in users], k, exclude_seen, filters)
 
     def recommend_histories(
         self,
@@ -175,7 +108,7 @@ class Recommender:
         if users is not None and len(users) != len(histories):
             raise ConfigError(f"{len(histories)} histories of {len(users)} users: name one user for each")
         names = users or [None] * len(histories)
-        requests = [self._request(user, history, reader) for user, history in zip(names, histories, strict=True)]
+        requests = [self.request(user, history, reader) for user, history in zip(names, histories, strict=True)]
         return self._answers(requests, k, exclude_seen, filters)
 
     def recommend_texts(
@@ -265,9 +198,9 @@ class Recommender:
             ConfigError: the model has no vectors of users, or cannot make one of a history.
         """
         names = users or [None] * len(histories)
-        requests = [self._request(user, history, reader) for user, history in zip(names, histories, strict=True)]
+        requests = [self.request(user, history, reader) for user, history in zip(names, histories, strict=True)]
         for request in requests:
-            if reason := self._unserved(request):
+            if reason := self.unserved(request):
                 raise ConfigError(f"{self.scorer.name} has no vector of this user: {reason}")
         found: NDArray[np.float32] | None = None
         for view in sorted({request.view for request in requests}):
@@ -279,7 +212,8 @@ class Recommender:
 
     # ---- parts ------------------------------------------------------------------------------------------------
 
-    def _request(self, user: str | None, history: Sequence[str] | None, reader: str | None) -> _Request:
+    def request(self, user: str | None, history: Sequence[str] | None, reader: str | None) -> Request:
+        """Return what is known of somebody, by his id, his history, or the language that he reads."""
         number = 0 if user is None else self.users.number.get(user, 0)
         notes = [] if number or user is None else [f"user '{user}' is unknown"]
         language = self.users.languages[number] if number else (reader or UNDETERMINED)
@@ -297,9 +231,9 @@ class Recommender:
         view = self.catalog.view_of.get(language, 0)
         standing_in = number or self.users.example_of.get(language, 0) * (language != UNDETERMINED)
         own = known if history is None else own
-        return _Request(user, standing_in, bool(number), language, view, own, seen, notes)
+        return Request(user, standing_in, bool(number), language, view, own, seen, notes)
 
-    def _unserved(self, request: _Request) -> str:
+    def unserved(self, request: Request) -> str:
         """Return why the model cannot rank for somebody; empty if it can."""
         if self.scorer.by_user and not request.is_known:
             return f"{self.scorer.name} learns something of each user, and knows no others"
@@ -308,7 +242,7 @@ class Recommender:
         return ""
 
     def _answers(
-        self, requests: Sequence[_Request], k: int, exclude_seen: bool, filters: Filters | None
+        self, requests: Sequence[Request], k: int, exclude_seen: bool, filters: Filters | None
     ) -> list[Answer]:
         _check_length(k)
         filters = filters or Filters()
@@ -318,9 +252,9 @@ class Recommender:
         for view in sorted({request.view for request in requests}):
             candidates = self.catalog.candidates(filters, view)
             mine = [(place, request) for place, request in enumerate(requests) if request.view == view]
-            served = [(place, request) for place, request in mine if not self._unserved(request)]
+            served = [(place, request) for place, request in mine if not self.unserved(request)]
             for place, request in mine:
-                if reason := self._unserved(request):
+                if reason := self.unserved(request):
                     request.notes.append(f"{reason}: {MOST_POPULAR}")
                     items = candidates[~np.isin(candidates, request.seen)] if exclude_seen else candidates
                     items = items[np.argsort(-self.catalog.counts[items], kind="stable")][:k]
@@ -335,7 +269,7 @@ class Recommender:
                 found[place] = self._answer(request, items[ranked], scores[ranked], k, ignored)
         return [found[place] for place in range(len(requests))]
 
-    def _answer(self, request: _Request, items: IntArray, scores: NDArray, k: int, ignored: Sequence[str]) -> Answer:
+    def _answer(self, request: Request, items: IntArray, scores: NDArray, k: int, ignored: Sequence[str]) -> Answer:
         few = [] if len(items) == k else [f"only {len(items)} items are left by the filters and the history"]
         return Answer(request.user, self._listed(items, scores, request.view), [*request.notes, *ignored, *few])
 
@@ -347,7 +281,7 @@ class Recommender:
         ]
 
 
-def _rows(requests: Sequence[_Request]) -> Rows:
+def _rows(requests: Sequence[Request]) -> Rows:
     users = np.array([request.number for request in requests], dtype=np.int64)
     return Rows(users, [request.language for request in requests], [request.history for request in requests])
 

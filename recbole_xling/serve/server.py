@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from recbole_xling.errors import MissingExtraError, XlingError
 from recbole_xling.serve.catalog import Filters
+from recbole_xling.serve.explanations import explain
 from recbole_xling.serve.folder import load_export, read_manifest
 from recbole_xling.serve.recommender import Recommender
 from recbole_xling.serve.withdrawn import withdraw
@@ -62,6 +63,22 @@ class Alike(_Body):
     item: _Id
     k: _Length = 10
     language: _Id | None = None
+
+
+class Asked(_Body):
+    """An item, and by whose history it is to be explained."""
+
+    item: _Id
+    user: _Id | None = None
+    history: _History | None = None
+    reader: _Id | None = None
+    language: _Id = "en"
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Asked:
+        if self.user is None and self.history is None:
+            raise ValueError("give a user or a history")
+        return self
 
 
 class Change(_Body):
@@ -166,6 +183,11 @@ def create_app(folder: Path, hosts: tuple[str, ...] = ("127.0.0.1", "localhost",
     def similar(alike: Alike) -> dict[str, Any]:
         """Find the items that are most like an item."""
         return served.recommender.similar_items(alike.item, alike.k, language=alike.language).record()
+
+    @app.post("/explain")
+    def explained(asked: Asked) -> dict[str, Any]:
+        """Tell what an item's score loses without each item of a history."""
+        return explain(served.recommender, **asked.model_dump()).record()
 
     @app.post("/items")
     def items(change: Change) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from recbole_xling.errors import ConfigError
 from recbole_xling.serve.catalog import IntArray
 from recbole_xling.serve.indexes import Search
-from recbole_xling.serve.recommender import Best, Given, Rows
+from recbole_xling.serve.scorer import Best, Given, Rows
 
 FloatArray = NDArray[np.float32]
 _ITEMS = 1 << 16  # scored at a time
@@ -72,7 +72,7 @@ class Tower:
 
 
 class VectorScorer:
-    """Scores as inner products with a bias (:class:`~recbole_xling.serve.recommender.Scorer`).
+    """Scores as inner products with a bias (:class:`~recbole_xling.serve.scorer.Scorer`).
 
     An index is asked where next to nothing but histories is left out, and what it finds is scored exactly. Otherwise
     all candidates are.
@@ -98,6 +98,7 @@ class VectorScorer:
     ) -> None:
         self.name, self.by_history, self.without_history = name, isinstance(users, Tower), without_history
         self.by_user = not self.by_history
+        self.longest = users.longest if isinstance(users, Tower) else 0
         self._views, self._bias, self._size, self._users = views, bias, vector_size, users
 
     def _view(self, number: int) -> View:
@@ -113,7 +114,8 @@ class VectorScorer:
         users = self.user_vectors(view, rows)
         for at in range(0, len(users), _ROWS):
             part = slice(at, at + _ROWS)
-            if seen.search is not None and len(seen.indexed) - len(candidates) <= _FURTHER:
+            few_are_gone = len(seen.indexed) - len(candidates) <= _FURTHER
+            if seen.search is not None and few_are_gone and k < len(candidates):
                 gone = np.setdiff1d(seen.indexed, candidates, assume_unique=True)
                 without = [np.concatenate([of_user, gone]) for of_user in left_out[part]]
                 items[part], scores[part] = self._found(seen, seen.search, users[part], without, k)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 import recbole_xling
 from recbole_xling.quick_start.serving_export import export_run
-from recbole_xling.serve import load_export
+from recbole_xling.serve import explain, load_export
 from recbole_xling.testing import small_settings, write_small_dataset
 
 pytest.importorskip("fastapi")
@@ -138,3 +139,11 @@ def test_the_server_needs_neither_torch_nor_recbole():
     code = "import sys, recbole_xling.serve.server; print({'torch', 'recbole'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "set()\n", done.stderr
+
+
+def test_explanations_are_those_of_the_export(client, exported):
+    asked = {"item": "i7", "history": ["i1", "i2"], "language": "it"}
+    found = client.post("/explain", json=asked).json()
+    assert found == json.loads(json.dumps(explain(load_export(exported), **asked).record()))
+    assert {part["item"] for part in found["parts"]} == {"i1", "i2"}
+    assert client.post("/explain", json={"item": "i7"}).status_code == 422

@@ -1,0 +1,212 @@
+"""The scores of a run's model for users, histories and texts, ranked as its evaluation ranks them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from recbole.data.interaction import Interaction
+from recbole.utils import ModelType
+from torch import Tensor
+
+from recbole_xling.data.catalog import catalog_of
+from recbole_xling.errors import ConfigError
+from recbole_xling.evaluator.streaming import Factors, Pairs, rank_groups, rank_scores
+from recbole_xling.model.base import hooks_of
+from recbole_xling.model.factors import UserOfVectors, factors_of
+from recbole_xling.model.layers.language_embedding import language_numbers
+from recbole_xling.serve.catalog import IntArray
+from recbole_xling.serve.scorer import Best, Given, Rows
+from recbole_xling.trainer.mixin import Evaluation
+
+if TYPE_CHECKING:
+    from recbole_xling.quick_start.build import Run
+
+# RecBole's sequential models that learn something of each user besides the histories.
+_OF_USERS = frozenset(("Caser", "DIEN", "DIN", "Fossil", "FPMC", "HGN", "HRM", "NPE", "SHAN", "TransRec"))
+
+
+class ModelScorer:
+    """Scores of a run's model, ranked as its evaluation ranks them (:class:`~recbole_xling.serve.scorer.Scorer`).
+
+    Args:
+        run: loaded, or built and trained.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._hooks, self.name = run, hooks_of(run.model), str(run.config["model"])
+        self.by_history = run.config["MODEL_TYPE"] == ModelType.SEQUENTIAL
+        self.by_user = not self.by_history or self.name in _OF_USERS
+        self.without_history = self._hooks.ranks_without_history or not self.by_history
+        self.longest = int(run.config["MAX_ITEM_LIST_LENGTH"]) if self.by_history else 0
+        self._evaluation = Evaluation(run.config, run.model, run.train_data._dataset)
+        self._evaluation.tot_item_num = run.dataset.item_num
+        self._evaluation.item_tensor = run.dataset.get_item_feature().to(run.config["device"])
+
+    @torch.no_grad()
+    def best(self, view: int, rows: Rows | Given, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
+        """Return the best candidates for users; all of them share a view."""
+        k = min(k, len(candidates))
+        if isinstance(rows, Given):
+            return self._best_for_vectors(view, rows, candidates, left_out, k)
+        items, scores = np.zeros((len(rows.users), k), dtype=np.int64), np.full((len(rows.users), k), -np.inf)
+        for part in self._parts(len(rows.users)) if k else ():
+            batch = self._batch(rows, part)
+            groups = factors_of(self._run.model, batch)
+            places, values = (
+                self._ranked_scores(batch, candidates, left_out[part], k)
+                if groups is None
+                else _ranked_factors(groups, candidates, left_out[part], k)
+            )
+            items[part], scores[part] = places.cpu().numpy(), values.float().cpu().numpy()
+        return Best(items, scores.astype(np.float32))
+
+    def _best_for_vectors(
+        self, view: int, given: Given, candidates: IntArray, left_out: Sequence[IntArray], k: int
+    ) -> Best:
+        device, n_rows = self._run.config["device"], len(given.vectors)
+        of_one = torch.from_numpy(given.vectors)[:, None].to(device)  # (B, 1, size)
+        written, read = (language_numbers(tags).to(device) for tags in (given.written, given.read))
+        length = torch.ones(n_rows, dtype=torch.long, device=device)
+        users = UserOfVectors(self._run.model)(of_one, length, written[:, None], read)
+        own = self.factors(view if view < self.n_views else 0)
+        groups = [(torch.arange(n_rows, device=device), Factors(users, own.items, own.bias))]
+        if not k or not n_rows:
+            return Best(np.zeros((n_rows, 0), dtype=np.int64), np.zeros((n_rows, 0), dtype=np.float32))
+        items, scores = _ranked_factors(groups, candidates, left_out, k)
+        return Best(items.cpu().numpy(), scores.float().cpu().numpy())
+
+    @torch.no_grad()
+    def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float32]:
+        """Return vectors of texts that no item has, as histories consist of them.
+
+        Raises:
+            ConfigError: the model cannot tell them from the texts alone.
+        """
+        catalog, device = catalog_of(self._run.train_data._dataset), self._run.config["device"]
+
+        def encode(texts: Sequence[str]) -> Tensor:
+            return torch.from_numpy(catalog.encoder().encode(texts)).to(device)
+
+        found = self._hooks.vectors_of_texts(texts, languages, encode)
+        if found is None:
+            raise ConfigError(
+                f"{self.name} with these settings has no vectors of new texts: it does not read them, or prepares them "
+                "by all texts of the catalog (text_projection: pca, text_whitening, text_centering)"
+            )
+        vectors: NDArray[np.float32] = found.float().cpu().numpy()
+        return vectors
+
+    @torch.no_grad()
+    def vectors(self, view: int, items: IntArray) -> NDArray[np.float32]:
+        """Return vectors of items in a view.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        table = self._hooks.item_table(view if view < self.n_views else 0)
+        if table is None:
+            table = self.factors(view).items
+        return table[torch.from_numpy(items).to(table.device)].float().cpu().numpy()
+
+    @torch.no_grad()
+    def user_vectors(self, view: int, rows: Rows) -> NDArray[np.float32]:
+        """Return the vectors of users whose inner products with those of items are scores.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        found = []
+        for part in self._parts(len(rows.users)):
+            groups = self._factors(rows, part)
+            vectors = groups[0][1].users.new_empty(
+                sum(len(places) for places, _ in groups), groups[0][1].users.shape[1]
+            )
+            for places, factors in groups:
+                vectors[places] = factors.users
+            found.append(vectors.float().cpu().numpy())
+        return np.concatenate(found)
+
+    @property
+    def n_views(self) -> int:
+        """The number of views in which the model sees items: 1, or as many as the catalog has."""
+        return int(getattr(getattr(self._run.model, "views", None), "number", 1))
+
+    def factors(self, view: int) -> Factors:
+        """Return the vectors and the bias of all items in a view of the model, with those of a user who has it.
+
+        Raises:
+            ConfigError: the model has none.
+        """
+        of_user = getattr(getattr(self._run.model, "views", None), "of_user", None)
+        user = 1 if of_user is None else int((of_user == view).nonzero()[-1])
+        rows = Rows(np.array([user]), ["und"], [np.ones(1, dtype=np.int64)])
+        return self._factors(rows, slice(0, 1))[0][1]
+
+    def _factors(self, rows: Rows, part: slice) -> list[tuple[Tensor, Factors]]:
+        groups = factors_of(self._run.model, self._batch(rows, part))
+        if groups is None:
+            raise ConfigError(f"the scores of {self.name} are no inner products: it has no vectors of users and items")
+        return groups
+
+    def _parts(self, n_rows: int) -> Iterator[slice]:
+        return self._evaluation._rows_at_once(n_rows)
+
+    def _batch(self, rows: Rows, part: slice) -> Interaction:
+        """Return some rows as the model reads them."""
+        dataset, config = self._run.dataset, self._run.config
+        batch = {dataset.uid_field: torch.from_numpy(rows.users[part])}
+        if self.by_history:
+            recent = [history[-self.longest :] for history in rows.histories[part]]
+            item_seq = torch.zeros(len(recent), self.longest, dtype=torch.long)
+            for row, history in zip(item_seq, recent, strict=True):
+                row[: len(history)] = torch.from_numpy(history)
+            batch[dataset.iid_field + config["LIST_SUFFIX"]] = item_seq
+            batch[config["ITEM_LIST_LENGTH_FIELD"]] = torch.tensor([len(history) for history in recent])
+        return dataset.join(Interaction(batch)).to(config["device"])
+
+    def _ranked_scores(
+        self, batch: Interaction, candidates: IntArray, left_out: Sequence[IntArray], k: int
+    ) -> tuple[Tensor, Tensor]:
+        nothing = torch.empty(0, dtype=torch.long)
+        _, scores, _, _ = self._evaluation._full_sort_batch_eval((batch, None, nothing, nothing))
+        is_candidate = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
+        is_candidate[torch.from_numpy(candidates).to(scores.device)] = True
+        scores[:, ~is_candidate] = -torch.inf
+        pairs = _pairs(left_out, scores.device)
+        scores[pairs.rows, pairs.items] = -torch.inf
+        ranked = rank_scores(scores, Pairs(nothing, nothing), k, with_ranks=False)
+        return ranked.best, ranked.scores
+
+
+def _ranked_factors(
+    groups: list[tuple[Tensor, Factors]], candidates: IntArray, left_out: Sequence[IntArray], k: int
+) -> tuple[Tensor, Tensor]:
+    """Rank by inner products of candidates alone; they are numbered anew, after a padding item."""
+    device, n_items = groups[0][1].users.device, len(groups[0][1].items)
+    chosen = torch.from_numpy(np.concatenate([[0], candidates])).to(device)
+    if len(chosen) < n_items:
+        parts = {id(factors.items): factors.items[chosen] for _, factors in groups}
+        groups = [
+            (rows, Factors(users, parts[id(items)], None if bias is None else bias[chosen]))
+            for rows, (users, items, bias) in groups
+        ]
+    place = torch.full((n_items,), -1, device=device)
+    place[chosen] = torch.arange(len(chosen), device=device)
+    pairs = _pairs(left_out, device)
+    there = place[pairs.items] > 0
+    nothing = torch.empty(0, dtype=torch.long, device=device)
+    pairs = Pairs(pairs.rows[there], place[pairs.items[there]])
+    ranked = rank_groups(groups, pairs, Pairs(nothing, nothing), k, with_ranks=False)
+    return chosen[ranked.best], ranked.scores
+
+
+def _pairs(left_out: Sequence[IntArray], device: torch.device) -> Pairs:
+    """Return what is left out for each row as pairs."""
+    lengths = torch.tensor([len(items) for items in left_out])
+    rows = torch.arange(len(left_out)).repeat_interleave(lengths)
+    items = np.concatenate([*left_out, np.empty(0, dtype=np.int64)])
+    return Pairs(rows.to(device), torch.from_numpy(items).to(device))
