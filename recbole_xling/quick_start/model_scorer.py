@@ -52,6 +52,7 @@ class ModelScorer:
         k = min(k, len(candidates))
         if isinstance(rows, Given):
             return self._best_for_vectors(view, rows, candidates, left_out, k)
+        self._hooks.check_full_ranking(len(rows.users))
         items, scores = np.zeros((len(rows.users), k), dtype=np.int64), np.full((len(rows.users), k), -np.inf)
         for part in self._parts(len(rows.users)) if k else ():
             batch = self._batch(rows, part)

@@ -68,3 +68,11 @@ def test_a_wrong_request_is_named_by_its_line(folder, capsys, tmp_path, line):
     (tmp_path / "requests").write_text('{"user": "u1"}\n' + line + "\n")
     assert cli.main(["recommend", str(folder), "--batch", str(tmp_path / "requests")]) == 2
     assert "requests:2: " in capsys.readouterr().err
+
+
+def test_a_text_is_answered_as_by_the_run(folder, capsys):
+    assert cli.main(["recommend", str(folder), "--text", "Titel abcd", "-k", "3", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [item["item"] for item in found["items"]] == load_run(folder).recommend_texts(["Titel abcd"], 3)[
+        "item"
+    ].tolist()

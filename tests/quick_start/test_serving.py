@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from shop import write_shop
 
 import recbole_xling
-from recbole_xling.errors import ConfigError
+from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.trainer.mixin import Evaluation
 
@@ -212,3 +213,19 @@ def test_lists_for_a_text_are_those_for_an_item_with_it(trained):
             load_run(trained(model)).recommend_texts([text])
     with pytest.raises(ConfigError, match="prepares them by all texts"):
         load_run(trained("LLMSASRec", text_projection="pca")).encode_items([text])
+
+
+def test_new_items_are_served_by_their_texts_without_training(trained, home, tmp_path):
+    shutil.copytree(home / "data" / "nord", tmp_path / "nord")
+    with open(tmp_path / "nord" / "nord.item", "a") as items:
+        items.write("new\tde\n")
+    text = {"item_id": "new", "language": "de", "fields": {"title": "rot blau neu"}, "source": "display"}
+    with open(tmp_path / "nord" / "nord.itemtext.jsonl", "a") as texts:
+        texts.write(json.dumps(text) + "\n")
+    run = load_run(trained("LLMSASRec"), data_path=str(tmp_path))
+    found = run.recommend(["nu3"], 25, exclude_seen=False)
+    assert set(found["item"]) == {"new", *(f"ni{item}" for item in range(24))}
+    assert found.set_index("item").loc["new", "title"] == "rot blau neu"
+    assert len(run.recommend_histories([["new"]], 3)) == 3
+    with pytest.raises(CheckpointError, match="cannot serve what 'nord' has got since"):
+        load_run(trained("BPR"), data_path=str(tmp_path)).recommend(["nu3"])
