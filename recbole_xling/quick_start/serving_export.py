@@ -32,6 +32,7 @@ from recbole_xling.utils.run_folder import read_result, versions
 FloatArray = NDArray[np.float32]
 _ASKED = 500  # users whose best items an index is compared on
 _BEST = 10
+_AT_ONCE = 16
 
 
 def export_run(
@@ -107,7 +108,8 @@ class _Export:
 
     def write(self, index: str | None, *, with_users: bool) -> dict[str, Any]:
         """Write everything but the model card, and return the manifest without the checksums."""
-        catalog, users, scorer = self.recommender.catalog, self.recommender.users, self.scorer
+        users, scorer = self.recommender.users, self.scorer
+        with_users = with_users and not users.missing
         if scorer.by_user and not with_users:
             raise ConfigError(f"{scorer.name} knows users by their ids: it cannot be exported without them")
         if scorer.by_user and scorer.by_history:
@@ -132,29 +134,30 @@ class _Export:
             else None
         )
         self._write_encoder()
-        indexed = np.flatnonzero(catalog.exists)
         found = None
         if index is not None:
-            for view, (items, _) in enumerate(tables):
-                write_index(index, items[indexed], bias[indexed], self.folder / index_file(index, view))
-            found = {"kind": index, f"recall@{_BEST}": self._recall(index, tables[0][0], bias, indexed)}
+            recalls = [self._write_index(index, view, items, bias) for view, (items, _) in enumerate(tables)]
+            found = {"kind": index, f"recall@{_BEST}": min(recalls)}
+        facts = {"index": found, "largest_difference_of_users": parity}
+        return {**self._facts(), "users": len(users.tokens) - 1 if with_users else None, **facts}
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what the manifest says of model, items and users."""
+        catalog, scorer = self.recommender.catalog, self.scorer
         return {
             "format": files.FORMAT,
             "model": scorer.name,
             "dataset": str(self.run.config["dataset"]),
             "items": len(catalog.tokens) - 1,
-            "users": len(users.tokens) - 1 if with_users else None,
             "by_history": scorer.by_history,
             "without_history": scorer.without_history,
-            "model_views": n_views,
+            "model_views": scorer.n_views,
             "view_of": dict(catalog.view_of),
-            "spoken": list(users.spoken),
+            "spoken": list(self.recommender.users.spoken),
             "language_numbers": {tag: number for number, tag in enumerate(LANGUAGES, start=1)},
-            "longest_history": int(self.run.config["MAX_ITEM_LIST_LENGTH"]) if scorer.by_history else None,
+            "longest_history": scorer.longest,
             "vector_size": scorer.vectors(0, np.ones(1, dtype=np.int64)).shape[1],
             "columns": sorted(catalog.columns),
-            "index": found,
-            "largest_difference_of_users": parity,
             "versions": versions(),
         }
 
@@ -190,19 +193,25 @@ class _Export:
         whole = {name: np.ascontiguousarray(table) for name, table in {**tables, "bias": bias}.items()}
         save_file(whole, str(self.folder / "items.safetensors"))
 
-    def _recall(self, kind: str, items: FloatArray, bias: FloatArray, indexed: NDArray[np.int64]) -> float:
-        """Return the share of the best items of some users that the index finds, in the first view."""
-        users = self.recommender.users
-        lengths = np.diff(users.starts)
-        known = np.flatnonzero(lengths > 0)
-        chosen = known[np.linspace(0, len(known) - 1, min(_ASKED, len(known))).astype(np.int64)]
+    def _write_index(self, kind: str, view: int, items: FloatArray, bias: FloatArray) -> float:
+        """Write the index of a view, and return the share of the best items of its users that it finds."""
+        catalog, users, path = self.recommender.catalog, self.recommender.users, self.folder / index_file(kind, view)
+        exist = np.flatnonzero(catalog.exists)
+        items, bias = items[exist], bias[exist]
+        write_index(kind, items, bias, path)
+        search, k, n_views = open_index(kind, path), min(_BEST, len(items)), self.scorer.n_views
+        view_of_user = np.array([catalog.view_of.get(tag, 0) if n_views > 1 else 0 for tag in users.languages])
+        theirs = np.flatnonzero((np.diff(users.starts) > 0) & (view_of_user == view))
+        if not len(theirs):
+            return 1.0  # of nobody's items
+        chosen = theirs[np.linspace(0, len(theirs) - 1, min(_ASKED, len(theirs))).astype(np.int64)]
         rows = Rows(chosen, [users.languages[user] for user in chosen], [users.history(user) for user in chosen])
-        vectors = self.scorer.user_vectors(0, rows)
-        k = min(_BEST, len(indexed))
-        best = np.argsort(-(vectors @ items[indexed].T + bias[indexed]), axis=1, kind="stable")[:, :k]
-        places = open_index(kind, self.folder / index_file(kind, 0))(vectors, k)
-        hits = [len(np.intersect1d(found, wanted)) for found, wanted in zip(places, best, strict=True)]
-        return float(np.sum(hits) / best.size)
+        vectors, hits = self.scorer.user_vectors(view, rows), 0
+        for at in range(0, len(chosen), _AT_ONCE):
+            some = vectors[at : at + _AT_ONCE]
+            best = torch.from_numpy(some @ items.T + bias).topk(k).indices.numpy()
+            hits += sum(len(np.intersect1d(*pair)) for pair in zip(search(some, k), best, strict=True))
+        return hits / (k * len(chosen))
 
     # ---- the other files --------------------------------------------------------------------------------------
 
