@@ -53,11 +53,10 @@ def run(options: argparse.Namespace) -> str:
     Raises:
         XlingError: the run cannot be loaded, or an argument is wrong.
     """
-    from recbole_xling.quick_start.serving import open_recommender
     from recbole_xling.serve.catalog import Filters
 
     filters = Filters(_lines(options.languages), _ids(options.items), _ids(options.block) or (), _where(options.where))
-    recommender = open_recommender(options.run, **({"data_path": options.data_path} if options.data_path else {}))
+    recommender = _recommender(options.run, {"data_path": options.data_path} if options.data_path else {})
     if options.explain is not None:
         return _explained(recommender, options)
     if options.batch:
@@ -68,6 +67,17 @@ def run(options: argparse.Namespace) -> str:
     request = {key: value for key, value in request.items() if value is not None}
     answer = _answers(recommender, [request], options, filters)[0]
     return json_line(answer.record()) if options.json else _table(answer)
+
+
+def _recommender(folder: str, settings: dict[str, Any]) -> Recommender:
+    """Return what answers by a run, or by an export, for which neither torch nor data are needed."""
+    from recbole_xling.serve.folder import is_export, load_export
+
+    if is_export(folder):
+        return load_export(folder)
+    from recbole_xling.quick_start.build import load_run
+
+    return load_run(folder, **settings).recommender
 
 
 def _explained(recommender: Recommender, options: argparse.Namespace) -> str:

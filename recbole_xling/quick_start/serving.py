@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,7 +19,6 @@ from recbole_xling.quick_start.model_scorer import ModelScorer
 from recbole_xling.serve.answers import to_frame
 from recbole_xling.serve.catalog import Catalog, Columns, Filters, Users
 from recbole_xling.serve.explanations import Explanation, explain
-from recbole_xling.serve.folder import is_export, load_export
 from recbole_xling.serve.recommender import Recommender
 from recbole_xling.serve.withdrawn import read_withdrawn, withdraw
 from recbole_xling.text.store import ItemTextStore
@@ -181,23 +179,6 @@ class Serving:
     ) -> NDArray[np.float32]:
         """Return the vectors of users by their histories, ``(B, D)``, as for :meth:`recommend_histories`."""
         return self.recommender.user_vectors(histories, users=users, reader=reader)
-
-
-def open_recommender(folder: str | os.PathLike[str], **settings: Any) -> Recommender:
-    """Return what answers by a folder.
-
-    Args:
-        folder: of a run, or of an export, which needs no data.
-        settings: settings that replace the run's, such as ``data_path`` if the data have moved.
-
-    Raises:
-        CheckpointError: it is neither, or the run's model does not fit the data.
-    """
-    if is_export(folder):
-        return load_export(folder)
-    from recbole_xling.quick_start.build import load_run
-
-    return load_run(folder, **settings).recommender
 
 
 # ---- items and users ------------------------------------------------------------------------------------------

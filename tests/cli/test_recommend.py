@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,14 @@ def test_a_text_is_answered_as_by_the_run(folder, capsys):
     assert [item["item"] for item in found["items"]] == load_run(folder).recommend_texts(["Titel abcd"], 3)[
         "item"
     ].tolist()
+
+
+def test_an_export_is_asked_without_torch(folder, tmp_path):
+    pytest.importorskip("onnxscript")
+    assert cli.main(["export", str(folder), "--to", str(tmp_path / "export")]) == 0
+    words = ["recommend", str(tmp_path / "export"), "--user", "u3", "-k", "3", "--json"]
+    code = f"import sys; from recbole_xling.cli.main import main; main({words!r}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    answer, imported = done.stdout.splitlines()
+    expected = load_run(folder).recommend(["u3"], 3)["item"].tolist()
+    assert [item["item"] for item in json.loads(answer)["items"]] == expected and imported == "False"

@@ -85,12 +85,14 @@ def test_readers_of_an_export_have_their_views(tmp_path, views, tiny_encoder):
     settings |= {"text_view": "reader", "reader_vectors": views, "encoder_max_length": 32, "show_progress": False}
     settings |= {"user_tower": "transformer", "language_embedding": True, "untuned_count": 3.0, "lora_rank": 2}
     folder = recbole_xling.run("XLingTwoTower", "shop", config_dict=settings)["run_dir"]
-    manifest = export_run(folder, tmp_path / "export", license_id="mit")
+    pytest.importorskip("usearch")
+    manifest = export_run(folder, tmp_path / "export", index="usearch", license_id="mit")
     assert manifest["model_views"] == (1 if views == "mean" else 3)  # everybody, fr, en
     own, exported = load_run(folder).recommender, load_export(tmp_path / "export")
     users = ["u0", "u4", "u5", "u7", "nobody"]
     by_category = Filters(where={"category": ["c1"]})
     for ask in (
+        lambda asked: asked.recommend(users, 6),
         lambda asked: asked.recommend(users, 6, filters=by_category),
         lambda asked: asked.recommend_histories([["i3", "i4"], []], 6, reader="fr"),
         lambda asked: asked.recommend_histories([["i3", "i4"], []], 6, reader="ja"),
