@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.serve.recommender import Recommender
+from recbole_xling.serve.recommender import Recommender, Request
 from recbole_xling.serve.scorer import Rows
 
 FloatArray = NDArray[np.float32]
@@ -124,32 +124,39 @@ def explain(
         raise ConfigError(unknown_name("language of sentences", language, _SENTENCES))
     if item not in catalog.number:
         raise ConfigError(f"no item '{item}'")
+    request = _request(recommender, user, history, reader)
+    read, number = request.history[-scorer.longest :], catalog.number[item]
+    rests = {int(left_out): read[read != left_out] for left_out in read}
+    rests = {left_out: rest for left_out, rest in rests.items() if len(rest) or scorer.without_history}
+    histories = [read, *rests.values()]
+    rows = Rows(np.full(len(histories), request.number), [request.language] * len(histories), histories)
+    lead, *others = _leads(recommender, number, request.view, rows).tolist()
+    titles, languages = catalog.titles[request.view], catalog.languages[request.view]
+    parts = [
+        Part(str(catalog.tokens[left_out]), titles[left_out], str(languages[left_out]), lead - other)
+        for left_out, other in zip(rests, others, strict=True)
+    ]
+    parts.sort(key=lambda part: -part.worth)
+    alone = [] if rests else [f"the history is one item, without which {scorer.name} cannot score"]
+    sentence, notes = _sentence(titles[number] or item, parts, language), [*request.notes, *alone]
+    return Explanation(user, item, titles[number], str(languages[number]), lead, parts, sentence, notes)
+
+
+def _request(recommender: Recommender, user: str | None, history: Sequence[str] | None, reader: str | None) -> Request:
+    """Return what is known of somebody who has a history that the model reads.
+
+    Raises:
+        ConfigError: he has none, or the model reads none.
+    """
+    scorer = recommender.scorer
     if not scorer.by_history:
         raise ConfigError(f"{scorer.name} does not read histories, so that nothing of one can be left out")
     if history is None and recommender.users.missing:
         raise ConfigError(f"{recommender.users.missing}: give the history")
     request = recommender.request(user, history, reader)
-    read = request.history[-scorer.longest :] if scorer.longest else request.history
-    different = np.array(list(dict.fromkeys(read.tolist())), dtype=np.int64)
-    if (reason := recommender.unserved(request)) or not len(different):
+    if (reason := recommender.unserved(request)) or not len(request.history):
         raise ConfigError(reason or "there is no history, of which something could be left out")
-    without = [read[read != left_out] for left_out in different]
-    kept = [place for place, rest in enumerate(without) if len(rest) or scorer.without_history]
-    histories = [read, *(without[place] for place in kept)]
-    rows = Rows(np.full(len(histories), request.number), [request.language] * len(histories), histories)
-    leads = _leads(recommender, catalog.number[item], request.view, rows)
-    titles, languages = catalog.titles[request.view], catalog.languages[request.view]
-    parts = [
-        Part(str(catalog.tokens[other]), titles[other], str(languages[other]), float(leads[0] - lead))
-        for other, lead in zip(different[kept].tolist(), leads[1:], strict=True)
-    ]
-    notes = list(request.notes)
-    if not kept:
-        notes.append(f"the history is one item, without which {scorer.name} cannot score")
-    parts.sort(key=lambda part: -part.worth)
-    number = catalog.number[item]
-    sentence = _sentence(titles[number] or item, parts, language)
-    return Explanation(user, item, titles[number], str(languages[number]), float(leads[0]), parts, sentence, notes)
+    return request
 
 
 def _leads(recommender: Recommender, item: int, view: int, rows: Rows) -> FloatArray:
