@@ -23,9 +23,6 @@ Search = Callable[[FloatArray, int], IntArray]
 
 _NEIGHBORS = 32  # of an item in a graph
 _BREADTH = 256  # of the search for an item's neighbors, and of a user's items at least
-_LEAST_FOR_LISTS = 10_000
-_DIMENSIONS_A_CODE = 4
-_FURTHER = 10  # candidates per item wanted, where codes tell scores only roughly
 
 
 def with_bias(items: FloatArray, bias: FloatArray, *, alike: bool) -> FloatArray:
@@ -59,21 +56,12 @@ def _faiss() -> Any:
 
 def _write_faiss(kind: str, items: FloatArray, bias: FloatArray, path: Path) -> None:
     faiss, vectors = _faiss(), with_bias(items, bias, alike=kind != "flat")
-    n_items, size = vectors.shape
+    size = vectors.shape[1]
     if kind == "flat":
         index = faiss.IndexFlatIP(size)
-    elif kind == "hnsw":
+    else:
         index = faiss.IndexHNSWFlat(size, _NEIGHBORS)
         index.hnsw.efConstruction = _BREADTH
-    else:
-        if n_items < _LEAST_FOR_LISTS:
-            raise ConfigError(f"an index of kind ivfpq needs {_LEAST_FOR_LISTS:,} items, not {n_items:,}: take hnsw")
-        padded = -(-size // _DIMENSIONS_A_CODE) * _DIMENSIONS_A_CODE
-        vectors = np.pad(vectors, ((0, 0), (0, padded - size)))
-        n_lists = int(4 * n_items**0.5)
-        index = faiss.index_factory(padded, f"IVF{n_lists},PQ{padded // _DIMENSIONS_A_CODE}")
-        index.nprobe = max(8, n_lists // 16)
-        index.train(vectors)
     index.add(vectors)
     faiss.write_index(index, str(path))
 
@@ -85,8 +73,7 @@ def _open_faiss(kind: str, path: Path) -> Search:
     def search(users: FloatArray, k: int) -> IntArray:
         if kind == "hnsw":
             index.hnsw.efSearch = max(_BREADTH, 2 * k)
-        wanted = min(k * (_FURTHER if kind == "ivfpq" else 1), index.ntotal)
-        places: IntArray = index.search(_queries(users, index.d), wanted)[1]
+        places: IntArray = index.search(_queries(users, index.d), min(k, index.ntotal))[1]
         return places
 
     return search
@@ -127,7 +114,7 @@ def _open_usearch(kind: str, path: Path) -> Search:
 # ---- kinds ----------------------------------------------------------------------------------------------------
 
 _WRITERS: dict[str, Callable[[str, FloatArray, FloatArray, Path], None]] = {
-    **dict.fromkeys(("flat", "hnsw", "ivfpq"), _write_faiss),
+    **dict.fromkeys(("flat", "hnsw"), _write_faiss),
     "usearch": _write_usearch,
 }
 KINDS = tuple(_WRITERS)
@@ -152,7 +139,6 @@ def write_index(kind: str, items: FloatArray, bias: FloatArray, path: Path) -> N
     """Write the index of items, ``(n, D)``, with their bias, ``(n,)``.
 
     Raises:
-        ConfigError: the items are too few for it.
         MissingExtraError: its package is not installed.
     """
     _WRITERS[kind](kind, items, bias, path)

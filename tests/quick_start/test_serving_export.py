@@ -130,13 +130,6 @@ def test_an_index_finds_the_best_items(trained, tmp_path, kind):
     check_alike([answer.record() for answer in found], [answer.record() for answer in expected])
 
 
-def test_lists_of_codes_are_for_many_items(trained, tmp_path):
-    pytest.importorskip("faiss")
-    with pytest.raises(ConfigError, match="needs 10,000 items, not 24: take hnsw"):
-        export_run(trained("LLMSASRec"), tmp_path / "export", index="ivfpq")
-    assert not list(tmp_path.iterdir())
-
-
 def test_users_can_stay_at_home(trained, tmp_path):
     export_run(trained("LLMSASRec"), tmp_path / "export", with_users=False)
     recommender = load_export(tmp_path / "export")
