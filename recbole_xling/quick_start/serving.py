@@ -210,11 +210,12 @@ def _title(store: ItemTextStore, token: str, language: str) -> str:
 def _columns(catalog: ItemCatalog) -> Columns:
     """Read the columns of tokens of the ``.item`` file; those of texts are left out."""
     config, path = catalog.config, catalog.folder / f"{catalog.dataset}.item"
-    separator, several, found = config["field_separator"], config["seq_separator"], {}
-    for name, kind in column_kinds(path, separator).items():
-        if kind not in ("token", "token_seq") or name == config["ITEM_ID_FIELD"]:
+    several, found = config["seq_separator"], {}
+    others = {config["ITEM_ID_FIELD"], *(config["text_fields"] or ())}
+    for name, kind in column_kinds(path, config).items():
+        if kind not in ("token", "token_seq") or name in others:
             continue
-        cells = read_cells(path, config["ITEM_ID_FIELD"], name, separator)
+        cells = read_cells(path, config["ITEM_ID_FIELD"], name, config)
         of_items = [cells.get(token, "") for token in catalog.tokens]
         is_list = kind == "token_seq"
         found[name] = [(cell.split(several) if is_list else [cell]) if cell else [] for cell in of_items]
