@@ -7,6 +7,7 @@ al., "Speeding Up the Xbox Recommender System Using a Euclidean Transformation f
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ def _queries(users: FloatArray, size: int) -> FloatArray:
 
 
 def _faiss() -> Any:
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells how it is loaded
     try:
         import faiss
     except ImportError as error:
