@@ -244,7 +244,7 @@ def test_delta_does_not_bind_items_without_text_to_it():
         config,
         train_counts=counts,
         text_vectors=lambda: (vectors, np.arange(4)[None]),
-        unit_vectors=lambda: (vectors, np.arange(4)[None]),
+        unit_vectors=lambda: (vectors, np.arange(4)[None], 1.0),
         language_ids=lambda: np.zeros((1, 4), dtype=np.int64),
     )
     with torch.no_grad():
