@@ -224,6 +224,28 @@ def test_choices_are_what_is_implemented(typed, key, implemented):
         ("XLingTwoTower", "temperature", 0, "temperature must be at least 0.01, not 0"),
         ("XLingTwoTower", "lora_dropout", 1, "lora_dropout must be less than 1, not 1"),
         ("XLingTwoTower", "encoder_batch_size", 0, "encoder_batch_size must be at least 1, not 0"),
+        ("XLingTwoTower", "lora_alpha", 0, "lora_alpha must be at least 1, not 0"),
+        ("XLingTwoTower", "adapter_layers", 0, "adapter_layers must be at least 1, not 0"),
+        (
+            "XLingTwoTower",
+            "popularity_prior",
+            1,
+            "popularity_prior must be one of True, False, always, not '1'",
+        ),
+        ("LLMSASRec", "languages", [], "languages must be a list with an entry"),
+        ("LLMSASRec", "train_text_languages", "it", "train_text_languages must be such as ['it', 'da'] or {'it': 2, "),
+        (
+            "LLMSASRec",
+            "train_text_languages",
+            {False: 1},
+            "train_text_languages must be BCP 47 tags such as 'en', not False; write 'no' in quotes",
+        ),
+        (
+            "LLMSASRec",
+            "train_text_languages",
+            {"it": -1},
+            "train_text_languages['it'] must be a number that is at least 0, not -1",
+        ),
         ("BPR", "warmup_steps", -1, "warmup_steps must be at least 0, not -1"),
         ("BPR", "train_batch_size", 0, "train_batch_size must be at least 1, not 0"),
     ],
@@ -370,6 +392,13 @@ def test_recboles_settings_have_types_and_ranges_in_every_way_in(model, key, val
 def test_what_a_setting_may_be(model, words, key, value):
     found = XLingConfig(model, "small", arguments=words)[key]
     assert found == value and type(found) is type(value)
+
+
+@pytest.mark.parametrize("name", ["datasets/small", "/small", "small/", "..", "../small"])
+def test_a_dataset_has_a_name_and_no_path(name):
+    for given in ({"dataset": name}, {"config_dict": {"dataset": name}}, {"arguments": [f"--dataset={name}"]}):
+        with pytest.raises(ConfigError, match="dataset must be a name, not the path"):
+            XLingConfig("BPR", **given)
 
 
 def test_a_dataset_may_have_a_number_for_a_name(tmp_path):

@@ -22,6 +22,8 @@ from recbole_xling.language.tags import is_language
 from recbole_xling.text.view import TextView
 from recbole_xling.utils.typed_config import TypedConfig
 
+_LARGEST = 1e300  # of weights, whose sum is finite
+
 
 class DataConfig(TypedConfig):
     """Where the data are, and what an item's text is."""
@@ -55,7 +57,7 @@ class DataConfig(TypedConfig):
         description="Which text of an item training sees: the `own` one that evaluation shows as well, the one in the "
         "language of the `reader`, one drawn at `random` for each batch, or the mean of `all`.",
     )
-    train_text_languages: list[str] | dict[str, Annotated[float, Field(ge=0)]] | None = Field(
+    train_text_languages: list[str] | dict[str, float] | None = Field(
         None,
         description="Languages of these texts besides those that users read, or a weight for each: `{it: 2, da: 1}`.",
         examples=[["it", "da"], {"it": 2, "da": 1}],
@@ -83,12 +85,22 @@ class DataConfig(TypedConfig):
             raise ConfigError("train_text_code_switch and train_text_back_translation are more than 1 together")
         return self
 
-    @field_validator("train_text_languages")
+    @field_validator("train_text_languages", mode="before")
     @classmethod
-    def _are_languages(cls, value: list[str] | dict[str, float] | None) -> list[str] | dict[str, float] | None:
+    def _are_languages(cls, value: Any) -> Any:
+        if not isinstance(value, list | dict | None):
+            raise ConfigError(
+                f"train_text_languages must be such as ['it', 'da'] or {{'it': 2, 'da': 1}}, not {value!r}"
+            )
         for language in value or ():
-            if not is_language(language):
-                raise ConfigError(f"train_text_languages must be BCP 47 tags such as 'en', not {language!r}")
+            if not isinstance(language, str) or not is_language(language):
+                hint = "; write 'no' in quotes" if language is False else ""
+                raise ConfigError(f"train_text_languages must be BCP 47 tags such as 'en', not {language!r}{hint}")
+        for language, weight in value.items() if isinstance(value, dict) else ():
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= _LARGEST:
+                raise ConfigError(
+                    f"train_text_languages[{language!r}] must be a number that is at least 0, not {weight!r:.40}"
+                )
         return value
 
     @field_validator("text_view", mode="before")
@@ -146,7 +158,10 @@ class TrainingConfig(TypedConfig):
         0.0, ge=0, description="Weight of half the squared distance to the weights of `init_from` in the loss."
     )
     languages: list[str] | None = Field(
-        None, description="Train, validate and test on the rows of these languages only.", examples=[["fr"]]
+        None,
+        min_length=1,
+        description="Train, validate and test on the rows of these languages only.",
+        examples=[["fr"]],
     )
     language_of: Literal["reader", "target"] = Field(
         "reader", description="Whose language is that of a row: that of its user, or in which he sees the next item."

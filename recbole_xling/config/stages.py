@@ -71,6 +71,8 @@ def _stage(entry: Any) -> Stage:
             f"stages: write {kind}:<language>" if kind in PER_LANGUAGE else f"stages: {kind} has no language"
         )
     for key in settings or {}:
+        if not isinstance(key, str):
+            raise ConfigError(f"stages: {name}: a setting's name must be text, not {key!r}")
         if key in ("stages", "resume", "run_dir", "model", "dataset"):
             raise ConfigError(f"stages: {name} cannot set {key}, which is the same for all stages")
     return Stage(kind, language, dict(settings or {}))

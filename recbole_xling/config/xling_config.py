@@ -126,6 +126,10 @@ class XLingConfig(Config):
                 value = given[key] = self._words[key]  # a dataset called 2024 has a number for a name
             if value is not None and not isinstance(value, str) and not (key == "model" and isinstance(value, type)):
                 raise ConfigError(f"{key} must be a name, not {value!r}; in a YAML file, write '{value}' with quotes")
+            if key == "dataset" and isinstance(value, str) and value and (value == ".." or Path(value).name != value):
+                raise ConfigError(
+                    f"dataset must be a name, not the path '{value}': data_path says in which folder it is"
+                )
         return super()._get_model_and_dataset(model, dataset)
 
     def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:

@@ -162,17 +162,28 @@ def load_config(source: LocalModel | HubModel, num_hidden_layers: int | None = N
 
 
 @contextmanager
-def quiet_loading() -> Iterator[None]:
-    """Keep transformers from reporting weights that are left out on purpose, and from showing progress."""
+def quiet_loading(*, reports: bool = False) -> Iterator[None]:
+    """Keep transformers from showing progress, and from reporting weights that are left out on purpose.
+
+    Args:
+        reports: log what it reports; it would write it to the terminal itself, with colors even in a file.
+    """
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
     logging.disable_progress_bar()
+    if reports:
+        logging.disable_default_handler()
+        logging.enable_propagation()
+    else:
+        logging.set_verbosity_error()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        if reports:
+            logging.disable_propagation()
+            logging.enable_default_handler()
         if bars:
             logging.enable_progress_bar()
 

@@ -9,7 +9,6 @@ import inspect
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -163,8 +162,8 @@ class SentenceTransformersEncoder:
     @cached_property
     def _model(self) -> Any:
         logger.info("loading %s (%s, %s, %s)", self._source.load_from, self._backend, self._device, self._dtype)
-        self._refuse_code()
         try:
+            self._refuse_code()
             model = self._loaded()
         except XlingError:
             raise
@@ -198,7 +197,7 @@ class SentenceTransformersEncoder:
         if self._n_layers is not None:
             load_config(self._source, self._n_layers, revision=self._source.revision, **of_file)  # are there as many?
             options["config_kwargs"] = {**of_file, "num_hidden_layers": self._n_layers}
-        with quiet_loading() if "config_kwargs" in options else nullcontext():
+        with quiet_loading(reports="config_kwargs" not in options):
             return SentenceTransformer(
                 self._source.load_from,
                 revision=self._source.revision,

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.identity import fingerprint
@@ -24,9 +24,9 @@ from recbole_xling.errors import ConfigError, XlingError, unknown_name
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.compare import compare
 from recbole_xling.trainer.trainer import RESUME_FILE
-from recbole_xling.utils.run_folder import RESULT_FILE, read_json, read_result, versions, write_json
+from recbole_xling.utils.run_folder import RESULT_FILE, read_json, read_result, taking_from, versions, write_json
 from recbole_xling.utils.typed_config import TypedConfig
-from recbole_xling.utils.yaml_text import read_yaml_settings
+from recbole_xling.utils.yaml_text import as_words
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,15 @@ class BenchmarkConfig(TypedConfig):
         description="Name: settings on top of those; `model` if its name is another one, `seeds` of its own.",
     )
     seeds: list[int] = Field([2020], min_length=1, description="One run of each model on each dataset for each.")
+
+    @field_validator("models")
+    @classmethod
+    def _seeds_are_numbers(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, settings in value.items():
+            seeds = settings.get("seeds", [0])
+            if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):
+                raise ConfigError(f"models[{name!r}]: seeds must be a list such as [2020, 2021], not {seeds!r:.40}")
+        return value
 
 
 @dataclass
@@ -90,7 +99,7 @@ def read_benchmark(
     Raises:
         ConfigError: the file is wrong, or a name is not in it.
     """
-    plan = BenchmarkConfig(**read_yaml_settings(Path(file)))
+    plan = BenchmarkConfig.from_file(file)
     for name in only:
         if name not in (*plan.models, *plan.datasets):
             raise ConfigError(unknown_name("model or dataset of the benchmark", name, (*plan.models, *plan.datasets)))
@@ -200,8 +209,8 @@ def _run(cell: Cell) -> bool:
     """Bring a cell's run to its end, and return whether that was done before."""
     file = cell.folder / _CELL_FILE
     try:
-        before = read_json(file) if file.is_file() else {}
-        config = XLingConfig(config_dict=cell.settings)
+        before = _read_state(file) if file.is_file() else {}
+        config = XLingConfig(config_dict=as_words(cell.settings))
         find_dataset(config)
     except (XlingError, OSError) as error:
         cell.state = {"status": FAILED, "error": str(error)}
@@ -228,6 +237,18 @@ def _run(cell: Cell) -> bool:
         cell.state |= {"status": FAILED, "error": f"no result; see '{cell.folder / 'output.txt'}'"}
     write_json(file, cell.state)
     return False
+
+
+def _read_state(file: Path) -> dict[str, Any]:
+    """Return what is known of a run.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    before = read_json(file)
+    with taking_from(file):
+        Path(before.get("run_dir", "")), float(before.get("seconds", 0)), int(before.get("peak_memory", 0))
+    return before
 
 
 def _settings_file(cell: Cell) -> Path:

@@ -45,6 +45,7 @@ from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.trainer import PretrainingMixin, XLingTrainer
 from recbole_xling.utils.run_folder import model_file
 from recbole_xling.utils.staging import settle
+from recbole_xling.utils.yaml_text import as_words
 
 logger = logging.getLogger(__name__)
 
@@ -342,7 +343,7 @@ def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False
     """
     find_dataset(config)
     here = {"dataset": config["dataset"], "data_path": plain_settings(config)["data_path"]}
-    own_config = XLingConfig(config_dict={**trained.settings, **here, "allow_unknown_keys": True})
+    own_config = XLingConfig(config_dict=as_words({**trained.settings, **here, "allow_unknown_keys": True}))
     own, known = None, trained.data
     if known is None and config["dataset"] == trained.settings["dataset"]:
         logger.warning("'%s' is of an earlier release, which did not keep ids: they cannot be checked", trained.file)

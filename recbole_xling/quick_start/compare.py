@@ -22,7 +22,7 @@ from recbole_xling.evaluator.bootstrap import LEVEL, N_RESAMPLES, bootstrap_inte
 from recbole_xling.evaluator.comparison_table import EVERYTHING
 from recbole_xling.evaluator.significance import benjamini_hochberg, holm, paired_p_values
 from recbole_xling.evaluator.slices import ROW_KEY, row_difference, slice_values, with_row_keys
-from recbole_xling.utils.run_folder import CONFIG_FILE, USERS_FILE, read_result, read_users
+from recbole_xling.utils.run_folder import CONFIG_FILE, USERS_FILE, read_result, read_users, taking_from
 from recbole_xling.utils.yaml_text import read_yaml_settings
 
 logger = logging.getLogger(__name__)
@@ -199,9 +199,24 @@ def read_finished(folder: Path) -> FinishedRun:
     for name in (USERS_FILE, CONFIG_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"'{folder}' has no {name}: only runs that rank items per user have these values")
-    # of several targets, models list them in different orders
-    rows = read_users(folder).with_columns(pl.col("target_item").str.split(" ").list.sort().list.join(" "))
-    return FinishedRun(folder, result, read_yaml_settings(folder / CONFIG_FILE), with_row_keys(rows).sort(ROW_KEY))
+    settings = read_yaml_settings(folder / CONFIG_FILE)
+    with taking_from(folder / CONFIG_FILE):
+        for part in settings.get("runs", [settings]):  # those of a fusion
+            for key, kind in (("model", str), ("eval_args", dict), ("exclude_history", bool)):
+                if not isinstance(part[key], kind):
+                    raise TypeError(f"{key} is {part[key]!r}")
+    try:
+        rows = read_users(folder)
+        values = [pl.col(metric).cast(pl.Float64) for metric in result.get("test", ()) if metric in rows.columns]
+        numbers = all(kind.is_numeric() for kind in rows.select(values or []).schema.values())
+        if not numbers or {rows.schema.get(name) for name in ("user_id", "target_item")} != {pl.String}:
+            raise CheckpointError(f"'{folder / USERS_FILE}' is damaged: a column has another type")
+        # of several targets, models list them in different orders
+        rows = rows.with_columns(pl.col("target_item").str.split(" ").list.sort().list.join(" "), *values)
+        rows = with_row_keys(rows).sort(ROW_KEY)
+    except pl.exceptions.PolarsError as error:
+        raise CheckpointError(f"'{folder / USERS_FILE}' is damaged: {' '.join(str(error).split())[:200]}") from error
+    return FinishedRun(folder, result, settings, rows)
 
 
 def _check_comparable(one: FinishedRun, other: FinishedRun) -> None:

@@ -8,13 +8,14 @@ import os
 from pathlib import Path
 from typing import Any
 
+from recbole_xling.encode.hub import quiet_loading
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.model.text_encoder.encoder import TextEncoder, build_encoder, check_encoder
 from recbole_xling.model.xlingtwotower import XLingTwoTower
 from recbole_xling.trainer.checkpoint import load_checkpoint, load_trainable
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.plain_data import from_plain
-from recbole_xling.utils.run_folder import model_file
+from recbole_xling.utils.run_folder import model_file, taking_from
 
 _PREFIX = "encoder."  # of the item tower's weights in the model's
 _POOLING = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}  # our name -> the library's flag
@@ -48,12 +49,16 @@ def tuned_encoder(run: str | os.PathLike[str]) -> TextEncoder:
     """
     file = model_file(run)
     state = load_checkpoint(file)
-    if state["model"] != XLingTwoTower.__name__:
-        raise CheckpointError(f"'{run}' is a run of {state['model']}: only {XLingTwoTower.__name__} tunes an encoder")
-    encoder = build_encoder(from_plain(state["config"]))
-    check_encoder(encoder, from_plain(state["other_parameter"])["encoder"])
-    own = {name[len(_PREFIX) :]: tensor for name, tensor in state["state_dict"].items() if name.startswith(_PREFIX)}
-    load_trainable(encoder, own, file)
+    with taking_from(file):
+        if state["model"] != XLingTwoTower.__name__:
+            raise CheckpointError(
+                f"'{run}' is a run of {state['model']}: only {XLingTwoTower.__name__} tunes an encoder"
+            )
+        # not in the folder of vectors that the run names: it would be made, perhaps anywhere
+        encoder = build_encoder({**from_plain(state["config"]), "embedding_cache_dir": None})
+        check_encoder(encoder, from_plain(state["other_parameter"])["encoder"])
+        own = {name[len(_PREFIX) :]: tensor for name, tensor in state["state_dict"].items() if name.startswith(_PREFIX)}
+        load_trainable(encoder, own, file)
     return encoder
 
 
@@ -101,7 +106,8 @@ def write_encoder(encoder: TextEncoder, folder: Path) -> None:
     """
     from safetensors.torch import save_file
 
-    encoder.merged().save_pretrained(folder)
+    with quiet_loading():
+        encoder.merged().save_pretrained(folder)
     tokenizer: Any = copy.deepcopy(encoder.tokenizer)
     tokenizer.model_max_length = encoder.config.encoder_max_length
     tokenizer.padding_side = "right"  # as this package pads; that of a language model may be the left one

@@ -36,7 +36,7 @@ from recbole_xling.quick_start.scores import IntArray, RunScores
 from recbole_xling.quick_start.trained import read_trained
 from recbole_xling.trainer.mixin import Evaluation
 from recbole_xling.utils.chunks import score_chunks
-from recbole_xling.utils.run_folder import create_run_folder, model_file, versions, write_evaluation
+from recbole_xling.utils.run_folder import create_run_folder, model_file, taking_from, versions, write_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +86,10 @@ def fuse(
     parts: list[RunScores] = []
     for folder in runs:
         if parts and method == RERANK:  # it may have been tested among few candidates, because all items cost too much
-            own = read_trained(model_file(folder)).settings["eval_args"]
-            settings = {"eval_args": {**own, "mode": "full"}, **settings}
+            file = model_file(folder)
+            with taking_from(file):
+                own = {**read_trained(file).settings["eval_args"], "mode": "full"}
+            settings = {"eval_args": own, **settings}
         parts.append(RunScores(Path(folder), load_run(folder, **settings)))
     first = parts[0]
     config, longest = first.run.config, max(first.run.config["topk"])

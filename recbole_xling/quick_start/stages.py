@@ -12,6 +12,7 @@ from typing import Any
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.config.stages import PER_LANGUAGE, Stage, read_stages
 from recbole_xling.data.identity import fingerprint
+from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.stage_table import language_table
 from recbole_xling.quick_start.train import open_folder
 from recbole_xling.quick_start.trained import refuse_code
@@ -29,7 +30,7 @@ from recbole_xling.utils.run_folder import (
     write_config,
     write_json,
 )
-from recbole_xling.utils.yaml_text import read_yaml_settings
+from recbole_xling.utils.yaml_text import as_words, read_yaml_settings
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,7 @@ def _run(
             else:
                 going_on = (path / RESUME_FILE).is_file()
                 where = {"resume" if going_on else "run_dir": str(path)}
-                settings = {**plain_settings(own), **where}
+                settings = {**as_words(plain_settings(own)), **where}
                 results[stage.name] = train(model=config.model_class, dataset=config["dataset"], config_dict=settings)
         plan.done[stage.name] = path
     tested = {name: result for name, result in results.items() if result.get("test")}
@@ -140,7 +141,7 @@ class _Plan:
             ConfigError: a setting is wrong.
         """
         if stage.kind == "pretrain":
-            return PretrainingConfig(**stage.settings)
+            return PretrainingConfig(**stage.settings)  # whose errors name pretraining
         settings = {**plain_settings(self._config), "stages": None}
         if (pretrained := self.done.get("pretrain")) is not None:
             options = {key: value for key, value in (settings["encoder_options"] or {}).items() if key != "revision"}
@@ -153,7 +154,10 @@ class _Plan:
             if rates := settings["learning_rates"]:
                 settings["learning_rates"] = {part: rate * _SMALLER_RATE for part, rate in rates.items()}
         settings |= stage.settings
-        return XLingConfig(self._config.model_class, self._config["dataset"], config_dict=settings)
+        try:
+            return XLingConfig(self._config.model_class, self._config["dataset"], config_dict=as_words(settings))
+        except ConfigError as error:
+            raise ConfigError(f"stages: {stage.name}: {error}") from error
 
     def find(self, stage: Stage, own: XLingConfig | PretrainingConfig) -> tuple[Path, bool]:
         """Return the folder of a stage, an earlier one with these settings or a new one, and whether it is finished."""

@@ -15,8 +15,10 @@ from recbole_xling.config import XLingConfig, current_names, dataset_defaults
 from recbole_xling.data.identity import DataIdentity, changes, fingerprint, some
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import hooks_of
-from recbole_xling.trainer.checkpoint import data_of, load_checkpoint, load_trainable, taking_from, trainable_state
+from recbole_xling.trainer.checkpoint import data_of, load_checkpoint, load_trainable, trainable_state
 from recbole_xling.utils.plain_data import from_plain
+from recbole_xling.utils.run_folder import taking_from
+from recbole_xling.utils.yaml_text import as_words
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +62,7 @@ _HARMLESS = frozenset({"dtype", "export", "file_name", "provider", "subfolder", 
 def _options_run_code(options: Any) -> bool:
     """Tell whether an encoder's options may let the library run code: that of the model, pickled weights, kernels."""
     if not isinstance(options, Mapping):
-        return False
+        return options is not None  # a text may be read as a dictionary later
     passed_on = options.get("model_kwargs") or {}
     return bool(options.get("trust_remote_code")) or not (
         isinstance(passed_on, Mapping) and passed_on.keys() <= _HARMLESS
@@ -138,7 +140,7 @@ def settings_for(
         defaults = dataset_defaults(stored["dataset"])
         settings = {key: value for key, value in settings.items() if key not in defaults or value != defaults[key]}
     lenient = {"allow_unknown_keys": True} if not own and not arguments else {}  # an old run may have other settings
-    config = XLingConfig(stored["model"], dataset, config_dict=settings | own | lenient, arguments=arguments)
+    config = XLingConfig(stored["model"], dataset, config_dict=as_words(settings) | own | lenient, arguments=arguments)
     config["allow_unknown_keys"] = (settings | own).get("allow_unknown_keys", False)
     given = {**own, **config.cmd_config_dict}
     refuse_code(trained.file.parent, stored, given)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
@@ -20,13 +20,14 @@ from recbole_xling.quick_start.train import run
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.run_folder import simple
 from recbole_xling.utils.typed_config import TypedConfig
-from recbole_xling.utils.yaml_text import read_yaml_settings
+from recbole_xling.utils.yaml_text import as_words
 
 logger = logging.getLogger(__name__)
 
 STUDY_FILE = "study.db"
 BEST_FILE = "best.yaml"
 _STUDY = "tune"
+_LARGEST = 2**53  # of the whole numbers that a search can tell apart
 _FEWEST = 5  # finished trials before the first one is stopped early
 
 
@@ -39,9 +40,16 @@ class Range(TypedConfig):
 
     section: ClassVar[str] = "range"
 
-    low: int | float = Field(description="The smallest one.")
-    high: int | float = Field(description="The largest one.")
+    low: Any = Field(description="The smallest one.")
+    high: Any = Field(description="The largest one.")
     log: bool = Field(False, description="Draw evenly by order of magnitude.")
+
+    @field_validator("low", "high")
+    @classmethod
+    def _is_a_number(cls, value: Any, info: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
+            raise ConfigError(f"{info.field_name} must be a number, not {value!r:.40}")
+        return value
 
 
 class TuneConfig(TypedConfig):
@@ -83,9 +91,9 @@ def tune(
         XlingError: all trials failed.
     """
     optuna = _optuna()
-    plan = TuneConfig(**{**(read_yaml_settings(Path(file)) if file else {}), **changed})
+    plan = TuneConfig.from_file(file, **changed) if file else TuneConfig(**changed)
     ranges = {name: _values(name, value) for name, value in plan.search.items()}
-    config = XLingConfig(config_dict=plan.settings, arguments=arguments)
+    config = XLingConfig(config_dict=as_words(plan.settings), arguments=arguments)
     find_dataset(config)
     given = config.external_config_dict
     for name, values in ranges.items():
@@ -93,7 +101,7 @@ def tune(
             raise ConfigError(f"{name} is both set and searched: leave it out of one of them")
         ends = values if isinstance(values, list) else [values.low, values.high]
         for value in ends:
-            XLingConfig(config_dict={**plan.settings, name: value}, arguments=arguments)
+            XLingConfig(config_dict=as_words({**plan.settings, name: value}), arguments=arguments)
     if config["stages"]:
         raise ConfigError("stages cannot be searched: tune a model without them")
     study = _open(optuna, config, plan, Path(output))
@@ -137,7 +145,10 @@ def _values(name: str, value: Any) -> list[Any] | Range:
         raise ConfigError(
             f"search: {name} must be a list of values or a range such as {{low: 1, high: 3}}, not {value!r}"
         )
-    found = Range(**value)
+    try:
+        found = Range(**{str(key): part for key, part in value.items()})
+    except ConfigError as error:
+        raise ConfigError(f"search: {name}: {error}") from error
     if found.low >= found.high or (found.log and found.low <= 0):
         raise ConfigError(f"search: {name} must have low < high" + " and, with log, low > 0" * found.log)
     return found
@@ -164,7 +175,9 @@ def _open(optuna: Any, config: XLingConfig, plan: TuneConfig, output: Path) -> A
     direction = "maximize" if config["valid_metric_bigger"] else "minimize"
     pruner = optuna.pruners.MedianPruner(_FEWEST) if plan.pruning else optuna.pruners.NopPruner()
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{output / STUDY_FILE}")
+        storage = optuna.storages.RDBStorage(
+            f"sqlite:///{str(output / STUDY_FILE).replace('%', '%25').replace('?', '%3F')}"
+        )
         study = optuna.create_study(
             storage=storage, study_name=_STUDY, direction=direction, pruner=pruner, load_if_exists=True
         )
@@ -208,7 +221,7 @@ def _run_trial(
 
     trial.set_user_attr("run_dir", str(folder))
     try:
-        run(config_dict={**settings, "run_dir": str(folder)}, arguments=arguments, callback_fn=report)
+        run(config_dict={**as_words(settings), "run_dir": str(folder)}, arguments=arguments, callback_fn=report)
         if not scores:
             raise ConfigError("nothing was validated: eval_step must be at least 1, and at most epochs")
     except _StopError:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -17,11 +15,11 @@ from torch import Tensor, nn
 
 from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.pinned_ids import PinnedIds
-from recbole_xling.errors import CheckpointError, ConfigError, XlingError
+from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import hooks_of
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.plain_data import from_plain
-from recbole_xling.utils.run_folder import MODEL_FILE
+from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
 
 logger = logging.getLogger(__name__)
 
@@ -81,25 +79,6 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
     return state
 
 
-@contextmanager
-def taking_from(path: Path) -> Iterator[None]:
-    """Say that a checkpoint is damaged where what is taken from it is missing, or is something else.
-
-    Raises:
-        CheckpointError: instead of what Python or torch raise then.
-    """
-    try:
-        yield
-    except XlingError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        told = " ".join(f"{error!r}".split())
-        problem = told if len(told) < 200 else f"{told[:200]}..."
-        raise CheckpointError(
-            f"checkpoint '{path}' is damaged or was not written by recbole-xling: {problem}"
-        ) from error
-
-
 def is_ours(path: Path) -> bool:
     """Whether a file is a checkpoint of recbole-xling (and not of RecBole itself)."""
     try:
@@ -120,6 +99,9 @@ def load_trainable(model: nn.Module, state: dict[str, Tensor], source: Path) -> 
     Raises:
         CheckpointError: names or shapes differ from the model's.
     """
+    with taking_from(source):
+        if no_tensors := [name for name, tensor in state.items() if not isinstance(tensor, Tensor)]:
+            raise TypeError(f"{no_tensors[0]} is no tensor")
     expected, known = trainable_state(model), model.state_dict()
     for old, new in _RENAMED.items():
         present = {name: new + name.removeprefix(old) for name in state if name.startswith(old)}

@@ -271,6 +271,7 @@ def _write(adapted: Any, tokenizer: Any, source: LocalModel | HubModel, folder: 
             copy = new / path.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
-        adapted.save_pretrained(new)
+        with quiet_loading():
+            adapted.save_pretrained(new)
         tokenizer.save_pretrained(new)
         shutil.rmtree(folder / "encoder", ignore_errors=True)

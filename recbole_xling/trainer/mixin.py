@@ -40,13 +40,12 @@ from recbole_xling.trainer.checkpoint import (
     random_states,
     restore_random_states,
     save_checkpoint,
-    taking_from,
     trainable_state,
 )
 from recbole_xling.utils.chunks import score_chunks
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.plain_data import from_plain, to_plain
-from recbole_xling.utils.run_folder import MODEL_FILE
+from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
 
 
 @contextmanager

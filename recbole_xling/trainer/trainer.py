@@ -24,7 +24,6 @@ from recbole_xling.trainer.checkpoint import (
     random_states,
     restore_random_states,
     save_checkpoint,
-    taking_from,
     warm_start,
 )
 from recbole_xling.trainer.lazy_adam import for_clipping
@@ -33,7 +32,7 @@ from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, par
 from recbole_xling.trainer.plain_state import PlainState
 from recbole_xling.utils.distributed import is_main_process, process
 from recbole_xling.utils.precision import prepare_autocast
-from recbole_xling.utils.run_folder import MODEL_FILE
+from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recbole_xling.encode.base import Identity, require_package
-from recbole_xling.encode.hub import find_model
+from recbole_xling.encode.hub import find_model, quiet_loading
 from recbole_xling.errors import EncoderError, TranslationError, unknown_name
 from recbole_xling.language.model_codes import FLORES, check_codes, is_iso_code, iso_codes, lookup, m2m100_code
 from recbole_xling.translate.base import TRANSLATORS, Pair, check_name
@@ -165,9 +165,10 @@ class Seq2SeqTranslator:
 
     def _load(self, auto_class: Any) -> Any:
         try:
-            return auto_class.from_pretrained(
-                self._source.load_from, revision=self._source.revision or "main", trust_remote_code=False
-            )
+            with quiet_loading(reports=True):
+                return auto_class.from_pretrained(
+                    self._source.load_from, revision=self._source.revision or "main", trust_remote_code=False
+                )
         except Exception as error:  # the library and those below it raise many kinds
             raise TranslationError(
                 f"cannot load the model '{self._source.load_from}': {error}. If a package is missing, "

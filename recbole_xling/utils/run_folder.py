@@ -126,7 +126,12 @@ def read_result(folder: Path) -> dict[str, Any]:
     path = folder / RESULT_FILE
     if not path.is_file():
         raise CheckpointError(f"'{folder}' is not the folder of a finished run ({RESULT_FILE} missing)")
-    return read_json(path)
+    result = read_json(path)
+    with taking_from(path):
+        for name in ("test", "slices", "data", "seconds", "versions"):
+            if not isinstance(result.get(name, {}), dict):
+                raise TypeError(f"{name} is not an object")
+    return result
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it is not a mapping")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(
             f"'{path}' is damaged: {error}. Remove it, and what it belongs to can run again"
         ) from None
@@ -165,6 +170,23 @@ def read_users(folder: Path) -> pl.DataFrame:
 
 def _sha256(path: Path) -> str:
     return sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def taking_from(path: Path) -> Iterator[None]:
+    """Say that a file of a run folder is damaged where what is taken from it is missing, or is something else.
+
+    Raises:
+        CheckpointError: instead of what Python or libraries raise then.
+    """
+    try:
+        yield
+    except XlingError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        told = " ".join(f"{error!r}".split())
+        problem = told if len(told) < 200 else f"{told[:200]}..."
+        raise CheckpointError(f"'{path}' is damaged or was not written by recbole-xling: {problem}") from error
 
 
 def reopen(folder: Path) -> None:

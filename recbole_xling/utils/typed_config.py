@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.utils.yaml_text import read_yaml_settings
 
 _Typed = TypeVar("_Typed", bound="TypedConfig")
 
@@ -29,7 +32,7 @@ _WANTED = {
     "string_too_short": "some text",
     "string_pattern_mismatch": "a text that matches {pattern}",
     "too_long": "a dictionary of one entry",
-    "too_short": "a dictionary of one entry",
+    "too_short": "a {field_type} with an entry",
 }  # pydantic's name of a fault -> what the value must be
 _NUMBER, _OR_AUTO = "constrained-int", "literal['auto']"  # its names of the types of a setting that is either
 
@@ -73,6 +76,19 @@ class TypedConfig(BaseModel):
         return cls(**{name: value.item() if isinstance(value, np.generic) else value for name, value in values.items()})
 
     @classmethod
+    def from_file(cls: type[_Typed], file: str | os.PathLike[str], **changed: Any) -> _Typed:
+        """Read these settings from a YAML file; ``changed`` ones replace the file's.
+
+        Raises:
+            ConfigError: the file cannot be read, or values are not allowed.
+        """
+        settings = {str(name): value for name, value in read_yaml_settings(Path(file)).items()}
+        try:
+            return cls(**{**settings, **changed})
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error}") from error
+
+    @classmethod
     def defaults(cls) -> dict[str, Any]:
         """Return the default of every setting that has one."""
         fields = cls.model_fields.items()
@@ -92,6 +108,8 @@ def _message(kind: type[TypedConfig], fault: Any) -> str:
         return f"{name} must be set"
     if fault_type == "extra_forbidden":
         return unknown_name("key", name, kind.model_fields)
+    if fault_type == "too_short":
+        context = {"field_type": context["field_type"].lower()}
     if fault_type == "string_type" and isinstance(value, bool):
         return f"{name} must be text, not {value!r}; words such as no and off mean False: put quotes around a text"
     hint, wanted = "", (_WANTED[fault_type].format(**context) if fault_type in _WANTED else fault["msg"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,20 @@ def parse_value(text: str) -> Any:
         except (yaml.YAMLError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             continue
     return text
+
+
+def as_words(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings, which were read from text before, such that reading them as words changes nothing.
+
+    Texts that would be something else are put in quotes; the names of a model and a dataset are never read.
+    """
+    kept = ("model", "dataset")
+    return {
+        key: json.dumps(value, ensure_ascii=False)
+        if isinstance(value, str) and key not in kept and parse_value(value) != value
+        else value
+        for key, value in settings.items()
+    }
 
 
 def _yaml_value(text: str) -> Any:

@@ -305,3 +305,12 @@ def test_the_lowest_layers_alone_give_their_own_vectors(tmp_path: Path) -> None:
     assert encoder.identity["num_hidden_layers"] == 2
     with pytest.raises(EncoderError, match="from 1 to the 3 that llama has, not 4"):
         create_encoder(str(folder), num_hidden_layers=4, **_EXACT).encode(_TEXTS)
+
+
+def test_loading_shows_no_bar_and_writes_nothing_past_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    SentenceTransformersEncoder(make_tiny_encoder(tmp_path / "encoder")).encode(["film"])
+    seen = capfd.readouterr()
+    assert "Loading weights" not in seen.err and "LOAD REPORT" not in seen.err + seen.out
+    assert "LOAD REPORT" in caplog.text  # the pooler's weights, which the folder lacks

@@ -139,3 +139,27 @@ def test_the_benchmark_of_the_project_has_settings_that_exist(tmp_path):
     assert {cell.settings["dataset"] for cell in cells} == {"debian"}
     for cell in {cell.model: cell for cell in cells}.values():
         assert XLingConfig(config_dict=cell.settings)["seed"] == cell.seed
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"models": {"BPR": {"seeds": 3}}}, r"plan\.yaml: models\['BPR'\]: seeds must be a list such as"),
+        ({"models": {"BPR": {"seeds": ["a"]}}}, "seeds must be a list such as"),
+        ({"seeds": []}, "seeds must be a list with an entry"),
+        ({1: 2}, "unknown key '1'"),
+    ],
+)
+def test_a_wrong_file_is_named(tmp_path, plan, changed, told):
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**plan, **changed}))
+    with pytest.raises(ConfigError, match=told):
+        read_benchmark(tmp_path / "plan.yaml", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"status": "finished", "run_dir": 1}', b"\xff"])
+def test_a_run_whose_state_is_damaged_says_so(tmp_path, plan, in_this_process, content):
+    benchmark(tmp_path / "plan.yaml", tmp_path / "out", ["content"])
+    (file,) = (tmp_path / "out").rglob("cell.json")
+    file.write_bytes(content)
+    (cell,), _ = benchmark(tmp_path / "plan.yaml", tmp_path / "out", ["content"])
+    assert len(in_this_process) == 1 and "cell.json' is damaged" in cell.state["error"]

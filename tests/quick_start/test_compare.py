@@ -156,3 +156,34 @@ def test_names_and_formats_of_the_command_are_checked(write_run, values, capsys)
     with pytest.raises(ConfigError, match="unknown format"):
         comparison_text(compare(runs), "word")
     assert Path(runs[0]).is_dir()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("result.json", b""),
+        ("result.json", b"\xff{}"),
+        ("result.json", b"[1]"),
+        ("result.json", b'{"test": [1]}'),
+        ("result.json", b"[" * 100_000),
+        ("config.yaml", b"model: BPR"),
+        ("config.yaml", b"{model: BPR, eval_args: [], exclude_history: False}"),
+        ("config.yaml", b"{model: Fusion, runs: [1]}"),
+        ("users.parquet", b"PAR1"),
+    ],
+)
+def test_a_damaged_file_of_a_run_is_named(write_run, values, file, content):
+    runs = [write_run("a", values[0]), write_run("b", values[1])]
+    (runs[1] / file).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{file}' is damaged"):
+        compare(runs)
+
+
+@pytest.mark.parametrize("changed", [{"user_id": 1}, {"ndcg@10": "high"}, {"ndcg@10": [[0.1]] * N}])
+def test_columns_of_another_type_are_damage(write_run, values, changed):
+    runs = [write_run("a", values[0]), write_run("b", values[1])]
+    table = pl.read_parquet(runs[1] / "users.parquet")
+    made = [pl.Series(name, value if isinstance(value, list) else [value] * N) for name, value in changed.items()]
+    table.with_columns(made).write_parquet(runs[1] / "users.parquet")
+    with pytest.raises(CheckpointError, match=r"users\.parquet' is damaged"):
+        compare(runs)

@@ -19,6 +19,7 @@ from recbole_xling.quick_start import export as merge
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.export import merge_run, merge_to_folder
 from recbole_xling.quick_start.train import run
+from recbole_xling.trainer.checkpoint import load_trainable
 
 _Build = Callable[..., TextEncoder]
 _TEXTS = ["the film about a shark", "", "der pate am strand ein hai " * 5, "love"]
@@ -110,3 +111,17 @@ def test_merging_a_run_without_a_tuned_encoder_is_refused(small_dataset: Any, se
     with pytest.raises(CheckpointError, match="LLMSASRec"):
         merge_run(result["run_dir"], tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
+
+
+@pytest.mark.parametrize("part", ["model", "config", "other_parameter"])
+def test_a_checkpoint_that_lacks_something_is_named(tmp_path: Path, part: str) -> None:
+    state = {"model": "XLingTwoTower", "config": {}, "other_parameter": {}, "state_dict": {}}
+    del state[part]
+    torch.save(state, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        merge_run(tmp_path, tmp_path / "merged")
+
+
+def test_weights_that_are_none_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="weight is no tensor"):
+        load_trainable(torch.nn.Linear(1, 1), {"weight": [1.0], "bias": torch.zeros(1)}, tmp_path / "model.pt")

@@ -10,7 +10,8 @@ import yaml
 
 import recbole_xling
 from recbole_xling.data import catalog
-from recbole_xling.errors import ConfigError
+from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.quick_start import export
 from recbole_xling.quick_start import trained as trained_runs
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.train import configure
@@ -71,6 +72,19 @@ def test_settings_that_are_run_as_code_are_refused(stored):
     refuse_code("run", stored, stored)
 
 
+@pytest.mark.parametrize("text", ["{'trust_remote_code': True}", "{trust_remote_code: yes}"])
+def test_a_text_that_reads_as_such_settings_is_refused_too(foreign, text):
+    with pytest.raises(ConfigError, match="encoder_options"):
+        load_run(foreign(encoder_options=text))
+    with pytest.raises(ConfigError, match="would run code"):
+        refuse_code("run", {"encoder_options": text}, {})
+
+
+@pytest.mark.parametrize(("key", "text"), [("wandb_project", "no"), ("text_template", "'{title}'")])
+def test_texts_among_a_runs_settings_stay_as_they_are(foreign, key, text):
+    assert load_run(foreign(**{key: text})).config[key] == text
+
+
 def test_files_of_weights_are_refused_where_torch_would_unpickle_them(monkeypatch):
     refuse_code("run", {"pre_model_path": "weights.pth"}, {})
     monkeypatch.setattr(trained_runs, "_TORCH_UNPICKLES", True)
@@ -89,6 +103,16 @@ def test_no_folder_is_made_where_the_run_kept_its_vectors(foreign, tmp_path, mon
     load_run(foreign(embedding_cache_dir=str(tmp_path / "theirs")))
     assert not (tmp_path / "theirs").exists()
     assert (tmp_path / "own" / "embeddings").is_dir()
+
+
+def test_merging_makes_no_folder_where_the_run_kept_its_vectors(tmp_path, monkeypatch):
+    built = []
+    monkeypatch.setattr(export, "build_encoder", lambda config: built.append(config))
+    settings = {"embedding_cache_dir": str(tmp_path / "theirs")}
+    torch.save({"model": "XLingTwoTower", "config": to_plain(settings), "state_dict": {}}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError):
+        export.merge_run(tmp_path, tmp_path / "merged")
+    assert built[0]["embedding_cache_dir"] is None
 
 
 def test_a_resumed_run_sends_nothing_and_makes_no_folder_unless_the_users_own_settings_say_so(

@@ -10,6 +10,7 @@ import yaml
 pytest.importorskip("optuna")
 
 from recbole_xling.cli.main import main
+from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.quick_start import tune as tuning
 from recbole_xling.quick_start.train import run
@@ -134,9 +135,36 @@ def test_a_run_that_stops_early_keeps_its_folder_and_its_state(tmp_path, plan, m
         ({"search": {"learning_rate": [0.1, "fast"]}}, [], "learning_rate must be a number"),
         ({}, ["--n_layers=2"], "n_layers is both set and searched"),
         ({"search": {"loss_type": [["CE"]]}}, [], "plain values only"),
+        ({"search": {"n_layers": {"low": "1", "high": 2}}}, [], "search: n_layers: low must be a number, not '1'"),
+        ({"search": {"n_layers": {"low": 1, "high": 10**400}}}, [], "high must be a number, not 100"),
+        ({"search": {"n_layers": {"low": 1, "high": True}}}, [], "high must be a number, not True"),
+        ({"search": {"n_layers": {"low": 1, "hihg": 2}}}, [], "unknown key 'hihg'"),
+        ({"search": {}}, [], "search must be a dictionary with an entry"),
     ],
 )
 def test_a_wrong_search_is_an_error_before_anything_is_run(tmp_path, plan, scored, changed, words, told):
     with pytest.raises(ConfigError, match=told):
         tune(plan, tmp_path / "out", words, **changed)
     assert not scored and not (tmp_path / "out").exists()
+
+
+def test_a_file_of_a_search_that_is_wrong_is_named(tmp_path, plan, scored):
+    plan.write_text("{1: 2, search: {n_layers: [1, 2]}}")
+    with pytest.raises(ConfigError, match=r"plan\.yaml: unknown key '1'"):
+        tune(plan, tmp_path / "out")
+
+
+def test_the_folder_of_a_search_may_have_any_name_and_its_damaged_file_is_named(tmp_path, plan, scored):
+    output = tmp_path / "what? 100% #1"
+    tune(plan, output, trials=1)
+    assert (output / "study.db").is_file()
+    (output / "study.db").write_bytes(b"no database")
+    with pytest.raises(CheckpointError, match=r"study\.db' is damaged"):
+        tune(plan, output, trials=1)
+
+
+def test_texts_of_the_file_are_not_read_again(tmp_path, plan, scored):
+    content = yaml.safe_load(plan.read_text())
+    plan.write_text(yaml.safe_dump({**content, "settings": {**content["settings"], "wandb_project": "no"}}))
+    tune(plan, tmp_path / "out", trials=1)
+    assert XLingConfig(config_dict=scored[0])["wandb_project"] == "no"

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from recbole_xling.errors import ConfigError
-from recbole_xling.utils.yaml_text import SettingsLoader, parse_value, read_yaml_settings
+from recbole_xling.utils.yaml_text import SettingsLoader, as_words, parse_value, read_yaml_settings
 
 
 @pytest.mark.parametrize(
@@ -106,3 +106,14 @@ def test_an_empty_file_a_mark_at_its_begin_and_anchors_are_fine(tmp_path):
     }.items():
         file.write_text(content, encoding="utf-8")
         assert read_yaml_settings(file) == settings
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["no", "None", "'x'", '"x"', "1e3", "[a, b]", "{a: 1}", "'a\\n'", "(1, 2)", "query: ", "", "\ud83d", "é\t'", "x"],
+)
+def test_what_was_read_is_not_read_again(text):
+    settings = {"model": "no", "dataset": "2024", "encoder_prompt": text, "topk": [5], "text_fields": ["no"]}
+    again = {key: parse_value(value) if isinstance(value, str) else value for key, value in as_words(settings).items()}
+    assert {**again, "model": "no", "dataset": "2024"} == settings
+    assert (as_words(settings)["model"], as_words(settings)["dataset"]) == ("no", "2024")

@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, chance_order, located
+from recbole_xling.convert.cells import bad_ids
 from recbole_xling.convert.reading.open_table import Batches, open_table
 from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.convert.reading.text_table import Column
@@ -132,7 +133,8 @@ all but Parquet may be compressed (.gz, .xz, .bz2, .zst, .zip). A file given by 
         if mapping.items is None:
             seen: dict[str, None] = {}
             for frame in self._interactions(rejects):
-                seen.update(dict.fromkeys(frame["item_id"].unique(maintain_order=True)))
+                good = frame.filter(bad_ids("item_id").is_null())  # a bad one is listed with its interaction
+                seen.update(dict.fromkeys(good["item_id"].unique(maintain_order=True)))
             yield from (Item(item_id, UNDETERMINED) for item_id in seen)
             return
         for row, location in self._items(rejects):

@@ -189,7 +189,7 @@ def _features(option: str, value: object) -> Iterator[tuple[str, Feature]]:
         feature = Feature(column, kind) if colon else Feature(written)
         if feature.kind not in FIELD_TYPES:
             raise ConfigError(f"{option}: {written!r} has no known type; it is one of {', '.join(FIELD_TYPES)}")
-        yield name, feature
+        yield column if name == written and colon else name, feature  # price:float stands for price=price:float
 
 
 def _text_parts(value: object) -> tuple[TextPart, ...]:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
@@ -79,6 +79,11 @@ class ScoreBiasConfig(TypedConfig):
     cold_exposure: float = Field(
         5, gt=0, description="How many times as often as the average item a cold item is shown."
     )
+
+    @field_validator("popularity_prior", mode="before")
+    @classmethod
+    def _is_no_number(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value  # 1 equals True
 
 
 class ScoreBias(nn.Module):

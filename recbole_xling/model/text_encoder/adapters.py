@@ -37,14 +37,16 @@ class AdapterConfig(TypedConfig):
         "lora", description="Which weights of the encoder are trained."
     )
     lora_rank: int = Field(16, ge=1, description="Rank of LoRA; the final mean rank of AdaLoRA.")
-    lora_alpha: int = Field(32, description="Scale of LoRA's update, as a multiple of 1 / rank.")
+    lora_alpha: int = Field(32, ge=1, description="Scale of LoRA's update, as a multiple of 1 / rank.")
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="Dropout of LoRA's input.")
     target_modules: list[str] | None = Field(
         None,
         description="Linear layers that get adapters; queries and values if not set.",
         examples=[["query", "value"]],
     )
-    adapter_layers: int | None = Field(None, description="Tune only so many layers, from the top; all if not set.")
+    adapter_layers: int | None = Field(
+        None, ge=1, description="Tune only so many layers, from the top; all if not set."
+    )
 
 
 def add_adapters(model: nn.Module, config: AdapterConfig) -> nn.Module:

@@ -366,5 +366,6 @@ class TextEncoder(nn.Module):
         model: Any = copy.deepcopy(self.adapted)
         if hasattr(model, "merge_and_unload"):
             model = model.merge_and_unload()
-        model.gradient_checkpointing_disable()
+        if self.config.gradient_checkpointing:
+            model.gradient_checkpointing_disable()
         return model.eval()

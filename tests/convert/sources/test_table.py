@@ -107,6 +107,15 @@ def test_interactions_alone_become_a_dataset_without_texts(
     assert lines(tmp_path, "inter")[1:] == ["u\tb\t1", "u\ta\t2", "u\tb\t3"]
 
 
+def test_a_bad_id_of_interactions_alone_is_one_bad_row(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    path = write_rows(
+        tmp_path / "clicks.csv", [{"user_id": "u", "item_id": i} for i in ("b\x1b[31m", "[PAD]", "a", "a")]
+    )
+    report = convert(TableConverter(input=path), max_bad=0.5)
+    assert (report.items, report.interactions, report.rows_read) == (1, 2, 4)
+    assert [json.loads(line)["line"] for line in lines(tmp_path, "rejects.jsonl")] == [2, 3]
+
+
 def test_times_that_no_float_holds_are_counted(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
     times = ["1700000000123456789", "1700000000123456768", "1700000000123456790", "1700000000.5"]
     rows = [{"user_id": "u", "item_id": item, "at": time} for item, time in zip("abcd", times, strict=True)]
@@ -309,7 +318,9 @@ def test_features_of_interactions_are_written(
 ) -> None:
     path = write_rows(tmp_path / f"events{suffix}", EVENTS)
     report = convert(
-        TableConverter(input=path, rating="stars", interaction_features="event,market,weight=qty:float,grade=stars")
+        TableConverter(
+            input=path, rating="stars", interaction_features="event,market:token,weight=qty:float,grade=stars"
+        )
     )
     assert lines(tmp_path, "inter") == [
         "user_id:token\titem_id:token\trating:float\tevent:token\tmarket:token\tweight:float\tgrade:token",
