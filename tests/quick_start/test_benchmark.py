@@ -136,7 +136,7 @@ def test_the_command_runs_processes_and_tells_of_failures_at_the_end(tmp_path, p
 
 def test_the_benchmark_of_the_project_has_settings_that_exist(tmp_path):
     cells = read_benchmark(Path(__file__).parents[2] / "benchmarks" / "crosslingual.yaml", tmp_path)
-    assert {cell.settings["dataset"] for cell in cells} == {"debian"}
+    assert {cell.settings["dataset"] for cell in cells} == {"debian", "debian-disjoint"}
     for cell in {cell.model: cell for cell in cells}.values():
         assert XLingConfig(config_dict=cell.settings)["seed"] == cell.seed
 
