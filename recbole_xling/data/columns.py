@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from recbole_xling.errors import ConfigError, DataError, unknown_name
+from recbole_xling.language.users import BILINGUAL
 from recbole_xling.text.atomic_files import file_format, read_atomic_file, read_header
 
 MIXED = "mixed"
@@ -127,6 +128,22 @@ def slice_columns(config: Any, user_tokens: Sequence[str], item_tokens: Sequence
         of_ids = [cells.get(token, "") for token in tokens]
         columns[name] = SliceColumn(kind, of_ids, config["seq_separator"] if several else None)
     return columns
+
+
+def stated_bilingual(config: Any) -> dict[str, str]:
+    """Return what the ``.user`` file says about users by their ids: whether they are bilingual, ``yes`` or ``no``.
+
+    Args:
+        config: ``data_path``, ``dataset``, ``USER_ID_FIELD``, ``field_separator`` and ``encoding`` are read.
+
+    Raises:
+        DataError: a row of the file is wrong.
+    """
+    path = _file(config, "user")
+    if BILINGUAL not in column_kinds(path, config):
+        return {}
+    cells = read_cells(path, config["USER_ID_FIELD"], BILINGUAL, config)
+    return {user: cell for user, cell in cells.items() if cell in ("yes", "no")}
 
 
 def item_values(config: Any, column: str, item_tokens: Sequence[str]) -> list[str]:

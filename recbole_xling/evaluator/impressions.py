@@ -18,10 +18,10 @@ from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.columns import MIXED
 from recbole_xling.data.impressions import Impressions, UserHistories, impressions_file, read_impressions
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.evaluator.impression_metrics import METRICS, candidate_metrics
+from recbole_xling.evaluator.measure import MeanValues
 from recbole_xling.evaluator.ranking import eval_context_of
-from recbole_xling.evaluator.slices import EvalContext, slice_values
+from recbole_xling.evaluator.slices import EvalContext, slice_rows
 from recbole_xling.evaluator.split_summary import target_pairs
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.utils.chunks import score_chunks
@@ -302,18 +302,11 @@ def impression_results(table: pl.DataFrame, seed: int, columns: Iterable[str] = 
     """
     if not table.height:
         return {"test": {}, "intervals": {}, "n_test": 0, "slices": {}}
-    slices = {}
-    for column in ("user_language", "candidate_language", *columns):
-        for value, part in slice_values(table, column):
-            if value != UNDETERMINED or column in columns:
-                means, intervals = _means(part, seed)
-                slices[f"{column}={value}"] = {"n": part.height, **means, "intervals": intervals}
-    means, intervals = _means(table, seed)
-    return {"test": means, "intervals": intervals, "n_test": table.height, "slices": slices}
-
-
-def _means(table: pl.DataFrame, seed: int) -> tuple[dict[str, float], dict[str, list[float]]]:
-    users = table["user_id"].to_numpy()
-    values = {metric: table[metric].to_numpy() for metric in METRICS}
-    intervals = {metric: list(bootstrap_interval(column, users, seed)) for metric, column in values.items()}
-    return {metric: float(column.mean()) for metric, column in values.items()}, intervals
+    measure = MeanValues(table, METRICS, seed)
+    slices = {
+        name: {"n": len(rows), **measure.entry(measure(rows))}
+        for name, rows in slice_rows(table, ("user_language", "candidate_language", *columns)).items()
+        if name not in (f"user_language={UNDETERMINED}", f"candidate_language={UNDETERMINED}")
+    }
+    test = measure.entry(measure())
+    return {"intervals": test.pop("intervals"), "test": test, "n_test": table.height, "slices": slices}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recbole_xling.data.catalog import catalog_of
-from recbole_xling.data.columns import slice_columns
+from recbole_xling.data.columns import slice_columns, stated_bilingual
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.evaluator.beyond_accuracy import Lists
 from recbole_xling.evaluator.collector import EvaluatedRows
+from recbole_xling.evaluator.measure import LabelMetrics, MeanValues, Measure
 from recbole_xling.evaluator.report import reader_text
 from recbole_xling.evaluator.slices import EvalContext, metric_of_rows, remaining_pairs, slice_results, user_table
 from recbole_xling.evaluator.split_summary import Pairs, training_pairs
@@ -51,6 +51,7 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
         known_items=known[1],
         text_view=catalog.text_view,
         columns=slice_columns(train.config, user_tokens, item_tokens),
+        stated_bilingual=stated_bilingual(train.config),
     )
     logger.info("%s", reader_text(context.reader_summary(interactions[0])))
     return context
@@ -75,9 +76,9 @@ def evaluate_full_ranking(
         load_best_model: whether the weights are read from the run folder first.
 
     Returns:
-        ``test``, ``slices``, ``n_test``, ``readers`` and, if the settings ask for it, ``beyond_accuracy``, as in
-        ``result.json``; and the table of rows (see :func:`~recbole_xling.evaluator.slices.user_table`), with ``score``
-        and ``label`` where metrics compare these;
+        ``test``, ``intervals``, ``slices``, ``n_test``, ``readers`` and, if the settings ask for it,
+        ``beyond_accuracy``, as in ``result.json``; and the table of rows (see
+        :func:`~recbole_xling.evaluator.slices.user_table`), with ``score`` and ``label`` where metrics compare these;
         None if the metrics have no values per user.
     """
     config = trainer.config
@@ -99,11 +100,9 @@ def evaluate_full_ranking(
                 len(rows),
             )
     result["readers"] = context.reader_summary(rows.users)
-    how: dict[str, Any] = {}
     values, metrics = evaluator.per_user, list(evaluator.per_user)
     if evaluator.labeled is not None:
         values, metrics = dict(zip(("score", "label"), evaluator.labeled, strict=True)), list(evaluator.exact)
-        how = {"value_of": partial(_of_labels, evaluator), "lower_is_better": not config["valid_metric_bigger"]}
     if (items := trainer.eval_collector.lists) is not None:
         lists = Lists(items, rows, context, config["topk"])
         of_rows = lists.of_rows()
@@ -116,10 +115,10 @@ def evaluate_full_ranking(
     table = user_table(rows, values, context)
     worst_by = metric_of_rows(config["valid_metric"])
     worst_by = worst_by if worst_by in metrics else metrics[0]
-    result["slices"] = slice_results(table, metrics, worst_by, context.columns, **how)
+    measure: Measure = MeanValues(table, metrics, config["seed"])
+    if evaluator.labeled is not None:
+        measure = LabelMetrics(table, metrics, config["seed"], evaluator.of_labels)
+    lower_is_better = evaluator.labeled is not None and not config["valid_metric_bigger"]
+    result["intervals"] = measure.entry(measure())["intervals"]
+    result["slices"] = slice_results(table, measure, worst_by, context.columns, lower_is_better=lower_is_better)
     return result, table
-
-
-def _of_labels(evaluator: Any, metric: str, part: pl.DataFrame) -> float | None:
-    value: float | None = evaluator.of_labels(metric, part["score"].to_numpy(), part["label"].to_numpy())
-    return value

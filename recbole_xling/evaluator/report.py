@@ -14,8 +14,11 @@ _TITLES = {
     "user_language": "reader of",
     "candidate_language": "candidates in",
     "cross_language": "other language than the reader's",
+    "bilingual": "bilingual reader",
     "popularity": "item",
+    "language_gap": "gap of readers of",
 }
+_NOT_SHOWN = ("language_pair",)  # too many: they are in result.json, and the report has their map
 
 
 MOST_VALUES = 20
@@ -40,12 +43,13 @@ def result_table(result: Mapping[str, Any], metrics: Sequence[str], everything: 
         everything: name of the first line.
     """
     shown = [metric for metric in metrics if metric in result["test"]]
-    overall = {**result["test"], "intervals": result.get("intervals", {})}
-    lines = [[everything, result.get("n_test") or "", *_values(overall, shown)]]
+    lines = [[everything, result.get("n_test") or "", *_values(result["test"], shown)]]
+    lines += _interval(result.get("intervals", {}), shown)
     groups: dict[str, dict[str, Any]] = {}
     for name, values in result["slices"].items():
         column, _, value = name.partition("=")
-        groups.setdefault(column, {})[value] = values
+        if column not in _NOT_SHOWN:
+            groups.setdefault(column, {})[value] = values
     for column, slices in groups.items():
         lines.append([""] * (2 + len(shown)))
         largest = sorted(slices, key=lambda value: -slices[value]["n"])
@@ -53,6 +57,8 @@ def result_table(result: Mapping[str, Any], metrics: Sequence[str], everything: 
         for value in (value for value in slices if value in printed):
             values = slices[value]
             lines.append([_label(column, value, values), values["n"], *_values(values, shown)])
+            if column == "language_gap":
+                lines += _interval(values["intervals"], shown)
         if len(printed) < len(slices):
             rest = f"{column}: {len(slices) - len(printed):,} more in result.json"
             lines.append([rest, *[""] * (1 + len(shown))])
@@ -70,16 +76,18 @@ def _label(column: str, value: str, values: Mapping[str, Any]) -> str:
         return "mean over languages"
     if column == "language_worst":
         return f"worst language: {values['language']}"
+    if column == "language_gap" and not value:
+        return "gap: other language minus same"
     transfer = f" ({values['transfer']})" if "transfer" in values else ""
     return f"{_TITLES.get(column, column)}: {value}{transfer}"
 
 
 def _values(values: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    """Return the cells of a line: each metric, with its interval if it has one."""
-    cells = []
-    for metric in metrics:
-        cell = f"{values[metric]:.4f}" if metric in values else ""
-        if interval := values.get("intervals", {}).get(metric):
-            cell += f" ({interval[0]:.4f} to {interval[1]:.4f})"
-        cells.append(cell)
-    return cells
+    return [f"{values[metric]:.4f}" if metric in values else "" for metric in metrics]
+
+
+def _interval(intervals: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]]:
+    """Return two lines with the ends of intervals, below the values: beside them they would make the table too wide."""
+    ends = [_values({metric: ends[place] for metric, ends in intervals.items()}, metrics) for place in (0, 1)]
+    names = ("  95% interval, from", "  to")
+    return [[name, "", *cells] for name, cells in zip(names, ends, strict=True) if any(cells)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from recbole_xling.data.columns import MIXED, SliceColumn
 from recbole_xling.data.splits.settings import LanguageTransfer, read_split
 from recbole_xling.evaluator.collector import EvaluatedRows
+from recbole_xling.evaluator.measure import Measure, Measured, difference, mean_over
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.language.users import Readers
 from recbole_xling.text.record import DISPLAY
@@ -27,6 +28,9 @@ LANGUAGE_MIN = 10
 
 MACRO, WORST = "macro", "worst"
 """How the values of all languages become one, as in ``NDCG_macro@10``."""
+
+COLUMNS = ("target_language", "user_language", "cross_language", "bilingual", "popularity")
+"""Columns of a table of rows by which all results are sliced."""
 
 _LANGUAGE_FREE = (MIXED, UNDETERMINED)
 
@@ -43,6 +47,8 @@ class EvalContext:
             ``(n_known,)`` each; the languages of users who state none come from these.
         text_view: ``text_view`` of the run, ``auto`` resolved.
         columns: further columns to slice by, by name.
+        stated_bilingual: ``yes`` or ``no`` for users of whom the ``.user`` file says whether they are bilingual, by
+            external id.
     """
 
     user_tokens: Sequence[str]
@@ -53,11 +59,23 @@ class EvalContext:
     known_items: IntArray
     text_view: str = DISPLAY
     columns: Mapping[str, SliceColumn] = field(default_factory=dict)
+    stated_bilingual: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def user_languages(self) -> list[str]:
         """Each user's language, ``und`` where it is not known, ``(n_users,)``."""
         return self.readers.languages(self.known_users, self.known_items)
+
+    @cached_property
+    def bilingual(self) -> list[str | None]:
+        """Whether each user is bilingual, ``yes`` or ``no``, None where nothing is known, ``(n_users,)``.
+
+        Where the ``.user`` file does not say it, it is derived from the history
+        (:func:`~recbole_xling.language.users.languages_of_users`).
+        """
+        profiles = self.readers.profiles(self.known_users, self.known_items).select("user", "is_bilingual")
+        derived = {user: "yes" if both else "no" for user, both in profiles.iter_rows()}
+        return [self.stated_bilingual.get(token, derived.get(user)) for user, token in enumerate(self.user_tokens)]
 
     def reader_summary(self, users: IntArray) -> dict[str, Any]:
         """Return the text view, and how many of some users state their language, have a derived one, or none."""
@@ -130,7 +148,8 @@ def user_table(rows: EvaluatedRows, per_user: Mapping[str, NDArray[np.float64]],
             "n_targets": rows.n_targets,
             "target_language": of_targets,
             "user_language": of_users,
-            "cross_language": crosses,
+            "cross_language": pl.Series(crosses, dtype=pl.String),
+            "bilingual": pl.Series([context.bilingual[user] for user in rows.users], dtype=pl.String),
             "popularity": [_common(bands[item] for item in items) for items in targets],
             **more,
             **per_user,
@@ -199,50 +218,75 @@ def mean_of(metric: str, table: pl.DataFrame) -> float:
     return float(table[metric].to_numpy().mean())
 
 
+def slice_rows(table: pl.DataFrame, columns: Iterable[str]) -> dict[str, IntArray]:
+    """Return the numbers of the rows of each slice, ``{"target_language=fr": ..., ...}``."""
+    numbered = table.with_row_index("number")
+    return {
+        f"{column}={value}": part["number"].to_numpy().astype(np.int64)
+        for column in columns
+        for value, part in slice_values(numbered, column)
+    }
+
+
 def slice_results(
     table: pl.DataFrame,
-    metrics: Sequence[str],
+    measure: Measure,
     worst_by: str,
     columns: Iterable[str] = (),
     *,
-    value_of: Callable[[str, pl.DataFrame], float | None] = mean_of,
     lower_is_better: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Return ``{"target_language=fr": {"n": 57, "ndcg@10": ...}, ...}`` for every slice that has a row.
+    """Return ``{"target_language=fr": {"n": 57, "ndcg@10": ..., "intervals": ...}, ...}`` for every slice with a row.
 
-    Two more entries summarize the target languages with at least :data:`LANGUAGE_MIN` rows, or all if none has that
-    many: ``language_macro`` (the mean over them, each counting once) and ``language_worst`` (the one with the worst
-    ``worst_by``).
+    Further entries:
+
+    - ``language_macro`` and ``language_worst`` summarize the target languages with at least :data:`LANGUAGE_MIN` rows,
+      or all if none has that many: the mean over them, each counting once, and the one with the worst ``worst_by``.
+    - ``language_gap`` is the result of cross-language rows minus that of same-language rows, and ``language_gap=fr``
+      the same for the rows of readers of a language.
 
     Args:
         table: as :func:`user_table` returns it.
-        metrics: names of the metrics.
-        worst_by: one of them.
+        measure: of the rows of the table.
+        worst_by: one of its metrics.
         columns: further columns to slice by.
-        value_of: returns a metric by its name for the rows of a slice; None leaves it out.
         lower_is_better: whether the worst language is the one with the highest ``worst_by``.
     """
+    pair = pl.concat_str("user_language", "target_language", separator=">")
+    crosses = pl.col("cross_language").is_not_null()  # both languages are known
+    table = table.with_columns(language_pair=pl.when(crosses).then(pair))
     found: dict[str, dict[str, Any]] = {}
-    for column in ("target_language", "user_language", "cross_language", "popularity", *columns):
-        for value, part in slice_values(table, column):
-            values = {metric: value_of(metric, part) for metric in metrics}
-            known = {metric: number for metric, number in values.items() if number is not None}
-            found[f"{column}={value}"] = {"n": part.height, **known}
-    languages = {
-        name.partition("=")[2]: values
-        for name, values in found.items()
-        if name.startswith("target_language=") and name.partition("=")[2] not in _LANGUAGE_FREE
-    }
+    languages: dict[str, Measured] = {}
+    for name, rows in slice_rows(table, (*COLUMNS, "language_pair", *columns)).items():
+        column, _, value = name.partition("=")
+        measured = measure(rows)
+        found[name] = {"n": len(rows), **measure.entry(measured)}
+        if column == "target_language" and value not in _LANGUAGE_FREE:
+            languages[name] = measured
     if languages:
-        languages = {name: part for name, part in languages.items() if part["n"] >= LANGUAGE_MIN} or languages
-        having = {metric: [part[metric] for part in languages.values() if metric in part] for metric in metrics}
-        macro = {metric: float(np.mean(numbers)) for metric, numbers in having.items() if numbers}
-        found["language_macro"] = {"n": len(languages), **macro}
-        candidates = {name: part for name, part in languages.items() if worst_by in part}
+        languages = {name: part for name, part in languages.items() if found[name]["n"] >= LANGUAGE_MIN} or languages
+        found["language_macro"] = {"n": len(languages), **measure.entry(mean_over(list(languages.values())))}
+        candidates = {name: found[name] for name in languages if worst_by in found[name]}
         if candidates:
             sign = -1 if lower_is_better else 1
             worst = min(sorted(candidates), key=lambda name: sign * candidates[name][worst_by])
-            found["language_worst"] = {"language": worst, **candidates[worst]}
+            found["language_worst"] = {"language": worst.partition("=")[2], **candidates[worst]}
+    return found | _gaps(table, measure)
+
+
+def _gaps(table: pl.DataFrame, measure: Measure) -> dict[str, dict[str, Any]]:
+    """Return the gap between rows that cross languages and those that do not, in all and by the reader's language."""
+    groups = {"language_gap": np.arange(table.height)}
+    for name, rows in slice_rows(table, ["user_language"]).items():
+        groups[name.replace("user_language", "language_gap", 1)] = rows
+    crosses, found = table["cross_language"].to_numpy(), {}
+    for name, rows in groups.items():
+        cross, same = (rows[crosses[rows] == value] for value in ("yes", "no"))
+        if len(cross) and len(same):
+            # In a resample users come with all their rows, of both kinds: where the two sides have users in common
+            # the difference is paired, elsewhere it is not.
+            sides = {"n": len(cross) + len(same), "n_cross": len(cross), "n_same": len(same)}
+            found[name] = {**sides, **measure.entry(difference(measure(cross), measure(same)))}
     return found
 
 

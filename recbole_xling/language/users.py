@@ -19,6 +19,9 @@ USER_LANGUAGE = "user_language"
 LANGUAGE_SOURCE = "language_source"
 """Column that says where that comes from: ``stated``, ``derived`` from the history, or ``unknown``."""
 
+BILINGUAL = "bilingual"
+"""Column of the ``.user`` file that says whether a user is bilingual: ``yes`` or ``no``."""
+
 BILINGUAL_SHARE = 0.2
 """Least share of the second language in the history of a bilingual user."""
 

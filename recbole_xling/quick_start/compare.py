@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from recbole_xling.evaluator.beyond_accuracy import MISCALIBRATION
 from recbole_xling.evaluator.bootstrap import LEVEL, N_RESAMPLES, bootstrap_intervals
 from recbole_xling.evaluator.comparison_table import EVERYTHING
 from recbole_xling.evaluator.significance import benjamini_hochberg, holm, paired_p_values
-from recbole_xling.evaluator.slices import ROW_KEY, row_difference, slice_values, with_row_keys
+from recbole_xling.evaluator.slices import ROW_KEY, row_difference, slice_rows, with_row_keys
 from recbole_xling.utils.run_folder import CONFIG_FILE, USERS_FILE, read_result, read_users, taking_from
 from recbole_xling.utils.yaml_text import read_yaml_settings
 
@@ -104,22 +104,14 @@ def compare(
             if name not in known:
                 raise ConfigError(unknown_name(kind, name, known))
     lines = []
-    for name, rows in _slices(first.rows, chosen["column to slice by"]):
+    slices_of_rows = {EVERYTHING: np.arange(first.rows.height), **slice_rows(first.rows, chosen["column to slice by"])}
+    for name, rows in slices_of_rows.items():
         lines += _compare_slice(name, rows, groups, chosen["metric"], level, n_resamples, seed)
     frame = pd.DataFrame(lines)
     for test in ("p_ttest", "p_wilcoxon"):
         p_values = frame[test].to_numpy(dtype=np.float64)
         frame[f"{test}_holm"], frame[f"{test}_bh"] = holm(p_values), benjamini_hochberg(p_values)
     return frame
-
-
-def _slices(rows: pl.DataFrame, columns: Iterable[str]) -> Iterable[tuple[str, np.ndarray[Any, Any]]]:
-    """Yield the name of each slice and its row numbers."""
-    numbered = rows.with_row_index("number")
-    yield EVERYTHING, numbered["number"].to_numpy()
-    for column in columns:
-        for value, part in slice_values(numbered, column):
-            yield f"{column}={value}", part["number"].to_numpy()
 
 
 def _compare_slice(

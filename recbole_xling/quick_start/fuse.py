@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from recbole_xling.config import plain_settings
 from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.evaluator.fusion import (
     DEPTH,
     METHODS,
@@ -151,7 +150,7 @@ def _check(n_runs: int, method: str, weights: Sequence[float] | None) -> None:
 
 
 def _measure(model: _FusedModel, first: RunScores) -> tuple[dict[str, Any], pl.DataFrame | None]:
-    """Evaluate the test rows, with intervals and the number of targets that are not ranked."""
+    """Evaluate the test rows, and tell the number of targets that are not ranked."""
     evaluation = Evaluation(first.run.config, model, first.run.train_data._dataset)
     result, table = evaluate_full_ranking(evaluation, _numbered(first.loader), first.run.context)
     if model.left_out_targets:
@@ -160,10 +159,6 @@ def _measure(model: _FusedModel, first: RunScores) -> tuple[dict[str, Any], pl.D
             *(model.left_out_targets, result["n_test"]),
         )
     result["unreachable_targets"] = model.left_out_targets
-    if table is not None:
-        users = table["user_id"].to_numpy()
-        values = {metric: table[metric].to_numpy() for metric in result["test"] if metric in table.columns}
-        result["intervals"] = {name: bootstrap_interval(value, users) for name, value in values.items()}
     return result, table
 
 

@@ -102,12 +102,24 @@ class RunContent:
         if column not in self.rows.columns or metric not in self.rows.columns:
             return []
         if (metric, column) not in self._known:
-            found = [value_of(name, part, metric) for name, part in slice_values(self.rows, column)]
+            slices = self.result.get("slices", {})
+            found = [
+                value_of(name, part, metric, slices.get(f"{column}={name}", {}))
+                for name, part in slice_values(self.rows, column)
+            ]
             self._known[metric, column] = sorted(found, key=lambda value: -value.n)
         return self._known[metric, column]
 
 
-def value_of(name: str, rows: pl.DataFrame, metric: str) -> Value:
-    """Return the mean of a metric over rows, with its interval."""
+def value_of(name: str, rows: pl.DataFrame, metric: str, measured: Mapping[str, Any]) -> Value:
+    """Return the mean of a metric over rows, with its interval.
+
+    Args:
+        name: of the value.
+        rows: of ``users.parquet``.
+        metric: one of their columns.
+        measured: what ``result.json`` has of them; earlier releases measured no ``intervals``.
+    """
     values = rows[metric].to_numpy().astype(np.float64)
-    return Value(name, len(rows), float(values.mean()), *bootstrap_interval(values, rows["user_id"].to_numpy()))
+    interval = measured.get("intervals", {}).get(metric) or bootstrap_interval(values, rows["user_id"].to_numpy())
+    return Value(name, len(rows), float(values.mean()), *interval)

@@ -16,6 +16,7 @@ _COLUMNS = {
     "target_language": "target in",
     "user_language": "reader of",
     "cross_language": "other language than the reader's",
+    "bilingual": "bilingual reader",
     "popularity": "item",
 }
 _LISTS = "beyond_accuracy"
@@ -61,7 +62,9 @@ def _results(runs: Sequence[RunContent]) -> Table:
     rows = []
     for metric in metrics:
         cells = [
-            _cell(value_of("", run.rows, metric)) if metric in run.rows.columns else _number(run.result["test"], metric)
+            _cell(value_of("", run.rows, metric, run.result))
+            if metric in run.rows.columns
+            else _number(run.result["test"], metric)
             for run in runs
         ]
         rows.append((metric, *cells))

@@ -23,3 +23,33 @@ def test_every_slice_has_its_line_those_of_unknown_language_too():
     assert ["reader of: da (zero-shot)", "5", "0.1000"] in found
     assert ["reader of: und", "5", "0.4000"] in found
     assert ["worst language: de", "3", "0.5000"] in found
+
+
+def test_intervals_are_below_all_users_and_the_gap_and_the_table_stays_narrow():
+    metrics = [f"{name}@10" for name in ("recall", "mrr", "ndcg")]
+    ends = {metric: [0.0123, 0.0456] for metric in metrics}
+    gap = {
+        **{"n": 5, "n_cross": 2, "n_same": 3, **dict.fromkeys(metrics, -0.2)},
+        "intervals": {metric: [-0.3, 0.1] for metric in metrics},
+    }
+    slices = {
+        "target_language=de": {**dict.fromkeys(metrics, 0.03), "n": 5, "intervals": ends},
+        "cross_language=yes": {**dict.fromkeys(metrics, 0.03), "n": 5, "intervals": ends},
+        "language_pair=de>fr": {**dict.fromkeys(metrics, 0.03), "n": 5, "intervals": ends},
+        "language_gap": gap,
+        "language_gap=de": gap,
+    }
+    result = {"test": dict.fromkeys(metrics, 0.03), "intervals": ends, "n_test": 5, "slices": slices}
+    lines = [line.split() for line in result_table(result, metrics).splitlines()]
+    first = lines.index(["all", "users", "5", "0.0300", "0.0300", "0.0300"])
+    assert lines[first + 1 : first + 3] == [
+        ["95%", "interval,", "from", *["0.0123"] * 3],
+        ["to", *["0.0456"] * 3],
+    ]
+    begin = lines.index(["gap:", "other", "language", "minus", "same", "5", *["-0.2000"] * 3])
+    assert lines[begin + 1 : begin + 3] == [["95%", "interval,", "from", *["-0.3000"] * 3], ["to", *["0.1000"] * 3]]
+    assert ["gap", "of", "readers", "of:", "de", "5", *["-0.2000"] * 3] in lines
+    assert "de>fr" not in result_table(result, metrics)
+    assert max(map(len, result_table(result, metrics).splitlines())) <= 100
+    earlier = {"target_language=de": {"n": 5, **dict.fromkeys(metrics, 0.03)}}  # a release without intervals
+    assert "95%" not in result_table({"test": result["test"], "n_test": 5, "slices": earlier}, metrics)
