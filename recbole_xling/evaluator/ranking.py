@@ -115,10 +115,12 @@ def evaluate_full_ranking(
     table = user_table(rows, values, context)
     worst_by = metric_of_rows(config["valid_metric"])
     worst_by = worst_by if worst_by in metrics else metrics[0]
-    measure: Measure = MeanValues(table, metrics, config["seed"])
-    if evaluator.labeled is not None:
+    measure: Measure
+    if evaluator.labeled is None:
+        measure, lower_is_better = MeanValues(table, metrics, config["seed"]), False
+    else:
         measure = LabelMetrics(table, metrics, config["seed"], evaluator.of_labels)
-    lower_is_better = evaluator.labeled is not None and not config["valid_metric_bigger"]
+        lower_is_better = not config["valid_metric_bigger"]
     result["intervals"] = measure.entry(measure())["intervals"]
     result["slices"] = slice_results(table, measure, worst_by, context.columns, lower_is_better=lower_is_better)
     return result, table

@@ -57,7 +57,7 @@ def result_table(result: Mapping[str, Any], metrics: Sequence[str], everything: 
         for value in (value for value in slices if value in printed):
             values = slices[value]
             lines.append([_label(column, value, values), values["n"], *_values(values, shown)])
-            if column == "language_gap":
+            if column == "language_gap" and not value:
                 lines += _interval(values["intervals"], shown)
         if len(printed) < len(slices):
             rest = f"{column}: {len(slices) - len(printed):,} more in result.json"
@@ -89,5 +89,5 @@ def _values(values: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
 def _interval(intervals: Mapping[str, Any], metrics: Sequence[str]) -> list[list[str]]:
     """Return two lines with the ends of intervals, below the values: beside them they would make the table too wide."""
     ends = [_values({metric: ends[place] for metric, ends in intervals.items()}, metrics) for place in (0, 1)]
-    names = ("  95% interval, from", "  to")
+    names = ("95% interval from", "95% interval to")
     return [[name, "", *cells] for name, cells in zip(names, ends, strict=True) if any(cells)]

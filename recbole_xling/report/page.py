@@ -90,8 +90,23 @@ def _slices(runs: Sequence[RunContent], metric: str) -> Table:
         rows += [(f"{words}: {name}", f"{sizes[name]:,}", *found[name]) for name in largest[:_MOST_ROWS]]
         if len(largest) > _MOST_ROWS:
             rows.append((f"{words}: {len(largest) - _MOST_ROWS} more", "", *[""] * len(runs)))
+    rows += _gaps(runs, metric)
     headers = ("", "test rows", *(run.name for run in runs))
     return Table("slices", f"{metric} by language and popularity", headers, tuple(rows))
+
+
+def _gaps(runs: Sequence[RunContent], metric: str) -> Iterator[tuple[str, ...]]:
+    """Yield what rows that cross languages have less or more than others, of runs that measured it."""
+    slices: list[dict[str, Any]] = [run.result.get("slices", {}) for run in runs]
+    for name in dict.fromkeys(name for of_run in slices for name in of_run if name.startswith("language_gap")):
+        found = [of_run.get(name, {}) for of_run in slices]
+        cells = [
+            _cell(Value(name, gap["n"], gap[metric], *gap["intervals"][metric])) if metric in gap else ""
+            for gap in found
+        ]
+        of_readers = f" for readers of {name.partition('=')[2]}" if "=" in name else ""
+        words = f"cross-language minus same-language{of_readers}"
+        yield words, f"{max(gap.get('n', 0) for gap in found):,}", *cells
 
 
 def _lists(run: RunContent, name: str, is_one_of_many: bool) -> Table:

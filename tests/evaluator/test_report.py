@@ -43,13 +43,17 @@ def test_intervals_are_below_all_users_and_the_gap_and_the_table_stays_narrow():
     lines = [line.split() for line in result_table(result, metrics).splitlines()]
     first = lines.index(["all", "users", "5", "0.0300", "0.0300", "0.0300"])
     assert lines[first + 1 : first + 3] == [
-        ["95%", "interval,", "from", *["0.0123"] * 3],
-        ["to", *["0.0456"] * 3],
+        ["95%", "interval", "from", *["0.0123"] * 3],
+        ["95%", "interval", "to", *["0.0456"] * 3],
     ]
     begin = lines.index(["gap:", "other", "language", "minus", "same", "5", *["-0.2000"] * 3])
-    assert lines[begin + 1 : begin + 3] == [["95%", "interval,", "from", *["-0.3000"] * 3], ["to", *["0.1000"] * 3]]
+    assert lines[begin + 1 : begin + 3] == [
+        ["95%", "interval", "from", *["-0.3000"] * 3],
+        ["95%", "interval", "to", *["0.1000"] * 3],
+    ]
     assert ["gap", "of", "readers", "of:", "de", "5", *["-0.2000"] * 3] in lines
     assert "de>fr" not in result_table(result, metrics)
+    assert result_table(result, metrics).count("95%") == 4  # that of readers of German would be two more
     assert max(map(len, result_table(result, metrics).splitlines())) <= 100
     earlier = {"target_language=de": {"n": 5, **dict.fromkeys(metrics, 0.03)}}  # a release without intervals
     assert "95%" not in result_table({"test": result["test"], "n_test": 5, "slices": earlier}, metrics)

@@ -17,6 +17,7 @@ from recbole_xling.cli.main import main
 from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.quick_start.report import finished_content, report, with_model
+from recbole_xling.report.content import value_of
 from recbole_xling.report.figures import plot_items, plot_languages, plot_pairs, report_plots
 from recbole_xling.report.page import report_page
 
@@ -68,8 +69,11 @@ def test_values_are_those_of_the_rows_with_intervals_over_users(shown):
         part = rows.filter(pl.col("target_language") == value.name)
         assert value.n == len(part)
         assert value.mean == pytest.approx(shown.result["slices"][f"target_language={value.name}"]["ndcg@10"])
-        own = part.sort("user_id", "target_item")
-        assert value[3:] == bootstrap_interval(own["ndcg@10"].to_numpy(), own["user_id"].to_numpy())
+        interval = shown.result["slices"][f"target_language={value.name}"]["intervals"]["ndcg@10"]
+        assert value[3:] == tuple(interval)
+        of_earlier_release = value_of(value.name, part, "ndcg@10", {})
+        assert of_earlier_release[:3] == value[:3]
+        assert of_earlier_release[3:] == bootstrap_interval(part["ndcg@10"].to_numpy(), part["user_id"].to_numpy())
     drawn = plot_languages([shown], "ndcg@10").data[0]
     assert sorted(drawn.x) == sorted(value.mean for value in shown.values("ndcg@10", "target_language"))
 
