@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", help="YAML file with settings, search, trials (docs/tuning.md)")
     parser.add_argument("--search", help="what is searched, as in the file: '{n_layers: [1, 2]}'")
     parser.add_argument("--trials", type=int, help="how many runs, those of earlier calls included (default: 20)")
-    parser.add_argument("--output", metavar="FOLDER", help="folder of the search (default: saved/<name of the file>)")
+    parser.add_argument(
+        "--output", metavar="FOLDER", help="folder of the search (default: saved/<file>, or saved/tune)"
+    )
 
 
 def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:

@@ -181,7 +181,7 @@ class ImpressionRanker:
         The language of candidates is the one in which the user sees them. Impressions that cannot be ranked are left
         out and counted in :attr:`left_out`.
         """
-        columns = ("impression_id", "user_id", "user_language", "candidate_language")
+        columns = ("impression_id", "user_id", "user_language", "candidate_language", "bilingual")
         more = {name: column.dtype for name, column in self.context.columns.items()}
         schema = pl.Schema({**dict.fromkeys(columns, pl.String), **more, **dict.fromkeys(METRICS, pl.Float64)})
         return pl.concat([schema.to_frame(), *(self._rank_block(block).cast(schema) for block in blocks)])
@@ -214,6 +214,10 @@ class ImpressionRanker:
                     for user, token in zip(block.users, block.user_tokens, strict=True)
                 ],
                 "candidate_language": np.where(lowest == highest, names[lowest], MIXED),
+                "bilingual": [
+                    self.context.stated_bilingual.get(token, self.context.bilingual[user])
+                    for user, token in zip(block.users, block.user_tokens, strict=True)
+                ],
                 **more,
                 **candidate_metrics(self._scores(block, start, end), block.clicked, block.sizes),
             }
@@ -305,7 +309,7 @@ def impression_results(table: pl.DataFrame, seed: int, columns: Iterable[str] = 
     measure = MeanValues(table, METRICS, seed)
     slices = {
         name: {"n": len(rows), **measure.entry(measure(rows))}
-        for name, rows in slice_rows(table, ("user_language", "candidate_language", *columns)).items()
+        for name, rows in slice_rows(table, ("user_language", "candidate_language", "bilingual", *columns)).items()
         if name not in (f"user_language={UNDETERMINED}", f"candidate_language={UNDETERMINED}")
     }
     test = measure.entry(measure())

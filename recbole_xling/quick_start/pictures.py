@@ -78,7 +78,10 @@ class Pictures:
         facts = {"data": self.size}  # type: ignore[attr-defined]
         try:
             content = self._content
-            facts |= {metric: f"{value:.4f}" for metric, value in content.result["test"].items()}
+            intervals = content.result.get("intervals", {})  # which earlier releases did not measure
+            for metric, value in content.result["test"].items():
+                between = "{:.4f} to {:.4f}".format(*intervals[metric]) if metric in intervals else ""
+                facts[metric] = f"{value:.4f}" + f" (95% interval {between})" * bool(between)
             facts["folder"] = str(content.folder)
         except XlingError as error:
             facts["results"] = str(error)

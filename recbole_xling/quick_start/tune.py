@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -106,14 +108,18 @@ def tune(
         raise ConfigError("stages cannot be searched: tune a model without them")
     study = _open(optuna, config, plan, Path(output))
     counted = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
+    grid = _grid(ranges, plan.trials)
+    n_trials = len(grid) or plan.trials
     while True:
         done = [t for t in study.get_trials(states=counted) if "interrupted" not in t.user_attrs]
-        if len(done) >= plan.trials:
+        if len(done) >= n_trials:
             break
+        for left in [choice for choice in grid if choice not in [t.params for t in done]][:1]:
+            study.enqueue_trial(left, skip_if_exists=True)  # one that was interrupted waits already
         trial = study.ask()
         settings = {**plan.settings, **{name: _draw(trial, name, values) for name, values in ranges.items()}}
         _run_trial(optuna, study, trial, settings, arguments, Path(output) / f"trial-{trial.number}")
-        logger.info("[%d/%d] %s", len(done) + 1, plan.trials, _told(study.trials[trial.number]))
+        logger.info("[%d/%d] %s", len(done) + 1, n_trials, _told(study.trials[trial.number]))
     if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
         raise XlingError(f"all {len(done)} trials failed; the last one: {done[-1].user_attrs.get('error', 'pruned')}")
     best = yaml.safe_dump(simple({**given, **study.best_params}), allow_unicode=True, sort_keys=False)
@@ -152,6 +158,14 @@ def _values(name: str, value: Any) -> list[Any] | Range:
     if found.low >= found.high or (found.log and found.low <= 0):
         raise ConfigError(f"search: {name} must have low < high" + " and, with log, low > 0" * found.log)
     return found
+
+
+def _grid(ranges: Mapping[str, list[Any] | Range], n_trials: int) -> list[dict[str, Any]]:
+    """Return all that can be drawn, if that is no more than the trials; they would draw some of it twice."""
+    lists = [values for values in ranges.values() if isinstance(values, list)]
+    if len(lists) < len(ranges) or prod(map(len, lists)) > n_trials:
+        return []
+    return [dict(zip(ranges, choice, strict=True)) for choice in itertools.product(*lists)]
 
 
 def _draw(trial: Any, name: str, values: list[Any] | Range) -> Any:

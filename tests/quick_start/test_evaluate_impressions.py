@@ -16,6 +16,7 @@ import recbole_xling
 from recbole_xling.cli import main as cli
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.evaluator import impressions
+from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.model.xlingcrossencoder import XLingCrossEncoder
 from recbole_xling.testing import make_tiny_encoder
 
@@ -60,10 +61,14 @@ def test_candidates_are_ranked_by_the_history_before_the_impression(trained, sho
     assert result["left_out"] == {"no_click": 1, "only_clicks": 1, "no_history": 2}
     assert result["test"]["auc"] == pytest.approx(table["auc"].mean())
     low, high = result["intervals"]["auc"]
+    expected = bootstrap_interval(table["auc"].to_numpy(), table["user_id"].to_numpy(), result["seed"])
+    assert (low, high) == pytest.approx(expected)
+    assert result["slices"]["user_language=fr"]["intervals"] == result["intervals"]
     assert low < result["test"]["auc"] < high
     assert {name: values["n"] for name, values in result["slices"].items()} == {
         "user_language=fr": 24,
         "candidate_language=fr": 24,
+        "bilingual=no": 24,
     }
 
 

@@ -14,6 +14,7 @@ from recbole_xling.card import build_configured_card
 from recbole_xling.cli import main as cli
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
+from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.evaluator.report import result_table
 from recbole_xling.quick_start.build import build
 from recbole_xling.testing import small_settings
@@ -58,6 +59,27 @@ def test_customers_read_the_language_of_their_market(tmp_path, settings, model):
     assert result["splits"]["test"]["languages"]["fr"]["users"] == 12
     log = (Path(result["run_dir"]) / "log.txt").read_text()
     assert "text_view reader; users' languages: 36 stated, 0 derived from the history, 0 unknown" in log
+
+
+def test_who_is_bilingual_is_read_from_the_user_file_or_derived(tmp_path, settings):
+    users = write_shop(tmp_path / "data") / "shop.user"
+    header, *lines = users.read_text().splitlines()
+    cells = ["yes", "no", ""] * 12
+    lines = [f"{line}\t{cell}" for line, cell in zip(lines, cells, strict=True)]
+    users.write_text("\n".join([f"{header}\tbilingual:token", *lines]) + "\n")
+    result = recbole_xling.run("BPR", "shop", config_dict=settings)
+    table = pl.read_parquet(Path(result["run_dir"]) / "users.parquet")
+    # those of whom the file says nothing see all products but one in their own language
+    derived = {user: cells[int(user[1:])] or "no" for user in table["user_id"]}
+    assert dict(table.select("user_id", "bilingual").iter_rows()) == derived
+    assert {name: part["n"] for name, part in result["slices"].items() if name.startswith("bilingual")} == {
+        "bilingual=no": 24,
+        "bilingual=yes": 12,
+    }
+    values = {kind: table.filter(pl.col("cross_language") == kind)["ndcg@10"].mean() for kind in ("yes", "no")}
+    assert result["slices"]["language_gap"]["ndcg@10"] == pytest.approx(values["yes"] - values["no"])
+    interval = bootstrap_interval(table["ndcg@10"].to_numpy(), table["user_id"].to_numpy(), result["seed"])
+    assert result["intervals"]["ndcg@10"] == pytest.approx(interval)
 
 
 def test_the_card_counts_the_same(tmp_path, settings):
@@ -202,6 +224,7 @@ def test_impressions_are_sliced_by_what_users_read_and_by_columns(tmp_path, sett
         "candidate_language=de": 12, "candidate_language=en": 12, "candidate_language=fr": 12,
         "candidate_language=mixed": 1,
         "user.market=DE": 12, "user.market=FR": 13, "user.market=UK": 12,
+        "bilingual=no": 37,
         "item.category=c0": 37,
     }  # fmt: skip
     assert result["readers"] == {"text_view": "reader", "stated": 36, "derived": 0, "unknown": 0}

@@ -93,12 +93,32 @@ def test_settings_drawn_twice_are_run_once_and_failures_do_not_stop_the_rest(tmp
         return [0.5]
 
     scored.scores = scores
-    study = tune(plan, tmp_path / "out", trials=12, search={"n_layers": [1, 2]})
+    study = tune(plan, tmp_path / "out", trials=12, search={"n_layers": {"low": 1, "high": 2}})
     assert len(study.trials) == 12 and study.best_params == {"n_layers": 1}
     assert sum(call["n_layers"] == 1 for call in scored) == 1
     assert "failed" in str(trials_table(study))
     with pytest.raises(XlingError, match=r"all 1 trials failed.*too many"):
         tune(plan, tmp_path / "none", trials=1, search={"n_layers": [2]})
+
+
+def test_lists_with_no_more_combinations_than_trials_are_tried_out(tmp_path, plan, scored):
+    search = {"learning_rate": [0.1, 0.01], "n_layers": [1, 2]}
+
+    def interrupted(settings):
+        if len(scored) == 2:
+            raise KeyboardInterrupt
+        return [settings["learning_rate"]]
+
+    scored.scores = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        tune(plan, tmp_path / "out", trials=4, search=search)
+    scored.scores = lambda settings: [settings["learning_rate"]]
+    tune(plan, tmp_path / "out", trials=4, search=search)
+    tried = [(call["learning_rate"], call["n_layers"]) for call in scored]
+    assert len(tried) == 5 and tried[1] == tried[2]
+    assert sorted(set(tried)) == [(0.01, 1), (0.01, 2), (0.1, 1), (0.1, 2)]
+    study = tune(plan, tmp_path / "more", trials=9, search=search)
+    assert len(study.trials) == 4
 
 
 def test_a_trial_that_is_worse_than_the_median_stops_early(tmp_path, plan, scored):

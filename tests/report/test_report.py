@@ -191,7 +191,7 @@ def test_a_loaded_run_draws_itself(finished, finished_bpr, build_small, small_da
     assert len(run.plot_popularity().data[0].x) >= 1
     assert sum(len(trace.x) for trace in run.plot_items().data) == 70
     told = Page(run._repr_html_())
-    assert "LLMSASRec on shop" in told.text and "ndcg@10" in told.text
+    assert "LLMSASRec on shop" in told.text and "ndcg@10" in told.text and "95% interval" in told.text
     with pytest.raises(ConfigError, match="unknown curve"):
         run.plot_curves("lost")
     small_dataset()
