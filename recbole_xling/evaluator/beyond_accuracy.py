@@ -25,7 +25,7 @@ class Lists:
     """The lists of evaluated rows, by the languages in which their users see items.
 
     Args:
-        items: internal ids, the first place first, ``(n_rows, K)``.
+        items: internal ids, the first place first, ``(n_rows, K)``; 0 where there was no further item to rank.
         rows: whose lists these are.
         context: users and items with their languages, and what is known without the test.
         lengths: the lists are cut off at each of these, all at most K.
@@ -38,8 +38,12 @@ class Lists:
         seen = context.readers.seen(np.repeat(rows.users, size), items.ravel())
         self._language = seen.reshape(n_rows, size)
         of_row = np.arange(n_rows)[:, None] * len(self.names) + self._language  # (n_rows, K)
+        self._is_shown = items > 0
         self._shares = {
-            k: np.bincount(of_row[:, :k].ravel(), minlength=n_rows * len(self.names)).reshape(n_rows, -1) / k
+            k: np.bincount(
+                of_row[:, :k].ravel(), weights=self._is_shown[:, :k].ravel(), minlength=n_rows * len(self.names)
+            ).reshape(n_rows, -1)
+            / np.maximum(1, self._is_shown[:, :k].sum(axis=1, keepdims=True))
             for k in lengths
         }
         self._history = self._histories()
@@ -70,7 +74,9 @@ class Lists:
         for k in self.lengths:
             smooth = (1 - SMOOTHING) * self._shares[k] + SMOOTHING * self._history
             values[f"{MISCALIBRATION}@{k}"] = scipy.special.rel_entr(self._history, smooth).sum(axis=1)
-            values[f"novelty@{k}"] = self._surprise[self.items[:, :k]].mean(axis=1)
+            shown = self._is_shown[:, :k]
+            surprise = (self._surprise[self.items[:, :k]] * shown).sum(axis=1)
+            values[f"novelty@{k}"] = surprise / np.maximum(1, shown.sum(axis=1))
         return values
 
     def by_language(self) -> dict[str, dict[str, Any]]:

@@ -136,11 +136,14 @@ class XLingCollector(Collector):
         ranked = rank(distinct, max(self.topk), with_ranks=bool(self.register.need("rec.meanrank")))
         n_rows = len(ranked.best)
         n_distinct = torch.bincount(distinct.rows, minlength=n_rows)[:, None]
-        if self.keeps_lists or self.register.need("rec.items"):
+        is_ranked = ranked.scores > -torch.inf  # the others fill lists that are longer than what is left to rank
+        if self.keeps_lists:
+            self.data_struct.update_tensor("rows.lists", ranked.best.masked_fill(~is_ranked, 0))
+        if self.register.need("rec.items"):
             self.data_struct.update_tensor("rec.items", ranked.best)
         if self.register.need("rec.topk"):
             found = torch.zeros_like(ranked.best, dtype=torch.int)
-            hit = ranked.best[distinct.rows] == distinct.items[:, None]  # (n_targets, k)
+            hit = (ranked.best[distinct.rows] == distinct.items[:, None]) & is_ranked[distinct.rows]  # (n_targets, k)
             found.index_add_(0, distinct.rows, hit.int())
             self.data_struct.update_tensor("rec.topk", torch.cat([found, n_distinct.int()], dim=1))
         if ranked.ranks is not None and ranked.n_ranked is not None:
@@ -174,7 +177,7 @@ class XLingCollector(Collector):
         if "rows.users" in joined:
             parts = (joined.pop(f"rows.{name}").numpy() for name in ("users", "n_targets", "targets"))
             self.rows = EvaluatedRows(*parts)
-        self.lists = joined["rec.items"].numpy() if self.keeps_lists else None
+        self.lists = joined.pop("rows.lists").numpy() if self.keeps_lists else None
         struct = DataStruct()
         for name, value in {**self.data_struct._data_dict, **joined}.items():
             struct.set(name, value)

@@ -171,7 +171,7 @@ def _of_files(source: str | os.PathLike[str], files: Sequence[FilePair], config:
         if names[0] == names[1]:
             names = [Path(path).name for path in pair]
         places = [np.arange(len(lines)) + len(sentences) + number * len(lines) for number, lines in enumerate(sides)]
-        if (names[0], names[1]) in pairs:
+        if {(names[0], names[1]), (names[1], names[0])} & pairs.keys():
             raise DataError(f"two pairs of files are in {names[0]} and {names[1]}: measure one after the other")
         pairs[names[0], names[1]] = (places[0], places[1], _differ(*sides))
         for name, lines in zip(names, sides, strict=True):
@@ -193,7 +193,9 @@ def _aligned_lines(pair: FilePair) -> Iterator[list[str]]:
         DataError: a file cannot be read, or they differ in their numbers of lines.
     """
     try:
-        sides = [[line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines()] for path in pair]
+        # by line breaks alone: splitlines() also divides a line at separators within its text
+        texts = [Path(path).read_text(encoding="utf-8-sig").removesuffix("\n") for path in pair]
+        sides = [[line.strip() for line in text.split("\n")] for text in texts]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"aligned files '{pair[0]}' and '{pair[1]}' cannot be read as UTF-8 text: {error}") from error
     if len(sides[0]) != len(sides[1]):

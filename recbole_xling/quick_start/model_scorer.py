@@ -140,11 +140,16 @@ class ModelScorer:
         """Return the vectors and the bias of all items in a view of the model, with those of a user who has it.
 
         Raises:
-            ConfigError: the model has none.
+            ConfigError: the model has none, or no user has the view.
         """
         of_user = getattr(getattr(self._run.model, "views", None), "of_user", None)
-        user = 1 if of_user is None else int((of_user == view).nonzero()[-1])
-        rows = Rows(np.array([user]), ["und"], [np.ones(1, dtype=np.int64)])
+        users = [1] if of_user is None else (of_user == view).nonzero().flatten().tolist()
+        if not users:
+            raise ConfigError(
+                "no user of the dataset reads one of the languages of its .user file: take users without interactions "
+                "out of that file, or name it in load_col, such as user: [user_id, user_language]"
+            )
+        rows = Rows(np.array(users[-1:]), ["und"], [np.ones(1, dtype=np.int64)])
         return self._factors(rows, slice(0, 1))[0][1]
 
     def _factors(self, rows: Rows, part: slice) -> list[tuple[Tensor, Factors]]:

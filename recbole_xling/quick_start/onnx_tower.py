@@ -53,8 +53,8 @@ def write_tower(tower: UserOfVectors, recommender: Recommender, histories: Float
     difference = 0.0
     for part in (slice(None), slice(0, 1)):  # of any number at a time
         found = session.run(None, {key: given[key][part].numpy() for key in wanted})[0]
-        difference = max(difference, float(np.abs(found - expected[part]).max()))
-    difference /= max(1.0, float(np.abs(expected).max()))
+        difference = float(np.maximum(difference, np.abs(found - expected[part]).max()))  # stays NaN, unlike by max()
+    difference /= float(np.maximum(1.0, np.abs(expected).max()))
     if not difference <= _TOLERANCE:
         raise ConfigError(
             f"the user tower of {name} as ONNX returns other users than the model (up to {difference:.2g} apart, "

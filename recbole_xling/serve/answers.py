@@ -49,13 +49,15 @@ class Answer:
 def to_frame(answers: Sequence[Answer]) -> Any:
     """Return answers as a DataFrame of pandas, one row for each item: user, rank, item, title, language, score, note.
 
-    Without a user, ``user`` is the place of the answer, from 0, as a text.
+    Without a user, ``user`` is the place of the answer, from 0, as a text. An answer without items is a row of its user
+    and note alone.
     """
     import pandas as pd
 
-    rows = [
-        (str(place) if answer.user is None else answer.user, rank, *vars(found).values(), "; ".join(answer.notes))
-        for place, answer in enumerate(answers)
-        for rank, found in enumerate(answer.items, start=1)
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    rows: list[tuple[Any, ...]] = []
+    for place, answer in enumerate(answers):
+        user, note = str(place) if answer.user is None else answer.user, "; ".join(answer.notes)
+        rows += [(user, rank, *vars(found).values(), note) for rank, found in enumerate(answer.items, start=1)]
+        if not answer.items:
+            rows.append((user, *[None] * (len(COLUMNS) - 2), note))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64", "score": float})

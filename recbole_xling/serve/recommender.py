@@ -228,8 +228,8 @@ class Recommender:
             if not self.scorer.by_history:
                 notes.append(f"{self.scorer.name} does not read histories: this one only tells what has been seen")
         seen = known if history is None else np.union1d(known, own)
-        view = self.catalog.view_of.get(language, 0)
         standing_in = number or self.users.example_of.get(language, 0) * (language != UNDETERMINED)
+        view = self.catalog.view_of.get(language, 0) if standing_in else 0  # the one that scores are of
         own = known if history is None else own
         return Request(user, standing_in, bool(number), language, view, own, seen, notes)
 

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from recbole_xling.errors import MissingExtraError, XlingError
+from recbole_xling.errors import ConfigError, MissingExtraError, XlingError
 from recbole_xling.serve.catalog import Filters
 from recbole_xling.serve.explanations import explain
 from recbole_xling.serve.folder import load_export, read_manifest
 from recbole_xling.serve.recommender import Recommender
-from recbole_xling.serve.withdrawn import withdraw
+from recbole_xling.serve.withdrawn import read_withdrawn, withdraw
 
 try:
     import uvicorn
@@ -98,19 +98,25 @@ class Served:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()
-        self.reload()
+        self._now = self._loaded()
 
     def reload(self) -> dict[str, Any]:
-        """Load what the folder holds now, and return what that is.
+        """Load what the folder holds now, and return what that is; what was withdrawn stays so in another folder.
 
         Raises:
             XlingError: it cannot be loaded; the old one is served on.
         """
         with self._lock:
-            folder = self.folder.resolve()
-            manifest, recommender = read_manifest(folder), load_export(folder)
-            self._now: tuple[Path, dict[str, Any], Recommender] = folder, manifest, recommender
+            found, before = self._loaded(), self._now[0]
+            folder, _, recommender = found
+            if folder != before and (items := recommender.catalog.number.keys() & set(read_withdrawn(before))):
+                withdraw(recommender.catalog, folder, add=items)
+            self._now = found
             return self.about
+
+    def _loaded(self) -> tuple[Path, dict[str, Any], Recommender]:
+        folder = self.folder.resolve()
+        return folder, read_manifest(folder), load_export(folder)
 
     @property
     def recommender(self) -> Recommender:
@@ -125,9 +131,15 @@ class Served:
         return {"model": manifest["model"], "dataset": manifest["dataset"], "items": manifest["items"], "shown": shown}
 
     def change(self, change: Change) -> list[str]:
-        """Withdraw items and show others again; return what is withdrawn then."""
+        """Withdraw items and show others again; return what is withdrawn then.
+
+        Raises:
+            ConfigError: there is no such item, or the folder is another one now.
+        """
         with self._lock:
             folder, _, recommender = self._now
+            if self.folder.resolve() != folder:
+                raise ConfigError(f"'{self.folder}' is another export now: reload it first")
             return withdraw(recommender.catalog, folder, add=change.withdraw, remove=change.restore)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.serve.catalog import Catalog
-from recbole_xling.utils.files import replacing
+from recbole_xling.utils.files import FolderLock, replacing
 
 WITHDRAWN_FILE = "withdrawn.json"
 
@@ -55,12 +55,16 @@ def withdraw(
         ConfigError: there is no such item, or no item is withdrawn that is to be shown again.
         XlingError: the folder cannot be written.
     """
-    withdrawn = set(read_withdrawn(folder))
-    unknown = [*catalog.known(add)[1], *(item for item in remove if item not in withdrawn)]
-    if unknown:
-        what = "no item" if unknown[0] not in catalog.number else "not withdrawn is"
-        raise ConfigError(f"{what} '{unknown[0]}'")
-    withdrawn = (withdrawn | set(add)) - set(remove)
-    write_withdrawn(folder, withdrawn)
+    lock = FolderLock(Path(folder), wait=True)  # another process may withdraw something at the same time
+    try:
+        withdrawn = set(read_withdrawn(folder))
+        unknown = [*catalog.known(add)[1], *(item for item in remove if item not in withdrawn)]
+        if unknown:
+            what = "no item" if unknown[0] not in catalog.number else "not withdrawn is"
+            raise ConfigError(f"{what} '{unknown[0]}'")
+        withdrawn = (withdrawn | set(add)) - set(remove)
+        write_withdrawn(folder, withdrawn)
+    finally:
+        lock.release()
     catalog.withdraw(withdrawn)
     return sorted(withdrawn)

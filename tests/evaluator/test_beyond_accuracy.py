@@ -52,6 +52,15 @@ def test_values_of_rows(lists):
     assert found["novelty@1"] == pytest.approx([-log2(share[item]) for item in (5, 1, 2)])
 
 
+def test_places_without_an_item_are_no_items(lists):
+    rows = EvaluatedRows(lists.users, np.ones(3, dtype=int), np.ones(3, dtype=int))
+    short = Lists(np.array([[5, 0], [1, 4], [2, 3]]), rows, lists.context, [1, 2])
+    found = short.of_rows()
+    assert found["miscalibration@2"][0] == found["miscalibration@1"][0]
+    assert found["novelty@2"][0] == found["novelty@1"][0]
+    assert short.by_language()["items"]["fr"]["coverage@2"] == lists.by_language()["items"]["fr"]["coverage@2"]
+
+
 def test_a_list_like_the_history_is_calibrated():
     readers = Readers(["und", "und"], ["und", "de", "de", "fr", "fr"])
     ids = np.array([1, 1]), np.array([1, 3])

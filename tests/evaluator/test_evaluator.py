@@ -97,6 +97,9 @@ def test_targets_that_exclude_history_hides_are_counted(small_dataset, settings,
     file.write_text("\n".join("\t".join(row) for row in [head, *rows]) + "\n")
     known = {**settings, "allow_unknown_keys": True, "epochs": 1}
     assert "unreachable_targets" not in run(model, "small", config_dict=known)
-    result = run(model, "small", config_dict={**known, "exclude_history": True})
+    everything = {"exclude_history": True, "metrics": ["Recall"], "topk": [30], "valid_metric": "Recall@30"}
+    result = run(model, "small", config_dict={**known, **everything})
     assert result["unreachable_targets"] == (0 if model == "BPR" else met)
+    if model != "BPR":  # a list of all items has what is left out at its end, which is not found by that
+        assert result["test"]["recall@30"] == pytest.approx((40 - met) / 40)
     assert (f"takes {met} of 40 targets out of the ranking" in caplog.text) == (model != "BPR")

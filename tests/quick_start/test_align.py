@@ -111,6 +111,17 @@ def test_a_named_encoder_and_its_settings(files, tmp_path, capsys):
     assert f"{expected[0]['accuracy']:.3f}" in told
 
 
+def test_a_line_ends_at_a_line_break_alone(files):
+    def sizes() -> list[tuple[int, int]]:
+        return [(line["n"], line["candidates"]) for line in align("hashing", [files])["vectors"]["sentence_vectors"]]
+
+    expected = sizes()
+    for path in files:
+        first, rest = path.read_text(encoding="utf-8").split(" ", 1)
+        path.write_bytes(f"{first}\u2028{rest}".replace("\n", "\r\n").encode())
+    assert sizes() == expected == [(10, 30)] * 2
+
+
 def test_what_cannot_be_used_is_refused(settings, files, tmp_path, capsys):
     with pytest.raises(CheckpointError, match="an encoder needs aligned files"):
         align("hashing")
@@ -121,6 +132,8 @@ def test_what_cannot_be_used_is_refused(settings, files, tmp_path, capsys):
     (tmp_path / "short.en").write_text("one\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"30 lines and .* 1: equal lines"):
         align("hashing", [(files[0], tmp_path / "short.en")])
+    with pytest.raises(DataError, match="two pairs of files are in en and de"):
+        align("hashing", [files, files[::-1]])
     with pytest.raises(DataError, match="cannot be read"):
         align("hashing", [(files[0], tmp_path / "gone.en")])
     (tmp_path / "latin.en").write_bytes("é\n".encode("latin-1") * 30)

@@ -99,6 +99,18 @@ def test_withdrawn_items_stay_away_after_a_restart(client, tmp_path):
     assert client.post("/items", json={"restore": first[:1]}).status_code == 400
 
 
+def test_withdrawn_items_stay_away_from_the_export_that_comes_next(client, exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "two")
+    assert client.post("/items", json={"withdraw": ["i3"]}).json() == {"withdrawn": ["i3"]}
+    os.unlink(tmp_path / "current")
+    os.symlink(tmp_path / "two", tmp_path / "current")
+    refused = client.post("/items", json={"withdraw": ["i4"]})  # of which export, nobody could say
+    assert refused.status_code == 400 and "reload it first" in refused.text
+    assert client.post("/reload").json()["shown"] == 29
+    assert json.loads((tmp_path / "two" / "withdrawn.json").read_text()) == ["i3"]
+    assert "i3" not in items_of(client.post("/recommend", json={"users": ["u1"], "k": 30, "exclude_seen": False}))
+
+
 def test_another_export_takes_the_place_of_one_without_a_lost_request(client, exported, tmp_path):
     shutil.copytree(exported, tmp_path / "two")
     (tmp_path / "two" / "withdrawn.json").write_text('["i7", "i8"]')
