@@ -149,7 +149,7 @@ def _of_items(model: Any, catalog: ItemCatalog, most_items: int, seed: int) -> _
     """Return the items of a trained model: the same item in two languages is a pair."""
     views, vectors = before_and_after(model, catalog, most_items, seed)
     texts = catalog.texts_of_views
-    pairs = {}
+    pairs: dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]] = {}
     for a, b in itertools.combinations(np.unique(views.languages).tolist(), 2):
         in_a, in_b = (np.flatnonzero(views.languages == language) for language in (a, b))
         _, place_a, place_b = np.intersect1d(views.items[in_a], views.items[in_b], return_indices=True)
@@ -164,7 +164,7 @@ def _of_files(source: str | os.PathLike[str], files: Sequence[FilePair], config:
     """Return the sentences of aligned files with their vectors by an encoder."""
     sentences: list[str] = []
     languages: list[str] = []
-    pairs = {}
+    pairs: dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]] = {}
     for pair in files:
         sides = list(_aligned_lines(pair))
         names = [Path(path).suffix[1:] or Path(path).name for path in pair]
