@@ -49,7 +49,8 @@ def test_lists_made_block_by_block_are_those_of_all_scores(monkeypatch):
         np.testing.assert_allclose(best.scores[there], scores[there], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "recall"), [("flat", 1), ("hnsw", 0.98), ("usearch", 0.98)])
+# built by several threads, an index of usearch is another one each time
+@pytest.mark.parametrize(("kind", "recall"), [("flat", 1), ("hnsw", 0.98), ("usearch", 0.95)])
 def test_an_index_finds_what_scores_highest_whatever_the_lengths_of_vectors(tmp_path, kind, recall):
     n_items = 2000
     pytest.importorskip("usearch" if kind == "usearch" else "faiss")
