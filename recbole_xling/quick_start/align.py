@@ -31,6 +31,7 @@ from recbole_xling.utils.run_folder import (
 
 FilePair = tuple[str | os.PathLike[str], str | os.PathLike[str]]
 Places = NDArray[np.int64]
+Pairs = dict[tuple[str, str], tuple[Places, Places, NDArray[np.bool_]]]
 
 
 class _Texts(NamedTuple):
@@ -44,7 +45,7 @@ class _Texts(NamedTuple):
 
     vectors: dict[str, NDArray[np.float32]]
     language: NDArray[np.str_]
-    pairs: dict[tuple[str, str], tuple[Places, Places, NDArray[np.bool_]]]
+    pairs: Pairs
 
 
 def align(
@@ -149,7 +150,7 @@ def _of_items(model: Any, catalog: ItemCatalog, most_items: int, seed: int) -> _
     """Return the items of a trained model: the same item in two languages is a pair."""
     views, vectors = before_and_after(model, catalog, most_items, seed)
     texts = catalog.texts_of_views
-    pairs: dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]] = {}
+    pairs: Pairs = {}
     for a, b in itertools.combinations(np.unique(views.languages).tolist(), 2):
         in_a, in_b = (np.flatnonzero(views.languages == language) for language in (a, b))
         _, place_a, place_b = np.intersect1d(views.items[in_a], views.items[in_b], return_indices=True)
@@ -164,7 +165,7 @@ def _of_files(source: str | os.PathLike[str], files: Sequence[FilePair], config:
     """Return the sentences of aligned files with their vectors by an encoder."""
     sentences: list[str] = []
     languages: list[str] = []
-    pairs: dict[tuple[str, str], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]] = {}
+    pairs: Pairs = {}
     for pair in files:
         sides = list(_aligned_lines(pair))
         names = [Path(path).suffix[1:] or Path(path).name for path in pair]

@@ -26,6 +26,7 @@ except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "serve") from error
 
 _MOST_BYTES = 1 << 20  # of a request
+_LOCAL = ("127.0.0.1", "localhost", "[::1]")  # names of this machine in requests
 _Id = Annotated[str, Field(min_length=1, max_length=1000)]
 _Ids = Annotated[list[_Id], Field(max_length=10_000)]
 _Length = Annotated[int, Field(ge=1, le=1000)]
@@ -143,7 +144,7 @@ class Served:
             return withdraw(recommender.catalog, folder, add=change.withdraw, remove=change.restore)
 
 
-def create_app(folder: Path, hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")) -> FastAPI:
+def create_app(folder: Path, hosts: tuple[str, ...] = _LOCAL) -> FastAPI:
     """Return the application.
 
     Args:
@@ -240,6 +241,5 @@ def serve(folder: Path, host: str, port: int) -> None:
     Raises:
         CheckpointError: the folder is no export, or damaged.
     """
-    local = ("127.0.0.1", "localhost", "[::1]")
-    app = create_app(folder, local if host in ("127.0.0.1", "localhost", "::1") else ("*",))
+    app = create_app(folder, _LOCAL if host in ("127.0.0.1", "localhost", "::1") else ("*",))
     uvicorn.run(app, host=host, port=port, log_level="warning")

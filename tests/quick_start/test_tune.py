@@ -61,7 +61,9 @@ def test_the_best_settings_repeat_the_best_trial(tmp_path, plan, capsys):
     assert again["test"] == result["test"] and again["best_valid"] == result["best_valid"]
 
 
-def test_a_search_goes_on_where_it_was_stopped(tmp_path, plan, scored):
+def stopped_and_resumed(scored, plan, output, **options):
+    """Stop a search in its second trial, and return the study of the same words given again."""
+
     def interrupted(settings):
         if len(scored) == 2:
             raise KeyboardInterrupt
@@ -69,9 +71,13 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path, plan, scored):
 
     scored.scores = interrupted
     with pytest.raises(KeyboardInterrupt):
-        tune(plan, tmp_path / "out")
+        tune(plan, output, **options)
     scored.scores = lambda settings: [settings["learning_rate"]]
-    study = tune(plan, tmp_path / "out")
+    return tune(plan, output, **options)
+
+
+def test_a_search_goes_on_where_it_was_stopped(tmp_path, plan, scored):
+    study = stopped_and_resumed(scored, plan, tmp_path / "out")
     assert len(scored) == 4
     drawn = [{key: call[key] for key in ("learning_rate", "n_layers")} for call in scored]
     assert drawn[1] == drawn[2] and drawn[3] not in drawn[:3]  # the one that was running, then a new one
@@ -103,17 +109,7 @@ def test_settings_drawn_twice_are_run_once_and_failures_do_not_stop_the_rest(tmp
 
 def test_lists_with_no_more_combinations_than_trials_are_tried_out(tmp_path, plan, scored):
     search = {"learning_rate": [0.1, 0.01], "n_layers": [1, 2]}
-
-    def interrupted(settings):
-        if len(scored) == 2:
-            raise KeyboardInterrupt
-        return [settings["learning_rate"]]
-
-    scored.scores = interrupted
-    with pytest.raises(KeyboardInterrupt):
-        tune(plan, tmp_path / "out", trials=4, search=search)
-    scored.scores = lambda settings: [settings["learning_rate"]]
-    tune(plan, tmp_path / "out", trials=4, search=search)
+    stopped_and_resumed(scored, plan, tmp_path / "out", trials=4, search=search)
     tried = [(call["learning_rate"], call["n_layers"]) for call in scored]
     assert len(tried) == 5 and tried[1] == tried[2]
     assert sorted(set(tried)) == [(0.01, 1), (0.01, 2), (0.1, 1), (0.1, 2)]
