@@ -153,6 +153,9 @@ class TrainingConfig(TypedConfig):
     average_checkpoints: int = Field(
         1, ge=1, description="Validate and keep the mean of the weights of so many epochs, the last ones."
     )
+    train_on_validation: bool = Field(
+        False, description="Train on the validation rows as well: all `epochs` are trained, the last one is kept."
+    )
     init_from: str | None = Field(None, description="Run folder whose weights to start from.")
     l2_sp: float = Field(
         0.0, ge=0, description="Weight of half the squared distance to the weights of `init_from` in the loss."

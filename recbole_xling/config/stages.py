@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from recbole_xling.errors import ConfigError, unknown_name
 
-KINDS = ("pretrain", "joint", "finetune", "alone")
+KINDS = ("pretrain", "joint", "refit", "finetune", "alone")
+AFTER_JOINT = {"refit": "the best epoch", "finetune": "the weights"}
 PER_LANGUAGE = ("finetune", "alone")
 
 
@@ -50,8 +51,10 @@ def read_stages(value: Any) -> list[Stage]:
             raise ConfigError(f"stages: {stage.name} is there twice")
         if stage.kind == "pretrain" and place:
             raise ConfigError("stages: pretrain must be the first stage: the others start from its encoder")
-        if stage.kind == "finetune" and "joint" not in names[:place]:
-            raise ConfigError(f"stages: {stage.name} starts from the weights of joint, which must come before it")
+        if stage.kind in AFTER_JOINT and "joint" not in names[:place]:
+            raise ConfigError(
+                f"stages: {stage.name} needs {AFTER_JOINT[stage.kind]} of joint, which must come before it"
+            )
     return stages
 
 

@@ -64,7 +64,9 @@ def check_parts(config: Any, name: str, parts: Sequence[Any], users: Any) -> Non
                 f"{source} of '{name}' leaves nothing to {purpose} on: {len(counts):,} users with "
                 f"{counts.min()} to {counts.max()} interactions each"
             )
-    if not len(parts[1].inter_feat):
+    if config["train_on_validation"]:
+        logger.info("Validation rows are trained on: all %d epochs are trained, the last one is kept", config["epochs"])
+    elif not len(parts[1].inter_feat):
         logger.warning("%s leaves nothing to validate on: all epochs are trained, the last one is tested", source)
     if config["MODEL_TYPE"] != ModelType.SEQUENTIAL:  # these know users by their histories
         known, tested = (np.unique(part.inter_feat[part.uid_field]) for part in (parts[0], parts[2]))

@@ -22,7 +22,7 @@ from recbole_xling.data.sequences import (
     next_item_rows,
     ratio_parts,
 )
-from recbole_xling.data.splits.build import file_parts, split_dataset
+from recbole_xling.data.splits.build import file_parts, split_dataset, with_validation
 from recbole_xling.data.splits.files import has_histories
 from recbole_xling.data.splits.settings import read_split
 from recbole_xling.language.users import Readers
@@ -63,7 +63,7 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         if self.config["benchmark_filename"]:
             return [part._from_histories() if has_histories(part) else part for part in file_parts(self)]
         setting = read_split(self.config["eval_args"]["split"])
-        parts: list[Any] = super().build() if setting is None else split_dataset(self, setting)
+        parts: list[Any] = with_validation(super().build()) if setting is None else split_dataset(self, setting)
         return parts
 
     def _from_histories(self) -> XLingDataset:

@@ -24,7 +24,15 @@ from recbole_xling.errors import ConfigError, XlingError, unknown_name
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.compare import compare
 from recbole_xling.trainer.trainer import RESUME_FILE
-from recbole_xling.utils.run_folder import RESULT_FILE, read_json, read_result, taking_from, versions, write_json
+from recbole_xling.utils.run_folder import (
+    RESULT_FILE,
+    STAGES_FILE,
+    read_json,
+    read_result,
+    taking_from,
+    versions,
+    write_json,
+)
 from recbole_xling.utils.typed_config import TypedConfig
 from recbole_xling.utils.yaml_text import as_words
 
@@ -221,22 +229,35 @@ def _run(cell: Cell) -> bool:
         cell.state = before
         return True
     goes_on = same and before.get("status") == _STARTED
-    earlier = [path.parent for path in sorted(cell.folder.glob(f"*/{RESUME_FILE}"))] if goes_on else []
-    open_runs = [path for path in earlier if not (path / RESULT_FILE).exists()]
+    earlier = {cell.folder / path.relative_to(cell.folder).parts[0] for path in cell.folder.rglob(RESUME_FILE)}
+    open_runs = [path for path in sorted(earlier) if goes_on and _result_folder(path) is None]
     spent = float(before.get("seconds", 0)) if open_runs else 0.0
     cell.state = {**asked, "status": _STARTED, "seconds": spent}
     cell.folder.mkdir(parents=True, exist_ok=True)
     write_json(file, cell.state)
-    finished_before = set(cell.folder.glob(f"*/{RESULT_FILE}"))
+    finished_before = _results(cell)
     words = [f"--resume={open_runs[-1]}"] if open_runs else [f"--config_files={_settings_file(cell)}"]
     cell.state |= _in_process(words, cell.folder / "output.txt", spent)
-    new = sorted(set(cell.folder.glob(f"*/{RESULT_FILE}")) - finished_before)
+    new = sorted(_results(cell) - finished_before)
     if cell.state["status"] == FINISHED and new:
-        cell.state["run_dir"] = str(new[-1].parent)
+        cell.state["run_dir"] = str(new[-1])
     elif cell.state["status"] == FINISHED:
         cell.state |= {"status": FAILED, "error": f"no result; see '{cell.folder / 'output.txt'}'"}
     write_json(file, cell.state)
     return False
+
+
+def _results(cell: Cell) -> set[Path]:
+    """Return the folders with the results of a cell's runs."""
+    return {found for run in cell.folder.glob("*/") if (found := _result_folder(run)) is not None}
+
+
+def _result_folder(run: Path) -> Path | None:
+    """Return the folder with the result of a run, that of its last stage if it has any; None if it has not finished."""
+    if (run / STAGES_FILE).is_file():
+        stages = read_json(run / STAGES_FILE)["stages"]
+        run = run / next((stage["folder"] for stage in reversed(stages) if "test" in stage), "")
+    return run if (run / RESULT_FILE).is_file() else None
 
 
 def _read_state(file: Path) -> dict[str, Any]:

@@ -16,10 +16,12 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.stage_table import language_table
 from recbole_xling.quick_start.train import open_folder
 from recbole_xling.quick_start.trained import refuse_code
+from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.trainer.masked_language_model import PretrainingConfig, pretrain, pretraining_settings
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.run_folder import (
     CONFIG_FILE,
+    MODEL_FILE,
     RESULT_FILE,
     STAGES_FILE,
     USERS_FILE,
@@ -148,6 +150,10 @@ class _Plan:
             settings |= {"encoder": str(pretrained / "encoder"), "encoder_options": options or None}
         if stage.kind in PER_LANGUAGE:  # the same model, trained in the same way
             settings |= {**self._of_joint, "languages": [stage.language]}
+        if stage.kind == "refit":  # from scratch on all that is known, for as long as was best
+            settings |= {**self._of_joint, "train_on_validation": True}
+            if (joint := self.done.get("joint")) is not None:
+                settings["epochs"] = int(load_checkpoint(joint / MODEL_FILE)["epoch"]) + 1
         if stage.kind == "finetune":
             settings |= {"init_from": str(self.done.get("joint", "")), "l2_sp": _L2_SP}
             settings["learning_rate"] *= _SMALLER_RATE

@@ -16,6 +16,7 @@ from recbole_xling.quick_start import benchmark as benchmarks
 from recbole_xling.quick_start.benchmark import benchmark, read_benchmark
 from recbole_xling.quick_start.train import run
 from recbole_xling.testing import small_settings, write_small_dataset
+from recbole_xling.trainer.trainer import XLingTrainer
 
 
 @pytest.fixture
@@ -125,6 +126,30 @@ def test_a_killed_run_goes_on(tmp_path, plan, in_this_process, monkeypatch):
 
 
 @pytest.mark.slow
+def test_the_result_of_stages_is_that_of_the_last_one_and_killed_ones_go_on(
+    tmp_path, plan, in_this_process, monkeypatch
+):
+    plan["models"] = {"refitted": {"model": "LLMSASRec", "stages": ["joint", "refit"], "seeds": [1]}}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    train = XLingTrainer._train_epoch
+
+    def killed(self, *arguments, **options):
+        if self.config["train_on_validation"]:
+            raise KeyboardInterrupt
+        return train(self, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(XLingTrainer, "_train_epoch", killed)
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(tmp_path / "plan.yaml", tmp_path / "out")
+    (cell,), _ = benchmark(tmp_path / "plan.yaml", tmp_path / "out")
+    assert in_this_process[-1][0].startswith("--resume=")
+    assert cell.is_finished and Path(cell.state["run_dir"]).name == "refit"
+    n_calls = len(in_this_process)
+    benchmark(tmp_path / "plan.yaml", tmp_path / "out")
+    assert len(in_this_process) == n_calls
+
+
 def test_the_command_runs_processes_and_tells_of_failures_at_the_end(tmp_path, plan, capsys):
     words = ["benchmark", str(tmp_path / "plan.yaml"), "--output", str(tmp_path / "out"), "--only", "content", "heads"]
     assert main(words) == 2

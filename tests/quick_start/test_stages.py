@@ -81,6 +81,19 @@ def test_fine_tuning_starts_from_joint_at_a_smaller_rate_and_validates_on_its_la
     assert users and all(int(user[1:]) >= 25 for user in users)
 
 
+def test_refitting_trains_on_the_validation_rows_as_well_for_as_long_as_was_best(readers):
+    settings = {**readers, "stages": [{"joint": {"learning_rate": 0.01}}, "refit"], "epochs": 3}
+    folder = Path(_run(settings)["run_dir"])
+    best = load_checkpoint(folder / "joint" / "model.pt")["epoch"]
+    refit = recbole_xling.load_run(folder / "refit")
+    assert load_checkpoint(folder / "refit" / "model.pt")["epoch"] == best
+    assert refit.config["epochs"] == best + 1 and refit.config["learning_rate"] == 0.01
+    assert not len(refit.valid_data)
+    by_hand = _run({**readers, "stages": None}, learning_rate=0.01, train_on_validation=True, epochs=best + 1)
+    written = json.loads((folder / "refit" / "result.json").read_text())
+    assert by_hand["test"] == written["test"] and written["best_valid"] == {}
+
+
 def test_killed_stages_go_on_where_they_were_and_finished_ones_are_not_repeated(readers, monkeypatch):
     whole = _run(readers)
     train, done = XLingTrainer._train_epoch, []
@@ -153,6 +166,7 @@ def test_a_foreign_folder_of_stages_runs_no_code(readers):
     ("stages", "message"),
     [
         (["jiont"], "Did you mean 'joint'"),
+        (["refit", "joint"], "refit needs the best epoch of joint, which must come before it"),
         (["finetune:fr", "joint"], "must come before"),
         (["joint", "joint"], "twice"),
         (["joint", "finetune"], "finetune:<language>"),

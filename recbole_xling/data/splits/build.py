@@ -26,6 +26,7 @@ from recbole_xling.data.splits.rules import (
     global_time_parts,
     item_parts,
     last_of_user,
+    masks_with_validation,
     no_few_shot,
     seeded_uniform,
     time_points,
@@ -57,8 +58,7 @@ def build_parts(dataset: Any) -> list[Any]:
     else:
         setting = read_split(dataset.config["eval_args"]["split"])
         if setting is None:
-            built: list[Any] = dataset.build()
-            return built
+            return with_validation(dataset.build())
         split = functools.partial(split_dataset, setting=setting)
     if not isinstance(dataset, SequentialDataset) or has_histories(dataset):
         return split(dataset)
@@ -70,6 +70,15 @@ def build_parts(dataset: Any) -> list[Any]:
     # RecBole's build leaves all rows in the dataset, and counts FLOPs with them
     dataset.inter_feat = cat_interactions([part.inter_feat for part in parts])
     return parts
+
+
+def with_validation(parts: list[Any]) -> list[Any]:
+    """Move the validation rows of one of RecBole's splits to training if ``train_on_validation`` asks for it."""
+    if not parts[0].config["train_on_validation"]:
+        return parts
+    train, valid = (part.inter_feat for part in parts[:2])
+    both = cat_interactions([train, valid]) if len(valid) else train
+    return [parts[0].copy(both), parts[1].copy(take_rows(valid, np.empty(0, dtype=np.int64))), *parts[2:]]
 
 
 def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
@@ -90,7 +99,10 @@ def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
     dataset.inter_feat = dataset.inter_feat.iloc[order].reset_index(drop=True)
     times = dataset.inter_feat[dataset.time_field].to_numpy(dtype=np.float64)
     Dataset._change_feat_format(dataset)
-    built = [_build_part(dataset, part) for part in _split_parts(dataset, times, setting)]
+    masks = _split_parts(dataset, times, setting)
+    if dataset.config["train_on_validation"]:
+        masks = masks_with_validation(masks)
+    built = [_build_part(dataset, part) for part in masks]
     for name, part in (("train on", built[0]), ("test on", built[2])):
         if not len(part.inter_feat):
             raise DataError(
@@ -112,13 +124,14 @@ def file_parts(dataset: Any) -> list[Any]:
         The datasets of training, validation and test.
     """
     if not isinstance(dataset, SequentialDataset) or has_histories(dataset):
-        parts: list[Any] = Dataset.build(dataset)
-        return parts
+        return with_validation(Dataset.build(dataset))
     table, time = dataset.inter_feat, dataset.time_field
     if time not in table:
         table[time] = np.arange(len(table), dtype=np.float64)
         dataset.set_field_property(time, FeatureType.FLOAT, FeatureSource.INTERACTION, 1)
     file = np.repeat(np.arange(3), dataset.file_size_list)
+    if dataset.config["train_on_validation"]:
+        file[file == 1] = 0
     order = np.lexsort((file, table[time].to_numpy(), table[dataset.uid_field].to_numpy()))
     dataset.inter_feat, file = table.iloc[order].reset_index(drop=True), file[order]
     Dataset._change_feat_format(dataset)

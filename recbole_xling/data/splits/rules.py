@@ -35,6 +35,14 @@ SplitParts = tuple[SplitPart, SplitPart, SplitPart]
 """Training, validation, test."""
 
 
+def masks_with_validation(parts: SplitParts) -> SplitParts:
+    """Return the parts of a split whose validation is trained on: nothing is validated."""
+    train, valid, test = parts
+    nothing = np.zeros_like(valid.targets)
+    everything = SplitPart(train.visible | valid.targets, train.targets | valid.targets)
+    return everything, SplitPart(valid.visible, nothing), test
+
+
 # ---- along a user's sequence ----------------------------------------------------------------------------------
 
 

@@ -259,3 +259,26 @@ def test_unused_columns_are_dropped_from_every_part(made):
     parts = make("SASRec", made[0], SPLITS["GT"], train_neg_sample_args=None, unused_col={"inter": ["timestamp"]})
     for data in (parts.train_data, parts.valid_data, parts.test_data):
         assert "timestamp" not in data._dataset.inter_feat and "rating" in data._dataset.inter_feat
+
+
+_VALIDATED = [split for name, split in SPLITS.items() if name != "CI"]
+_VALIDATED += [{"CI": [0.3, 0.4, 0.3]}, {"LS": "valid_and_test"}, {"RS": [0.6, 0.2, 0.2]}]
+
+
+@pytest.mark.parametrize("model", ["LLMSASRec", "SASRec", "BPR"])
+@pytest.mark.parametrize("split", _VALIDATED, ids=str)
+def test_validation_rows_can_be_trained_on(made, split, model):
+    separate, joined = (make(model, made[0], split, train_on_validation=both) for both in (False, True))
+
+    def targets(run):
+        loaders = (run.train_data, run.valid_data, run.test_data)
+        return [sorted(numbers_of(run.dataset, loader._dataset.inter_feat)) for loader in loaders]
+
+    train, valid, test = targets(separate)
+    assert valid
+    assert targets(joined) == [sorted(train + valid), [], test]
+    if model == "LLMSASRec":
+        assert rows_of(joined.test_data._dataset) == rows_of(separate.test_data._dataset)
+        part = joined.train_data._dataset
+        assert window_numbers(part).isdisjoint(set(test) if "CI" in split else set(test) - set(train + valid))
+        assert set(train + valid) <= window_numbers(part)
