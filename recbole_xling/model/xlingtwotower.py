@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from recbole_xling.model.loss.adversarial import AdversarialConfig, adversarial_
 from recbole_xling.model.loss.alignment import alignment_loss
 from recbole_xling.model.loss.anchor import anchor_loss
 from recbole_xling.model.loss.auxiliary_tasks import ALIGNMENT, NEXT_ITEM, AuxiliaryTasks, AuxiliaryTasksConfig
-from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
+from recbole_xling.model.loss.in_batch_softmax import InBatchSoftmaxConfig, in_batch_softmax, prefixes
 from recbole_xling.model.loss.language_adversary import LanguageAdversary, LanguageAdversaryConfig
 from recbole_xling.model.sampling.catalog_negatives import CatalogNegatives, CatalogNegativesConfig
 from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
@@ -47,6 +48,7 @@ class XLingTwoTowerConfig(
     ItemGateConfig,
     CatalogNegativesConfig,
     HardNegativesConfig,
+    InBatchSoftmaxConfig,
     AuxiliaryTasksConfig,
     AdversarialConfig,
     LanguageAdversaryConfig,
@@ -134,6 +136,9 @@ class XLingTwoTower(XLingRecommender):
         self.autocast: bool = bool(config["enable_amp"])
         self.adversarial: AdversarialConfig = settings
         self.encoder = build_encoder(config)
+        settings.check_sizes(self.encoder.size)
+        self.hardness, self.sizes = settings.hardness, tuple(settings.matryoshka_sizes or ())
+        self.score_size = settings.score_size or self.encoder.size
         trains = len(dataset.inter_feat) > 0  # and does not only rank another dataset
         aligns = settings.alignment_weight and trains
         parallel = ParallelTexts.of(dataset.catalog, settings.alignment_file) if aligns else None
@@ -244,7 +249,8 @@ class XLingTwoTower(XLingRecommender):
             batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
             of_target = self.tasks(states[weight > 0], interaction[TARGET_LIST][weight > 0], weight[weight > 0])
             of_batch = gather_rows(of_target[None]).mean()  # each process has counted its own windows
-            return self.tasks.weighed(NEXT_ITEM, in_batch_softmax(batch, self.scale)) + of_batch
+            loss = in_batch_softmax(batch, self.scale, self.hardness, self.sizes)
+            return self.tasks.weighed(NEXT_ITEM, loss) + of_batch
 
         loss = self.tasks.penalty() + adversarial_loss(self.adversarial, match, units.look_up(read, in_history))
         return loss + self._loss_of_texts(DistinctTexts(texts, pooled), encoded, centered, pairs)
@@ -263,8 +269,10 @@ class XLingTwoTower(XLingRecommender):
         loss: Tensor | float = 0.0
         if pairs:
             first, second = (gather_rows(encoded.look_up(side)) for side in pairs[:2])  # (P, D)
-            aligned = alignment_loss(first, second, gather_rows(pairs[2]), self.scale)
-            loss = loss + self.tasks.weighed(ALIGNMENT, aligned)
+            item = gather_rows(pairs[2])
+            parts = prefixes(first, second, sizes=self.sizes)
+            aligned = [alignment_loss(one, other, item, self.scale, self.hardness) for one, other in parts]
+            loss = loss + self.tasks.weighed(ALIGNMENT, torch.stack(aligned).mean())
         if self.anchor_weight:
             untuned = self.encoder.untuned(self.texts.tokens, pooled.texts)  # (U, H)
             loss = loss + self.anchor_weight * anchor_loss(pooled.texts, pooled.vectors, untuned)
@@ -343,8 +351,14 @@ class XLingTwoTower(XLingRecommender):
         """Return users of one view and all items, ``(B, D)`` and ``(n_items, D)``, whose inner products are matches."""
         history = rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN]
         items = self.item_table(view)
-        users = self.forward(*history, self.user_language[rows[self.USER_ID]], items, view)
+        users = self._cut(self.forward(*history, self.user_language[rows[self.USER_ID]], items, view))
+        items = self._cut(items)
         return (users, items) if self.gate is None else self.gate(users, items, view, *history)
+
+    def _cut(self, vectors: Tensor) -> Tensor:
+        """Return the dimensions that scores use, of unit length, ``(n, score_size)``."""
+        cut = self.score_size < vectors.shape[1]
+        return F.normalize(vectors[:, : self.score_size], dim=-1) if cut else vectors
 
     def predict(self, interaction: Interaction) -> Tensor:
         """Score one given item per history, ``(B,)``."""
@@ -388,6 +402,7 @@ class XLingTwoTower(XLingRecommender):
         states = self.user_tower(tuned, item_language, user_language)  # (B, L, D)
         has_history = item_seq_len[:, None] > 0
         users = torch.where(has_history, last_states(states, item_seq_len), self.user_tower.empty(user_language))
+        users = self._cut(users)
         if self.gate is not None:
             others = self.gate.pooled(items[:, :, self.encoder.size :], item_seq_len)
             users = torch.cat([users, others], dim=1)

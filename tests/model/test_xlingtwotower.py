@@ -58,6 +58,15 @@ class TestContract(ModelContract):
         "ia3, projection": {"peft": "ia3", "embedding_size": 16, "logq_correction": False},
         "full, hard negatives": {"peft": "full", "hard_negatives": 3, "popularity_prior": False},
         "frozen, map with perceptron": {"peft": "frozen", "embedding_size": 16, "embedding_mlp_size": 8},
+        "nested sizes, hardness": {
+            "peft": "frozen",
+            "embedding_size": 16,
+            "matryoshka_sizes": [4, 8],
+            "score_size": 8,
+            "hardness": 1.0,
+            "hard_negatives": 3,
+            "hard_negative_margin": 0.95,
+        },
         "sub-batches": {"mini_batch_size": 20, "gradient_checkpointing": True},
     }
 
@@ -201,7 +210,9 @@ def test_with_all_items_as_negatives_the_softmax_is_over_the_catalog(small_datas
     trained = torch.from_numpy(parts.dataset.train_item_counts > 0).nonzero().squeeze(1)
     seen = {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("recbole_xling.model.xlingtwotower.in_batch_softmax", lambda found, scale: seen.update(b=found))
+        patch.setattr(
+            "recbole_xling.model.xlingtwotower.in_batch_softmax", lambda found, *options: seen.update(b=found)
+        )
         with pytest.raises(TypeError):  # the loss that is not computed here has no regularization added
             model.calculate_loss(batch) + 0
     found = seen["b"]
@@ -220,6 +231,24 @@ def test_with_all_items_as_negatives_the_softmax_is_over_the_catalog(small_datas
         own = {*batch["item_id_list"][row].tolist(), *batch["target_id_list"][row].tolist()} - {0}
         own = {place[int(model.texts.trained.of_item[0, item])] for item in own}
         assert set(found.accidental_hit_mask[n].nonzero().squeeze(1).tolist()) == own
+
+
+def test_scores_use_the_first_dimensions_that_were_trained_for_it(settings, small_dataset):
+    small_dataset(n_items=40, title=topic)
+    sizes = {"peft": "frozen", "embedding_size": 16, "matryoshka_sizes": [4, 8], "epochs": 1}
+    folder = run("XLingTwoTower", "small", config_dict={**settings, **sizes})["run_dir"]
+    whole, cut = load_run(folder), load_run(folder, score_size=8)
+    ((_, of_whole),), ((_, of_cut),) = (loaded.model.factors(_rows(loaded)) for loaded in (whole, cut))
+    assert of_cut.items.shape == (41, 8)
+    for first, second in ((of_whole.items, of_cut.items), (of_whole.users, of_cut.users / cut.model.scale)):
+        unit = torch.nn.functional.normalize(first[1:, :8], dim=-1)
+        torch.testing.assert_close(second[1:], unit)
+    with pytest.raises(ConfigError, match=r"score_size 5 is not among matryoshka_sizes \[4, 8\]"):
+        load_run(folder, score_size=5)
+
+
+def _rows(loaded):
+    return next(iter(loaded.test_data))[0]
 
 
 def test_a_user_without_a_history_is_scored_by_his_language(make):

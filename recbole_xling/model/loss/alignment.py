@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_xling.model.loss.in_batch_softmax import harder
 
-def alignment_loss(first: Tensor, second: Tensor, item: Tensor, scale: Tensor) -> Tensor:
+
+def alignment_loss(first: Tensor, second: Tensor, item: Tensor, scale: Tensor, hardness: float = 0.0) -> Tensor:
     """Return the mean InfoNCE loss (van den Oord et al. 2018) of pairs, both ways, a scalar.
 
     Each text must find its own translation among all second texts, and the other way round; texts of the same item
@@ -18,10 +20,14 @@ def alignment_loss(first: Tensor, second: Tensor, item: Tensor, scale: Tensor) -
         second: ``(P, D)`` those of the same items in another one.
         item: ``(P,)`` numbers of the items.
         scale: the inverse temperature.
+        hardness: how much more near negatives count.
     """
-    logits = (first @ second.T * scale).float()  # (P, P)
+    own = torch.arange(len(item), device=item.device)
+    cosine = first @ second.T  # (P, P)
     accidental_hit_mask = item[:, None] == item  # (P, P)
     accidental_hit_mask.fill_diagonal_(False)
-    logits = logits.masked_fill(accidental_hit_mask, float("-inf"))
-    own = torch.arange(len(item), device=item.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    both = (
+        harder(side, scale, own, hardness).masked_fill(accidental_hit_mask, float("-inf"))
+        for side in (cosine, cosine.T)
+    )
+    return torch.stack([F.cross_entropy(logits, own) for logits in both]).mean()

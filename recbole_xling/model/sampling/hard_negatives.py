@@ -27,13 +27,20 @@ class HardNegativesConfig(TypedConfig):
     hard_negative_cross_language: float = Field(
         0.5, ge=0, le=1, description="Share of them in other languages than the user's newest item."
     )
+    hard_negative_margin: float | None = Field(
+        None,
+        gt=0,
+        description="Leave out items that match a user more than this share as well as his newest item does, such as "
+        "0.95: many of them are right. Off if not set.",
+    )
 
 
 class HardNegatives:
     """Some negatives for each training user, drawn from the head of his list.
 
     Drawing from many places instead of taking the first ones keeps false negatives rare (as ANCE does: Xiong et al.,
-    ICLR 2021, which also resamples them while training goes on).
+    ICLR 2021, which also resamples them while training goes on). With ``hard_negative_margin`` what matches about as
+    well as what was chosen is none (positive-aware mining, "TopK-PercPos", of NV-Retriever: Moreira et al. 2024).
 
     Args:
         config: ``hard_negatives``, ``hard_negative_epochs``, ``hard_negative_cross_language`` and ``seed`` are read.
@@ -51,6 +58,7 @@ class HardNegatives:
     def __init__(self, config: Any, dataset: XLingDataset, item_language: Tensor, view_of_user: Tensor) -> None:
         settings = HardNegativesConfig.of(config)
         self.per_user, self.every = settings.hard_negatives, settings.hard_negative_epochs
+        self.margin = settings.hard_negative_margin
         self.cross_language = settings.hard_negative_cross_language
         self._seed: int = config["seed"]
         self._users, self._list, self._length = (
@@ -82,11 +90,13 @@ class HardNegatives:
         for part in score_chunks(len(self._histories), language.shape[1]):
             rows = self._histories[part]
             scores = match(rows).cpu()  # (B, n_items)
+            newest = rows[self._list].gather(1, rows[self._length][:, None] - 1)  # (B, 1)
+            if self.margin is not None:
+                scores.masked_fill_(scores > self.margin * scores.gather(1, newest), float("-inf"))
             scores.scatter_(1, rows[self._list], float("-inf"))
             scores[:, 0] = float("-inf")
             head = scores.topk(min(_DEPTH, scores.shape[1]), dim=1)  # (B, depth)
             shown = ~head.values.isinf()  # (B, depth)
-            newest = rows[self._list].gather(1, rows[self._length][:, None] - 1)  # (B, 1)
             view = view_of_user[rows[self._users]][:, None]  # (B, 1)
             cross = language[view, head.indices] != language[view, newest]  # (B, depth)
             shuffled = torch.rand(cross.shape, generator=generator)  # (B, depth), from 0 to 1

@@ -69,6 +69,16 @@ def test_every_epoch_draws_others_and_the_same_epoch_the_same(training):
     assert [make(training).due(epoch) for epoch in range(4)] == [False, True, False, True]
 
 
+def test_what_matches_about_as_well_as_the_newest_item_is_no_negative(training):
+    negatives = make(training, hard_negative_margin=0.5)
+    negatives.draw(match, -1)
+    rows = training.last_histories(training.user_num)
+    for user, own, length in zip(rows["user_id"], rows["item_id_list"], rows["item_length"], strict=True):
+        chosen = negatives.items[user]
+        assert chosen.any() or SCORES[own[length - 1]] < 0.2
+        assert (SCORES[chosen[chosen > 0].long()] <= 0.5 * SCORES[own[length - 1]]).all()
+
+
 def test_too_few_items_leave_places_empty(training):
     negatives = make(training, hard_negatives=20)
     negatives.draw(match, -1)
