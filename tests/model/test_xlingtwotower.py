@@ -60,9 +60,9 @@ class TestContract(ModelContract):
         "frozen, map with perceptron": {"peft": "frozen", "embedding_size": 16, "embedding_mlp_size": 8},
         "nested sizes, hardness": {
             "peft": "frozen",
-            "embedding_size": 16,
-            "matryoshka_sizes": [4, 8],
-            "score_size": 8,
+            "embedding_size": 32,
+            "matryoshka_sizes": [8, 16],
+            "score_size": 16,
             "hardness": 1.0,
             "hard_negatives": 3,
             "hard_negative_margin": 0.95,
