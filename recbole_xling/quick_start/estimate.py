@@ -102,6 +102,7 @@ def estimate(
     config, resume = configure(model, dataset, config_file_list, config_dict, arguments)
     if resume is not None or config["stages"]:
         raise ConfigError("only a whole run can be estimated: leave out resume and stages, and estimate each stage")
+    config["log_wandb"] = False
     started = _now()
     run = build(config)
     with tempfile.TemporaryDirectory(prefix="recbole-xling-") as folder:

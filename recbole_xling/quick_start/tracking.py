@@ -1,4 +1,4 @@
-"""What follows a run besides its folder, if asked for: MLflow for its curves, CodeCarbon for its energy."""
+"""What follows a run besides its folder, if asked for: W&B and MLflow for its curves, CodeCarbon for its energy."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ _LONGEST_VALUE, _MOST_VALUES = 500, 100  # of MLflow's parameters, and how many 
 
 
 class Tracking:
-    """Follows one run; without settings that ask for it, all methods do nothing."""
+    """Follows one run; without settings that ask for it, all methods do nothing.
 
-    def __init__(self, mlflow: Any, energy: Any, country: str | None) -> None:
-        self._mlflow, self._energy, self._country = mlflow, energy, country
+    Args:
+        mlflow: the package; None not to log there.
+        wandb: the package, whose run is to be ended; None if there is none. Trainers log to it.
+        energy: a tracker of CodeCarbon; None not to measure.
+        country: whose electricity that is.
+    """
+
+    def __init__(self, mlflow: Any, wandb: Any, energy: Any, country: str | None) -> None:
+        self._mlflow, self._wandb, self._energy, self._country = mlflow, wandb, energy, country
 
     def validated(self, epoch: int, score: float) -> None:
         """Take the validation score of an epoch."""
@@ -46,17 +53,20 @@ class Tracking:
             self._energy.stop()
         if self._mlflow is not None:
             self._mlflow.end_run(status)
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=int(status != "FINISHED"))
 
 
 @contextmanager
 def tracked(config: XLingConfig) -> Iterator[Tracking]:
-    """Follow a run as ``log_mlflow`` and ``energy_country`` say, in its first process.
+    """Follow a run as ``log_wandb``, ``log_mlflow`` and ``energy_country`` say, in its first process.
 
     Raises:
-        ConfigError: the package for it is not installed, or does not know the country.
+        ConfigError: the package for it is not installed, does not know the country, or W&B cannot begin a run.
     """
     main, country = is_main_process(config), config["energy_country"]
     mlflow = _package("mlflow", "log_mlflow") if main and config["log_mlflow"] else None
+    wandb = _package("wandb", "log_wandb") if main and config["log_wandb"] else None
     carbon = _package("codecarbon", "energy_country") if main and country else None
     if carbon:  # it would take the average of the world in silence
         known = import_module("codecarbon.input").DataSource().get_global_energy_mix_data()
@@ -65,7 +75,7 @@ def tracked(config: XLingConfig) -> Iterator[Tracking]:
     energy = carbon and carbon.OfflineEmissionsTracker(
         country_iso_code=country, save_to_file=False, allow_multiple_runs=True, log_level="error"
     )
-    following = Tracking(mlflow, energy, country)
+    following = Tracking(mlflow, _begin(wandb, config), energy, country)
     if mlflow is not None:
         mlflow.start_run(run_name=Path(config["run_dir"]).name)
     status = "FAILED"
@@ -80,6 +90,23 @@ def tracked(config: XLingConfig) -> Iterator[Tracking]:
         status = "FINISHED"
     finally:
         following.closed(status)
+
+
+def _begin(wandb: Any, config: XLingConfig) -> Any:
+    """Begin a run of W&B and return the package, or None if there is a run already, such as that of a sweep's agent.
+
+    RecBole's trainers would begin one without its settings' names, and log the next run of the process to it as well.
+    """
+    if wandb is None or wandb.run is not None:
+        return None
+    try:
+        wandb.init(
+            project=config["wandb_project"], name=Path(config["run_dir"]).name, config=plain_settings(config)
+        )
+    except wandb.Error as error:
+        told = str(error).splitlines()[0]
+        raise ConfigError(f"log_wandb: {told}: 'wandb login', or WANDB_MODE=offline in the environment") from error
+    return wandb
 
 
 def _package(name: str, setting: str) -> Any:

@@ -121,6 +121,8 @@ class XLingTrainerMixin:
         processes = not config["single_spec"]
         if processes:  # RecBole would wrap the model for GPUs of its own choice; gradients are averaged here instead
             config["single_spec"] = True
+        if not is_main_process(config):
+            config["log_wandb"] = False  # or each process would begin a run there
         with _tensorboard_in_run_folder(config):
             super().__init__(config, model)  # type: ignore[call-arg]
         if processes:
