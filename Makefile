@@ -25,6 +25,7 @@ $(VENV)/demo.stamp: setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[offline,encoders,text,translate,tune,export,serve,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt rectools typeguard
 	touch $@
 
 demo: $(VENV)/demo.stamp

@@ -1,12 +1,14 @@
 """Time and peak memory of ranking all items for many users: RecBole's evaluation and ours, for the same model.
 
     OMP_NUM_THREADS=1 python benchmarks/eval_scale.py
-    OMP_NUM_THREADS=1 python benchmarks/eval_scale.py --sizes 10000,100000 --users 2000
+    OMP_NUM_THREADS=1 python benchmarks/eval_scale.py --sizes 10000,100000 --users 2000 --interactions 60
 
-The model is RecBole's SASRec with 64 dimensions, untrained; users have five made interactions each. Every measurement
-is a process of its own. Memory is the process's peak less what it held before the evaluation. RecBole's time grows
-with the matrix that eval_batch_size makes: it gets the largest power of two with which its matrices stay under 2 GiB.
-Both sides' metrics are compared. Prints a table and writes benchmarks/results/eval_scale.json.
+The model is RecBole's SASRec with 64 dimensions, untrained; users have five made interactions each, or as many as
+--interactions says: RecBole pads histories to 50 items, and ours leaves out the padding, so that long ones take as much
+time in both. Every measurement is a process of its own. Memory is the process's peak, and that less what it held before
+the evaluation. RecBole's time grows with the matrix that eval_batch_size makes: it gets the largest power of two with
+which its matrices stay under 2 GiB. Both sides' metrics are compared. Prints a table and writes
+benchmarks/results/eval_scale.json, or what --output names.
 """
 
 from __future__ import annotations
@@ -31,10 +33,10 @@ METRICS = ["Recall", "NDCG", "MRR"]
 BYTES_PER_SCORE = 16  # scores, a matrix of the targets, and a copy of it that is summed
 
 
-def make_data(n_items: int, n_users: int, folder: Path) -> None:
-    """Write five interactions of each user, and a table of all items."""
+def make_data(n_items: int, n_users: int, n_interactions: int, folder: Path) -> None:
+    """Write interactions of each user, and a table of all items."""
     rng = np.random.default_rng(n_items)
-    items = rng.integers(n_items, size=(n_users, 5))
+    items = rng.integers(n_items, size=(n_users, n_interactions))
     (folder / NAME).mkdir(parents=True)
     with open(folder / NAME / f"{NAME}.inter", "w", encoding="utf-8") as file:
         file.write("user_id:token\titem_id:token\ttimestamp:float\n")
@@ -85,7 +87,8 @@ def measure(side: str, folder: Path, n_items: int) -> dict[str, Any]:
     metrics = trainer.evaluate(loader, load_best_model=False)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     found = {name: float(value) for name, value in metrics.items()}
-    return {"seconds": seconds, "cpu_seconds": cpu, "bytes": peak() - before, "rows": rows, "metrics": found}
+    memory = {"bytes": peak() - before, "peak_bytes": peak()}
+    return {"seconds": seconds, "cpu_seconds": cpu, **memory, "rows": rows, "metrics": found}
 
 
 def in_own_process(*arguments: str) -> Any:
@@ -97,10 +100,10 @@ def in_own_process(*arguments: str) -> Any:
     return {"failed": f"exit code {done.returncode}"}
 
 
-def compare(n_items: int, n_users: int) -> dict[str, Any]:
+def compare(n_items: int, n_users: int, n_interactions: int) -> dict[str, Any]:
     """Measure both sides at one size; check that they agree."""
     with tempfile.TemporaryDirectory() as folder:
-        make_data(n_items, n_users, Path(folder))
+        make_data(n_items, n_users, n_interactions, Path(folder))
         sides = {
             side: in_own_process("--measure", side, "--folder", folder, "--sizes", str(n_items))
             for side in ("ours", "RecBole")
@@ -116,6 +119,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000,1000000", help="numbers of items")
     parser.add_argument("--users", type=int, default=10_000, help="number of users")
+    parser.add_argument("--interactions", type=int, default=5, help="of each user")
+    parser.add_argument("--output", type=Path, default=RESULTS / "eval_scale.json", help="file of the results")
     parser.add_argument("--measure", choices=("ours", "RecBole"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -126,19 +131,20 @@ def main() -> None:
         return
     results, table = {}, []
     for size in sizes:
-        results[size] = sides = compare(size, options.users)
+        results[size] = sides = compare(size, options.users, options.interactions)
         for side, found in sides.items():
             if "failed" in found:
                 table.append([f"{size:,}", side, found["failed"]])
                 continue
             per_user = 1000 * found["cpu_seconds"] / options.users
-            shown = [f"{found['seconds']:.1f}", f"{per_user:.2f}", f"{found['bytes'] / GIB:.2f}", str(found["rows"])]
+            shown = [f"{found['seconds']:.1f}", f"{per_user:.2f}", f"{found['bytes'] / GIB:.2f}"]
+            shown += [f"{found['peak_bytes'] / GIB:.2f}", str(found["rows"])]
             table.append([f"{size:,}", side, *shown])
         if not any("failed" in found for found in sides.values()):
             ratio = sides["RecBole"]["cpu_seconds"] / sides["ours"]["cpu_seconds"]
             table.append(["", "RecBole / ours", "", f"{ratio:.1f}x"])
-    show(["items", "", "seconds", "CPU ms per user", "peak GiB", "eval_batch_size"], table)
-    write_json(RESULTS / "eval_scale.json", {"users": options.users, "items": results})
+    show(["items", "", "seconds", "CPU ms per user", "own GiB", "peak GiB", "eval_batch_size"], table)
+    write_json(options.output, {"users": options.users, "interactions": options.interactions, "items": results})
 
 
 if __name__ == "__main__":

@@ -418,6 +418,7 @@ def test_a_dataset_may_have_a_number_for_a_name(tmp_path):
         ("SASRec", "dim", "hidden_size"),
         ("SASRec", "max_len", "MAX_ITEM_LIST_LENGTH"),
         ("BPR", "patience", "stopping_step"),
+        ("BPR", "slices", "slice_by"),
         ("BPR", "split", "eval_args"),
         ("XLingTwoTower", "rank", "lora_rank"),
     ],

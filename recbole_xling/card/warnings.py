@@ -11,6 +11,8 @@ from recbole_xling.encode.usem3 import USEM3Encoder
 from recbole_xling.language.identification import MIN_CONFIDENCE
 from recbole_xling.language.tags import UNDETERMINED
 
+_MOST_LISTED = 10  # languages in a sentence
+
 MIN_TEST_TARGETS = 100
 """Fewest test targets for a language's results to mean something: 5 points of standard error at a hit rate of 50%."""
 
@@ -217,4 +219,7 @@ def _languages(card: Card) -> Iterator[CardWarning]:
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    """Return names with their counts, the largest first; a multilingual catalog can have dozens."""
+    largest = sorted(counts.items(), key=lambda entry: -entry[1])
+    shown = ", ".join(f"{name} {count:,}" for name, count in largest[:_MOST_LISTED])
+    return shown + (f" and {len(counts) - _MOST_LISTED} more" if len(counts) > _MOST_LISTED else "")

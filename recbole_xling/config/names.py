@@ -68,6 +68,8 @@ _ELSEWHERE = {
     "fp16": ("enable_amp",),
     "negatives": ("train_neg_sample_args",),
     "text_encoder": ("encoder",),
+    "slices": ("slice_by",),
+    "slice": ("slice_by",),
 }
 
 

@@ -20,6 +20,8 @@ MISCALIBRATION = "miscalibration"
 SMOOTHING = 0.01
 """Weight of the history in the smoothed shares of a list (alpha of Steck)."""
 
+_MOST_LINES, _MOST_COLUMNS = 12, 8  # languages of a table
+
 
 class Lists:
     """The lists of evaluated rows, by the languages in which their users see items.
@@ -137,12 +139,20 @@ def gini(times: IntArray) -> float:
 
 
 def beyond_accuracy_rows(found: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return headers and cells of a table of the languages of items, for ``beyond_accuracy`` of ``result.json``."""
-    columns = list(dict.fromkeys(key for values in found["items"].values() for key in values if key != "n"))
+    """Return headers and cells of a table of the languages of items, for ``beyond_accuracy`` of ``result.json``.
+
+    The languages with most items have a line each, all others one together, with what can be added up.
+    """
+    items = sorted(found["items"].items(), key=lambda entry: (-entry[1]["n"], entry[0]))
+    columns = list(dict.fromkeys(key for _, values in items for key in values if key != "n"))
     rows = [
         [name, f"{values['n']:,}", *(f"{values[key]:.4f}" if key in values else "" for key in columns)]
-        for name, values in found["items"].items()
+        for name, values in items[:_MOST_LINES]
     ]
+    if others := [values for _, values in items[_MOST_LINES:]]:
+        shares = [key if key in ("catalog", "history") or key.startswith("exposure") else "" for key in columns]
+        sums = (f"{sum(values[key] for values in others):.4f}" if key else "" for key in shares)
+        rows.append([f"{len(others)} others", f"{sum(values['n'] for values in others):,}", *sums])
     return ["items in", "n", *columns], rows
 
 
@@ -150,13 +160,19 @@ def beyond_accuracy_table(found: Mapping[str, Any]) -> str:
     """Return the languages of items, and what readers of each are shown, as text."""
     headers, rows = beyond_accuracy_rows(found)
     tables = [tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * (len(headers) - 1))]
-    shares = [key for values in found["readers"].values() for key in values if key != "n"]
-    names = [name for name in found["items"] if any(v[key][name] for v in found["readers"].values() for key in shares)]
-    rows = [
-        [f"readers of {language}, {key}", f"{values['n']:,}", *(f"{values[key][name]:.4f}" for name in names)]
-        for language, values in found["readers"].items()
-        for key in dict.fromkeys(shares)
-    ]
-    headers = ["share of items in", "n", *names]
+    readers = sorted(found["readers"].items(), key=lambda entry: (-entry[1]["n"], entry[0]))
+    lines = [(language, values["n"], key, values[key]) for language, values in readers for key in values if key != "n"]
+    lines = [line for line in lines if line[0] in dict(readers[:_MOST_LINES])]
+    most = {name: max((shares[name] for *_, shares in lines), default=0.0) for name in found["items"]}
+    there = sorted((name for name, share in most.items() if share), key=lambda name: (-most[name], name))
+    names = sorted(there[:_MOST_COLUMNS])
+    headers = ["share of items in", "n", *names] + ["others"] * (len(there) > len(names))
+    rows = []
+    for language, n, key, shares in lines:
+        cells = [shares[name] for name in names]
+        cells += [sum(shares[name] for name in there[_MOST_COLUMNS:])] * (len(there) > len(names))
+        rows.append([f"readers of {language}, {key}", f"{n:,}", *(f"{share:.4f}" for share in cells)])
+    if len(readers) > _MOST_LINES:
+        rows.append([f"{len(readers) - _MOST_LINES} more in result.json"])
     tables.append(tabulate(rows, headers, disable_numparse=True, colalign=["left"] + ["right"] * (len(headers) - 1)))
     return "\n\n".join(tables)

@@ -32,6 +32,8 @@ MACRO, WORST = "macro", "worst"
 COLUMNS = ("target_language", "user_language", "cross_language", "bilingual", "popularity")
 """Columns of a table of rows by which all results are sliced."""
 
+LANGUAGE_PAIR = "language_pair"
+
 _LANGUAGE_FREE = (MIXED, UNDETERMINED)
 
 
@@ -228,6 +230,19 @@ def slice_rows(table: pl.DataFrame, columns: Iterable[str]) -> dict[str, IntArra
     }
 
 
+def with_language_pairs(table: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with the column ``language_pair``, such as ``de>fr``: null where a language is not known."""
+    pair = pl.concat_str("user_language", "target_language", separator=">")
+    return table.with_columns(pl.when(pl.col("cross_language").is_not_null()).then(pair).alias(LANGUAGE_PAIR))
+
+
+def counted_languages(slices: Mapping[str, IntArray]) -> list[str]:
+    """Return which of the slices, as :func:`slice_rows` returns them, ``language_macro`` is the mean of."""
+    sizes = {name: len(rows) for name, rows in slices.items() if name.startswith("target_language=")}
+    sizes = {name: n for name, n in sizes.items() if name.partition("=")[2] not in _LANGUAGE_FREE}
+    return [name for name, n in sizes.items() if n >= LANGUAGE_MIN] or list(sizes)
+
+
 def slice_results(
     table: pl.DataFrame,
     measure: Measure,
@@ -252,19 +267,17 @@ def slice_results(
         columns: further columns to slice by.
         lower_is_better: whether the worst language is the one with the highest ``worst_by``.
     """
-    pair = pl.concat_str("user_language", "target_language", separator=">")
-    crosses = pl.col("cross_language").is_not_null()  # both languages are known
-    table = table.with_columns(language_pair=pl.when(crosses).then(pair))
+    table = with_language_pairs(table)
     found: dict[str, dict[str, Any]] = {}
     languages: dict[str, Measured] = {}
-    for name, rows in slice_rows(table, (*COLUMNS, "language_pair", *columns)).items():
-        column, _, value = name.partition("=")
+    slices = slice_rows(table, (*COLUMNS, LANGUAGE_PAIR, *columns))
+    counted = counted_languages(slices)
+    for name, rows in slices.items():
         measured = measure(rows)
         found[name] = {"n": len(rows), **measure.entry(measured)}
-        if column == "target_language" and value not in _LANGUAGE_FREE:
+        if name in counted:
             languages[name] = measured
     if languages:
-        languages = {name: part for name, part in languages.items() if found[name]["n"] >= LANGUAGE_MIN} or languages
         found["language_macro"] = {"n": len(languages), **measure.entry(mean_over(list(languages.values())))}
         candidates = {name: found[name] for name in languages if worst_by in found[name]}
         if candidates:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_xling.errors import XlingError
+
 _ITEMS = 1 << 14  # scores of a row made at a time
 _ROWS = 512  # so that a block of scores takes 32 MiB and mostly stays in the processor's cache
 _GROUP = 64  # neighboring items of which the largest score stands for all
@@ -71,8 +73,12 @@ def rank_scores(scores: Tensor, targets: Pairs, k: int, *, with_ranks: bool) -> 
         targets: whose ranks are asked for.
         k: length of the lists.
         with_ranks: whether to return ranks.
+
+    Raises:
+        XlingError: a score is not a number.
     """
     best = scores.topk(k, dim=-1)
+    _check_numbers(best.values)  # what is not a number comes first
     if not with_ranks:
         return Ranked(best.indices, best.values, None, None)
     own = scores[targets.rows, targets.items]
@@ -94,6 +100,9 @@ def rank_groups(
         targets: whose ranks are asked for.
         k: length of the lists.
         with_ranks: whether to return ranks, for which scores are made twice.
+
+    Raises:
+        XlingError: a factor is not a number.
     """
     n_rows, device = sum(len(rows) for rows, _ in groups), targets.rows.device
     best = torch.empty(n_rows, k, dtype=torch.long, device=device)
@@ -101,6 +110,7 @@ def rank_groups(
     ranks = torch.empty(len(targets.rows), dtype=torch.float64, device=device) if with_ranks else None
     n_ranked = torch.empty(n_rows, dtype=torch.long, device=device) if with_ranks else None
     for rows, factors in groups:
+        _check_numbers(*(part for part in factors if part is not None))
         for at in range(0, len(rows), _ROWS):
             block = rows[at : at + _ROWS]
             place = torch.full((n_rows,), -1, device=device)
@@ -113,6 +123,15 @@ def rank_groups(
                 assert ranked.ranks is not None and ranked.n_ranked is not None
                 ranks[here], n_ranked[block] = ranked.ranks, ranked.n_ranked
     return Ranked(best, scores, ranks, n_ranked)
+
+
+def _check_numbers(*tensors: Tensor) -> None:
+    """Raise an error rather than rank by chance."""
+    if any(bool(tensor.isnan().any()) for tensor in tensors):
+        raise XlingError(
+            "the model's scores are not numbers (NaN): its training has gone astray. Try a smaller learning_rate, or "
+            "clip_grad_norm: {max_norm: 1}"
+        )
 
 
 def _renumbered(pairs: Pairs, place: Tensor) -> Pairs:

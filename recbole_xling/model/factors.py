@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import hooks_of
+from recbole_xling.utils.chunks import by_length
 
 
 def factors_of(model: Any, interaction: Interaction) -> list[tuple[Tensor, Factors]] | None:
@@ -38,7 +39,7 @@ class UserOfVectors(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        is_listed = _RECBOLE.get(type(model).__name__) is _of_histories
+        is_listed = _RECBOLE.get(type(model).__name__) in (_of_histories, _of_unpadded)
         self._looks_up = is_listed and type(model).__module__.startswith("recbole.model.")
 
     def history_vectors(self, view: int) -> Tensor | None:
@@ -75,10 +76,15 @@ def _of_histories(model: Any, interaction: Interaction) -> tuple[Tensor, Tensor]
     return state, model.item_embedding.weight
 
 
+def _of_unpadded(model: Any, interaction: Interaction) -> tuple[Tensor, Tensor]:
+    state = by_length(model.forward, interaction[model.ITEM_SEQ], interaction[model.ITEM_SEQ_LEN])
+    return state, model.item_embedding.weight
+
+
 _RECBOLE: dict[str, Callable[[Any, Interaction], tuple[Tensor, Tensor]]] = {
     **dict.fromkeys(("BPR", "LINE"), _of_users),
     **dict.fromkeys(("LightGCN", "NGCF", "DGCF", "NCL", "SGL", "SpectralCF"), _of_graph),
-    **dict.fromkeys(
-        ("SASRec", "GRU4Rec", "NARM", "STAMP", "SRGNN", "GCSAN", "FEARec", "LightSANs", "SINE", "FDSA"), _of_histories
-    ),
+    **dict.fromkeys(("STAMP", "SRGNN", "GCSAN", "FEARec", "LightSANs", "SINE", "FDSA"), _of_histories),
+    # What comes after a history's end has no influence on these, so that it can be left out.
+    **dict.fromkeys(("SASRec", "GRU4Rec", "NARM"), _of_unpadded),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from itertools import chain
 from typing import Any, ClassVar, Literal
@@ -37,6 +38,7 @@ from recbole_xling.model.loss.language_adversary import LanguageAdversary, Langu
 from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.model.loss.scalable_cross_entropy import scalable_cross_entropy
 from recbole_xling.model.sampling.shared_negatives import NextItemLossConfig, SharedNegatives
+from recbole_xling.utils.chunks import by_length
 from recbole_xling.utils.typed_config import TypedConfig
 
 logger = logging.getLogger(__name__)
@@ -350,7 +352,7 @@ class LLMSASRec(XLingRecommender):
 
         def of(rows: Interaction, view: int) -> Factors:
             table = self.item_table(view)
-            state = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], table)
+            state = by_length(partial(self.forward, table=table), rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
             return Factors(state, table, self.score_bias())
 
         return self.views.factors(interaction, of)

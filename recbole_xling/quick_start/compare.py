@@ -18,10 +18,19 @@ from recbole.utils import ModelType, get_model
 
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.beyond_accuracy import MISCALIBRATION
-from recbole_xling.evaluator.bootstrap import LEVEL, N_RESAMPLES, bootstrap_intervals
+from recbole_xling.evaluator.bootstrap import LEVEL, N_RESAMPLES, Resamples, intervals_of
 from recbole_xling.evaluator.comparison_table import EVERYTHING
+from recbole_xling.evaluator.measure import Measured, mean_over
 from recbole_xling.evaluator.significance import benjamini_hochberg, holm, paired_p_values
-from recbole_xling.evaluator.slices import ROW_KEY, row_difference, slice_rows, with_row_keys
+from recbole_xling.evaluator.slices import (
+    LANGUAGE_PAIR,
+    ROW_KEY,
+    counted_languages,
+    row_difference,
+    slice_rows,
+    with_language_pairs,
+    with_row_keys,
+)
 from recbole_xling.utils.run_folder import CONFIG_FILE, USERS_FILE, read_result, read_users, taking_from
 from recbole_xling.utils.yaml_text import read_yaml_settings
 
@@ -72,7 +81,8 @@ def compare(
         runs: run folders, or several of them by a name of the group; the first group is the baseline.
         metrics: names such as ``ndcg@10``; all that the runs have in common if not given.
         slices: columns of ``users.parquet`` whose values are compared one by one, such as ``target_language``; all if
-            not given, none if empty.
+            not given, none if empty. ``language_pair`` has to be named. With ``target_language`` goes
+            ``language_macro``, the mean over these languages, which has an interval but no p-values.
         level: of the intervals.
         n_resamples: of the bootstrap.
         seed: of the bootstrap.
@@ -95,18 +105,22 @@ def compare(
     if not common:
         raise ConfigError("the runs have no metric in common of which each test row has a value, such as ndcg@10")
     columns = [name for name in first.rows.columns if name not in (*_NO_SLICES, *first.result["test"])]
+    by_default = [name for name in columns if name != LANGUAGE_PAIR]  # there may be hundreds
     chosen = {
         "metric": list(common if metrics is None else metrics),
-        "column to slice by": list(columns if slices is None else slices),
+        "column to slice by": list(by_default if slices is None else slices),
     }
     for (kind, names), known in zip(chosen.items(), (common, columns), strict=True):
         for name in names:
             if name not in known:
                 raise ConfigError(unknown_name(kind, name, known))
     lines = []
-    slices_of_rows = {EVERYTHING: np.arange(first.rows.height), **slice_rows(first.rows, chosen["column to slice by"])}
-    for name, rows in slices_of_rows.items():
-        lines += _compare_slice(name, rows, groups, chosen["metric"], level, n_resamples, seed)
+    found = slice_rows(first.rows, chosen["column to slice by"])
+    parts = {EVERYTHING: [np.arange(first.rows.height)], **{name: [rows] for name, rows in found.items()}}
+    if languages := counted_languages(found):
+        parts["language_macro"] = [found[name] for name in languages]
+    for name, part in parts.items():
+        lines += _compare_slice(name, part, groups, chosen["metric"], level, n_resamples, seed)
     frame = pd.DataFrame(lines)
     for test in ("p_ttest", "p_wilcoxon"):
         p_values = frame[test].to_numpy(dtype=np.float64)
@@ -116,42 +130,48 @@ def compare(
 
 def _compare_slice(
     name: str,
-    rows: np.ndarray[Any, Any],
+    parts: Sequence[np.ndarray[Any, Any]],
     groups: Mapping[str, Sequence[FinishedRun]],
     metrics: Sequence[str],
     level: float,
     n_resamples: int,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Return the lines of a slice."""
-    labels = list(groups)
+    """Return the lines of a slice: of its rows, or of several parts of rows that count the same each."""
+    labels, rows = list(groups), np.concatenate(parts)
+    places = np.split(np.arange(len(rows)), np.cumsum([len(part) for part in parts])[:-1])
     users = next(iter(groups.values()))[0].rows["user_id"].to_numpy()[rows]
+    resamples = Resamples(users, seed, n_resamples=n_resamples)
     lines = []
     for metric in metrics:
         values = [np.stack([run.rows[metric].to_numpy()[rows] for run in groups[label]]) for label in labels]
         by_row = np.stack([part.mean(axis=0) for part in values], axis=1)  # (n, n_groups)
-        means = by_row.mean(axis=0)
+        means = np.mean([by_row[place].mean(axis=0) for place in places], axis=0)
         smaller = metric.partition("@")[0] in (*smaller_metrics, MISCALIBRATION)
         best = means.min() if smaller else means.max()
         differences = by_row - by_row[:, :1]
-        intervals = bootstrap_intervals(differences, users, seed, level=level, n_resamples=n_resamples)
-        for place, label in enumerate(labels):
-            of_runs = values[place].mean(axis=1)
+        of_parts = [Measured(differences[p].mean(axis=0), resamples.means(differences, p)) for p in places]
+        difference = mean_over(of_parts)
+        intervals = intervals_of(difference.resampled, level)
+        for number, label in enumerate(labels):
+            of_runs = np.mean([values[number][:, place].mean(axis=1) for place in places], axis=0)
             line: dict[str, Any] = {
                 "model": label,
                 "slice": name,
                 "metric": metric,
                 "n": len(rows),
                 "runs": len(of_runs),
-                "mean": float(means[place]),
+                "mean": float(means[number]),
                 "std": float(of_runs.std(ddof=1)) if len(of_runs) > 1 else float("nan"),
-                "best": bool(np.isclose(means[place], best, rtol=0, atol=1e-12)),
+                "best": bool(np.isclose(means[number], best, rtol=0, atol=1e-12)),
             }
             compared = dict.fromkeys(("difference", "low", "high", "p_ttest", "p_wilcoxon"), float("nan"))
-            if place:
-                low, high = intervals[place]
-                p_values = paired_p_values(differences[:, place], users)
-                found = (float(differences[:, place].mean()), float(low), float(high), *p_values)
+            if number:
+                low, high = intervals[number]
+                p_values = (float("nan"),) * 2  # a user's mean is no share of a mean over languages
+                if len(parts) == 1:
+                    p_values = paired_p_values(differences[:, number], users)
+                found = (float(difference.values[number]), float(low), float(high), *p_values)
                 compared = dict(zip(compared, found, strict=True))
             lines.append({**line, **compared})
     return lines
@@ -206,6 +226,8 @@ def read_finished(folder: Path) -> FinishedRun:
         # of several targets, models list them in different orders
         rows = rows.with_columns(pl.col("target_item").str.split(" ").list.sort().list.join(" "), *values)
         rows = with_row_keys(rows).sort(ROW_KEY)
+        if {"user_language", "target_language", "cross_language"} <= set(rows.columns):
+            rows = with_language_pairs(rows)
     except pl.exceptions.PolarsError as error:
         raise CheckpointError(f"'{folder / USERS_FILE}' is damaged: {' '.join(str(error).split())[:200]}") from error
     return FinishedRun(folder, result, settings, rows)

@@ -100,9 +100,7 @@ def _begin(wandb: Any, config: XLingConfig) -> Any:
     if wandb is None or wandb.run is not None:
         return None
     try:
-        wandb.init(
-            project=config["wandb_project"], name=Path(config["run_dir"]).name, config=plain_settings(config)
-        )
+        wandb.init(project=config["wandb_project"], name=Path(config["run_dir"]).name, config=plain_settings(config))
     except wandb.Error as error:
         told = str(error).splitlines()[0]
         raise ConfigError(f"log_wandb: {told}: 'wandb login', or WANDB_MODE=offline in the environment") from error

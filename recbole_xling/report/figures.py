@@ -19,7 +19,7 @@ MOST_LANGUAGES = 20
 """Languages of a figure: those with most test rows."""
 
 FEW_ROWS = 10
-"""A pair of languages with fewer test rows has no shade: its value is chance."""
+"""With fewer test rows a pair of languages has no shade, and a dot is hollow: its value is chance."""
 
 CURVES = ("loss", "validation")
 _BANDS = ("cold", "rare", "medium", "popular")
@@ -31,7 +31,7 @@ def report_plots(runs: Sequence[RunContent], metric: str) -> Iterator[Plot]:
     for kind, title in zip(CURVES, (f"Training loss by epoch{own}", "Validation score by epoch"), strict=True):
         if any(run.curves.get(kind) for run in runs):
             yield Plot("curves", title, plot_curves(runs, kind))
-    shown = f"{metric}, mean and 95% interval over users"
+    shown = f"{metric}, mean and 95% interval over users (hollow: fewer than {FEW_ROWS} test rows)"
     for column, words in (("target_language", "language of the target"), ("user_language", "language of the reader")):
         if _columns_of(runs, metric, column):
             yield Plot("languages", f"By {words}: {shown}", plot_languages(runs, metric, column))
@@ -204,6 +204,7 @@ def _dots(runs: Sequence[RunContent], metric: str, column: str, names: list[str]
         values = [value for value in run.values(metric, column) if value.name in sizes]
         for value in values:
             sizes[value.name] = max(sizes[value.name], value.n)
+        symbols = [SYMBOLS[place % len(SYMBOLS)] + ("" if value.n >= FEW_ROWS else "-open") for value in values]
         shift = (place - (len(runs) - 1) / 2) * min(0.22, 0.7 / len(runs))
         traces.append(
             graph_objects.Scatter(
@@ -222,12 +223,14 @@ def _dots(runs: Sequence[RunContent], metric: str, column: str, names: list[str]
                     for value in values
                 ],
                 mode="markers",
-                marker={"size": 9, "color": COLORS[place % len(COLORS)], "symbol": SYMBOLS[place % len(SYMBOLS)]},
+                marker={"size": 9, "color": COLORS[place % len(COLORS)], "symbol": symbols},
+                cliponaxis=False,  # a value of 0 is seen as a whole
                 hovertemplate="%{customdata}",
             )
         )
     ticks = [f"{escape(name)} ({sizes[name]:,})" for name in names]
     layout = {**listed(names, lines=len(runs)), "yaxis_type": "linear", "xaxis_rangemode": "tozero"}
+    layout |= {"yaxis_ticklen": 8, "yaxis_tickcolor": "rgba(0,0,0,0)"}
     layout |= {"yaxis_tickvals": list(range(len(names))), "yaxis_ticktext": ticks[::-1], "yaxis_zeroline": False}
     layout = {key: value for key, value in layout.items() if not key.startswith("yaxis_category")}
     return draw(traces, escape(metric), "", showlegend=len(runs) > 1, **layout)

@@ -1,10 +1,14 @@
-"""Cutting users into parts whose scores of all items fit into memory."""
+"""Cutting users into parts: whose scores of all items fit into memory, whose histories are about equally long."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
 
 _SCORES_AT_ONCE = 1 << 24  # 64 MiB in float32
+_HISTORIES_AT_ONCE = 512
 
 
 def score_chunks(n_users: int, n_items: int) -> Iterator[slice]:
@@ -17,3 +21,25 @@ def score_chunks(n_users: int, n_items: int) -> Iterator[slice]:
     size = max(1, _SCORES_AT_ONCE // n_items)
     for begin in range(0, n_users, size):
         yield slice(begin, begin + size)
+
+
+def by_length(states_of: Callable[[Tensor, Tensor], Tensor], item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+    """Return the states of histories, computed for those of similar length together, without padding beyond these.
+
+    Args:
+        states_of: maps ``(b, l)`` items and ``(b,)`` lengths to ``(b, D)`` states, on which padding has no influence.
+        item_seq: items, oldest first, padded with 0 on the right, ``(B, L)``.
+        item_seq_len: their numbers, at least 1, ``(B,)``.
+
+    Returns:
+        ``(B, D)``.
+    """
+    if not len(item_seq):
+        return states_of(item_seq, item_seq_len)
+    order = torch.argsort(item_seq_len, stable=True)
+    parts = [
+        states_of(item_seq[rows, : int(item_seq_len[rows[-1]])], item_seq_len[rows])
+        for rows in order.split(_HISTORIES_AT_ONCE)
+    ]
+    sorted_states = torch.cat(parts)
+    return torch.empty_like(sorted_states).index_copy_(0, order, sorted_states)

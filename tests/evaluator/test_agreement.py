@@ -70,6 +70,7 @@ def test_metrics_are_those_of_ir_measures(ours, lists, k):
         np.testing.assert_allclose(ours.per_user[f"{name}@{k}"], values, rtol=0, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow  # ranx compiles each metric first
 @pytest.mark.parametrize("k", CUTOFFS)
 def test_metrics_are_those_of_ranx(ours, lists, k):
     ranx = pytest.importorskip("ranx")

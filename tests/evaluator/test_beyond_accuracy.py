@@ -91,3 +91,17 @@ def test_gini_is_the_mean_difference_over_twice_the_mean():
     times = np.random.default_rng(0).poisson(3, size=40)
     reference = np.abs(times[:, None] - times).mean() / (2 * times.mean())
     assert gini(times) == pytest.approx(reference)
+
+
+def test_the_table_of_many_languages_stays_readable():
+    names = [f"l{n:02}" for n in range(30)]
+    shares = {name: (1 + n) / 465 for n, name in enumerate(names)}
+    items = {name: {"n": n + 1, "catalog": shares[name], "exposure@5": shares[name]} for n, name in enumerate(names)}
+    found = {"items": items, "readers": {name: {"n": n, "exposure@5": shares} for n, name in enumerate(names)}}
+    first, second = beyond_accuracy_table(found).split("\n\n")
+    assert [line.split()[0] for line in first.splitlines()[2:]] == [*names[:-13:-1], "18"]
+    assert first.splitlines()[-1].split() == ["18", "others", "171", f"{171 / 465:.4f}", f"{171 / 465:.4f}"]
+    header, _, line, *_ = second.splitlines()
+    assert header.split()[-9:] == [*names[-8:], "others"] and line.startswith("readers of l29, exposure@5")
+    assert sum(map(float, line.split()[-9:])) == pytest.approx(1, abs=1e-3)
+    assert second.splitlines()[-1].startswith("18 more in result.json") and len(second.splitlines()) == 2 + 12 + 1

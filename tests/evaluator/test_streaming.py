@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from recbole_xling.config import XLingConfig
+from recbole_xling.errors import XlingError
 from recbole_xling.evaluator import streaming
 from recbole_xling.evaluator.streaming import Factors, Pairs, rank_groups, rank_scores
 from recbole_xling.model.factors import factors_of
 from recbole_xling.quick_start.build import build, build_trainer
 from recbole_xling.quick_start.train import run
+from recbole_xling.utils import chunks
 
 
 @pytest.fixture(params=[(1 << 14, 512), (64, 7), (10, 3)], ids=["one block", "small blocks", "tiny blocks"])
@@ -70,6 +72,34 @@ def test_of_equal_scores_earlier_blocks_come_first(monkeypatch):
     )
     assert got.best.max() < 64
     assert got.ranks.tolist() == [500.0]  # the middle of 999 equal ones
+
+
+@pytest.mark.parametrize("part", ["users", "items", "bias"])
+def test_scores_that_are_no_numbers_are_an_error(block_size, part):
+    factors, left_out, targets = factors_and_pairs()
+    getattr(factors, part)[-1] = torch.nan
+    with pytest.raises(XlingError, match="not numbers"):
+        rank_groups([(torch.arange(23), factors)], left_out, targets, 5, with_ranks=False)
+    scores = torch.addmm(factors.bias, factors.users, factors.items.T)
+    with pytest.raises(XlingError, match="not numbers"):
+        rank_scores(scores, targets, 5, with_ranks=False)
+
+
+@pytest.mark.parametrize("model", ["SASRec", "GRU4Rec", "NARM", "LLMSASRec"])
+def test_histories_are_read_without_padding_to_the_same_users(
+    small_dataset, settings, settings_without_layers, monkeypatch, model
+):
+    small_dataset(lengths=[3 + user % 9 for user in range(40)])
+    monkeypatch.setattr(chunks, "_HISTORIES_AT_ONCE", 7)
+    known = settings if model in ("LLMSASRec", "SASRec") else settings_without_layers
+    parts = build(XLingConfig(model, "small", config_dict={**known, "MAX_ITEM_LIST_LENGTH": 12}))
+    rows = next(iter(parts.test_data))[0]
+    model = parts.model.eval()
+    with torch.no_grad():
+        ((_, (users, items, bias)),) = factors_of(model, rows)
+        args = [rows[model.ITEM_SEQ], rows[model.ITEM_SEQ_LEN]] + ([items] if bias is not None else [])
+        assert len(set(rows[model.ITEM_SEQ_LEN].tolist())) > 5
+        torch.testing.assert_close(users, model.forward(*args), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ N = 60
 def write_run(tmp_path):
     """Return a function that writes the folder of a finished run with values of its own."""
 
-    def write(name, values, seed=1, users=None, mode="full", **settings):
+    def write(name, values, seed=1, users=None, mode="full", columns=(), **settings):
         folder = tmp_path / name
         folder.mkdir()
         settings = {"model": "LLMSASRec", "dataset": "d", "seed": seed, "exclude_history": False, **settings}
@@ -39,6 +39,7 @@ def write_run(tmp_path):
             "n_targets": 1,
             "target_language": ["de" if row % 3 else "fr" for row in range(len(values))],
             "ndcg@10": values,
+            **dict(columns),
         }
         pl.DataFrame(table).sample(fraction=1, shuffle=True, seed=seed).write_parquet(folder / "users.parquet")
         write_result(folder, {"model": settings["model"], "test": {"ndcg@10": float(np.mean(values)), "gini": 0.5}})
@@ -60,7 +61,7 @@ def test_seeds_are_grouped_and_rows_are_paired(write_run, values):
     runs = [write_run("a", base, item_representation="none")]
     runs += [write_run(f"b{seed}", own, seed, item_representation="delta") for seed, own in ((1, one), (2, two))]
     frame = compare(runs)
-    assert frame["slice"].unique().tolist() == ["all", "target_language=de", "target_language=fr"]
+    assert frame["slice"].unique().tolist() == ["all", "target_language=de", "target_language=fr", "language_macro"]
     first, second = frame[frame["slice"] == "all"].to_dict("records")
     labels = ["LLMSASRec item_representation=none", "LLMSASRec item_representation=delta"]
     assert [first["model"], second["model"]] == labels
@@ -130,6 +131,34 @@ def test_many_rows_of_a_user_count_as_one(write_run, values):
     assert line["p_ttest"] == pytest.approx(scipy.stats.ttest_1samp(means, 0).pvalue)
 
 
+def test_the_mean_over_languages_is_compared_by_what_each_language_gains(write_run, values):
+    runs = [write_run("a", values[0]), write_run("b", values[1], k=1)]
+    line = compare(runs, slices=["target_language"], seed=4).query("slice == 'language_macro'").iloc[1]
+    in_french = np.arange(N) % 3 == 0
+    sides = [of[chosen] for chosen in (in_french, ~in_french) for of in (values[1], values[0])]
+    gains = [better - base for better, base in zip(sides[::2], sides[1::2], strict=True)]
+    assert line["mean"] == pytest.approx(np.mean([sides[0].mean(), sides[2].mean()]))
+    assert line["difference"] == pytest.approx(np.mean([gain.mean() for gain in gains]))
+    rng, order, drawn = np.random.default_rng(4), sorted(f"u{row}" for row in range(N)), []
+    for _ in range(1000):
+        times = dict(zip(order, np.bincount(rng.integers(0, N, size=N), minlength=N), strict=True))
+        weights = np.array([times[f"u{row}"] for row in range(N)])
+        sides = [np.average(values[1][c] - values[0][c], weights=weights[c]) for c in (in_french, ~in_french)]
+        drawn.append(np.mean(sides))
+    assert [line["low"], line["high"]] == pytest.approx(np.quantile(drawn, [0.025, 0.975]).tolist())
+    assert np.isnan(line["p_ttest"]) and np.isnan(line["p_wilcoxon_holm"])
+    assert "language_macro" not in set(compare(runs, slices=[])["slice"])
+
+
+def test_pairs_of_languages_are_compared_if_they_are_named(write_run, values):
+    crosses = ["no" if row % 3 else "yes" if row else None for row in range(N)]
+    known = {"user_language": ["de"] * N, "cross_language": crosses}
+    runs = [write_run("a", values[0], columns=known), write_run("b", values[1], columns=known, k=1)]
+    found = compare(runs, slices=["language_pair"]).groupby("slice")["n"].first().to_dict()
+    assert found == {"all": 60, "language_pair=de>de": 40, "language_pair=de>fr": 19}
+    assert not [name for name in compare(runs)["slice"] if "pair" in name]
+
+
 @pytest.mark.parametrize("fmt", FORMATS)
 def test_formats_say_the_same(write_run, values, capsys, fmt):
     runs = [write_run("a_1", values[0]), write_run("b", values[2], text_view="reader", hidden_size=2)]
@@ -138,11 +167,11 @@ def test_formats_say_the_same(write_run, values, capsys, fmt):
     mean = f"{values[2].mean():.4f}"
     if fmt == "csv":
         frame = pd.read_csv(io.StringIO(told))
-        assert len(frame) == 6 and f"{frame['mean'][1]:.4f}" == mean
+        assert len(frame) == 8 and f"{frame['mean'][1]:.4f}" == mean
     else:
         best = {"text": f"{mean} * †", "markdown": f"**{mean}** †", "latex": rf"\textbf{{{mean}}}$^\dagger$"}
         assert best[fmt] in told
-        assert told.count("toprule") == (3 if fmt == "latex" else 0)
+        assert told.count("toprule") == (4 if fmt == "latex" else 0)
         assert ("text\\_view" in told) == (fmt == "latex")
 
 

@@ -114,7 +114,7 @@ def test_without_an_account_wandb_is_told_how_to_work(small_dataset, settings, w
         raise wandb.Error("No API key configured.\nMore.")
 
     monkeypatch.setattr(wandb, "init", init)
-    with pytest.raises(ConfigError, match="log_wandb: No API key configured.: .*WANDB_MODE=offline"):
+    with pytest.raises(ConfigError, match=r"log_wandb: No API key configured\.: .*WANDB_MODE=offline"):
         run("SASRec", "small", config_dict={**settings, "log_wandb": True})
 
 
