@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from recbole_xling.errors import ConfigError, explained
+from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.quick_start.build import Run, build, build_trainer, validation_rows
 from recbole_xling.quick_start.train import configure
 from recbole_xling.trainer.trainer import XLingTrainer
@@ -105,6 +106,7 @@ def estimate(
     config["log_wandb"] = False
     started = _now()
     run = build(config)
+    _ = run.splits  # made when they are first asked for, from all texts
     with tempfile.TemporaryDirectory(prefix="recbole-xling-") as folder:
         config["run_dir"] = config["checkpoint_dir"] = folder
         trainer = build_trainer(config, run.model)
@@ -142,20 +144,27 @@ def _evaluation_seconds(run: Run, trainer: XLingTrainer) -> tuple[float, float]:
     for part in (run.valid_data, run.test_data):
         counts.append(len(part._dataset.inter_feat[part._dataset.uid_field].unique()))
     n_valid = min(everyone or counts[0], counts[0])
-    points: list[tuple[int, float]] = []
-    for n_users in sorted({min(n_valid, number) for number in _USERS}):
+    sizes, valid, test = sorted({min(n_valid, number) for number in _USERS}), [], []
+    for n_users in sizes:
         run.config["valid_users"] = n_users
         rows = validation_rows(run)
-        if not points:
-            trainer.evaluate(rows, load_best_model=False)  # not timed: what the first one finds out, others know
+        if not valid:
+            evaluate_full_ranking(trainer, rows, run.context)  # not timed: what the first one finds out, others know
         began = _now()
         trainer.evaluate(rows, load_best_model=False)
-        points.append((n_users, _now() - began))
+        evaluated = _now()
+        evaluate_full_ranking(trainer, rows, run.context)
+        valid.append(evaluated - began)
+        test.append(_now() - evaluated)
     run.config["valid_users"] = everyone
-    (few, low), (many, high) = points[0], points[-1]
+    return _at(n_valid, sizes, valid), _at(counts[1], sizes, test)
+
+
+def _at(n_users: int, sizes: Sequence[int], seconds: Sequence[float]) -> float:
+    """Return what the evaluation of users takes, given what it took for one or two numbers of users."""
+    few, many, low, high = sizes[0], sizes[-1], seconds[0], seconds[-1]
     per_user = max(0.0, high - low) / (many - few) if many > few else high / few
-    fixed = high - per_user * many
-    return fixed + per_user * n_valid, fixed + per_user * counts[1]
+    return high + per_user * (n_users - many)
 
 
 def estimate_text(found: Mapping[str, Any]) -> str:

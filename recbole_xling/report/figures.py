@@ -21,6 +21,8 @@ MOST_LANGUAGES = 20
 FEW_ROWS = 10
 """With fewer test rows a pair of languages has no shade, and a dot is hollow: its value is chance."""
 
+_ROOMY = 10  # languages of targets up to which there is room for three digits
+
 CURVES = ("loss", "validation")
 _BANDS = ("cold", "rare", "medium", "popular")
 
@@ -119,13 +121,14 @@ def plot_pairs(run: RunContent, metric: str, darkest: float | None = None) -> An
         xgap=2,
         ygap=2,
     )
+    digits = 3 if len(targets) <= _ROOMY else 2  # a phone has less than 40 pixels for each of ten
     notes = [
         {
             "x": escape(target),
             "y": escape(reader),
-            "text": f"{mean:.3f}<br><span style='font-size:10px'>{n:,}</span>",
+            "text": f"{_short(mean, digits)}<br><span style='font-size:9px'>{_count(n)}</span>",
             "showarrow": False,
-            "font": {"size": 12, "color": "#1b1b1b" if n >= FEW_ROWS else "#8a8a8a"},
+            "font": {"size": 11, "color": "#1b1b1b" if n >= FEW_ROWS else "#8a8a8a"},
         }
         for reader, row in zip(readers, table, strict=True)
         for target, (n, mean) in zip(targets, row, strict=True)
@@ -134,6 +137,17 @@ def plot_pairs(run: RunContent, metric: str, darkest: float | None = None) -> An
     layout = {**listed([escape(name) for name in readers], lines=2), "xaxis_type": "category"}
     layout |= {"yaxis_range": [-0.5, len(readers) - 0.5], "xaxis_showgrid": False, "yaxis_showgrid": False}
     return draw([trace], "language of the target", "reader", annotations=notes, **layout)
+
+
+def _short(value: float, digits: int) -> str:
+    """Return a number without the zero before its point: ``.043``."""
+    shown = f"{value:.{digits}f}"
+    return shown.replace("0.", ".", 1) if shown.startswith(("0.", "-0.")) else shown
+
+
+def _count(n: int) -> str:
+    """Return a number of rows in at most four letters: ``1.2k``."""
+    return str(n) if n < 1000 else f"{n / 1000:.1f}k" if n < 9950 else f"{n / 1000:.0f}k"
 
 
 def plot_items(run: RunContent) -> Any:
@@ -230,7 +244,7 @@ def _dots(runs: Sequence[RunContent], metric: str, column: str, names: list[str]
         )
     ticks = [f"{escape(name)} ({sizes[name]:,})" for name in names]
     layout = {**listed(names, lines=len(runs)), "yaxis_type": "linear", "xaxis_rangemode": "tozero"}
-    layout |= {"yaxis_ticklen": 8, "yaxis_tickcolor": "rgba(0,0,0,0)"}
+    layout |= {"yaxis_ticks": "outside", "yaxis_ticklen": 8, "yaxis_tickcolor": "rgba(0,0,0,0)"}
     layout |= {"yaxis_tickvals": list(range(len(names))), "yaxis_ticktext": ticks[::-1], "yaxis_zeroline": False}
     layout = {key: value for key, value in layout.items() if not key.startswith("yaxis_category")}
     return draw(traces, escape(metric), "", showlegend=len(runs) > 1, **layout)

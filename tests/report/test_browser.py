@@ -30,7 +30,7 @@ def test_plots_are_there_and_nothing_goes_wrong(pages, tmp_path, page, width, da
     assert seen["scrolled"] <= seen["width"] == width
     assert len(seen["plots"]) == seen["figures"] >= 5
     for plot in seen["plots"]:
-        assert plot["marks"] and plot["height"] > 100 and plot["cut"] == []
+        assert plot["marks"] and plot["height"] > 100 and plot["cut"] == plot["overlaps"] == []
         assert plot["left"] >= 0 and plot["right"] <= width
     assert (seen["page"] < 0.05) if dark else (seen["page"] > 0.9)
     assert seen["contrast"] > 7 and seen["faintest"] > 4.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -18,7 +19,7 @@ from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.quick_start.report import finished_content, report, with_model
 from recbole_xling.report.content import value_of
-from recbole_xling.report.figures import plot_items, plot_languages, plot_pairs, report_plots
+from recbole_xling.report.figures import _count, _short, plot_items, plot_languages, plot_pairs, report_plots
 from recbole_xling.report.page import report_page
 
 EVIL = "</script><script>window.evil = 1</script><b>"
@@ -87,6 +88,18 @@ def test_pairs_with_few_rows_have_no_shade(shown):
         for target, value in zip(heat.x, row, strict=True):
             assert (sizes.get((reader, target), 0) >= 10) == bool(np.isfinite(value))
     assert len(figure.layout.annotations) == len(sizes)
+    assert all(re.match(r"(\d?\.\d{3})<br>", note.text) for note in figure.layout.annotations)
+
+
+def test_numbers_in_a_map_are_short():
+    assert [_short(value, 3) for value in (0.0, 0.0431, 1.0, -0.25)] == [".000", ".043", "1.000", "-.250"]
+    assert [_count(n) for n in (0, 999, 1234, 9960, 123456)] == ["0", "999", "1.2k", "10k", "123k"]
+
+
+def test_a_value_of_few_rows_is_hollow(shown):
+    drawn, values = plot_languages([shown], "ndcg@10").data[0], shown.values("ndcg@10", "target_language")
+    assert len(drawn.marker.symbol) == len(values) > 1
+    assert [symbol.endswith("-open") for symbol in drawn.marker.symbol] == [value.n < 10 for value in values]
 
 
 def test_shades_of_several_runs_mean_the_same(finished, finished_bpr):
