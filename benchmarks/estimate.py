@@ -50,7 +50,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "epochs": 6,
     },
     "XLingTwoTower, frozen": {**TOWER, "peft": "frozen", "embedding_size": 64, "epochs": 8},
-    "XLingTwoTower, LoRA": {**TOWER, "peft": "lora", "epochs": 2},
+    "XLingTwoTower, LoRA in one layer": {**TOWER, "peft": "lora", "adapter_layers": 1, "epochs": 2},
 }
 
 

@@ -203,20 +203,29 @@ def _eval_loader(config: XLingConfig, phase: str, part: Any, sampler: Any) -> An
 
 
 def validation_rows(run: Run) -> Any:
-    """Return the loader of the rows that epochs are validated on: all, or those of ``valid_users`` users.
+    """Return the loader of the rows that epochs are validated on: all, or those of ``valid_users`` users."""
+    n_users, part = run.config["valid_users"], run.valid_data._dataset
+    rows = rows_of_users(run, "valid", n_users)
+    if rows is not run.valid_data:
+        chosen, n_rows = len(rows._dataset.inter_feat), len(part.inter_feat)
+        logger.info("Epochs are validated on %d of %d rows, of %d users", chosen, n_rows, n_users)
+    return rows
+
+
+def rows_of_users(run: Run, part: str, n_users: int | None) -> Any:
+    """Return the loader of ``valid`` or ``test`` with the rows of some users, all if there are no more.
 
     The users depend on the seed and the ids alone.
     """
-    n_users, part = run.config["valid_users"], run.valid_data._dataset
-    users = part.inter_feat[part.uid_field].numpy()
-    everyone = {str(part.field2id_token[part.uid_field][user]): user for user in np.unique(users)}
+    loader = {"valid": run.valid_data, "test": run.test_data}[part]
+    data = loader._dataset
+    users = data.inter_feat[data.uid_field].numpy()
+    everyone = {str(data.field2id_token[data.uid_field][user]): user for user in np.unique(users)}
     if n_users is None or n_users >= len(everyone):
-        return run.valid_data
+        return loader
     names = np.random.default_rng(run.config["seed"]).choice(sorted(everyone), n_users, replace=False)
     chosen = np.isin(users, [everyone[name] for name in names])
-    logger.info("Epochs are validated on %d of %d rows, of %d users", chosen.sum(), len(users), n_users)
-    rows = part.copy(part.inter_feat[np.flatnonzero(chosen)])
-    return _eval_loader(run.config, "valid", rows, run.valid_data._sampler)
+    return _eval_loader(run.config, part, data.copy(data.inter_feat[np.flatnonzero(chosen)]), loader._sampler)
 
 
 def check_full_ranking(model: Any, loader: Any) -> None:

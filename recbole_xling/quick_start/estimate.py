@@ -14,7 +14,7 @@ import torch
 
 from recbole_xling.errors import ConfigError, explained
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
-from recbole_xling.quick_start.build import Run, build, build_trainer, validation_rows
+from recbole_xling.quick_start.build import Run, build, build_trainer, rows_of_users
 from recbole_xling.quick_start.train import configure
 from recbole_xling.trainer.trainer import XLingTrainer
 
@@ -140,14 +140,16 @@ def estimate(
 
 def _evaluation_seconds(run: Run, trainer: XLingTrainer) -> tuple[float, float]:
     """Return what validation and test take: all rows of a small dataset are evaluated, of others a sample of users."""
-    everyone, counts = run.config["valid_users"], []
-    for part in (run.valid_data, run.test_data):
-        counts.append(len(part._dataset.inter_feat[part._dataset.uid_field].unique()))
-    n_valid = min(everyone or counts[0], counts[0])
-    sizes, valid, test = sorted({min(n_valid, number) for number in _USERS}), [], []
+    counts = [
+        len(part._dataset.inter_feat[part._dataset.uid_field].unique()) for part in (run.valid_data, run.test_data)
+    ]
+    n_valid = min(run.config["valid_users"] or counts[0], counts[0])
+    part, most = ("valid", n_valid) if n_valid else ("test", counts[1])  # all rows may be trained on
+    sizes = sorted({min(most, number) for number in _USERS})
+    valid: list[float] = []
+    test: list[float] = []
     for n_users in sizes:
-        run.config["valid_users"] = n_users
-        rows = validation_rows(run)
+        rows = rows_of_users(run, part, n_users)
         if not valid:
             evaluate_full_ranking(trainer, rows, run.context)  # not timed: what the first one finds out, others know
         began = _now()
@@ -156,8 +158,7 @@ def _evaluation_seconds(run: Run, trainer: XLingTrainer) -> tuple[float, float]:
         evaluate_full_ranking(trainer, rows, run.context)
         valid.append(evaluated - began)
         test.append(_now() - evaluated)
-    run.config["valid_users"] = everyone
-    return _at(n_valid, sizes, valid), _at(counts[1], sizes, test)
+    return _at(n_valid, sizes, valid) if n_valid else 0.0, _at(counts[1], sizes, test)
 
 
 def _at(n_users: int, sizes: Sequence[int], seconds: Sequence[float]) -> float:

@@ -38,11 +38,12 @@ addEventListener("load", () => setTimeout(() => {
       const box = text.getBoundingClientRect();
       return box.width && (box.left < frame.left - 2 || box.right > frame.right + 2);
     }).map(text => text.textContent);
-    const words = [...plot.querySelectorAll(".annotation-text, .ytick text, .xtick text")].map(text => [
-      text.textContent, text.getBoundingClientRect()]);
-    const overlaps = words.flatMap(([text, a], place) => words.slice(place + 1).filter(([_, b]) =>
-      Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&
-      Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3).map(([other]) => text + " and " + other));
+    const overlaps = [".annotation-text", ".ytick text", ".xtick text"].flatMap(kind => {
+      const words = [...plot.querySelectorAll(kind)].map(text => [text.textContent, text.getBoundingClientRect()]);
+      return words.flatMap(([text, a], place) => words.slice(place + 1).filter(([_, b]) =>
+        Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1 &&
+        Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3).map(([other]) => text + " and " + other));
+    });
     const {left, right, height} = frame;
     return {marks: plot.querySelectorAll(marks).length, left, right, height, cut, overlaps};
   });
@@ -73,8 +74,8 @@ def look_at(page: Path, folder: Path, width: int, *, dark: bool) -> dict[str, An
 
     Returns:
         ``problems``, also those of the console; ``plots``, each with its number of ``marks``, its edges and the texts
-        that are ``cut`` or whose words have ``overlaps``; ``figures``; ``width`` and how wide the page can be
-        ``scrolled``; luminance of the ``page`` and the ``contrast`` of its text and of the ``faintest`` label of a plot.
+        that are ``cut`` or have ``overlaps`` with others of their kind; ``figures``; ``width``, and how wide it can
+        be ``scrolled``; luminance of the ``page``; ``contrast`` of its text and of the ``faintest`` label of a plot.
     """
     probed = folder / f"{page.stem}-{width}-{dark}.html"
     text = page.read_text(encoding="utf-8")

@@ -22,6 +22,12 @@ def test_an_estimate_has_all_parts_of_the_run_and_leaves_no_folder(small_dataset
     assert {path.name for path in tmp_path.iterdir()} <= {"data", "cache"}
 
 
+def test_where_nothing_is_validated_the_test_rows_are_measured(small_dataset, tmp_path):
+    small_dataset()
+    found = estimate("LLMSASRec", "small", config_dict={**small_settings(tmp_path), "train_on_validation": True})
+    assert found["valid"] == 0 < found["test"]
+
+
 def test_a_batch_takes_what_a_step_takes_whatever_the_first_ones_took(monkeypatch):
     clock = [0.0]
 
