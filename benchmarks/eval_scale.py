@@ -131,7 +131,8 @@ def main() -> None:
         return
     results, table = {}, []
     for size in sizes:
-        results[size] = sides = compare(size, options.users, options.interactions)
+        sides = compare(size, options.users, options.interactions)
+        results[size] = {"users": options.users, **sides}
         for side, found in sides.items():
             if "failed" in found:
                 table.append([f"{size:,}", side, found["failed"]])
@@ -144,7 +145,7 @@ def main() -> None:
             ratio = sides["RecBole"]["cpu_seconds"] / sides["ours"]["cpu_seconds"]
             table.append(["", "RecBole / ours", "", f"{ratio:.1f}x"])
     show(["items", "", "seconds", "CPU ms per user", "own GiB", "peak GiB", "eval_batch_size"], table)
-    write_json(options.output, {"users": options.users, "interactions": options.interactions, "items": results})
+    write_json(options.output, {"interactions": options.interactions, "items": results})
 
 
 if __name__ == "__main__":
