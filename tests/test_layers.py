@@ -11,9 +11,9 @@ _PACKAGE = Path(recbole_xling.__file__).parent
 _LAYERS = (
     ("errors",),
     ("utils",),
-    ("compat", "encode", "language", "pages", "serve"),
+    ("compat", "encode", "language", "pages"),
     ("text",),
-    ("convert", "data", "translate"),
+    ("convert", "data", "serve", "translate"),
     ("config", "evaluator"),
     ("model",),
     ("card", "report", "trainer"),

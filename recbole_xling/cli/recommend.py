@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     who.add_argument("--text", help="what somebody likes, in his words; for models that read texts")
     batch = 'lines like {"user": "u1"}, {"history": ["i1", "i2"]} or {"similar": "i1"}; - is standard input'
     who.add_argument("--batch", metavar="FILE", help=f"many at once, answered by JSON lines: {batch}")
+    add = "serve further items from now on: JSON lines or CSV, with item_id, text and language, or texts by language"
+    who.add_argument("--add-items", metavar="FILE", help=add)
+    parser.add_argument("--replace", action="store_true", help="of items to add: take the place of those added before")
     parser.add_argument("--explain", metavar="ID", help="of a user or a history: tell what speaks for this item")
     parser.add_argument("--in", dest="sentence", default="en", metavar="LANGUAGE", help="language of the explanation")
     parser.add_argument("-k", type=int, default=10, help="length of the lists (10)")
@@ -57,6 +60,8 @@ def run(options: argparse.Namespace) -> str:
 
     filters = Filters(_lines(options.languages), _ids(options.items), _ids(options.block) or (), _where(options.where))
     recommender = _recommender(options.run, {"data_path": options.data_path} if options.data_path else {})
+    if options.add_items is not None:
+        return _added(recommender, options)
     if options.explain is not None:
         return _explained(recommender, options)
     if options.batch:
@@ -78,6 +83,14 @@ def _recommender(folder: str, settings: dict[str, Any]) -> Recommender:
     from recbole_xling.quick_start.build import load_run
 
     return load_run(folder, **settings).recommender
+
+
+def _added(recommender: Recommender, options: argparse.Namespace) -> str:
+    from recbole_xling.serve.added import add_items, items_of_file
+
+    items = items_of_file(options.add_items, recommender)
+    every = add_items(recommender, options.run, items, replace=options.replace)
+    return f"Added: {len(items):,} items; {len(every):,} items are served that training did not have"
 
 
 def _explained(recommender: Recommender, options: argparse.Namespace) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from recbole.data.interaction import Interaction
@@ -12,6 +13,7 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor
 
+from recbole_xling.data.item_vectors import averaged
 from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.utils.typed_config import TypedConfig
@@ -167,6 +169,43 @@ class ModelHooks:
             texts: to be read.
             languages: of the texts, ``und`` where unknown.
             encode: returns the vectors of texts by the encoder that the settings name, ``(n, dimension)``.
+        """
+        return None
+
+    def vectors_of_items(
+        self,
+        texts: Sequence[Sequence[str]],
+        languages: Sequence[Sequence[str]],
+        encode: Callable[[Sequence[str]], Tensor],
+    ) -> Tensor | None:
+        """Return vectors of items that training did not have, ``(n, size)``, as :meth:`vectors_of_texts` does.
+
+        An item of several texts has the mean of their vectors by the encoder, as the catalog's items have.
+
+        Args:
+            texts: the different texts of each, at least one.
+            languages: theirs.
+            encode: as for :meth:`vectors_of_texts`.
+        """
+
+        def mean(_: Sequence[str]) -> Tensor:
+            n_texts = max(len(of_item) for of_item in texts)
+            flat = encode([text for of_item in texts for text in of_item])
+            row, place = np.zeros((n_texts, len(texts)), dtype=np.int64), 1
+            for item, of_item in enumerate(texts):
+                row[: len(of_item), item] = np.arange(place, place + len(of_item))
+                place += len(of_item)
+            padded = np.concatenate([np.zeros((1, flat.shape[1]), np.float32), flat.float().cpu().numpy()])
+            vectors, (chosen,) = averaged(padded, row)
+            return torch.from_numpy(vectors[chosen]).to(flat)
+
+        return self.vectors_of_texts([of_item[0] for of_item in texts], [tags[0] for tags in languages], mean)
+
+    def scores_of_new(self) -> tuple[int, float] | None:
+        """Return how items that training did not have are scored by their vectors (:meth:`vectors_of_items`).
+
+        None if they are not, else how many of the first numbers of such a vector do not count, and the bias that is
+        added to the inner product of the others and a user.
         """
         return None
 

@@ -368,6 +368,10 @@ class LLMSASRec(XLingRecommender):
         """Return the vectors that cold items with these texts have."""
         return self.items.of_new(encode(texts)) if self.items.takes_new else None
 
+    def scores_of_new(self) -> tuple[int, float] | None:
+        """Return that all of a new item's vector counts, and the bias of cold items."""
+        return (0, float(self.score_bias.cold_offset)) if self.items.takes_new else None
+
     def user_of_vectors(
         self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor
     ) -> Tensor:

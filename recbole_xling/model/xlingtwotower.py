@@ -341,6 +341,11 @@ class XLingTwoTower(XLingRecommender):
         """Return the vectors of all items in a view, ``(n_items, D)``."""
         return self._table(view, self._version)
 
+    @torch.no_grad()
+    def language_means(self) -> Tensor | None:
+        """Return what is taken from the vectors of texts of each language, ``(languages, D)``; None for nothing."""
+        return self._table.means(self._version)
+
     @property
     def _version(self) -> object:
         """The version of the weights; in training no vectors are kept."""
@@ -393,6 +398,24 @@ class XLingTwoTower(XLingRecommender):
         tokens, numbers = self.encoder.tokenize(texts), language_numbers(languages).to(self.log_scale.device)
         items = self._table.of_new(tokens, numbers, self._version)
         return items if self.gate is None else torch.cat([items, self.gate.untuned.of_new(tokens, numbers)], dim=1)
+
+    def vectors_of_items(
+        self,
+        texts: Sequence[Sequence[str]],
+        languages: Sequence[Sequence[str]],
+        encode: Callable[[Sequence[str]], Tensor],
+    ) -> Tensor:
+        """Return vectors of new items: of several texts the mean, of unit length."""
+        flat = [text for of_item in texts for text in of_item], [tag for tags in languages for tag in tags]
+        own = self.vectors_of_texts(*flat, encode)
+        item = torch.tensor([place for place, of_item in enumerate(texts) for _ in of_item], device=own.device)
+        total = own.new_zeros(len(texts), own.shape[1]).index_add_(0, item, own)
+        parts = total.split([self.encoder.size, own.shape[1] - self.encoder.size], dim=1)
+        return torch.cat([F.normalize(part, dim=-1) for part in parts], dim=1)
+
+    def scores_of_new(self) -> tuple[int, float]:
+        """Return the bias of cold items, and that the untuned encoder alone scores them if there is a gate."""
+        return (0 if self.gate is None else self.encoder.size), float(self.score_bias.cold_offset)
 
     def user_of_vectors(
         self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor

@@ -73,12 +73,17 @@ def merge_to_folder(encoder: TextEncoder, folder: Path) -> None:
         folder: to be made, or empty. It appears whole or not at all.
 
     Raises:
-        ConfigError: ``folder`` contains something already.
+        ConfigError: ``folder`` contains something already, or ``embedding_mlp_size`` is set.
         XlingError: it cannot be written.
     """
     from safetensors import SafetensorError
 
     check_empty(folder)
+    if not can_be_merged(encoder):
+        raise ConfigError(
+            "sentence-transformers knows no perceptron beside the learned map (embedding_mlp_size): such an encoder is "
+            "not merged"
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with replacing(folder) as new:
@@ -96,6 +101,11 @@ def check_empty(folder: Path) -> None:
     """Raise a ConfigError if a folder that is to be made contains something already."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"'{folder}' exists and is not empty: name another folder, or remove it first")
+
+
+def can_be_merged(encoder: TextEncoder) -> bool:
+    """Whether sentence-transformers can compute what the encoder does: it has no perceptron beside the learned map."""
+    return encoder.projection is None or encoder.projection.mlp is None
 
 
 def write_encoder(encoder: TextEncoder, folder: Path) -> None:

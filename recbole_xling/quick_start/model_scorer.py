@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.streaming import Factors, Pairs, rank_groups, rank_scores
 from recbole_xling.model.base import hooks_of
 from recbole_xling.model.factors import UserOfVectors, factors_of
-from recbole_xling.model.layers.language_embedding import language_numbers
+from recbole_xling.model.layers.language_embedding import LANGUAGES, language_numbers
 from recbole_xling.serve.catalog import IntArray
+from recbole_xling.serve.new_items import Intake
 from recbole_xling.serve.scorer import Best, Given, Rows
+from recbole_xling.serve.vectors import FloatArray, Tower, VectorScorer, View
 from recbole_xling.trainer.mixin import Evaluation
 
 if TYPE_CHECKING:
@@ -81,28 +83,96 @@ class ModelScorer:
         return Best(items.cpu().numpy(), scores.float().cpu().numpy())
 
     @torch.no_grad()
-    def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> NDArray[np.float32]:
+    def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> FloatArray:
         """Return vectors of texts that no item has, as histories consist of them.
 
         Raises:
             ConfigError: the model cannot tell them from the texts alone.
         """
-        catalog, device = catalog_of(self._run.train_data._dataset), self._run.config["device"]
+        return self._read(self._hooks.vectors_of_texts(texts, languages, self._encode))
 
-        def encode(texts: Sequence[str]) -> Tensor:
-            return torch.from_numpy(catalog.encoder().encode(texts)).to(device)
+    @torch.no_grad()
+    def vectors_of_items(self, texts: Sequence[Sequence[str]], languages: Sequence[Sequence[str]]) -> FloatArray:
+        """Return vectors of items that training did not have, by the different texts of each.
 
-        found = self._hooks.vectors_of_texts(texts, languages, encode)
+        Raises:
+            ConfigError: the model cannot tell them from the texts alone.
+        """
+        return self._read(self._hooks.vectors_of_items(texts, languages, self._encode))
+
+    def _encode(self, texts: Sequence[str]) -> Tensor:
+        catalog = catalog_of(self._run.train_data._dataset)
+        return torch.from_numpy(catalog.encoder().encode(texts)).to(self._run.config["device"])
+
+    def _read(self, found: Tensor | None) -> FloatArray:
         if found is None:
             raise ConfigError(
                 f"{self.name} with these settings has no vectors of new texts: it does not read them, or prepares them "
                 "by all texts of the catalog (text_projection: pca, text_whitening, text_centering)"
             )
-        vectors: NDArray[np.float32] = found.float().cpu().numpy()
+        vectors: FloatArray = found.float().cpu().numpy()
         return vectors
 
+    @property
+    def intake(self) -> Intake | None:
+        """How the model takes items that training did not have; None if it does not."""
+        taken = self._hooks.scores_of_new()
+        if taken is None:
+            return None
+        catalog = catalog_of(self._run.train_data._dataset)
+        return Intake(catalog.config["text_template"], catalog.text_view, *taken)
+
+    @property
+    def history_size(self) -> int:
+        """The size of the vectors that histories consist of."""
+        return self.history_vectors(0).shape[1]
+
     @torch.no_grad()
-    def vectors(self, view: int, items: IntArray) -> NDArray[np.float32]:
+    def history_vectors(self, view: int) -> FloatArray:
+        """Return the vectors of all items that histories consist of, ``(n_items, size)``.
+
+        Raises:
+            ConfigError: the model's users are not made of such vectors.
+        """
+        found = UserOfVectors(self._run.model).history_vectors(view)
+        if found is None:
+            raise ConfigError(f"{self.name} does not make users of the vectors of their items: it needs torch")
+        table: FloatArray = found.detach().float().cpu().numpy()
+        return table
+
+    @torch.no_grad()
+    def item_vectors(self, view: int) -> tuple[FloatArray, FloatArray]:
+        """Return what is scored in a view: vectors, ``(n_items, D)``, and their bias, ``(n_items,)``."""
+        _, items, bias = self.factors(view)
+        found = items.float().cpu().numpy()
+        return found, np.zeros(len(found), np.float32) if bias is None else bias.float().cpu().numpy()
+
+    def grown(
+        self, vectors: Sequence[FloatArray], languages: Sequence[Sequence[str]], skipped: int, bias: float
+    ) -> VectorScorer:
+        """Return a scorer of more items, whose users are those of the model (:class:`VectorScorer`)."""
+        readers = catalog_of(self._run.train_data._dataset).readers([])
+        numbers = {tag: number for number, tag in enumerate(LANGUAGES, start=1)}
+        user_tower, device = UserOfVectors(self._run.model).eval(), self._run.config["device"]
+
+        @torch.no_grad()
+        def compute(given: Mapping[str, NDArray]) -> FloatArray:
+            users: FloatArray = user_tower(*(torch.from_numpy(part).to(device) for part in given.values())).cpu().numpy()
+            return users
+
+        tower, nothing = Tower(compute, self.longest, numbers), np.empty(0, dtype=np.int64)
+        tables = [self.item_vectors(view) for view in range(self.n_views)]
+        views = [
+            View(items, self.history_vectors(view), tower.numbers(readers.seen_by(view)), nothing)
+            for view, (items, _) in enumerate(tables)
+        ]
+        kept: dict[str, Any] = {"without_history": self.without_history, "reader": self}
+        size = self.vectors(0, np.ones(1, dtype=np.int64)).shape[1]
+        own = VectorScorer(self.name, views, tables[0][1], size, tower, **kept)
+        return own.grown(vectors, languages, skipped, bias)
+
+    @torch.no_grad()
+    def vectors(self, view: int, items: IntArray) -> FloatArray:
         """Return vectors of items in a view.
 
         Raises:
@@ -114,7 +184,7 @@ class ModelScorer:
         return table[torch.from_numpy(items).to(table.device)].float().cpu().numpy()
 
     @torch.no_grad()
-    def user_vectors(self, view: int, rows: Rows) -> NDArray[np.float32]:
+    def user_vectors(self, view: int, rows: Rows) -> FloatArray:
         """Return the vectors of users whose inner products with those of items are scores.
 
         Raises:

@@ -16,11 +16,14 @@ from recbole_xling.data.splits.files import has_histories
 from recbole_xling.errors import NoTextError
 from recbole_xling.evaluator.ranking import train_counts
 from recbole_xling.quick_start.model_scorer import ModelScorer
+from recbole_xling.serve.added import add_items, intake_of
 from recbole_xling.serve.answers import to_frame
 from recbole_xling.serve.catalog import Catalog, Columns, Filters, Users
 from recbole_xling.serve.explanations import Explanation, explain
+from recbole_xling.serve.folder import as_remembered
+from recbole_xling.serve.new_items import new_item
 from recbole_xling.serve.recommender import Recommender
-from recbole_xling.serve.withdrawn import read_withdrawn, withdraw
+from recbole_xling.serve.withdrawn import withdraw
 from recbole_xling.text.store import ItemTextStore
 
 if TYPE_CHECKING:
@@ -41,9 +44,9 @@ class Serving:
         """What answers, also without pandas."""
         run: Run = self  # type: ignore[assignment]
         catalog = catalog_of(run.train_data._dataset)
-        items = _served_items(run, catalog)
-        items.withdraw(read_withdrawn(run.config["run_dir"] or ""))
-        return Recommender(items, _served_users(run, catalog), ModelScorer(run))
+        scorer = ModelScorer(run)
+        own = Recommender(_served_items(run, catalog), _served_users(run, catalog), scorer, scorer.intake)
+        return as_remembered(own, run.config["run_dir"] or "")
 
     def recommend(
         self,
@@ -120,6 +123,21 @@ class Serving:
         """
         given: dict[str, Any] = {"user": user, "history": history, "reader": reader, "language": language}
         return explain(self.recommender, item, **given)
+
+    def add_items(self, items: Sequence[Mapping[str, Any]], *, replace: bool = False) -> None:
+        """Serve items that training did not have from now on, by their texts or vectors; the run folder remembers them.
+
+        Args:
+            items: records such as ``{"item_id": "p99", "texts": {"de": "Teekanne", "fr": "Théière"}}`` or
+                ``{"item_id": "p99", "text": "Teekanne", "language": "de"}``. The first language is the one that
+                everybody sees. A text may be an object of fields, as ``text_template`` names them; ``vector`` is one
+                that :meth:`encode_items` has made. All others are columns of the ``.item`` file.
+            replace: whether they may take the place of items that were added before.
+        """
+        own, folder = self.recommender, self.config["run_dir"]  # type: ignore[attr-defined]
+        intake = intake_of(own)
+        add_items(own, folder, [new_item(item, intake, own.trained.catalog) for item in items], replace=replace)
+        vars(self)["recommender"] = as_remembered(own, folder)
 
     def withdraw(self, items: Sequence[str]) -> None:
         """Show these items to nobody from now on; the run folder remembers it."""

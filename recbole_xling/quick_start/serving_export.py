@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from recbole_xling.errors import ConfigError, XlingError
 from recbole_xling.model.factors import UserOfVectors
 from recbole_xling.model.layers.language_embedding import LANGUAGES
+from recbole_xling.model.xlingtwotower import XLingTwoTower
 from recbole_xling.quick_start.build import Run, load_run
-from recbole_xling.quick_start.export import check_empty, write_encoder
+from recbole_xling.quick_start.export import can_be_merged, check_empty, write_encoder
 from recbole_xling.quick_start.model_card import card_text
 from recbole_xling.quick_start.model_scorer import ModelScorer
 from recbole_xling.quick_start.onnx_tower import write_tower
 from recbole_xling.serve import folder as files
+from recbole_xling.serve.added import read_added, write_added
 from recbole_xling.serve.catalog import Users
 from recbole_xling.serve.indexes import check_kind, index_file, open_index, write_index
 from recbole_xling.serve.recommender import Recommender
@@ -75,6 +77,8 @@ def export_run(
             new.mkdir()
             manifest = _Export(loaded, new).write(index, with_users=with_users)
             write_withdrawn(new, read_withdrawn(run))
+            if added := read_added(run):
+                write_added(new, added)
             result = read_result(Path(run))
             card = card_text(loaded, result, manifest, license_id)
             (new / "README.md").write_text(card, encoding="utf-8", newline="\n")
@@ -100,7 +104,7 @@ class _Export:
 
     def __init__(self, run: Run, folder: Path) -> None:
         self.run, self.folder = run, folder
-        self.recommender: Recommender = run.recommender
+        self.recommender: Recommender = run.recommender.trained
         scorer = self.recommender.scorer
         assert isinstance(scorer, ModelScorer)
         self.scorer = scorer
@@ -115,14 +119,14 @@ class _Export:
         if scorer.by_user and scorer.by_history:
             raise ConfigError(f"{scorer.name} knows users by their ids and histories: only one of them can be exported")
         n_views = scorer.n_views
-        tables = [self._items(view) for view in range(n_views)]
+        tables = [scorer.item_vectors(view) for view in range(n_views)]
         bias = tables[0][1]
         self._write_items()
         if with_users:
             self._write_users(users)
         histories: list[FloatArray] = []
         if scorer.by_history:
-            histories = [self._histories(view) for view in range(n_views)]
+            histories = [scorer.history_vectors(view) for view in range(n_views)]
         else:
             nothing = [np.empty(0, dtype=np.int64)] * len(users.tokens)
             everybody = Rows(np.arange(len(users.tokens)), list(users.languages), nothing)
@@ -133,12 +137,14 @@ class _Export:
             if scorer.by_history
             else None
         )
-        self._write_encoder()
+        reads_texts = self._write_encoder()
         found = None
         if index is not None:
             recalls = [self._write_index(index, view, items, bias) for view, (items, _) in enumerate(tables)]
             found = {"kind": index, f"recall@{_BEST}": min(recalls)}
+        intake = self.recommender.intake
         facts = {"index": found, "largest_difference_of_users": parity}
+        facts |= {"new_items": intake and vars(intake), "reads_texts": reads_texts}
         return {**self._facts(), "users": len(users.tokens) - 1 if with_users else None, **facts}
 
     def _facts(self) -> dict[str, Any]:
@@ -162,21 +168,6 @@ class _Export:
         }
 
     # ---- vectors ----------------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _items(self, view: int) -> tuple[FloatArray, FloatArray]:
-        """Return what is scored in a view: vectors, ``(n_items, D)``, and their bias, ``(n_items,)``."""
-        _, items, bias = self.scorer.factors(view)
-        found = items.float().cpu().numpy()
-        return found, np.zeros(len(found), np.float32) if bias is None else bias.float().cpu().numpy()
-
-    @torch.no_grad()
-    def _histories(self, view: int) -> FloatArray:
-        found = self.tower.history_vectors(view)
-        if found is None:
-            raise ConfigError(f"{self.scorer.name} does not make users of the vectors of their items: it needs torch")
-        table: FloatArray = found.detach().float().cpu().numpy()
-        return table
 
     def _write_vectors(self, items: list[FloatArray], histories: list[FloatArray], bias: FloatArray) -> None:
         """Write vectors twice: with names and types as safetensors, and to be mapped into memory."""
@@ -248,15 +239,18 @@ class _Export:
         )
         _write_lines(self.folder / files.USERS_FILE, records)
 
-    def _write_encoder(self) -> None:
-        """Write the encoder of XLingTwoTower, merged, and its adapters as PEFT writes them."""
-        encoder = getattr(self.run.model, "encoder", None)
-        if self.scorer.name != "XLingTwoTower" or encoder is None:
-            return
-        (self.folder / "encoder").mkdir()
-        write_encoder(encoder, self.folder / "encoder")
-        if hasattr(encoder.adapted, "peft_config"):
-            encoder.adapted.save_pretrained(self.folder / "adapters")
+    def _write_encoder(self) -> bool:
+        """Write the encoder of XLingTwoTower, merged, and its adapters; return whether texts can be read by that."""
+        model = self.run.model
+        if not isinstance(model, XLingTwoTower) or not can_be_merged(model.encoder):
+            return False
+        (self.folder / files.ENCODER_FOLDER).mkdir()
+        write_encoder(model.encoder, self.folder / files.ENCODER_FOLDER)
+        if hasattr(model.encoder.adapted, "peft_config"):
+            model.encoder.adapted.save_pretrained(self.folder / "adapters")
+        if (means := model.language_means()) is not None:
+            np.save(self.folder / files.MEANS_FILE, means.float().cpu().numpy())
+        return model.gate is None  # which needs the encoder as it was, too
 
 
 def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

@@ -60,7 +60,7 @@ class Catalog:
         self,
         tokens: Sequence[str],
         titles: Sequence[Sequence[str]],
-        languages: Sequence[Sequence[str]],
+        languages: Sequence[Sequence[str] | NDArray[np.str_]],
         view_of: Mapping[str, int],
         counts: IntArray,
         withdrawn: Collection[int],
@@ -71,8 +71,8 @@ class Catalog:
         self.number = {token: place for place, token in enumerate(tokens) if place}
         self.exists = np.ones(len(tokens), dtype=bool)
         self.exists[[0, *withdrawn]] = False
-        self.shown = self.exists.copy()
         self._read_columns = columns
+        self.withdraw(())
 
     @cached_property
     def columns(self) -> Columns:
@@ -80,7 +80,8 @@ class Catalog:
         return self._read_columns()
 
     @cached_property
-    def _language_names(self) -> set[str]:
+    def language_names(self) -> set[str]:
+        """The languages in which anybody may see an item."""
         return {str(name) for of_view in self.languages for name in np.unique(of_view[1:])}
 
     def known(self, tokens: Collection[str]) -> tuple[IntArray, list[str]]:
@@ -92,19 +93,58 @@ class Catalog:
         """Show these items to nobody, and all others that exist again; unknown ids are left alone."""
         shown = self.exists.copy()
         shown[self.known(items)[0]] = False
-        self.shown = shown  # at once, whoever reads it meanwhile
+        self.shown, self._all_shown = shown, np.flatnonzero(shown)  # at once, whoever reads them meanwhile
+
+    def check_column(self, column: str) -> None:
+        """Raise a ConfigError if there is no such column to filter by."""
+        if column not in self.columns:
+            known = self.columns
+            problem = unknown_name("column", column, known) if known else f"no column '{column}': there is none"
+            raise ConfigError(f"{problem} (of the .item file)")
+
+    def grown(
+        self,
+        tokens: Sequence[str],
+        titles: Sequence[Sequence[str]],
+        languages: Sequence[Sequence[str]],
+        columns: Sequence[Mapping[str, Sequence[str]]],
+    ) -> Catalog:
+        """Return a catalog with more items behind these, which training did not have.
+
+        Args:
+            tokens: their external ids, ``(m,)``.
+            titles: of each in each view, ``(n_views, m)``.
+            languages: the same of languages.
+            columns: the values of each, by column.
+        """
+
+        def joined() -> Columns:
+            return {name: [*own, *(of_new.get(name, ()) for of_new in columns)] for name, own in self.columns.items()}
+
+        gone = np.flatnonzero(~self.exists)[1:].tolist()
+        return Catalog(
+            [*self.tokens, *tokens],
+            [[*own, *new] for own, new in zip(self.titles, titles, strict=True)],
+            [np.concatenate([own, np.asarray(new, dtype=np.str_)]) for own, new in zip(self.languages, languages, strict=True)],
+            self.view_of,
+            np.concatenate([self.counts, np.zeros(len(tokens), dtype=np.int64)]),
+            gone,
+            joined,
+        )
 
     def candidates(self, filters: Filters, view: int) -> IntArray:
-        """Return the numbers of the items that pass, ascending.
+        """Return the numbers of the items that pass, ascending; the same array each time where nothing filters.
 
         Raises:
             ConfigError: no item has a language or a value that is asked for, or there is no such column.
         """
+        if filters.languages is None and filters.items is None and not filters.block and not filters.where:
+            return self._all_shown
         passing = self.shown.copy()
         if filters.languages is not None:
             for language in filters.languages:
-                if language not in self._language_names:
-                    raise ConfigError(unknown_name("language of items", language, self._language_names))
+                if language not in self.language_names:
+                    raise ConfigError(unknown_name("language of items", language, self.language_names))
             passing &= np.isin(self.languages[view], list(filters.languages))
         if filters.items is not None:
             allowed = np.zeros_like(passing)
@@ -112,10 +152,7 @@ class Catalog:
             passing &= allowed
         passing[self.known(filters.block)[0]] = False
         for column, wanted in filters.where.items():
-            if column not in self.columns:
-                known = self.columns
-                problem = unknown_name("column", column, known) if known else f"no column '{column}': there is none"
-                raise ConfigError(f"{problem} (of the .item file)")
+            self.check_column(column)
             values = self.columns[column]
             there = {value for of_item in values for value in of_item}
             if missing := [value for value in wanted if value not in there]:

@@ -28,7 +28,7 @@ class _Words(NamedTuple):
     nothing: str
 
 
-_SENTENCES = {
+SENTENCES = {
     "da": _Words("“{}”", "{item} foreslås især på grund af {because}.", "og", "Intet i historikken taler for {item}."),
     "de": _Words("„{}“", "{item} wird vor allem wegen {because} vorgeschlagen.", "und",
                  "Nichts im Verlauf spricht für {item}."),
@@ -120,8 +120,8 @@ def explain(
         ConfigError: there is no such item, no history, no sentence in that language, or the model reads no histories.
     """
     catalog, scorer = recommender.catalog, recommender.scorer
-    if language not in _SENTENCES:
-        raise ConfigError(unknown_name("language of sentences", language, _SENTENCES))
+    if language not in SENTENCES:
+        raise ConfigError(unknown_name("language of sentences", language, SENTENCES))
     if item not in catalog.number:
         raise ConfigError(f"no item '{item}'")
     request = _request(recommender, user, history, reader)
@@ -172,7 +172,7 @@ def _leads(recommender: Recommender, item: int, view: int, rows: Rows) -> FloatA
 
 
 def _sentence(title: str, parts: Sequence[Part], language: str) -> str:
-    words = _SENTENCES[language]
+    words = SENTENCES[language]
     named, *others = (words.quoted.format(_short(name)) for name in (title, *_reasons(parts)))
     if not others:
         return words.nothing.format(item=named)

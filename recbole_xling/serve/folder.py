@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recbole_xling.errors import CheckpointError, MissingExtraError, XlingError
+from recbole_xling.serve.added import ADDED_FILE, read_added, with_added
 from recbole_xling.serve.catalog import Catalog, Users
 from recbole_xling.serve.indexes import index_file, open_index
+from recbole_xling.serve.new_items import Intake
 from recbole_xling.serve.recommender import Recommender
+from recbole_xling.serve.text_encoder import ExportedEncoder
 from recbole_xling.serve.vectors import Tower, VectorScorer, View
 from recbole_xling.serve.withdrawn import WITHDRAWN_FILE, read_withdrawn
 
@@ -25,6 +29,8 @@ USERS_FILE = "users.jsonl"
 TOWER_FILE = "user_tower.onnx"
 USER_VECTORS_FILE = "user_vectors.npy"
 BIAS_FILE = "bias.npy"
+ENCODER_FOLDER = "encoder"
+MEANS_FILE = "language_means.npy"
 
 
 def vectors_file(kind: str, view: int) -> str:
@@ -40,7 +46,9 @@ def is_export(folder: str | os.PathLike[str]) -> bool:
 def checksums(folder: Path) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of each file of a folder but the manifest, by its path inside."""
     files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name not in (MANIFEST_FILE, WITHDRAWN_FILE)
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (MANIFEST_FILE, WITHDRAWN_FILE, ADDED_FILE)
     )
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
@@ -66,12 +74,22 @@ def load_export(folder: str | os.PathLike[str], *, verify: bool = True) -> Recom
             raise CheckpointError(f"'{path}' is not what export wrote: it is missing or damaged. Export again")
     try:
         recommender = _recommender(folder, manifest)
-        recommender.catalog.withdraw(read_withdrawn(folder))
-        return recommender
     except (XlingError, OSError):
         raise
     except Exception as error:  # whatever numpy, json or onnxruntime make of a file of another kind
         raise CheckpointError(f"the export '{folder}' cannot be read: {type(error).__name__}: {error}") from error
+    return as_remembered(recommender, folder)
+
+
+def as_remembered(recommender: Recommender, folder: str | os.PathLike[str]) -> Recommender:
+    """Return a Recommender with the items that were added to its folder, and without those that were withdrawn.
+
+    Raises:
+        CheckpointError: what the folder remembers is damaged, or does not fit the model.
+    """
+    found = with_added(recommender, read_added(folder))
+    found.catalog.withdraw(read_withdrawn(folder))
+    return found
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -106,23 +124,35 @@ def _recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
 
     views, kind = [], manifest["index"] and manifest["index"]["kind"]
     for view in range(manifest["model_views"]):
-        items = np.load(folder / vectors_file("items", view), mmap_mode="r")
+        items = _mapped(folder / vectors_file("items", view))
         path = folder / vectors_file("histories", view)
-        histories = np.load(path, mmap_mode="r") if path.is_file() else items
+        histories = _mapped(path) if path.is_file() else items
         tags = [tag.split("-")[0].lower() for tag in languages[view]]
         numbers = np.array([manifest["language_numbers"].get(tag, 0) for tag in tags], dtype=np.int64)
         search = open_index(kind, folder / index_file(kind, view)) if kind else None
         indexed = np.flatnonzero(catalog.exists) if kind else np.empty(0, dtype=np.int64)
         views.append(View(items, histories, numbers, indexed, search))
+    users = _tower(folder, manifest) if manifest["by_history"] else _mapped(folder / USER_VECTORS_FILE)
+    reader = None
+    if manifest.get("reads_texts") and isinstance(users, Tower):
+        means = np.load(folder / MEANS_FILE) if (folder / MEANS_FILE).is_file() else None
+        reader = ExportedEncoder(folder / ENCODER_FOLDER, means, users.numbers)
     scorer = VectorScorer(
         manifest["model"],
         views,
         np.load(folder / BIAS_FILE),
         manifest["vector_size"],
-        _tower(folder, manifest) if manifest["by_history"] else np.load(folder / USER_VECTORS_FILE, mmap_mode="r"),
+        users,
         without_history=manifest["without_history"],
+        reader=reader,
     )
-    return Recommender(catalog, _users(folder / USERS_FILE, catalog, manifest["spoken"]), scorer)
+    intake = Intake(**manifest["new_items"]) if manifest.get("new_items") else None
+    return Recommender(catalog, _users(folder / USERS_FILE, catalog, manifest["spoken"]), scorer, intake)
+
+
+def _mapped(path: Path) -> NDArray[np.float32]:
+    """Return the array of a file without reading it; what is not looked at costs no memory."""
+    return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def _of_view(values: list[str], view: int) -> str:
@@ -150,7 +180,13 @@ def _tower(folder: Path, manifest: Mapping[str, Any]) -> Tower:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(folder / TOWER_FILE), options, providers=["CPUExecutionProvider"])
-    return Tower(session, manifest["longest_history"], manifest["language_numbers"])
+    wanted = [node.name for node in session.get_inputs()]
+
+    def compute(given: Mapping[str, NDArray]) -> NDArray[np.float32]:
+        users: NDArray[np.float32] = session.run(None, {name: given[name] for name in wanted})[0]
+        return users
+
+    return Tower(compute, manifest["longest_history"], manifest["language_numbers"])
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:

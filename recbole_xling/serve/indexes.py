@@ -73,9 +73,8 @@ def _open_faiss(kind: str, path: Path) -> Search:
     index = faiss.read_index(str(path))
 
     def search(users: FloatArray, k: int) -> IntArray:
-        if kind == "hnsw":
-            index.hnsw.efSearch = max(_BREADTH, 2 * k)
-        places: IntArray = index.search(_queries(users, index.d), min(k, index.ntotal))[1]
+        options = {"params": faiss.SearchParametersHNSW(efSearch=max(_BREADTH, 2 * k))} if kind == "hnsw" else {}
+        places: IntArray = index.search(_queries(users, index.d), min(k, index.ntotal), **options)[1]
         return places
 
     return search

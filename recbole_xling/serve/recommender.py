@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from recbole_xling.errors import ConfigError
 from recbole_xling.serve.answers import Answer, Recommendation
 from recbole_xling.serve.catalog import Catalog, Filters, IntArray, Users
+from recbole_xling.serve.new_items import Intake
 from recbole_xling.serve.scorer import Given, Rows, Scorer
 
 UNDETERMINED = "und"
 MOST_POPULAR = "these are the items that are chosen most"
 _NAMED = 3  # ids that a note names
+_AT_ONCE = 1 << 15  # items that are compared with another one
 
 
 @dataclass
@@ -53,10 +55,20 @@ class Recommender:
         catalog: the items.
         users: whom the model was trained with.
         scorer: the model.
+        intake: how the model takes items that training did not have; None if it does not.
+        trained: the same without such items, if there are some.
     """
 
-    def __init__(self, catalog: Catalog, users: Users, scorer: Scorer) -> None:
-        self.catalog, self.users, self.scorer = catalog, users, scorer
+    def __init__(
+        self,
+        catalog: Catalog,
+        users: Users,
+        scorer: Scorer,
+        intake: Intake | None = None,
+        trained: Recommender | None = None,
+    ) -> None:
+        self.catalog, self.users, self.scorer, self.intake = catalog, users, scorer, intake
+        self.trained = trained or self
 
     # ---- lists ------------------------------------------------------------------------------------------------
 
@@ -74,10 +86,7 @@ class Recommender:
         Raises:
             ConfigError: an argument is wrong, or histories of users are not known.
         """
-        _check_list("users", users)
-        if self.users.missing and self.scorer.by_history:
-            raise ConfigError(f"{self.users.missing}: give histories (recommend_histories)")
-        return self._answers([self.request(user, None, None) for user in users], k, exclude_seen, filters)
+        return self.answers(self.requests_of_users(users), k, exclude_seen, filters)
 
     def recommend_histories(
         self,
@@ -102,14 +111,7 @@ class Recommender:
         Raises:
             ConfigError: an argument is wrong.
         """
-        _check_list("histories", histories)
-        for history in histories:
-            _check_list("a history", history)
-        if users is not None and len(users) != len(histories):
-            raise ConfigError(f"{len(histories)} histories of {len(users)} users: name one user for each")
-        names = users or [None] * len(histories)
-        requests = [self.request(user, history, reader) for user, history in zip(names, histories, strict=True)]
-        return self._answers(requests, k, exclude_seen, filters)
+        return self.answers(self.requests_of_histories(histories, users, reader), k, exclude_seen, filters)
 
     def recommend_texts(
         self,
@@ -171,14 +173,18 @@ class Recommender:
         number, view = self.catalog.number[item], self.catalog.view_of.get(language or "", 0)
         others = self.catalog.candidates(filters, view)
         others = others[others != number]
-        vectors = _unit(self.scorer.vectors(view, others))
         own = _unit(self.scorer.vectors(view, np.array([number], dtype=np.int64)))[0]
-        cosine = vectors @ own
-        order = np.argsort(-cosine, kind="stable")[:k]
-        notes = [] if len(order) == k else [f"only {len(order)} items are left by the filters"]
         if not own.any():
             return Answer(None, [], [f"the model knows nothing of '{item}'"])
-        return Answer(None, self._listed(others[order], cosine[order], view), notes)
+        found, cosines = others[:0], np.empty(0, dtype=np.float32)
+        for at in range(0, len(others), _AT_ONCE):
+            block = others[at : at + _AT_ONCE]
+            found = np.concatenate([found, block])
+            cosines = np.concatenate([cosines, _unit(self.scorer.vectors(view, block)) @ own])
+            order = np.argsort(-cosines, kind="stable")[:k]
+            found, cosines = found[order], cosines[order]
+        notes = [] if len(found) == k else [f"only {len(found)} items are left by the filters"]
+        return Answer(None, self._listed(found, cosines, view), notes)
 
     def user_vectors(
         self,
@@ -210,7 +216,48 @@ class Recommender:
             found[places] = vectors
         return np.empty((0, 0), dtype=np.float32) if found is None else found
 
+    def search_titles(self, text: str, k: int = 10, *, reader: str | None = None) -> list[Recommendation]:
+        """Return items that are shown and whose title has all these words in it, or whose id it is.
+
+        The first ones of the catalog are returned; their score is how often they were chosen in training.
+
+        Args:
+            text: words, in small or capital letters.
+            k: how many items.
+            reader: language that somebody reads.
+        """
+        view, catalog = self.catalog.view_of.get(reader or "", 0), self.catalog
+        found = [number] if catalog.shown[number := catalog.number.get(text.strip(), 0)] else []
+        words, titles = text.casefold().split(), catalog.titles[view]
+        for number in catalog.candidates(Filters(), view).tolist() if words else ():
+            if len(found) == k:
+                break
+            title = titles[number].casefold()
+            if number not in found[:1] and all(word in title for word in words):
+                found.append(number)
+        numbers = np.array(found, dtype=np.int64)
+        return self._listed(numbers, catalog.counts[numbers], view)
+
     # ---- parts ------------------------------------------------------------------------------------------------
+
+    def requests_of_users(self, users: Sequence[str]) -> list[Request]:
+        """Return what is known of users (:meth:`recommend`)."""
+        _check_list("users", users)
+        if self.users.missing and self.scorer.by_history:
+            raise ConfigError(f"{self.users.missing}: give histories (recommend_histories)")
+        return [self.request(user, None, None) for user in users]
+
+    def requests_of_histories(
+        self, histories: Sequence[Sequence[str]], users: Sequence[str | None] | None, reader: str | None
+    ) -> list[Request]:
+        """Return what is known of who has histories (:meth:`recommend_histories`)."""
+        _check_list("histories", histories)
+        for history in histories:
+            _check_list("a history", history)
+        if users is not None and len(users) != len(histories):
+            raise ConfigError(f"{len(histories)} histories of {len(users)} users: name one user for each")
+        names = users or [None] * len(histories)
+        return [self.request(user, history, reader) for user, history in zip(names, histories, strict=True)]
 
     def request(self, user: str | None, history: Sequence[str] | None, reader: str | None) -> Request:
         """Return what is known of somebody, by his id, his history, or the language that he reads."""
@@ -241,9 +288,10 @@ class Recommender:
             return f"{self.scorer.name} needs a history with a known item"
         return ""
 
-    def _answers(
+    def answers(
         self, requests: Sequence[Request], k: int, exclude_seen: bool, filters: Filters | None
     ) -> list[Answer]:
+        """Return the lists of some requests; arguments as for :meth:`recommend`."""
         _check_length(k)
         filters = filters or Filters()
         unknown = [] if filters.items is None else self.catalog.known(filters.items)[1]

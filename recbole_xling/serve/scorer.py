@@ -68,6 +68,18 @@ class Scorer(Protocol):
     without_history: bool
     longest: int
 
+    @property
+    def n_views(self) -> int:
+        """The number of views in which the model sees items: 1, or as many as the catalog has."""
+
+    @property
+    def history_size(self) -> int:
+        """The size of the vectors that histories consist of.
+
+        Raises:
+            ConfigError: users are not made of vectors of items.
+        """
+
     def best(self, view: int, rows: Rows | Given, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
         """Return the best candidates for users of a view, without what is left out for each; ``k`` of them, or all."""
 
@@ -76,6 +88,29 @@ class Scorer(Protocol):
 
         Raises:
             ConfigError: the model does not read texts.
+        """
+
+    def vectors_of_items(self, texts: Sequence[Sequence[str]], languages: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+        """Return vectors of items that training did not have, as histories consist of them.
+
+        Args:
+            texts: the different texts of each, at least one.
+            languages: theirs.
+
+        Raises:
+            ConfigError: the model does not read texts.
+        """
+
+    def grown(
+        self, vectors: Sequence[NDArray[np.float32]], languages: Sequence[Sequence[str]], skipped: int, bias: float
+    ) -> Scorer:
+        """Return a scorer of more items, which come behind the others.
+
+        Args:
+            vectors: theirs as histories consist of them, in each view of the model, ``(m, size)``.
+            languages: theirs in these views.
+            skipped: how many of the first numbers of a vector do not count for scores of new items.
+            bias: of new items.
         """
 
     def vectors(self, view: int, items: IntArray) -> NDArray[np.float32]:

@@ -2,146 +2,50 @@
 
 from __future__ import annotations
 
-import threading
+import base64
+import json
+import os
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from recbole_xling.errors import ConfigError, MissingExtraError, XlingError
-from recbole_xling.serve.catalog import Filters
-from recbole_xling.serve.explanations import explain
-from recbole_xling.serve.folder import load_export, read_manifest
-from recbole_xling.serve.recommender import Recommender
-from recbole_xling.serve.withdrawn import read_withdrawn, withdraw
+from recbole_xling.errors import MissingExtraError, XlingError
+from recbole_xling.serve.answers import Answer
+from recbole_xling.serve.batches import Batches, Crowded
+from recbole_xling.serve.bodies import Alike, Asked, Change, Sought, Wanted
+from recbole_xling.serve.explanations import SENTENCES, explain
+from recbole_xling.serve.served import Served
 
 try:
     import uvicorn
     from fastapi import FastAPI, Request, Response
-    from fastapi.responses import JSONResponse, PlainTextResponse
+    from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-    from pydantic import BaseModel, ConfigDict, Field, model_validator
     from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "serve") from error
 
 _MOST_BYTES = 1 << 20  # of a request
+_MOST_TOGETHER = 32  # requests that are answered at once
+_MOST_WAITING = 1000  # requests
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")  # names of this machine in requests
-_Id = Annotated[str, Field(min_length=1, max_length=1000)]
-_Ids = Annotated[list[_Id], Field(max_length=10_000)]
-_Length = Annotated[int, Field(ge=1, le=1000)]
-_History = Annotated[list[_Id], Field(max_length=1000)]
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)  # seconds
+_PAGE = Path(__file__).parent / "page.html"
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+class _Json(Response):
+    """Plain data as JSON, as they are: FastAPI would look at each value first."""
 
+    media_type = "application/json"
 
-class Wanted(_Body):
-    """What is to be recommended, and to whom."""
-
-    users: Annotated[list[_Id], Field(max_length=256)] | None = None
-    histories: Annotated[list[_History], Field(max_length=256)] | None = None
-    reader: _Id | None = None
-    k: _Length = 10
-    exclude_seen: bool = True
-    languages: _Ids | None = None
-    items: _Ids | None = None
-    block: _Ids = []
-    where: dict[str, _Ids] = {}
-
-    @model_validator(mode="after")
-    def _somebody(self) -> Wanted:
-        if not self.users and not self.histories:
-            raise ValueError("give users, histories, or one user for each history")
-        return self
-
-
-class Alike(_Body):
-    """An item, and what is to be like it."""
-
-    item: _Id
-    k: _Length = 10
-    language: _Id | None = None
-
-
-class Asked(_Body):
-    """An item, and by whose history it is to be explained."""
-
-    item: _Id
-    user: _Id | None = None
-    history: _History | None = None
-    reader: _Id | None = None
-    language: _Id = "en"
-
-    @model_validator(mode="after")
-    def _somebody(self) -> Asked:
-        if self.user is None and self.history is None:
-            raise ValueError("give a user or a history")
-        return self
-
-
-class Change(_Body):
-    """Items to withdraw, and others to show again."""
-
-    withdraw: _Ids = []
-    restore: _Ids = []
-
-
-class Served:
-    """The export that is served now; another one takes its place at once, and requests under way end with the old one.
-
-    Args:
-        folder: of the export; may be a link, which leads elsewhere later.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._lock = threading.Lock()
-        self._now = self._loaded()
-
-    def reload(self) -> dict[str, Any]:
-        """Load what the folder holds now, and return what that is; what was withdrawn stays so in another folder.
-
-        Raises:
-            XlingError: it cannot be loaded; the old one is served on.
-        """
-        with self._lock:
-            found, before = self._loaded(), self._now[0]
-            folder, _, recommender = found
-            if folder != before and (items := recommender.catalog.number.keys() & set(read_withdrawn(before))):
-                withdraw(recommender.catalog, folder, add=items)
-            self._now = found
-            return self.about
-
-    def _loaded(self) -> tuple[Path, dict[str, Any], Recommender]:
-        folder = self.folder.resolve()
-        return folder, read_manifest(folder), load_export(folder)
-
-    @property
-    def recommender(self) -> Recommender:
-        """What answers."""
-        return self._now[2]
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Model, dataset and size of what is served."""
-        _, manifest, recommender = self._now
-        shown = int(recommender.catalog.shown.sum())
-        return {"model": manifest["model"], "dataset": manifest["dataset"], "items": manifest["items"], "shown": shown}
-
-    def change(self, change: Change) -> list[str]:
-        """Withdraw items and show others again; return what is withdrawn then.
-
-        Raises:
-            ConfigError: there is no such item, or the folder is another one now.
-        """
-        with self._lock:
-            folder, _, recommender = self._now
-            if self.folder.resolve() != folder:
-                raise ConfigError(f"'{self.folder}' is another export now: reload it first")
-            return withdraw(recommender.catalog, folder, add=change.withdraw, remove=change.restore)
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def create_app(folder: Path, hosts: tuple[str, ...] = _LOCAL) -> FastAPI:
@@ -154,8 +58,123 @@ def create_app(folder: Path, hosts: tuple[str, ...] = _LOCAL) -> FastAPI:
     Raises:
         CheckpointError: the folder is no export, or damaged.
     """
-    served = Served(folder)
-    app = FastAPI(title="recbole-xling", description="Recommendations of an export of recbole-xling.")
+    served, n_threads = Served(folder), max(1, (os.cpu_count() or 1) // 2)
+    threads = ThreadPoolExecutor(n_threads, thread_name_prefix="answers")
+    further = ThreadPoolExecutor(2, thread_name_prefix="others")  # so that slow requests do not stop the many
+    sizes = {"threads": threads, "n_threads": n_threads, "most": _MOST_TOGETHER, "waiting": _MOST_WAITING}
+    batches: Batches[Wanted, list[Answer]] = Batches(served.recommend, **sizes)
+    others: Batches[Callable[[], Any], Any] = Batches(
+        _each, **{**sizes, "threads": further, "n_threads": 2, "most": 1}
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> Any:
+        yield
+        threads.shutdown()
+        further.shutdown()
+
+    app = FastAPI(
+        title="recbole-xling", description="Recommendations of an export of recbole-xling.", lifespan=lifespan
+    )
+    _add_answers(app, served, batches, others)
+    _add_changes(app, served, others)
+    _add_page(app, served)
+    _add_metrics(app, served)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+
+    @app.exception_handler(XlingError)
+    async def refuse(request: Request, error: XlingError) -> JSONResponse:
+        return JSONResponse({"detail": str(error)}, status_code=400)
+
+    @app.exception_handler(Crowded)
+    async def put_off(request: Request, error: Crowded) -> JSONResponse:
+        return JSONResponse({"detail": "too many requests wait"}, status_code=503, headers={"retry-after": "1"})
+
+    return app
+
+
+def _each(calls: Any) -> list[Any]:
+    """Call some functions, and return their results or errors."""
+    found: list[Any] = []
+    for call in calls:
+        try:
+            found.append(call())
+        except XlingError as error:
+            found.append(error)
+    return found
+
+
+# ---- requests -------------------------------------------------------------------------------------------------
+
+
+def _add_answers(app: FastAPI, served: Served, batches: Batches[Wanted, list[Answer]], others: Batches) -> None:
+    @app.post("/recommend")
+    async def recommend(wanted: Wanted) -> Response:
+        """Recommend to users, by histories, or by the histories of users."""
+        return _Json({"answers": [answer.record() for answer in await batches.ask(wanted)]})
+
+    @app.post("/similar")
+    async def similar(alike: Alike) -> Response:
+        """Find the items that are most like an item."""
+        options = {"language": alike.language}
+        answer = await others.ask(lambda: served.recommender.similar_items(alike.item, alike.k, **options))
+        return _Json(answer.record())
+
+    @app.post("/explain")
+    async def explained(asked: Asked) -> Response:
+        """Tell what speaks for an item: what its score loses without each item of a history, and more."""
+        found = await others.ask(lambda: explain(served.recommender, **asked.model_dump()))
+        return _Json(found.record())
+
+    @app.post("/search")
+    async def search(sought: Sought) -> Response:
+        """Find items by words of their titles."""
+        options = {"reader": sought.reader}
+        items = await others.ask(lambda: served.recommender.search_titles(sought.text, sought.k, **options))
+        return _Json({"items": [{"item": item.item, "title": item.title, "language": item.language} for item in items]})
+
+
+def _add_changes(app: FastAPI, served: Served, others: Batches) -> None:
+    @app.post("/items")
+    async def items(change: Change) -> Response:
+        """Add items, withdraw items, and show others again, for good."""
+        return _Json(await others.ask(lambda: served.change(change)))
+
+    @app.post("/reload")
+    async def reload() -> Response:
+        """Serve what the folder holds now; requests under way are answered by what was served before."""
+        return _Json(await others.ask(served.reload))
+
+
+def _add_page(app: FastAPI, served: Served) -> None:
+    page = _PAGE.read_text(encoding="utf-8")
+    hashes = {
+        kind: " ".join(
+            f"'sha256-{base64.b64encode(sha256(part.encode()).digest()).decode()}'"
+            for part in re.findall(rf"<{kind}>(.*?)</{kind}>", page, re.DOTALL)
+        )
+        for kind in ("script", "style")
+    }
+    policy = (
+        f"default-src 'none'; script-src {hashes['script']}; style-src {hashes['style']}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def show() -> HTMLResponse:
+        return HTMLResponse(page, headers={"content-security-policy": policy, "x-content-type-options": "nosniff"})
+
+    @app.get("/health")
+    async def health() -> Response:
+        """Tell what is served, in which languages, and the languages of explanations."""
+        told = {"languages": served.languages, "sentences": sorted(SENTENCES)}
+        return _Json({"status": "ok", **served.about, **told})
+
+
+# ---- metrics and limits ---------------------------------------------------------------------------------------
+
+
+def _add_metrics(app: FastAPI, served: Served) -> None:
     registry = CollectorRegistry()
     requests = Counter("requests", "Requests", ["path", "status"], namespace="recbole_xling", registry=registry)
     seconds = Histogram(
@@ -164,75 +183,48 @@ def create_app(folder: Path, hosts: tuple[str, ...] = _LOCAL) -> FastAPI:
     shown = Gauge("items_shown", "Items that are shown", namespace="recbole_xling", registry=registry)
     shown.set_function(lambda: served.about["shown"])
 
-    @app.middleware("http")
-    async def measure(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-        started = time.perf_counter()
-        response = await _limited(request, call)
-        route = request.scope.get("route")
-        path = getattr(route, "path", "other")  # not what anybody may write
-        requests.labels(path, str(response.status_code)).inc()
-        seconds.labels(path).observe(time.perf_counter() - started)
-        return response
+    def measure(scope: Scope, status: int, duration: float) -> None:
+        path = getattr(scope.get("route"), "path", "other")  # not what anybody may write
+        requests.labels(path, str(status)).inc()
+        seconds.labels(path).observe(duration)
 
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
-
-    @app.exception_handler(XlingError)
-    async def refuse(request: Request, error: XlingError) -> JSONResponse:
-        return JSONResponse({"detail": str(error)}, status_code=400)
-
-    @app.post("/recommend")
-    def recommend(wanted: Wanted) -> dict[str, Any]:
-        """Recommend to users, by histories, or by the histories of users."""
-        filters = Filters(wanted.languages, wanted.items, wanted.block, wanted.where)
-        options: dict[str, Any] = {"exclude_seen": wanted.exclude_seen, "filters": filters}
-        if wanted.histories is None:
-            answers = served.recommender.recommend(wanted.users or [], wanted.k, **options)
-        else:
-            options |= {"users": wanted.users, "reader": wanted.reader}
-            answers = served.recommender.recommend_histories(wanted.histories, wanted.k, **options)
-        return {"answers": [answer.record() for answer in answers]}
-
-    @app.post("/similar")
-    def similar(alike: Alike) -> dict[str, Any]:
-        """Find the items that are most like an item."""
-        return served.recommender.similar_items(alike.item, alike.k, language=alike.language).record()
-
-    @app.post("/explain")
-    def explained(asked: Asked) -> dict[str, Any]:
-        """Tell what an item's score loses without each item of a history."""
-        return explain(served.recommender, **asked.model_dump()).record()
-
-    @app.post("/items")
-    def items(change: Change) -> dict[str, Any]:
-        """Withdraw items and show others again, for good."""
-        return {"withdrawn": served.change(change)}
-
-    @app.post("/reload")
-    def reload() -> dict[str, Any]:
-        """Serve what the folder holds now; requests under way are answered by what was served before."""
-        return served.reload()
-
-    @app.get("/health")
-    def health() -> dict[str, Any]:
-        """Tell what is served."""
-        return {"status": "ok", **served.about}
+    app.add_middleware(_Limits, measure=measure)
 
     @app.get("/metrics", response_class=PlainTextResponse)
-    def metrics() -> PlainTextResponse:
+    async def metrics() -> PlainTextResponse:
         """Tell Prometheus the numbers of requests and how long they took."""
         return PlainTextResponse(generate_latest(registry))
 
-    return app
 
+class _Limits:
+    """Refuses requests that are too large, whose length must be known before they are read, and measures all others."""
 
-async def _limited(request: Request, call: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Answer a request, unless it is too large; its length must be known before it is read."""
-    length = request.headers.get("content-length", "0")
-    if "chunked" in request.headers.get("transfer-encoding", "") or not length.isdecimal():
-        return JSONResponse({"detail": "a request must state its length"}, status_code=411)
-    if int(length) > _MOST_BYTES:
-        return JSONResponse({"detail": f"a request has at most {_MOST_BYTES:,} bytes"}, status_code=413)
-    return await call(request)
+    def __init__(self, app: ASGIApp, measure: Callable[[Scope, int, float], None]) -> None:
+        self._app, self._measure = app, measure
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), 500
+
+        async def sent(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        if b"chunked" in headers.get(b"transfer-encoding", b"") or not length.isdigit():
+            refused = JSONResponse({"detail": "a request must state its length"}, status_code=411)
+        elif int(length) > _MOST_BYTES:
+            refused = JSONResponse({"detail": f"a request has at most {_MOST_BYTES:,} bytes"}, status_code=413)
+        else:
+            refused = None
+        try:
+            await (refused or self._app)(scope, receive, sent)
+        finally:
+            self._measure(scope, status, time.perf_counter() - started)
 
 
 def serve(folder: Path, host: str, port: int) -> None:
@@ -242,4 +234,4 @@ def serve(folder: Path, host: str, port: int) -> None:
         CheckpointError: the folder is no export, or damaged.
     """
     app = create_app(folder, _LOCAL if host in ("127.0.0.1", "localhost", "::1") else ("*",))
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)

@@ -1,10 +1,10 @@
-"""VectorScorer: scores from the vectors of an export, users from its ONNX graph or its table; numpy alone."""
+"""VectorScorer: scores from vectors of items, users from a tower or a table; numpy alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,35 @@ from recbole_xling.serve.scorer import Best, Given, Rows
 FloatArray = NDArray[np.float32]
 _ITEMS = 1 << 16  # scored at a time
 _ROWS = 128  # users at a time
-_FURTHER = 64  # items of the index that may be no candidates, so that it is asked for more
+_LEAST = 0.9  # share of the index that must be candidates, else all of these are scored
+_FURTHER = 64  # that the index is asked for where some of its items are no candidates
+
+
+class Table:
+    """Rows of an array, which may be a file mapped into memory, and a few more behind them; nothing is copied.
+
+    Args:
+        first: ``(n, size)``, at least one row.
+        more: ``(m, size)``.
+    """
+
+    def __init__(self, first: FloatArray, more: FloatArray) -> None:
+        self._first, self._more = first, more
+        self.shape = (len(first) + len(more), first.shape[1])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | IntArray) -> FloatArray:
+        """Return the rows from a number to another one, or those with some numbers."""
+        n_first = len(self._first)
+        if isinstance(rows, slice):
+            if rows.stop <= n_first:
+                return self._first[rows]
+            rows = np.arange(rows.start, rows.stop)
+        found, behind = self._first[np.minimum(rows, n_first - 1)], rows >= n_first
+        found[behind] = self._more[rows[behind] - n_first]
+        return found
 
 
 @dataclass(frozen=True)
@@ -32,8 +60,8 @@ class View:
         search: of the index.
     """
 
-    items: FloatArray
-    histories: FloatArray
+    items: FloatArray | Table
+    histories: FloatArray | Table
     languages: IntArray
     indexed: IntArray
     search: Search | None = None
@@ -44,38 +72,69 @@ class Tower:
     """From histories to users.
 
     Attributes:
-        session: of onnxruntime.
+        compute: users, ``(B, D)``, from ``items`` ``(B, longest, size)``, ``item_seq_len`` ``(B,)``, ``item_language``
+            ``(B, longest)`` and ``user_language`` ``(B,)``.
         longest: history, in items.
         languages: numbers of languages, by the first part of their tags.
     """
 
-    session: Any
+    compute: Callable[[Mapping[str, NDArray]], FloatArray]
     longest: int
     languages: Mapping[str, int]
 
-    def __call__(self, view: View, rows: Rows) -> FloatArray:
+    def of_histories(self, view: View, rows: Rows) -> FloatArray:
         """Return users, ``(B, D)``."""
         recent = [history[-self.longest :] for history in rows.histories]
         item_seq = np.zeros((len(recent), self.longest), dtype=np.int64)
         for row, history in zip(item_seq, recent, strict=True):
             row[: len(history)] = history
-        tags = [language.split("-")[0].lower() for language in rows.languages]
-        given = {
-            "items": np.asarray(view.histories[item_seq], dtype=np.float32),
-            "item_seq_len": np.array([len(history) for history in recent], dtype=np.int64),
-            "item_language": view.languages[item_seq],
-            "user_language": np.array([self.languages.get(tag, 0) for tag in tags], dtype=np.int64),
-        }
-        wanted = [node.name for node in self.session.get_inputs()]
-        found: FloatArray = self.session.run(None, {name: given[name] for name in wanted})[0]
-        return found
+        lengths = np.array([len(history) for history in recent], dtype=np.int64)
+        return self._users(view.histories[item_seq], lengths, view.languages[item_seq], rows.languages)
+
+    def of_vectors(self, given: Given) -> FloatArray:
+        """Return users whose history is one vector each, ``(B, D)``."""
+        items = np.zeros((len(given.vectors), self.longest, given.vectors.shape[1]), dtype=np.float32)
+        items[:, 0] = given.vectors
+        languages = np.zeros(items.shape[:2], dtype=np.int64)
+        languages[:, 0] = self.numbers(given.written)
+        return self._users(items, np.ones(len(items), dtype=np.int64), languages, given.read)
+
+    def numbers(self, languages: Sequence[str]) -> IntArray:
+        """Return the numbers of languages, 0 for unknown ones."""
+        return np.array([self.languages.get(tag.split("-")[0].lower(), 0) for tag in languages], dtype=np.int64)
+
+    def _users(
+        self, items: FloatArray, lengths: IntArray, item_language: IntArray, languages: Sequence[str]
+    ) -> FloatArray:
+        given = {"items": np.asarray(items, dtype=np.float32), "item_seq_len": lengths, "item_language": item_language}
+        users = self.compute({**given, "user_language": self.numbers(languages)})
+        if not np.isfinite(users).all():
+            raise ConfigError("the user tower returns numbers that are not finite: export the run again")
+        return users
+
+
+class TextReader(Protocol):
+    """What makes vectors of texts, as histories consist of them."""
+
+    def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> FloatArray:
+        """Return the vectors of texts, ``(n, size)``."""
+
+    def vectors_of_items(self, texts: Sequence[Sequence[str]], languages: Sequence[Sequence[str]]) -> FloatArray:
+        """Return the vectors of items, ``(n, size)``, by the different texts of each, at least one."""
+
+
+class _Pool(NamedTuple):
+    """Candidates as an index sees them: items of it that are none, and candidates that it lacks."""
+
+    gone: IntArray
+    beside: IntArray
 
 
 class VectorScorer:
     """Scores as inner products with a bias (:class:`~recbole_xling.serve.scorer.Scorer`).
 
-    An index is asked where next to nothing but histories is left out, and what it finds is scored exactly. Otherwise
-    all candidates are.
+    An index is asked where little but histories is left out, and what it finds is scored exactly. Otherwise all
+    candidates are.
 
     Args:
         name: of the model.
@@ -84,6 +143,7 @@ class VectorScorer:
         vector_size: of items alone, by which they are compared.
         users: a tower for models that know users by their histories, else their vectors, ``(n_users, D)``.
         without_history: whether the model ranks for users without a history.
+        reader: of texts, if there is one.
     """
 
     def __init__(
@@ -95,41 +155,104 @@ class VectorScorer:
         users: Tower | FloatArray,
         *,
         without_history: bool,
+        reader: TextReader | None = None,
     ) -> None:
         self.name, self.by_history, self.without_history = name, isinstance(users, Tower), without_history
         self.by_user = not self.by_history
         self.longest = users.longest if isinstance(users, Tower) else 0
-        self._views, self._bias, self._size, self._users = views, bias, vector_size, users
+        self.n_views, self.history_size = len(views), int(views[0].histories.shape[1])
+        self._views, self._bias, self._size, self._users, self._reader = views, bias, vector_size, users, reader
+        self._pools: dict[int, tuple[IntArray, _Pool]] = {}
+
+    def grown(
+        self, vectors: Sequence[FloatArray], languages: Sequence[Sequence[str]], skipped: int, bias: float
+    ) -> VectorScorer:
+        """Return a scorer of more items.
+
+        Args:
+            vectors: of the new items as histories consist of them, in each view of the model, ``(m, size)``.
+            languages: theirs in these views.
+            skipped: how many of the first numbers of a vector do not count for scores of new items.
+            bias: of new items.
+        """
+        assert isinstance(self._users, Tower)
+        views = []
+        for view, more, tags in zip(self._views, vectors, languages, strict=True):
+            scored = more.copy()
+            scored[:, :skipped] = 0
+            items, histories = Table(np.asarray(view.items), scored), Table(np.asarray(view.histories), more)
+            numbers = np.concatenate([view.languages, self._users.numbers(tags)])
+            views.append(replace(view, items=items, histories=histories, languages=numbers))
+        biases = np.concatenate([self._bias, np.full(len(vectors[0]), bias, dtype=np.float32)])
+        kept: dict[str, Any] = {"without_history": self.without_history, "reader": self._reader}
+        return VectorScorer(self.name, views, biases, self._size, self._users, **kept)
 
     def _view(self, number: int) -> View:
         return self._views[number if len(self._views) > 1 else 0]
 
     def best(self, view: int, rows: Rows | Given, candidates: IntArray, left_out: Sequence[IntArray], k: int) -> Best:
-        """Return the best candidates for users of a view, who have histories: there are no vectors of texts."""
-        assert isinstance(rows, Rows)
-        k, seen = min(k, len(candidates)), self._view(view)
-        items, scores = np.zeros((len(rows.users), k), dtype=np.int64), np.zeros((len(rows.users), k), np.float32)
-        if not k:
+        """Return the best candidates for users of a view."""
+        k, seen, n_rows = min(k, len(candidates)), self._view(view), len(left_out)
+        items, scores = np.zeros((n_rows, k), dtype=np.int64), np.zeros((n_rows, k), np.float32)
+        if not k or not n_rows:
             return Best(items, scores)
-        users = self.user_vectors(view, rows)
+        if isinstance(rows, Given):
+            assert isinstance(self._users, Tower)
+            users = self._users.of_vectors(rows)
+        else:
+            users = self.user_vectors(view, rows)
+        pool = self._pool(view, candidates) if seen.search is not None and k < len(candidates) else None
         for at in range(0, len(users), _ROWS):
             part = slice(at, at + _ROWS)
-            few_are_gone = len(seen.indexed) - len(candidates) <= _FURTHER
-            if seen.search is not None and few_are_gone and k < len(candidates):
-                gone = np.setdiff1d(seen.indexed, candidates, assume_unique=True)
-                without = [np.concatenate([of_user, gone]) for of_user in left_out[part]]
-                items[part], scores[part] = self._found(seen, seen.search, users[part], without, k)
+            if seen.search is not None and pool is not None:
+                items[part], scores[part] = self._found(seen, seen.search, users[part], pool, left_out[part], k)
+                few = at + np.flatnonzero(scores[part, k - 1] == -np.inf)  # the index has found too little for them
             else:
-                items[part], scores[part] = self._exact(seen, users[part], candidates, left_out[part], k)
+                few = np.arange(at, min(at + _ROWS, n_rows))
+            if len(few):
+                gone = [left_out[row] for row in few]
+                items[few], scores[few] = self._exact(seen, users[few], candidates, gone, k)
         return Best(items, scores)
 
+    def _pool(self, view: int, candidates: IntArray) -> _Pool | None:
+        """Return candidates as the index sees them; None if it has too many others. The last ones are remembered."""
+        asked, found = self._pools.get(view, (None, None))
+        if asked is candidates:
+            return found
+        seen = self._view(view)
+        if len(candidates) < _LEAST * len(seen.indexed):
+            return None
+        is_candidate, is_indexed = np.zeros((2, len(seen.items)), dtype=bool)
+        is_candidate[candidates], is_indexed[seen.indexed] = True, True
+        found = _Pool(np.flatnonzero(is_indexed & ~is_candidate), np.flatnonzero(is_candidate & ~is_indexed))
+        self._pools[view] = candidates, found
+        return found
+
     def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> FloatArray:
-        """Raise a ConfigError: an export does not read texts."""
-        raise ConfigError("an export does not read texts, which takes the encoder: ask the run")
+        """Return vectors of texts.
+
+        Raises:
+            ConfigError: nothing here reads texts.
+        """
+        return self._texts.vectors_of_texts(texts, languages)
+
+    def vectors_of_items(self, texts: Sequence[Sequence[str]], languages: Sequence[Sequence[str]]) -> FloatArray:
+        """Return vectors of items by their texts.
+
+        Raises:
+            ConfigError: nothing here reads texts.
+        """
+        return self._texts.vectors_of_items(texts, languages)
+
+    @property
+    def _texts(self) -> TextReader:
+        if self._reader is None:
+            raise ConfigError("an export does not read texts unless it holds the encoder: ask the run, or give vectors")
+        return self._reader
 
     def vectors(self, view: int, items: IntArray) -> FloatArray:
         """Return vectors of items in a view."""
-        return np.asarray(self._view(view).histories[items, : self._size], dtype=np.float32)
+        return np.asarray(self._view(view).histories[items][:, : self._size], dtype=np.float32)
 
     def user_vectors(self, view: int, rows: Rows) -> FloatArray:
         """Return vectors of users of a view, ``(B, D)``."""
@@ -137,10 +260,7 @@ class VectorScorer:
             return np.asarray(self._users[rows.users], dtype=np.float32)
         parts = [slice(at, at + _ROWS) for at in range(0, len(rows.users), _ROWS)]
         batches = [Rows(rows.users[part], rows.languages[part], rows.histories[part]) for part in parts]
-        found = [self._users(self._view(view), batch) for batch in batches]
-        if not all(np.isfinite(users).all() for users in found):
-            raise ConfigError(f"the user tower of {self.name} returns numbers that are not finite: export it again")
-        return np.concatenate(found)
+        return np.concatenate([self._users.of_histories(self._view(view), batch) for batch in batches])
 
     def _exact(
         self, view: View, users: FloatArray, candidates: IntArray, left_out: Sequence[IntArray], k: int
@@ -153,29 +273,32 @@ class VectorScorer:
             is_range = block[-1] - block[0] + 1 == len(block)
             chosen: Any = slice(block[0], block[-1] + 1) if is_range else block
             found = users @ view.items[chosen].T + self._bias[chosen]  # (B, n)
-            _leave_out(found, np.broadcast_to(block, found.shape), left_out)
+            for row, gone in zip(found, left_out, strict=True):
+                places = np.minimum(np.searchsorted(block, gone), len(block) - 1)
+                row[places[block[places] == gone]] = -np.inf
             items = np.concatenate([items, np.broadcast_to(block, found.shape)], axis=1)
             scores = np.concatenate([scores, found], axis=1)
             items, scores = _highest(items, scores, k)
         return items, scores
 
     def _found(
-        self, view: View, search: Search, users: FloatArray, left_out: Sequence[IntArray], k: int
+        self, view: View, search: Search, users: FloatArray, pool: _Pool, left_out: Sequence[IntArray], k: int
     ) -> tuple[IntArray, FloatArray]:
-        """Score what the index finds."""
-        most = max((len(of_user) for of_user in left_out), default=0)
+        """Score what the index finds, and the candidates that it lacks."""
+        most = max((len(of_user) for of_user in left_out), default=0) + min(_FURTHER, len(pool.gone))
         places = search(users, min(k + most, len(view.indexed)))
         items = view.indexed[np.maximum(places, 0)]  # (B, n)
         scores = np.einsum("bd,bnd->bn", users, view.items[items]) + self._bias[items]
         scores[places < 0] = -np.inf
-        _leave_out(scores, items, left_out)
+        if len(pool.beside):
+            beside = np.broadcast_to(pool.beside, (len(users), len(pool.beside)))
+            items = np.concatenate([items, beside], axis=1)
+            others = users @ view.items[pool.beside].T + self._bias[pool.beside]
+            scores = np.concatenate([scores, others], axis=1)
+        for row, of_row, gone in zip(scores, items, left_out, strict=True):
+            row[np.isin(of_row, np.concatenate([gone, pool.gone]))] = -np.inf
         items, scores = _highest(items, scores, k)
         return items, scores
-
-
-def _leave_out(scores: FloatArray, items: IntArray, left_out: Sequence[IntArray]) -> None:
-    for row, of_row, gone in zip(scores, items, left_out, strict=True):
-        row[np.isin(of_row, gone)] = -np.inf
 
 
 def _highest(items: IntArray, scores: FloatArray, k: int) -> tuple[IntArray, FloatArray]:

@@ -9,7 +9,7 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.serve import vectors as module
 from recbole_xling.serve.indexes import index_file, open_index, write_index
 from recbole_xling.serve.scorer import Rows
-from recbole_xling.serve.vectors import VectorScorer, View
+from recbole_xling.serve.vectors import Tower, VectorScorer, View
 
 
 def made(n_items, size=8, n_users=20, **index):
@@ -85,12 +85,60 @@ def test_an_index_is_asked_for_more_where_items_are_left_out(tmp_path):
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("n_gone", [3, 45])
+def test_withdrawn_items_are_made_up_for_by_further_ones_of_the_index(tmp_path, n_gone):
+    pytest.importorskip("faiss")
+    _, items, bias, users = made(500)
+    write_index("flat", items[1:], bias[1:], tmp_path / "index")
+    scorer, *_ = made(500, indexed=np.arange(1, 500), search=open_index("flat", tmp_path / "index"))
+    order, _ = expected(users, items, bias, np.arange(1, 500), [[]] * 20, n_gone)
+    candidates = np.setdiff1d(np.arange(1, 500), order[0])  # the best of the first user
+    best = scorer.best(0, rows(20), candidates, [np.empty(0, dtype=np.int64)] * 20, 40)
+    order, scores = expected(users, items, bias, candidates, [[]] * 20, 40)
+    np.testing.assert_array_equal(best.items, order)
+    np.testing.assert_allclose(best.scores, scores, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_further_items_are_ranked_among_the_others(tmp_path, indexed):
+    """With vectors of which the first two numbers do not count for scores, and with and without an index."""
+    if indexed:
+        pytest.importorskip("faiss")
+    _, items, bias, users = made(60)
+    own = {}
+    if indexed:
+        write_index("flat", items[1:], bias[1:], tmp_path / "index")
+        own = {"indexed": np.arange(1, 60), "search": open_index("flat", tmp_path / "index")}
+    view = made(60, **own)[0]._views[0]
+
+    def total(given):  # the sum of the history
+        inside = np.arange(4) < given["item_seq_len"][:, None]
+        return (given["items"] * inside[..., None]).sum(axis=1)
+
+    tower = Tower(total, 4, {"de": 1, "fr": 2})
+    scorer = VectorScorer("model", [view], bias, 8, tower, without_history=True)
+    more = np.random.default_rng(2).normal(size=(5, 8)).astype(np.float32)
+    grown = scorer.grown([more], [["de", "fr-CA", "xx", "de", "de"]], skipped=2, bias=0.25)
+    scored = np.concatenate([np.zeros((5, 2)), more[:, 2:]], axis=1)
+    table, biases = np.concatenate([items, scored]), np.concatenate([bias, np.full(5, 0.25, np.float32)])
+    histories = [np.array([3, 61]), np.array([64, 2, 9])]
+    users = np.stack([items[3] + more[1], more[4] + items[2] + items[9]])
+    asked = Rows(np.zeros(2, dtype=np.int64), ["und"] * 2, histories)
+    for candidates in (np.arange(1, 65), np.setdiff1d(np.arange(1, 65), [5, 62]), np.arange(50, 65)):
+        best = grown.best(0, asked, candidates, histories, 9)
+        order, scores = expected(users, table, biases, candidates, histories, 9)
+        np.testing.assert_array_equal(best.items, order)
+        np.testing.assert_allclose(best.scores, scores, rtol=1e-5, atol=1e-5)
+    assert np.isin(np.arange(60, 65), grown.best(0, asked, np.arange(1, 65), histories, 60).items).all()
+    np.testing.assert_array_equal(grown.vectors(0, np.array([61, 4])), np.stack([more[1], items[4]]))
+    np.testing.assert_array_equal(grown._views[0].languages[60:], [1, 2, 0, 1, 1])
+
+
 def test_users_that_are_no_numbers_are_not_ranked():
-    class Broken(module.Tower):
-        def __call__(self, view, rows):
-            return np.full((len(rows.users), 8), np.nan, dtype=np.float32)
+    def compute(given):
+        return np.full((len(given["items"]), 8), np.nan, dtype=np.float32)
 
     scorer, *_ = made(30)
-    broken = VectorScorer("model", scorer._views, scorer._bias, 8, Broken(None, 5, {}), without_history=True)
+    broken = VectorScorer("model", scorer._views, scorer._bias, 8, Tower(compute, 5, {}), without_history=True)
     with pytest.raises(ConfigError, match="numbers that are not finite"):
         broken.best(0, rows(2), np.arange(1, 30), [[], []], 5)

@@ -141,6 +141,11 @@ class ItemTable:
             self._table = view, self._units.look_up(units.of_item[view])
         return self._table[1]
 
+    def means(self, version: object = None) -> Tensor | None:
+        """Return what texts of each language have in common in the catalog, ``(languages, D)``; None if it stays."""
+        self(0, version)
+        return self._means
+
     def of_new(self, tokens: TokenizedTexts, language: Tensor, version: object = None) -> Tensor:
         """Return vectors of texts that no item needs to have, as those of items are made, ``(N, D)``.
 
@@ -149,7 +154,7 @@ class ItemTable:
             language: numbers of their languages, ``(N,)``.
             version: of the weights.
         """
-        self(0, version)  # what texts of each language have in common is known from the catalog
+        means = self.means(version)
         with torch.autocast(device_type=language.device.type, enabled=self._autocast):
             vectors = self._encode(tokens, tokens.text_of_row)
-        return vectors if self._means is None else F.normalize(vectors - self._means[language], dim=-1)
+        return vectors if means is None else F.normalize(vectors - means[language], dim=-1)
