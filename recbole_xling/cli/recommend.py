@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replace", action="store_true", help="of items to add: take the place of those added before")
     parser.add_argument("--explain", metavar="ID", help="of a user or a history: tell what speaks for this item")
     parser.add_argument("--in", dest="sentence", default="en", metavar="LANGUAGE", help="language of the explanation")
+    parser.add_argument("--words", action="store_true", help="explain what words of the title are worth, too")
     parser.add_argument("-k", type=int, default=10, help="length of the lists (10)")
     parser.add_argument("--reader", metavar="LANGUAGE", help="that users read whom the run does not know")
     parser.add_argument("--languages", nargs="+", metavar="LANGUAGE", help="show items in these")
@@ -102,13 +103,25 @@ def _explained(recommender: Recommender, options: argparse.Namespace) -> str:
         raise ConfigError("--explain needs --user or --history")
     history = options.history.split(",") if options.history else None
     given = {"user": options.user, "history": history, "reader": options.reader, "language": options.sentence}
-    found = explain(recommender, options.explain, **given)
+    found = explain(recommender, options.explain, **given, words=options.words)
     if options.json:
         return json_line(found.record())
-    rows = [(part.item, _short(part.title), part.language, f"{part.worth:+.4f}") for part in found.parts]
-    table = tabulate(rows, headers=("item", "title", "language", "worth"), disable_numparse=True)
+
+    def table(headers: Sequence[str], rows: list[tuple[str, ...]]) -> str:
+        return tabulate(rows, headers=headers, disable_numparse=True)
+
+    def share(attention: float | None) -> str:
+        return "" if attention is None else f"{attention:.0%}"
+
+    named = [(part.item, _short(part.title), part.language) for part in found.parts]
+    worths = [(f"{part.worth:+.4f}", share(part.attention)) for part in found.parts]
+    rows = [(*name, *worth) for name, worth in zip(named, worths, strict=True)]
     lead = f"{found.lead:+.4f} above the average item; what it loses without an item of the history:"
-    return "\n".join([found.sentence, "", lead, table, *(f"Note: {note}" for note in found.notes)])
+    lines = [found.sentence, "", lead, table(("item", "title", "language", "worth", "attention"), rows)]
+    if found.words:
+        words = [(word.word, f"{word.worth:+.4f}") for word in found.words]
+        lines += ["", table(("word of the title", "worth"), words)]
+    return "\n".join([*lines, *(f"Note: {note}" for note in found.notes)])
 
 
 def _answers(

@@ -224,6 +224,13 @@ class ModelHooks:
         """
         raise NotImplementedError
 
+    def attention_of_vectors(self, items: Tensor, item_seq_len: Tensor, item_language: Tensor) -> Tensor | None:
+        """Return how much of a user's attention each item of his history has, ``(B, L)``; rows sum to 1.
+
+        None if the model has no attention. Arguments as for :meth:`user_of_vectors`.
+        """
+        return None
+
     def check_full_ranking(self, n_rows: int) -> None:
         """Refuse to rank all items where that would take too long: called before training, and before it begins.
 

@@ -378,6 +378,12 @@ class LLMSASRec(XLingRecommender):
         """Return user states by the vectors of histories, ``(B, H)``; languages do not matter."""
         return last_states(self.sequence_encoder(items), item_seq_len)
 
+    @torch.no_grad()
+    def attention_of_vectors(self, items: Tensor, item_seq_len: Tensor, item_language: Tensor) -> Tensor | None:
+        """Return the attention of the last position, the mean of heads and layers; None for ``block: hstu``."""
+        found = self.sequence_encoder.attention(items)
+        return None if found is None else last_states(found, item_seq_len)
+
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 
     def take_sparse_gradients(self) -> bool:

@@ -431,6 +431,12 @@ class XLingTwoTower(XLingRecommender):
             users = torch.cat([users, others], dim=1)
         return users * self.scale
 
+    @torch.no_grad()
+    def attention_of_vectors(self, items: Tensor, item_seq_len: Tensor, item_language: Tensor) -> Tensor:
+        """Return how much the last position of the user tower makes of each item, ``(B, L)``."""
+        found = self.user_tower.attention(items[:, :, : self.encoder.size], item_language)
+        return last_states(found, item_seq_len)
+
     def _matches(self, rows: Interaction, view: int) -> Tensor:
         """Return how well each item matches users of one view, ``(B, n_items)``, its popularity left out."""
         users, items = self._towers(rows, view)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.streaming import Factors, Pairs, rank_groups, rank_scores
-from recbole_xling.model.base import hooks_of
+from recbole_xling.model.base import ModelHooks, hooks_of
 from recbole_xling.model.factors import UserOfVectors, factors_of
 from recbole_xling.model.layers.language_embedding import LANGUAGES, language_numbers
 from recbole_xling.serve.catalog import IntArray
@@ -147,25 +148,43 @@ class ModelScorer:
         found = items.float().cpu().numpy()
         return found, np.zeros(len(found), np.float32) if bias is None else bias.float().cpu().numpy()
 
+    def _tower(self) -> Tower:
+        """Return the model's user tower, which reads vectors of histories."""
+        user_tower, hooks, device = UserOfVectors(self._run.model).eval(), self._hooks, self._run.config["device"]
+
+        @torch.no_grad()
+        def compute(given: Mapping[str, NDArray]) -> FloatArray:
+            found: Tensor = user_tower(*(torch.from_numpy(part).to(device) for part in given.values()))
+            users: FloatArray = found.float().cpu().numpy()
+            return users
+
+        def attend(given: Mapping[str, NDArray]) -> FloatArray | None:
+            items, lengths, languages, _ = (torch.from_numpy(part).to(device) for part in given.values())
+            found = hooks.attention_of_vectors(items, lengths, languages)
+            return None if found is None else found.float().cpu().numpy()
+
+        numbers = {tag: number for number, tag in enumerate(LANGUAGES, start=1)}
+        return Tower(compute, self.longest, numbers, attend)
+
+    def _histories(self, view: int) -> View:
+        """Return a view of the items as histories consist of them."""
+        languages = catalog_of(self._run.train_data._dataset).readers([]).seen_by(view)
+        vectors = self.history_vectors(view)
+        return View(vectors, vectors, language_numbers(languages).numpy(), np.empty(0, dtype=np.int64))
+
+    def attention(self, view: int, rows: Rows) -> FloatArray | None:
+        """Return how much of a user's attention each item of his history has; None if the model has none."""
+        if type(self._hooks).attention_of_vectors is ModelHooks.attention_of_vectors:
+            return None
+        tower = self._tower()
+        return tower.attend(tower.inputs(self._histories(view if view < self.n_views else 0), rows))
+
     def grown(
         self, vectors: Sequence[FloatArray], languages: Sequence[Sequence[str]], skipped: int, bias: float
     ) -> VectorScorer:
         """Return a scorer of more items, whose users are those of the model (:class:`VectorScorer`)."""
-        readers = catalog_of(self._run.train_data._dataset).readers([])
-        numbers = {tag: number for number, tag in enumerate(LANGUAGES, start=1)}
-        user_tower, device = UserOfVectors(self._run.model).eval(), self._run.config["device"]
-
-        @torch.no_grad()
-        def compute(given: Mapping[str, NDArray]) -> FloatArray:
-            users: FloatArray = user_tower(*(torch.from_numpy(part).to(device) for part in given.values())).cpu().numpy()
-            return users
-
-        tower, nothing = Tower(compute, self.longest, numbers), np.empty(0, dtype=np.int64)
-        tables = [self.item_vectors(view) for view in range(self.n_views)]
-        views = [
-            View(items, self.history_vectors(view), tower.numbers(readers.seen_by(view)), nothing)
-            for view, (items, _) in enumerate(tables)
-        ]
+        tables, tower = [self.item_vectors(view) for view in range(self.n_views)], self._tower()
+        views = [replace(self._histories(view), items=items) for view, (items, _) in enumerate(tables)]
         kept: dict[str, Any] = {"without_history": self.without_history, "reader": self}
         size = self.vectors(0, np.ones(1, dtype=np.int64)).shape[1]
         own = VectorScorer(self.name, views, tables[0][1], size, tower, **kept)

@@ -111,8 +111,11 @@ class Serving:
         history: Sequence[str] | None = None,
         reader: str | None = None,
         language: str = "en",
+        words: bool = False,
     ) -> Explanation:
-        """Tell what an item's score loses without each item of a user's history (:func:`recbole_xling.serve.explain`).
+        """Tell what speaks for an item: what its score loses without each item of a user's history, and more.
+
+        :func:`recbole_xling.serve.explain` tells what else there is.
 
         Args:
             item: that is explained.
@@ -120,9 +123,10 @@ class Serving:
             history: ids of items, the oldest first.
             reader: language of a user who is not known.
             language: of the sentence: da, de, en, es, fr, it, nl or pt.
+            words: whether to leave out each word of the item's title in turn as well, for models that read texts.
         """
         given: dict[str, Any] = {"user": user, "history": history, "reader": reader, "language": language}
-        return explain(self.recommender, item, **given)
+        return explain(self.recommender, item, **given, words=words)
 
     def add_items(self, items: Sequence[Mapping[str, Any]], *, replace: bool = False) -> None:
         """Serve items that training did not have from now on, by their texts or vectors; the run folder remembers them.

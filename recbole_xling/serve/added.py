@@ -1,4 +1,4 @@
-"""Items that were added without training, which a run folder or an export remembers, and the Recommender that has them."""
+"""Items that were added without training, which a folder remembers, and the Recommender that has them."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def intake_of(recommender: Recommender) -> Intake:
     """
     if recommender.intake is None:
         raise ConfigError(
-            f"{recommender.scorer.name} with these settings takes no items that training did not have: it does not know "
-            "items by their texts alone, or the export is of an earlier release"
+            f"{recommender.scorer.name} with these settings takes no items that training did not have: it does not "
+            "know items by their texts alone, or the export is of an earlier release"
         )
     return recommender.intake
 
@@ -162,8 +162,8 @@ def with_added(recommender: Recommender, added: Sequence[NewItem]) -> Recommende
     for item in added:
         if item.item in catalog.number or any(vector.shape != (size,) for vector in item.vectors.values()):
             raise CheckpointError(
-                f"the added item '{item.item}' does not fit the model: it is one of the training's by now, or its vector "
-                f"has not {size} numbers. Take its line out of {ADDED_FILE}"
+                f"the added item '{item.item}' does not fit the model: it is one of the training's by now, or its "
+                f"vector has not {size} numbers. Take its line out of {ADDED_FILE}"
             )
     titles = [[item.title(view) for item in added] for view in views]
     languages = [[item.seen_in(view)[0] for item in added] for view in views]

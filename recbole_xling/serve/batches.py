@@ -12,7 +12,7 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 
-class Crowded(Exception):
+class CrowdedError(Exception):
     """So many requests wait that another one would wait too long."""
 
 
@@ -38,7 +38,8 @@ class Batches(Generic[Job, Result]):
         most: int,
         waiting: int,
     ) -> None:
-        self._answer, self._threads, self._n_threads, self._most, self._longest = answer, threads, n_threads, most, waiting
+        self._answer, self._threads, self._n_threads = answer, threads, n_threads
+        self._most, self._longest = most, waiting
         self._queue: deque[tuple[Job, asyncio.Future[Result]]] = deque()
         self._working = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -47,10 +48,10 @@ class Batches(Generic[Job, Result]):
         """Return the result of a job.
 
         Raises:
-            Crowded: too many jobs wait.
+            CrowdedError: too many jobs wait.
         """
         if len(self._queue) >= self._longest:
-            raise Crowded
+            raise CrowdedError
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._queue.append((job, future))
         if self._working < self._n_threads:

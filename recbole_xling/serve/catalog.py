@@ -121,11 +121,11 @@ class Catalog:
         def joined() -> Columns:
             return {name: [*own, *(of_new.get(name, ()) for of_new in columns)] for name, own in self.columns.items()}
 
-        gone = np.flatnonzero(~self.exists)[1:].tolist()
+        gone, pairs = np.flatnonzero(~self.exists)[1:].tolist(), zip(self.languages, languages, strict=True)
         return Catalog(
             [*self.tokens, *tokens],
             [[*own, *new] for own, new in zip(self.titles, titles, strict=True)],
-            [np.concatenate([own, np.asarray(new, dtype=np.str_)]) for own, new in zip(self.languages, languages, strict=True)],
+            [np.concatenate([own, np.asarray(new, dtype=np.str_)]) for own, new in pairs],
             self.view_of,
             np.concatenate([self.counts, np.zeros(len(tokens), dtype=np.int64)]),
             gone,

@@ -21,6 +21,7 @@ from recbole_xling.text.template import TextTemplate
 
 FloatArray = NDArray[np.float32]
 _KEYS = ("item_id", "text", "language", "texts", "vector")
+_TEXT = "text:"  # before a language, in the names of columns
 _MOST_TEXT = 100_000  # characters of a field
 _TITLE = 200  # characters of a text without a field "title"
 
@@ -101,9 +102,9 @@ def read_records(file: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, 
                 where = f"{path}:{table.line_num}"
                 if None in cells or None in cells.values():
                     raise DataError(f"{where}: the row has not as many cells as the header")
-                record: dict[str, Any] = {name: cell for name, cell in cells.items() if cell and ":" not in name}
-                texts = {name.partition(":")[2]: cell for name, cell in cells.items() if name.startswith("text:") and cell}
-                yield where, {**record, "texts": texts} if texts else record
+                given: dict[str, Any] = {name: cell for name, cell in cells.items() if cell}
+                texts = {name[len(_TEXT) :]: given.pop(name) for name in list(given) if name.startswith(_TEXT)}
+                yield where, {**given, "texts": texts} if texts else given
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -167,7 +168,7 @@ def _fields(item: str, tag: object, text: object, template: TextTemplate) -> Map
         raise DataError(f"the text of item '{item}' in '{tag}' must be a text, or an object of texts by field")
     for value in fields.values():
         if "\0" in value or len(value) > _MOST_TEXT or value.encode("utf-8", "replace").decode() != value:
-            raise DataError(f"a text of item '{item}' in '{tag}' is no Unicode, or has more than {_MOST_TEXT:,} letters")
+            raise DataError(f"a text of item '{item}' in '{tag}' is no Unicode, or longer than {_MOST_TEXT:,} letters")
     if not template.render(fields).strip():
         raise DataError(f"item '{item}' has no text in '{tag}' under text_template {template.template!r}")
     return dict(fields)

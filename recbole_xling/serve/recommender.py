@@ -151,7 +151,13 @@ class Recommender:
         ]
 
     def similar_items(
-        self, item: str, k: int = 10, *, language: str | None = None, filters: Filters | None = None
+        self,
+        item: str,
+        k: int = 10,
+        *,
+        language: str | None = None,
+        filters: Filters | None = None,
+        view: int | None = None,
     ) -> Answer:
         """Return the items whose vectors have the largest cosine with that of an item.
 
@@ -160,6 +166,7 @@ class Recommender:
             k: length of the list.
             language: in which the others are to be; those of all languages if not given.
             filters: which items may be in the list.
+            view: of the catalog; that of the language's readers if not given.
 
         Raises:
             ConfigError: there is no such item, no item in that language, or the model has no vectors of items.
@@ -170,7 +177,8 @@ class Recommender:
         filters = filters or Filters()
         if language is not None:
             filters = Filters([language], filters.items, filters.block, filters.where)
-        number, view = self.catalog.number[item], self.catalog.view_of.get(language or "", 0)
+        number = self.catalog.number[item]
+        view = self.catalog.view_of.get(language or "", 0) if view is None else view
         others = self.catalog.candidates(filters, view)
         others = others[others != number]
         own = _unit(self.scorer.vectors(view, np.array([number], dtype=np.int64)))[0]
@@ -288,9 +296,7 @@ class Recommender:
             return f"{self.scorer.name} needs a history with a known item"
         return ""
 
-    def answers(
-        self, requests: Sequence[Request], k: int, exclude_seen: bool, filters: Filters | None
-    ) -> list[Answer]:
+    def answers(self, requests: Sequence[Request], k: int, exclude_seen: bool, filters: Filters | None) -> list[Answer]:
         """Return the lists of some requests; arguments as for :meth:`recommend`."""
         _check_length(k)
         filters = filters or Filters()

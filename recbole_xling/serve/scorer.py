@@ -90,7 +90,9 @@ class Scorer(Protocol):
             ConfigError: the model does not read texts.
         """
 
-    def vectors_of_items(self, texts: Sequence[Sequence[str]], languages: Sequence[Sequence[str]]) -> NDArray[np.float32]:
+    def vectors_of_items(
+        self, texts: Sequence[Sequence[str]], languages: Sequence[Sequence[str]]
+    ) -> NDArray[np.float32]:
         """Return vectors of items that training did not have, as histories consist of them.
 
         Args:
@@ -112,6 +114,9 @@ class Scorer(Protocol):
             skipped: how many of the first numbers of a vector do not count for scores of new items.
             bias: of new items.
         """
+
+    def attention(self, view: int, rows: Rows) -> NDArray[np.float32] | None:
+        """Return how much of a user's attention each item of his history has, ``(B, longest)``; None if unknown."""
 
     def vectors(self, view: int, items: IntArray) -> NDArray[np.float32]:
         """Return vectors of items in a view, ``(n, D)``.

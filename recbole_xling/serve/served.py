@@ -15,7 +15,7 @@ from recbole_xling.serve.bodies import Change, Wanted
 from recbole_xling.serve.catalog import Filters
 from recbole_xling.serve.folder import as_remembered, load_export, read_manifest
 from recbole_xling.serve.new_items import NewItem, new_item
-from recbole_xling.serve.recommender import Recommender
+from recbole_xling.serve.recommender import UNDETERMINED, Recommender
 from recbole_xling.serve.withdrawn import read_withdrawn, withdraw
 
 
@@ -59,9 +59,11 @@ class Served:
         return {**about, "added": len(now.recommender.catalog.tokens) - 1 - about["items"], "shown": shown}
 
     @property
-    def languages(self) -> list[str]:
-        """The languages in which anybody may see an item."""
-        return sorted(self._now.recommender.catalog.language_names)
+    def languages(self) -> dict[str, list[str]]:
+        """The languages in which anybody may see an item, and those that readers may have."""
+        recommender = self._now.recommender
+        spoken = {*recommender.users.spoken, *recommender.catalog.view_of} - {UNDETERMINED}
+        return {"languages": sorted(recommender.catalog.language_names), "readers": sorted(spoken)}
 
     # ---- changes ----------------------------------------------------------------------------------------------
 
@@ -140,7 +142,7 @@ def _requests(recommender: Recommender, wanted: Wanted) -> list[Any]:
 
 
 def _taken_along(found: _Now, before: _Now) -> tuple[_Now, list[str]]:
-    """Return another export with what was added to and withdrawn from the one before it, and what could not be added."""
+    """Return another export with what was added to the one before it and withdrawn, and what could not be added."""
     folder, recommender, missing = found.folder, found.recommender, list[str]()
     for item in read_added(before.folder):
         if item.item in recommender.catalog.number:

@@ -16,7 +16,7 @@ from typing import Any
 
 from recbole_xling.errors import MissingExtraError, XlingError
 from recbole_xling.serve.answers import Answer
-from recbole_xling.serve.batches import Batches, Crowded
+from recbole_xling.serve.batches import Batches, CrowdedError
 from recbole_xling.serve.bodies import Alike, Asked, Change, Sought, Wanted
 from recbole_xling.serve.explanations import SENTENCES, explain
 from recbole_xling.serve.served import Served
@@ -63,9 +63,7 @@ def create_app(folder: Path, hosts: tuple[str, ...] = _LOCAL) -> FastAPI:
     further = ThreadPoolExecutor(2, thread_name_prefix="others")  # so that slow requests do not stop the many
     sizes = {"threads": threads, "n_threads": n_threads, "most": _MOST_TOGETHER, "waiting": _MOST_WAITING}
     batches: Batches[Wanted, list[Answer]] = Batches(served.recommend, **sizes)
-    others: Batches[Callable[[], Any], Any] = Batches(
-        _each, **{**sizes, "threads": further, "n_threads": 2, "most": 1}
-    )
+    others: Batches[Callable[[], Any], Any] = Batches(_each, **{**sizes, "threads": further, "n_threads": 2, "most": 1})
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> Any:
@@ -86,8 +84,8 @@ def create_app(folder: Path, hosts: tuple[str, ...] = _LOCAL) -> FastAPI:
     async def refuse(request: Request, error: XlingError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=400)
 
-    @app.exception_handler(Crowded)
-    async def put_off(request: Request, error: Crowded) -> JSONResponse:
+    @app.exception_handler(CrowdedError)
+    async def put_off(request: Request, error: CrowdedError) -> JSONResponse:
         return JSONResponse({"detail": "too many requests wait"}, status_code=503, headers={"retry-after": "1"})
 
     return app
@@ -167,8 +165,7 @@ def _add_page(app: FastAPI, served: Served) -> None:
     @app.get("/health")
     async def health() -> Response:
         """Tell what is served, in which languages, and the languages of explanations."""
-        told = {"languages": served.languages, "sentences": sorted(SENTENCES)}
-        return _Json({"status": "ok", **served.about, **told})
+        return _Json({"status": "ok", **served.about, **served.languages, "sentences": sorted(SENTENCES)})
 
 
 # ---- metrics and limits ---------------------------------------------------------------------------------------

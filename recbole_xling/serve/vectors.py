@@ -76,20 +76,26 @@ class Tower:
             ``(B, longest)`` and ``user_language`` ``(B,)``.
         longest: history, in items.
         languages: numbers of languages, by the first part of their tags.
+        attend: how much of a user's attention each item has, ``(B, longest)``, from the same; None if there is none.
     """
 
     compute: Callable[[Mapping[str, NDArray]], FloatArray]
     longest: int
     languages: Mapping[str, int]
+    attend: Callable[[Mapping[str, NDArray]], FloatArray | None] = lambda given: None
 
     def of_histories(self, view: View, rows: Rows) -> FloatArray:
         """Return users, ``(B, D)``."""
+        return self._users(self.inputs(view, rows))
+
+    def inputs(self, view: View, rows: Rows) -> dict[str, NDArray]:
+        """Return what users are computed from."""
         recent = [history[-self.longest :] for history in rows.histories]
         item_seq = np.zeros((len(recent), self.longest), dtype=np.int64)
         for row, history in zip(item_seq, recent, strict=True):
             row[: len(history)] = history
         lengths = np.array([len(history) for history in recent], dtype=np.int64)
-        return self._users(view.histories[item_seq], lengths, view.languages[item_seq], rows.languages)
+        return self._inputs(view.histories[item_seq], lengths, view.languages[item_seq], rows.languages)
 
     def of_vectors(self, given: Given) -> FloatArray:
         """Return users whose history is one vector each, ``(B, D)``."""
@@ -97,17 +103,20 @@ class Tower:
         items[:, 0] = given.vectors
         languages = np.zeros(items.shape[:2], dtype=np.int64)
         languages[:, 0] = self.numbers(given.written)
-        return self._users(items, np.ones(len(items), dtype=np.int64), languages, given.read)
+        return self._users(self._inputs(items, np.ones(len(items), dtype=np.int64), languages, given.read))
 
     def numbers(self, languages: Sequence[str]) -> IntArray:
         """Return the numbers of languages, 0 for unknown ones."""
         return np.array([self.languages.get(tag.split("-")[0].lower(), 0) for tag in languages], dtype=np.int64)
 
-    def _users(
+    def _inputs(
         self, items: FloatArray, lengths: IntArray, item_language: IntArray, languages: Sequence[str]
-    ) -> FloatArray:
+    ) -> dict[str, NDArray]:
         given = {"items": np.asarray(items, dtype=np.float32), "item_seq_len": lengths, "item_language": item_language}
-        users = self.compute({**given, "user_language": self.numbers(languages)})
+        return {**given, "user_language": self.numbers(languages)}
+
+    def _users(self, given: Mapping[str, NDArray]) -> FloatArray:
+        users = self.compute(given)
         if not np.isfinite(users).all():
             raise ConfigError("the user tower returns numbers that are not finite: export the run again")
         return users
@@ -249,6 +258,12 @@ class VectorScorer:
         if self._reader is None:
             raise ConfigError("an export does not read texts unless it holds the encoder: ask the run, or give vectors")
         return self._reader
+
+    def attention(self, view: int, rows: Rows) -> FloatArray | None:
+        """Return how much of a user's attention each item of his history has; None if that is not known."""
+        if not isinstance(self._users, Tower):
+            return None
+        return self._users.attend(self._users.inputs(self._view(view), rows))
 
     def vectors(self, view: int, items: IntArray) -> FloatArray:
         """Return vectors of items in a view."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import html
 import json
+import os
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +99,109 @@ def look_at(page: Path, folder: Path, width: int, *, dark: bool) -> dict[str, An
     found: dict[str, Any] = json.loads(html.unescape(told[1]))
     found["problems"] += [line for line in shown.stderr.splitlines() if ":CONSOLE" in line]
     return found
+
+
+class Browser:
+    """A page in a browser that is steered: it is clicked, written into and asked what it shows.
+
+    The browser is spoken to through pipes, in Chrome's DevTools protocol.
+
+    Args:
+        folder: for the browser's own files.
+        width: of the window.
+        dark: whether the reader prefers dark pages.
+    """
+
+    def __init__(self, folder: Path, width: int, *, dark: bool) -> None:
+        program = find_browser()
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (*os.pipe(), *os.pipe())]
+        read, self._to, self._from, write = ends
+
+        def as_browser_expects() -> None:
+            os.dup2(read, 3)
+            os.dup2(write, 4)
+
+        scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+        options = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            "--remote-debugging-pipe",
+            scheme,
+        ]
+        options += [f"--user-data-dir={folder / 'browser'}", f"--window-size={width},900", "--lang=en"]
+        self._process = subprocess.Popen(
+            [program, *options, "about:blank"],
+            preexec_fn=as_browser_expects,
+            pass_fds=(3, 4),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(read)
+        os.close(write)
+        self._number, self._rest, self.problems = 0, b"", list[str]()
+        targets = self._ask("Target.getTargets")["targetInfos"]
+        page = next(target["targetId"] for target in targets if target["type"] == "page")
+        self._session = self._ask("Target.attachToTarget", targetId=page, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self._ask(f"{domain}.enable")
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        self._ask("Emulation.setDeviceMetricsOverride", **size)
+
+    _session = ""
+
+    def open(self, address: str) -> None:
+        """Go to a page, and wait until it is there."""
+        self._ask("Page.navigate", url=address)
+        self.wait_for("location.href !== 'about:blank' && document.readyState === 'complete'")
+
+    def run(self, script: str) -> Any:
+        """Return the value of an expression on the page; promises are waited for."""
+        found = self._ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def wait_for(self, condition: str, seconds: float = 20) -> Any:
+        """Wait until an expression is true on the page, and return its value."""
+        until = time.monotonic() + seconds
+        while not (value := self.run(condition)):
+            assert time.monotonic() < until, f"never true: {condition}\n{self.run('document.body?.innerText')}"
+            time.sleep(0.05)
+        return value
+
+    def close(self) -> None:
+        """End the browser."""
+        self._process.kill()
+        self._process.wait()
+        os.close(self._to)
+        os.close(self._from)
+
+    def _ask(self, method: str, **options: Any) -> Any:
+        self._number += 1
+        session = {"sessionId": self._session} if self._session else {}
+        message = {"id": self._number, "method": method, "params": options, **session}
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while (told := self._next()).get("id") != self._number:
+            self._note(told)
+        assert "error" not in told, told
+        return told["result"]
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._rest:
+            block = os.read(self._from, 1 << 16)
+            assert block, "the browser has ended"
+            self._rest += block
+        message, _, self._rest = self._rest.partition(b"\0")
+        told: dict[str, Any] = json.loads(message)
+        return told
+
+    def _note(self, told: dict[str, Any]) -> None:
+        """Remember what the console tells of errors and of what the page's policy refuses."""
+        given = told.get("params", {})
+        if told.get("method") == "Runtime.exceptionThrown":
+            self.problems.append(str(given["exceptionDetails"]))
+        elif told.get("method") == "Log.entryAdded" and given["entry"]["level"] in ("error", "warning"):
+            self.problems.append(given["entry"]["text"])
+        elif told.get("method") == "Runtime.consoleAPICalled" and given["type"] in ("error", "warning"):
+            self.problems.append(str(given["args"]))

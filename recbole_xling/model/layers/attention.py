@@ -52,17 +52,30 @@ class CausalAttention(nn.Module):
         With ``keep``, a mask ``(B, L)``, only the ``N`` positions where it is True are mapped, to ``(N, H)``.
         """
         batch, length, hidden = x.shape
-        packed = self.query_key_value(x).view(batch, length, 3, self.n_heads, hidden // self.n_heads)
-        query, key, value = packed.permute(2, 0, 3, 1, 4)  # each (B, heads, L, H / heads)
-        if self.rotary:
-            query, key = rotated(query), rotated(key)
+        query, key, value = self._query_key_value(x)
         p = self.attn_dropout_prob if self.training else 0.0
         if p > 0.0 and x.device.type == "cpu":  # torch has no fused kernel for attention with dropout on a CPU
-            ahead = torch.full((length, length), float("-inf"), dtype=query.dtype).triu(1)  # (L, L)
-            weights = torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + ahead, dim=-1)
-            mixed = dropout(weights, p) @ value
+            mixed = dropout(_weights(query, key), p) @ value
         else:
             mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=p, is_causal=True)
         mixed = mixed.transpose(1, 2).reshape(batch, length, hidden)  # (B, L, H)
         out: Tensor = self.dense(mixed if keep is None else mixed[keep])
         return out
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return how much each position attends to each other one, ``(B, heads, L, L)``; rows sum to 1."""
+        query, key, _ = self._query_key_value(x)
+        return _weights(query, key)
+
+    def _query_key_value(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each for all heads, ``(B, heads, L, H / heads)``."""
+        batch, length, hidden = x.shape
+        packed = self.query_key_value(x).view(batch, length, 3, self.n_heads, hidden // self.n_heads)
+        query, key, value = packed.permute(2, 0, 3, 1, 4)
+        return (rotated(query), rotated(key), value) if self.rotary else (query, key, value)
+
+
+def _weights(query: Tensor, key: Tensor) -> Tensor:
+    length = query.shape[-2]
+    ahead = torch.full((length, length), float("-inf"), dtype=query.dtype, device=query.device).triu(1)  # (L, L)
+    return torch.softmax(query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + ahead, dim=-1)

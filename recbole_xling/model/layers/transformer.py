@@ -111,6 +111,24 @@ class SequenceEncoder(nn.Module):
         out: Tensor = self.output_norm(self.layers[-1](x, keep))
         return out
 
+    def attention(self, items: Tensor) -> Tensor | None:
+        """Return how much each position attends to each other one, the mean of heads and layers, ``(B, L, L)``.
+
+        None for layers whose attention is no distribution (``hstu``). Arguments as above.
+        """
+        found: list[Tensor] = []
+        modules = [layer.attention for layer in self.layers if isinstance(layer, TransformerLayer | LiGRLayer)]
+        hooks = [
+            module.register_forward_pre_hook(lambda module, given: found.append(module.weights(given[0]).mean(dim=1)))
+            for module in modules
+        ]
+        try:
+            self(items)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return torch.stack(found).mean(dim=0) if found else None
+
 
 def last_positions(length: Tensor, width: int) -> Tensor:
     """Return the mask ``(B, width)`` of each sequence's last position, from lengths ``(B,)`` of at least 1."""

@@ -42,7 +42,11 @@ class MeanPooling(nn.Module):
 
     def forward(self, items: Tensor) -> Tensor:
         """Map item vectors ``(B, L, D)`` to the user after each position, ``(B, L, D)``."""
-        return torch.softmax(self._logits(items), dim=-1) @ items
+        return MeanPooling.attention(self, items) @ items
+
+    def attention(self, items: Tensor) -> Tensor:
+        """Return how much each item counts for the user after each position, ``(B, L, L)`` or ``(L, L)``."""
+        return torch.softmax(self._logits(items), dim=-1)
 
     def _logits(self, items: Tensor) -> Tensor:
         """Return the logit of item ``k`` seen from position ``j``, ``(L, L)``; minus infinity for later items."""
@@ -97,6 +101,12 @@ class TransformerPooling(MeanPooling):
         mixed = self.sequence_encoder(items * items.shape[-1] ** 0.5)
         return super().forward(items) + self.weight * mixed
 
+    def attention(self, items: Tensor) -> Tensor:
+        """Return how much the Transformer attends from each position to each item, ``(B, L, L)``."""
+        found = self.sequence_encoder.attention(items * items.shape[-1] ** 0.5)
+        assert found is not None
+        return found
+
 
 POOLINGS: dict[str, type[MeanPooling]] = {
     "mean": MeanPooling,
@@ -143,6 +153,12 @@ class UserTower(nn.Module):
         if self.user_language is not None:
             users = users + self.user_language(user_language)[:, None]
         return F.normalize(users.float(), dim=-1)
+
+    def attention(self, items: Tensor, item_language: Tensor) -> Tensor:
+        """Return how much each item counts for the user after each position, ``(B, L, L)``; arguments as above."""
+        if self.item_language is not None:
+            items = items + self.item_language(item_language)
+        return self.pooling.attention(items).expand(len(items), -1, -1)
 
     def of_other_vectors(self, items: Tensor) -> Tensor:
         """Return the user by vectors that the tower was not trained on: their mean by distance alone, ``(B, L, D')``.
