@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("export", help="the folder of the export, or a link to it")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (127.0.0.1: this machine alone)")
     parser.add_argument("--port", type=int, default=8000, help="its port (8000)")
+    parser.add_argument("--mcp", action="store_true", help="be tools for an assistant instead, over standard input")
 
 
 def run(options: argparse.Namespace) -> str:
@@ -24,6 +25,11 @@ def run(options: argparse.Namespace) -> str:
     Raises:
         XlingError: the folder is no export, or a package is missing.
     """
+    if options.mcp:
+        from recbole_xling.serve.mcp_tools import serve_mcp
+
+        serve_mcp(Path(options.export))
+        return "Stopped"
     from recbole_xling.serve.server import serve
 
     logger.info("Serving %s on http://%s:%d", options.export, options.host, options.port)
