@@ -179,6 +179,7 @@ def _tower(folder: Path, manifest: Mapping[str, Any]) -> Tower:
         raise MissingExtraError("onnxruntime", "serve") from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = 1  # towers are small: threads would wait for each other longer than they compute
     session = onnxruntime.InferenceSession(str(folder / TOWER_FILE), options, providers=["CPUExecutionProvider"])
     wanted = [node.name for node in session.get_inputs()]
 

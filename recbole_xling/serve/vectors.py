@@ -133,9 +133,16 @@ class TextReader(Protocol):
 
 
 class _Pool(NamedTuple):
-    """Candidates as an index sees them: items of it that are none, and candidates that it lacks."""
+    """Candidates as an index sees them.
 
-    gone: IntArray
+    Attributes:
+        is_gone: which items are in the index, but no candidates, ``(n_items,)``.
+        n_gone: how many.
+        beside: candidates that are not in the index.
+    """
+
+    is_gone: NDArray[np.bool_]
+    n_gone: int
     beside: IntArray
 
 
@@ -233,7 +240,8 @@ class VectorScorer:
             return None
         is_candidate, is_indexed = np.zeros((2, len(seen.items)), dtype=bool)
         is_candidate[candidates], is_indexed[seen.indexed] = True, True
-        found = _Pool(np.flatnonzero(is_indexed & ~is_candidate), np.flatnonzero(is_candidate & ~is_indexed))
+        is_gone = is_indexed & ~is_candidate
+        found = _Pool(is_gone, int(is_gone.sum()), np.flatnonzero(is_candidate & ~is_indexed))
         self._pools[view] = candidates, found
         return found
 
@@ -291,6 +299,9 @@ class VectorScorer:
             for row, gone in zip(found, left_out, strict=True):
                 places = np.minimum(np.searchsorted(block, gone), len(block) - 1)
                 row[places[block[places] == gone]] = -np.inf
+            if scores.shape[1] == k:  # equal scores of later items do not count, so nearly all can be left out here
+                better = np.flatnonzero((found > scores[:, -1:]).any(axis=0))
+                found, block = found[:, better], block[better]
             items = np.concatenate([items, np.broadcast_to(block, found.shape)], axis=1)
             scores = np.concatenate([scores, found], axis=1)
             items, scores = _highest(items, scores, k)
@@ -300,18 +311,18 @@ class VectorScorer:
         self, view: View, search: Search, users: FloatArray, pool: _Pool, left_out: Sequence[IntArray], k: int
     ) -> tuple[IntArray, FloatArray]:
         """Score what the index finds, and the candidates that it lacks."""
-        most = max((len(of_user) for of_user in left_out), default=0) + min(_FURTHER, len(pool.gone))
+        most = max((len(of_user) for of_user in left_out), default=0) + min(_FURTHER, pool.n_gone)
         places = search(users, min(k + most, len(view.indexed)))
         items = view.indexed[np.maximum(places, 0)]  # (B, n)
         scores = np.einsum("bd,bnd->bn", users, view.items[items]) + self._bias[items]
-        scores[places < 0] = -np.inf
+        scores[(places < 0) | pool.is_gone[items]] = -np.inf
         if len(pool.beside):
             beside = np.broadcast_to(pool.beside, (len(users), len(pool.beside)))
             items = np.concatenate([items, beside], axis=1)
             others = users @ view.items[pool.beside].T + self._bias[pool.beside]
             scores = np.concatenate([scores, others], axis=1)
         for row, of_row, gone in zip(scores, items, left_out, strict=True):
-            row[np.isin(of_row, np.concatenate([gone, pool.gone]))] = -np.inf
+            row[(of_row[:, None] == gone).any(axis=1)] = -np.inf  # for few numbers faster than isin
         items, scores = _highest(items, scores, k)
         return items, scores
 

@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import recbole_xling
@@ -38,7 +39,8 @@ def client(exported, tmp_path):
 
     shutil.copytree(exported, tmp_path / "one")
     os.symlink(tmp_path / "one", tmp_path / "current")
-    return testclient.TestClient(create_app(tmp_path / "current"), base_url="http://127.0.0.1")
+    with testclient.TestClient(create_app(tmp_path / "current"), base_url="http://127.0.0.1") as client:
+        yield client  # all of whose requests have one event loop, as those to a server have
 
 
 def items_of(response) -> list[str]:
@@ -159,3 +161,78 @@ def test_explanations_are_those_of_the_export(client, exported):
     assert found == json.loads(json.dumps(explain(load_export(exported), **asked).record()))
     assert {part["item"] for part in found["parts"]} == {"i1", "i2"}
     assert client.post("/explain", json={"item": "i7"}).status_code == 422
+
+
+def test_items_are_added_for_good_and_refused_with_a_reason(client, exported, tmp_path):
+    size = load_export(exported).scorer.history_size
+    vector = load_export(exported).scorer.vectors(0, np.array([3]))[0].tolist()  # that of another item
+    item = {"item_id": "new", "text": "a new one", "language": "de", "vector": vector}
+    assert client.post("/items", json={"add": [item]}).json() == {"withdrawn": [], "added": ["new"]}
+    asked = {"histories": [["i1", "new"]], "k": 31, "exclude_seen": False}
+    found = client.post("/recommend", json=asked).json()["answers"][0]["items"]
+    assert [(one["title"], one["language"]) for one in found if one["item"] == "new"] == [("a new one", "de")]
+    assert "new" in load_export(tmp_path / "one").catalog.number
+    assert client.get("/health").json()["added"] == 1
+    again = client.post("/items", json={"add": [item]})
+    assert again.status_code == 400 and "was added before" in again.json()["detail"]
+    assert client.post("/items", json={"add": [{**item, "text": "newer"}], "replace": True}).status_code == 200
+    assert client.post("/search", json={"text": "NEWER"}).json()["items"][0]["item"] == "new"
+    for wrong, message in (
+        ({"item_id": "other", "text": "no encoder"}, "does not read texts"),
+        ({"item_id": "i3", "vector": vector}, "was known in training"),
+        ({"item_id": "other", "vector": [1.0] * (size + 1)}, "numbers"),
+        ({"item_id": "other", "vector": vector, "colour": "red"}, "unknown column"),
+    ):
+        refused = client.post("/items", json={"add": [wrong], "withdraw": ["i4"]})
+        assert refused.status_code == 400 and message in refused.json()["detail"]
+    assert client.post("/items", json={"add": [item] * 300}).status_code == 422
+    assert client.get("/health").json()["shown"] == 31  # nothing was withdrawn on the way
+    assert client.post("/items", json={"withdraw": ["new"]}).json() == {"withdrawn": ["new"], "added": ["new"]}
+    assert client.get("/health").json()["shown"] == 30
+
+
+def test_added_items_that_another_export_cannot_read_are_named(client, exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "two")
+    vector = load_export(exported).scorer.vectors(0, np.array([3]))[0].tolist()
+    client.post("/items", json={"add": [{"item_id": "new", "vector": vector}], "withdraw": ["i3"]})
+    os.unlink(tmp_path / "current")
+    os.symlink(tmp_path / "two", tmp_path / "current")
+    told = client.post("/reload").json()
+    assert told["not_taken_along"] == ["new"] and (told["added"], told["shown"]) == (0, 29)
+
+
+def test_requests_at_the_same_time_get_their_own_answers(client, exported):
+    own, wrong, answers = load_export(exported), {"users": ["u1"], "languages": ["xx"]}, {}
+    bodies = [{"users": [f"u{user}"], "k": 3 + user % 2} for user in range(20)]
+    bodies += [{"histories": [[f"i{item}"]], "reader": ("fr", "de")[item % 2], "k": 4} for item in range(10)]
+
+    def ask(number):
+        for place in range(number, len(bodies), 5):
+            answers[place] = client.post("/recommend", json=bodies[place]).json()
+            assert client.post("/recommend", json=wrong).status_code == 400
+
+    asking = [threading.Thread(target=ask, args=(number,)) for number in range(5)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    for place, body in enumerate(bodies):
+        one = own.recommend(body["users"], body["k"]) if "users" in body else None
+        one = one or own.recommend_histories(body["histories"], body["k"], reader=body["reader"])
+        found, expected = answers[place]["answers"][0], one[0].record()
+        assert [item["item"] for item in found["items"]] == [item["item"] for item in expected["items"]]
+        assert found["notes"] == expected["notes"] and found["user"] == expected["user"]
+
+
+def test_titles_are_searched(client):
+    found = client.post("/search", json={"text": "i4"}).json()["items"]
+    assert found[0]["item"] == "i4"
+    assert client.post("/search", json={"text": ""}).status_code == 422
+    assert client.post("/search", json={"text": "no such words"}).json() == {"items": []}
+
+
+def test_the_page_runs_its_own_script_alone(client):
+    page = client.get("/")
+    assert page.status_code == 200 and "<h1>Recommendations</h1>" in page.text
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy and "script-src 'sha256-" in policy and "unsafe" not in policy
