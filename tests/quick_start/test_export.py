@@ -61,6 +61,13 @@ def test_a_merged_encoder_can_be_tuned_again(build_encoder: _Build, stir: Any, t
     assert not find_model(tmp_path / "merged").plain, "it brings its own pooling"
 
 
+def test_what_sentence_transformers_cannot_compute_is_not_merged(build_encoder: _Build, tmp_path: Path) -> None:
+    encoder = build_encoder(peft="frozen", embedding_size=6, embedding_mlp_size=4)
+    with pytest.raises(ConfigError, match="no perceptron beside the learned map"):
+        merge_to_folder(encoder, tmp_path / "merged")
+    assert not (tmp_path / "merged").exists()
+
+
 def test_merging_into_a_filled_folder_overwrites_nothing(build_encoder: _Build, tmp_path: Path) -> None:
     (tmp_path / "merged").mkdir()
     merge_to_folder(build_encoder(), tmp_path / "merged")  # an empty folder is filled
