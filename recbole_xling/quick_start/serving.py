@@ -46,7 +46,8 @@ class Serving:
         catalog = catalog_of(run.train_data._dataset)
         scorer = ModelScorer(run)
         own = Recommender(_served_items(run, catalog), _served_users(run, catalog), scorer, scorer.intake)
-        return as_remembered(own, run.config["run_dir"] or "")
+        folder = run.config["run_dir"]
+        return as_remembered(own, folder) if folder else own
 
     def recommend(
         self,

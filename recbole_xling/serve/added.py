@@ -147,23 +147,28 @@ def _check_new(names: Sequence[str], before: Sequence[NewItem]) -> None:
 
 
 def with_added(recommender: Recommender, added: Sequence[NewItem]) -> Recommender:
-    """Return a Recommender of the items of training and of added ones; those that it had beyond training are left out.
+    """Return a Recommender of the items of training and of added ones, but for those that the data have by now.
+
+    Args:
+        recommender: whose own added items, if it has some, are left out.
+        added: the items.
 
     Raises:
         ConfigError: the model takes no new items.
         CheckpointError: the items do not fit the model.
     """
     trained = recommender.trained
+    added = [item for item in added if item.item not in trained.catalog.number]
     if not added:
         return trained
     intake, catalog, scorer = intake_of(trained), trained.catalog, trained.scorer
     views = ["", *sorted(catalog.view_of, key=lambda language: catalog.view_of[language])]
     size = scorer.history_size
     for item in added:
-        if item.item in catalog.number or any(vector.shape != (size,) for vector in item.vectors.values()):
+        if any(vector.shape != (size,) for vector in item.vectors.values()):
             raise CheckpointError(
-                f"the added item '{item.item}' does not fit the model: it is one of the training's by now, or its "
-                f"vector has not {size} numbers. Take its line out of {ADDED_FILE}"
+                f"the added item '{item.item}' does not fit the model: its vector has not {size} numbers. Take its "
+                f"line out of {ADDED_FILE}"
             )
     titles = [[item.title(view) for item in added] for view in views]
     languages = [[item.seen_in(view)[0] for item in added] for view in views]

@@ -34,6 +34,7 @@ except ImportError as error:
 _MOST_BYTES = 1 << 20  # of a request
 _MOST_TOGETHER = 32  # requests that are answered at once
 _MOST_WAITING = 1000  # requests
+_MOST_CONNECTIONS = 2000
 _LOCAL = ("127.0.0.1", "localhost", "[::1]")  # names of this machine in requests
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)  # seconds
 _PAGE = Path(__file__).parent / "page.html"
@@ -231,4 +232,4 @@ def serve(folder: Path, host: str, port: int) -> None:
         CheckpointError: the folder is no export, or damaged.
     """
     app = create_app(folder, _LOCAL if host in ("127.0.0.1", "localhost", "::1") else ("*",))
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, limit_concurrency=_MOST_CONNECTIONS)

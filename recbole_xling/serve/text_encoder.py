@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,8 @@ from recbole_xling.errors import CheckpointError, MissingExtraError
 from recbole_xling.serve.catalog import IntArray
 
 FloatArray = NDArray[np.float32]
+_PARTS = {f"sentence_transformers.models.{name}" for name in ("Transformer", "Pooling", "Dense", "Normalize")}
+_LINEAR = "torch.nn.modules.linear.Identity"
 
 
 class ExportedEncoder:
@@ -34,6 +37,7 @@ class ExportedEncoder:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise MissingExtraError("sentence-transformers", "encoders") from error
+        _check(self._folder)
         try:
             return SentenceTransformer(str(self._folder), device="cpu", local_files_only=True)
         except Exception as error:  # whatever the library makes of a folder of another release
@@ -52,6 +56,26 @@ class ExportedEncoder:
         own = self.vectors_of_texts(*flat)
         starts = np.cumsum([0, *(len(of_item) for of_item in texts[:-1])])
         return _unit(np.add.reduceat(own, starts, axis=0)) if len(own) else own
+
+
+def _check(folder: Path) -> None:
+    """Refuse an encoder that export did not write: the library would run what its files name.
+
+    Raises:
+        CheckpointError: it has other parts, or weights that are no safetensors.
+    """
+    try:
+        parts = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        kinds = {part["type"] for part in parts}
+        dense = folder / "2_Dense" / "config.json"
+        activation = (
+            json.loads(dense.read_text(encoding="utf-8"))["activation_function"] if dense.is_file() else _LINEAR
+        )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"the encoder '{folder}' is damaged: {error!r:.100}") from error
+    others = [path.name for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".py")]
+    if not kinds <= _PARTS or activation != _LINEAR or others:
+        raise CheckpointError(f"the encoder '{folder}' is not as export writes one, and might run code: export again")
 
 
 def _unit(vectors: FloatArray) -> FloatArray:

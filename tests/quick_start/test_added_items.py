@@ -104,6 +104,9 @@ def test_items_added_to_a_tuned_encoder_and_its_export(tmp_path, tiny_encoder):
     check_alike(ask(exported), ask(run.recommender))
     by_text = exported.recommend_texts(["rot Hose"], 5, reader="fr")
     check_alike(by_text, run.recommender.recommend_texts(["rot Hose"], 5, reader="fr"))
+    (tmp_path / "export" / "encoder" / "more.py").touch()  # a file that may be run
+    with pytest.raises(CheckpointError, match="might run code"):
+        load_export(tmp_path / "export").recommend_texts(["rot Hose"])
 
 
 def test_items_that_only_the_untuned_encoder_knows(tmp_path, tiny_encoder):
