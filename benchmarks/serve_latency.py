@@ -387,10 +387,7 @@ def main() -> None:
     further = ("cpu", 2), ("recall@10", 3), ("errors", 0)
     rows = [
         [f"{int(n_items):,}", kind, how, *(f"{took[key]:.2f}" for key in ("p50", "p99")), f"{took['per_second']:.0f}"]
-        + [
-            f"{took[key]:.{digits}f}" if key in took else ""
-            for key, digits in (("cpu", 2), ("recall@10", 3), ("errors", 0))
-        ]
+        + [f"{took[key]:.{digits}f}" if key in took else "" for key, digits in further]
         for n_items, kinds in results.items()
         for kind, hows in kinds.items()
         for how, took in hows.items()
