@@ -126,13 +126,14 @@ def make_export(n_items: int, kind: str, folder: Path) -> None:
         inputs = (inputs[0], *(part.long() for part in inputs[1:]))
         _write_graph(user_tower(), inputs, new / files.TOWER_FILE, "the benchmark")
         started = time.perf_counter()
+        index: dict[str, Any] | None = None
         if kind != "exact":
-            write_index(kind, vectors[1:], bias[1:], new / index_file(kind, 0))
+            weight = write_index(kind, vectors[1:], bias[1:], new / index_file(kind, 0))
+            index = {"kind": kind, "weights": [weight], "seconds": time.perf_counter() - started}
         facts = {"format": files.FORMAT, "model": "LLMSASRec", "dataset": "made", "items": n_items, "view_of": {}}
         facts |= {"by_history": True, "without_history": False, "model_views": 1, "spoken": [], "language_numbers": {}}
         facts |= {"longest_history": LONGEST, "vector_size": SIZE, "columns": [], "new_items": None}
-        facts |= {"index": None if kind == "exact" else {"kind": kind, "seconds": time.perf_counter() - started}}
-        manifest = {**facts, "files": files.checksums(new)}
+        manifest = {**facts, "index": index, "files": files.checksums(new)}
         (new / files.MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 

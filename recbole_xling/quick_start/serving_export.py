@@ -140,8 +140,9 @@ class _Export:
         reads_texts = self._write_encoder()
         found = None
         if index is not None:
-            recalls = [self._write_index(index, view, items, bias) for view, (items, _) in enumerate(tables)]
-            found = {"kind": index, f"recall@{_BEST}": min(recalls)}
+            written = [self._write_index(index, view, items, bias) for view, (items, _) in enumerate(tables)]
+            recalls, weights = zip(*written, strict=True)
+            found = {"kind": index, f"recall@{_BEST}": min(recalls), "weights": weights}
         intake = self.recommender.intake
         facts = {"index": found, "largest_difference_of_users": parity}
         facts |= {"new_items": intake and vars(intake), "reads_texts": reads_texts}
@@ -184,17 +185,17 @@ class _Export:
         whole = {name: np.ascontiguousarray(table) for name, table in {**tables, "bias": bias}.items()}
         save_file(whole, str(self.folder / "items.safetensors"))
 
-    def _write_index(self, kind: str, view: int, items: FloatArray, bias: FloatArray) -> float:
-        """Write the index of a view, and return the share of the best items of its users that it finds."""
+    def _write_index(self, kind: str, view: int, items: FloatArray, bias: FloatArray) -> tuple[float, float]:
+        """Write the index of a view; return the share of the best items of its users that it finds, and its weight."""
         catalog, users, path = self.recommender.catalog, self.recommender.users, self.folder / index_file(kind, view)
         exist = np.flatnonzero(catalog.exists)
         items, bias = items[exist], bias[exist]
-        write_index(kind, items, bias, path)
-        search, k, n_views = open_index(kind, path), min(_BEST, len(items)), self.scorer.n_views
+        weight = write_index(kind, items, bias, path)
+        search, k, n_views = open_index(kind, path, weight), min(_BEST, len(items)), self.scorer.n_views
         view_of_user = np.array([catalog.view_of.get(tag, 0) if n_views > 1 else 0 for tag in users.languages])
         theirs = np.flatnonzero((np.diff(users.starts) > 0) & (view_of_user == view))
         if not len(theirs):
-            return 1.0  # of nobody's items
+            return 1.0, weight  # of nobody's items
         chosen = theirs[np.linspace(0, len(theirs) - 1, min(_ASKED, len(theirs))).astype(np.int64)]
         rows = Rows(chosen, [users.languages[user] for user in chosen], [users.history(user) for user in chosen])
         vectors, hits = self.scorer.user_vectors(view, rows), 0
@@ -202,7 +203,7 @@ class _Export:
             some = vectors[at : at + _AT_ONCE]
             best = torch.from_numpy(some @ items.T + bias).topk(k).indices.numpy()
             hits += sum(len(np.intersect1d(*pair)) for pair in zip(search(some, k), best, strict=True))
-        return hits / (k * len(chosen))
+        return hits / (k * len(chosen)), weight
 
     # ---- the other files --------------------------------------------------------------------------------------
 

@@ -122,14 +122,15 @@ def _recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
     columns = {name: [[], *(record["columns"].get(name, []) for record in records)] for name in manifest["columns"]}
     catalog = Catalog(tokens, titles, languages, manifest["view_of"], counts, withdrawn, lambda: columns)
 
-    views, kind = [], manifest["index"] and manifest["index"]["kind"]
+    views, index = [], manifest["index"] or {"kind": None}
+    kind, weights = index["kind"], index.get("weights") or [1.0] * manifest["model_views"]
     for view in range(manifest["model_views"]):
         items = _mapped(folder / vectors_file("items", view))
         path = folder / vectors_file("histories", view)
         histories = _mapped(path) if path.is_file() else items
         tags = [tag.split("-")[0].lower() for tag in languages[view]]
         numbers = np.array([manifest["language_numbers"].get(tag, 0) for tag in tags], dtype=np.int64)
-        search = open_index(kind, folder / index_file(kind, view)) if kind else None
+        search = open_index(kind, folder / index_file(kind, view), weights[view]) if kind else None
         indexed = np.flatnonzero(catalog.exists) if kind else np.empty(0, dtype=np.int64)
         views.append(View(items, histories, numbers, indexed, search))
     users = _tower(folder, manifest) if manifest["by_history"] else _mapped(folder / USER_VECTORS_FILE)

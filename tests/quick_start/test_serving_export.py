@@ -123,7 +123,7 @@ def test_readers_of_an_export_have_their_views(tmp_path, views, tiny_encoder):
 def test_an_index_finds_the_best_items(trained, tmp_path, kind):
     pytest.importorskip("usearch" if kind == "usearch" else "faiss")
     manifest = export_run(trained("LLMSASRec"), tmp_path / "export", index=kind)
-    assert manifest["index"] == {"kind": kind, "recall@10": 1.0}
+    assert {"kind": kind, "recall@10": 1.0}.items() <= manifest["index"].items()
     exported, own = load_export(tmp_path / "export"), load_run(trained("LLMSASRec")).recommender
     assert exported.scorer._views[0].search is not None
     found, expected = (asked.recommend(["nu3", "nu4"], 8) for asked in (exported, own))

@@ -56,8 +56,7 @@ def test_an_index_finds_what_scores_highest_whatever_the_lengths_of_vectors(tmp_
     pytest.importorskip("usearch" if kind == "usearch" else "faiss")
     _, items, bias, users = made(n_items, n_users=50)
     path = tmp_path / index_file(kind, 0)
-    write_index(kind, items, bias, path)
-    search = open_index(kind, path)
+    search = open_index(kind, path, write_index(kind, items, bias, path))
     order, _ = expected(users, items, bias, np.arange(n_items), [[]] * 50, 10)
     found = search(users, 10)
     assert np.mean([np.isin(wanted, places).mean() for wanted, places in zip(order, found, strict=True)]) >= recall
@@ -66,8 +65,8 @@ def test_an_index_finds_what_scores_highest_whatever_the_lengths_of_vectors(tmp_
 def test_an_index_is_asked_for_more_where_items_are_left_out(tmp_path):
     pytest.importorskip("faiss")
     _, items, bias, users = made(500)
-    write_index("flat", items[1:], bias[1:], tmp_path / "index")
-    asked, search = [], open_index("flat", tmp_path / "index")
+    weight = write_index("flat", items[1:], bias[1:], tmp_path / "index")
+    asked, search = [], open_index("flat", tmp_path / "index", weight)
 
     def counted(users, k):
         asked.append(k)
@@ -89,8 +88,8 @@ def test_an_index_is_asked_for_more_where_items_are_left_out(tmp_path):
 def test_withdrawn_items_are_made_up_for_by_further_ones_of_the_index(tmp_path, n_gone):
     pytest.importorskip("faiss")
     _, items, bias, users = made(500)
-    write_index("flat", items[1:], bias[1:], tmp_path / "index")
-    scorer, *_ = made(500, indexed=np.arange(1, 500), search=open_index("flat", tmp_path / "index"))
+    weight = write_index("flat", items[1:], bias[1:], tmp_path / "index")
+    scorer, *_ = made(500, indexed=np.arange(1, 500), search=open_index("flat", tmp_path / "index", weight))
     order, _ = expected(users, items, bias, np.arange(1, 500), [[]] * 20, n_gone)
     candidates = np.setdiff1d(np.arange(1, 500), order[0])  # the best of the first user
     best = scorer.best(0, rows(20), candidates, [np.empty(0, dtype=np.int64)] * 20, 40)
@@ -107,8 +106,8 @@ def test_further_items_are_ranked_among_the_others(tmp_path, indexed):
     _, items, bias, users = made(60)
     own = {}
     if indexed:
-        write_index("flat", items[1:], bias[1:], tmp_path / "index")
-        own = {"indexed": np.arange(1, 60), "search": open_index("flat", tmp_path / "index")}
+        weight = write_index("flat", items[1:], bias[1:], tmp_path / "index")
+        own = {"indexed": np.arange(1, 60), "search": open_index("flat", tmp_path / "index", weight)}
     view = made(60, **own)[0]._views[0]
 
     def total(given):  # the sum of the history
