@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("run", help="the run folder")
     parser.add_argument("--to", required=True, metavar="FOLDER", help="the new folder")
-    parser.add_argument("--index", metavar="KIND", help="flat, hnsw or usearch (default: all items are scored)")
+    parser.add_argument("--index", metavar="KIND", help="flat, hnsw, ivfpq or usearch (default: all items are scored)")
     parser.add_argument("--without-users", action="store_true", help="leave out the users' ids and histories")
     parser.add_argument("--license", metavar="ID", help="for the model card, such as cc-by-4.0")
     parser.add_argument("--data_path", help="folder of the dataset, if it has moved")

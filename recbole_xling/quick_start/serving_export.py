@@ -51,7 +51,7 @@ def export_run(
     Args:
         run: the run folder.
         folder: to be made, or empty.
-        index: kind of the index of items: ``flat``, ``hnsw``, ``usearch``; without one all items are scored.
+        index: kind of the index of items: ``flat``, ``hnsw``, ``ivfpq``, ``usearch``; without one all items are scored.
         with_users: whether the users' ids and histories go with it.
         license_id: for the model card, as Hugging Face writes it.
         settings: settings that replace the run's, such as ``data_path`` if the data have moved.

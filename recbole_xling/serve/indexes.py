@@ -23,18 +23,24 @@ from recbole_xling.errors import ConfigError, MissingExtraError, unknown_name
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Search = Callable[[FloatArray, int], IntArray]
-"""From users, ``(B, D)``, to the places of about their best ``k`` items, ``(B, k)``; -1 where there are not as many."""
+"""From users, ``(B, D)``, to the places of about their best ``k`` items or more, ``(B, n)``; -1 for no item."""
 
 _NEIGHBORS = 32  # of an item in a graph
 _BREADTH = 256  # of the search for an item's neighbors, and of a user's items at least
+_TOGETHER = 4  # numbers of a vector that one byte stands for
+_RANKED = 1000  # items that codes find, of which the scores of whole vectors choose the best
+_FEWEST = 10_000  # items of an index of codes, which are learned from them
+_LEARNED_FROM = 64  # items for each of the lists of an index of codes
+_LISTS = 4  # one of so many lists is looked at (nprobe)
 
 
 def with_bias(items: FloatArray, bias: FloatArray) -> tuple[FloatArray, float]:
-    """Return item vectors with their bias, ``(n, D + 1)``, and the number of users that it is multiplied with."""
+    """Return item vectors with their bias and perhaps zeros, and the number of users that the bias is multiplied with."""
     spread = float(bias.std())
     weight = spread / float(items.std() or 1) if spread else 1.0
     own = (bias - bias.mean()) / weight  # without the mean, lists are the same
-    return np.concatenate([items, own[:, None]], axis=1, dtype=np.float32), weight
+    zeros = np.zeros((len(items), -(items.shape[1] + 1) % _TOGETHER))
+    return np.concatenate([items, own[:, None], zeros], axis=1, dtype=np.float32), weight
 
 
 def _queries(users: FloatArray, size: int, weight: float) -> FloatArray:
@@ -61,6 +67,8 @@ def _write_faiss(kind: str, vectors: FloatArray, path: Path) -> None:
     faiss, size = _faiss(), vectors.shape[1]
     if kind == "flat":
         index = faiss.IndexFlatIP(size)
+    elif kind == "ivfpq":
+        index = _codes(faiss, vectors)
     else:
         index = faiss.IndexHNSWFlat(size, _NEIGHBORS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = _BREADTH
@@ -68,12 +76,31 @@ def _write_faiss(kind: str, vectors: FloatArray, path: Path) -> None:
     faiss.write_index(index, str(path))
 
 
+def _codes(faiss: Any, vectors: FloatArray) -> Any:
+    """Return an index of lists of items near to each other, each item as a code of some bytes, which it learns.
+
+    Jegou et al., "Product Quantization for Nearest Neighbor Search", TPAMI 2011. What it finds is to be ranked anew.
+    """
+    n_items, size = vectors.shape
+    if n_items < _FEWEST:
+        raise ConfigError(f"an index of kind ivfpq needs {_FEWEST:,} items, not {n_items:,}: take flat or hnsw")
+    n_lists = min(int(4 * n_items**0.5), n_items // _LEARNED_FROM)
+    index = faiss.IndexIVFPQ(faiss.IndexFlatIP(size), size, n_lists, size // _TOGETHER, 8, faiss.METRIC_INNER_PRODUCT)
+    n_learned = min(n_items, _LEARNED_FROM * n_lists)
+    index.train(vectors[np.random.default_rng(0).choice(n_items, n_learned, replace=False)])
+    return index
+
+
 def _open_faiss(kind: str, path: Path, weight: float) -> Search:
     faiss = _faiss()
     index = faiss.read_index(str(path))
 
     def search(users: FloatArray, k: int) -> IntArray:
-        options = {"params": faiss.SearchParametersHNSW(efSearch=max(_BREADTH, 2 * k))} if kind == "hnsw" else {}
+        options = {}
+        if kind == "hnsw":
+            options = {"params": faiss.SearchParametersHNSW(efSearch=max(_BREADTH, 2 * k))}
+        elif kind == "ivfpq":
+            k, options = max(k, _RANKED), {"params": faiss.SearchParametersIVF(nprobe=max(1, index.nlist // _LISTS))}
         places: IntArray = index.search(_queries(users, index.d, weight), min(k, index.ntotal), **options)[1]
         return places
 
@@ -114,7 +141,7 @@ def _open_usearch(kind: str, path: Path, weight: float) -> Search:
 # ---- kinds ----------------------------------------------------------------------------------------------------
 
 _WRITERS: dict[str, Callable[[str, FloatArray, Path], None]] = {
-    **dict.fromkeys(("flat", "hnsw"), _write_faiss),
+    **dict.fromkeys(("flat", "hnsw", "ivfpq"), _write_faiss),
     "usearch": _write_usearch,
 }
 KINDS = tuple(_WRITERS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recbole_xling.errors import ConfigError
+from recbole_xling.serve import indexes
 from recbole_xling.serve import vectors as module
 from recbole_xling.serve.indexes import index_file, open_index, write_index
 from recbole_xling.serve.scorer import Rows
@@ -49,10 +50,13 @@ def test_lists_made_block_by_block_are_those_of_all_scores(monkeypatch):
         np.testing.assert_allclose(best.scores[there], scores[there], rtol=1e-5, atol=1e-6)
 
 
-# built by several threads, an index of usearch is another one each time
-@pytest.mark.parametrize(("kind", "recall"), [("flat", 1), ("hnsw", 0.98), ("usearch", 0.95)])
-def test_an_index_finds_what_scores_highest_whatever_the_lengths_of_vectors(tmp_path, kind, recall):
+# vectors without any groups, which lists of near ones are of little use for; built by several threads, an index of
+# usearch is another one each time
+@pytest.mark.parametrize(("kind", "recall"), [("flat", 1), ("hnsw", 0.98), ("ivfpq", 0.85), ("usearch", 0.95)])
+def test_an_index_finds_what_scores_highest_whatever_the_lengths_of_vectors(tmp_path, monkeypatch, kind, recall):
     n_items = 2000
+    monkeypatch.setattr(indexes, "_FEWEST", n_items)
+    monkeypatch.setattr(indexes, "_RANKED", 200)
     pytest.importorskip("usearch" if kind == "usearch" else "faiss")
     _, items, bias, users = made(n_items, n_users=50)
     path = tmp_path / index_file(kind, 0)
@@ -60,6 +64,25 @@ def test_an_index_finds_what_scores_highest_whatever_the_lengths_of_vectors(tmp_
     order, _ = expected(users, items, bias, np.arange(n_items), [[]] * 50, 10)
     found = search(users, 10)
     assert np.mean([np.isin(wanted, places).mean() for wanted, places in zip(order, found, strict=True)]) >= recall
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "usearch"])
+def test_a_bias_of_another_scale_does_not_hide_the_best_items(tmp_path, kind):
+    pytest.importorskip("usearch" if kind == "usearch" else "faiss")
+    rng = np.random.default_rng(0)
+    items, users = rng.normal(size=(3000, 8)).astype(np.float32) * 0.05, rng.normal(size=(50, 8)).astype(np.float32)
+    bias = -5 - rng.gamma(2, size=3000).astype(np.float32)  # far from 0, as logarithms of shares are
+    search = open_index(kind, tmp_path / "index", write_index(kind, items, bias, tmp_path / "index"))
+    order, _ = expected(users, items, bias, np.arange(3000), [[]] * 50, 10)
+    found = search(users, 10)
+    assert np.mean([np.isin(wanted, places).mean() for wanted, places in zip(order, found, strict=True)]) > 0.95
+
+
+def test_few_items_have_no_index_of_codes(tmp_path):
+    pytest.importorskip("faiss")
+    _, items, bias, _ = made(500)
+    with pytest.raises(ConfigError, match=r"needs 10,000 items, not 500"):
+        write_index("ivfpq", items, bias, tmp_path / "index")
 
 
 def test_an_index_is_asked_for_more_where_items_are_left_out(tmp_path):
