@@ -205,7 +205,7 @@ def explain(
 
 def _neighbors(recommender: Recommender, item: str, language: str, view: int) -> Sequence[Recommendation]:
     """Return what is most like an item among the items that the same readers see in other languages."""
-    others = {str(tag) for tag in np.unique(recommender.catalog.languages[view][1:])} - {language, UNDETERMINED}
+    others = recommender.catalog.language_names - {language, UNDETERMINED}
     if not others or language == UNDETERMINED:
         return []
     try:
