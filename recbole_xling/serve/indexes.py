@@ -35,7 +35,7 @@ _LISTS = 4  # one of so many lists is looked at (nprobe)
 
 
 def with_bias(items: FloatArray, bias: FloatArray) -> tuple[FloatArray, float]:
-    """Return item vectors with their bias, perhaps zeros behind it, and the number of users that it is multiplied by."""
+    """Return item vectors with their bias, perhaps zeros behind it, and the number of users that belongs to it."""
     spread = float(bias.std())
     weight = spread / float(items.std() or 1) if spread else 1.0
     own = (bias - bias.mean()) / weight  # without the mean, lists are the same
