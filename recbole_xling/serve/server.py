@@ -62,7 +62,12 @@ def create_app(folder: Path, hosts: tuple[str, ...] = _LOCAL) -> FastAPI:
     served, n_threads = Served(folder), max(1, (os.cpu_count() or 1) // 2)
     threads = ThreadPoolExecutor(n_threads, thread_name_prefix="answers")
     further = ThreadPoolExecutor(2, thread_name_prefix="others")  # so that slow requests do not stop the many
-    sizes = {"threads": threads, "n_threads": n_threads, "most": _MOST_TOGETHER, "waiting": _MOST_WAITING}
+    sizes: dict[str, Any] = {
+        "threads": threads,
+        "n_threads": n_threads,
+        "most": _MOST_TOGETHER,
+        "waiting": _MOST_WAITING,
+    }
     batches: Batches[Wanted, list[Answer]] = Batches(served.recommend, **sizes)
     others: Batches[Callable[[], Any], Any] = Batches(_each, **{**sizes, "threads": further, "n_threads": 2, "most": 1})
 
