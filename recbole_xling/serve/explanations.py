@@ -198,7 +198,7 @@ def explain(
     of_title = _words(recommender, titles[number], str(languages[number]), request.view, single) if words else []
     alone = [] if rests else [f"the history is one item, without which {scorer.name} cannot score"]
     sentence = _sentence(titles[number] or item, parts, of_title, neighbors, language)
-    found = {"parts": parts, "neighbors": neighbors, "words": of_title, "sentence": sentence}
+    found: dict[str, Any] = {"parts": parts, "neighbors": neighbors, "words": of_title, "sentence": sentence}
     notes = [*request.notes, *alone]
     return Explanation(user, item, titles[number], str(languages[number]), lead, **found, notes=notes)
 
