@@ -112,8 +112,8 @@ class Tower:
     def _inputs(
         self, items: FloatArray, lengths: IntArray, item_language: IntArray, languages: Sequence[str]
     ) -> dict[str, NDArray]:
-        given = {"items": np.asarray(items, dtype=np.float32), "item_seq_len": lengths, "item_language": item_language}
-        return {**given, "user_language": self.numbers(languages)}
+        given: dict[str, NDArray] = {"items": np.asarray(items, dtype=np.float32), "item_seq_len": lengths}
+        return {**given, "item_language": item_language, "user_language": self.numbers(languages)}
 
     def _users(self, given: Mapping[str, NDArray]) -> FloatArray:
         users = self.compute(given)
@@ -226,7 +226,7 @@ class VectorScorer:
             else:
                 few = np.arange(at, min(at + _ROWS, n_rows))
             if len(few):
-                gone = [left_out[row] for row in few]
+                gone = [left_out[row] for row in few.tolist()]
                 items[few], scores[few] = self._exact(seen, users[few], candidates, gone, k)
         return Best(items, scores)
 
