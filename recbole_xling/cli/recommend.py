@@ -107,7 +107,7 @@ def _explained(recommender: Recommender, options: argparse.Namespace) -> str:
     if options.json:
         return json_line(found.record())
 
-    def table(headers: Sequence[str], rows: list[tuple[str, ...]]) -> str:
+    def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         return tabulate(rows, headers=headers, disable_numparse=True)
 
     def share(attention: float | None) -> str:

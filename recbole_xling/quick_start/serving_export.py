@@ -144,7 +144,7 @@ class _Export:
             recalls, weights = zip(*written, strict=True)
             found = {"kind": index, f"recall@{_BEST}": min(recalls), "weights": weights}
         intake = self.recommender.intake
-        facts = {"index": found, "largest_difference_of_users": parity}
+        facts: dict[str, Any] = {"index": found, "largest_difference_of_users": parity}
         facts |= {"new_items": intake and vars(intake), "reads_texts": reads_texts}
         return {**self._facts(), "users": len(users.tokens) - 1 if with_users else None, **facts}
 
@@ -247,8 +247,9 @@ class _Export:
             return False
         (self.folder / files.ENCODER_FOLDER).mkdir()
         write_encoder(model.encoder, self.folder / files.ENCODER_FOLDER)
-        if hasattr(model.encoder.adapted, "peft_config"):
-            model.encoder.adapted.save_pretrained(self.folder / "adapters")
+        adapted: Any = model.encoder.adapted
+        if hasattr(adapted, "peft_config"):
+            adapted.save_pretrained(self.folder / "adapters")
         if (means := model.language_means()) is not None:
             np.save(self.folder / files.MEANS_FILE, means.float().cpu().numpy())
         return model.gate is None  # which needs the encoder as it was, too

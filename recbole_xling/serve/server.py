@@ -120,8 +120,8 @@ def _add_answers(app: FastAPI, served: Served, batches: Batches[Wanted, list[Ans
     @app.post("/similar")
     async def similar(alike: Alike) -> Response:
         """Find the items that are most like an item."""
-        options = {"language": alike.language}
-        answer = await others.ask(lambda: served.recommender.similar_items(alike.item, alike.k, **options))
+        item, k, language = alike.item, alike.k, alike.language
+        answer = await others.ask(lambda: served.recommender.similar_items(item, k, language=language))
         return _Json(answer.record())
 
     @app.post("/explain")
@@ -133,8 +133,8 @@ def _add_answers(app: FastAPI, served: Served, batches: Batches[Wanted, list[Ans
     @app.post("/search")
     async def search(sought: Sought) -> Response:
         """Find items by words of their titles."""
-        options = {"reader": sought.reader}
-        items = await others.ask(lambda: served.recommender.search_titles(sought.text, sought.k, **options))
+        text, k, reader = sought.text, sought.k, sought.reader
+        items = await others.ask(lambda: served.recommender.search_titles(text, k, reader=reader))
         return _Json({"items": [{"item": item.item, "title": item.title, "language": item.language} for item in items]})
 
 
