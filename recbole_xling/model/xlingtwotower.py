@@ -413,8 +413,13 @@ class XLingTwoTower(XLingRecommender):
         parts = total.split([self.encoder.size, own.shape[1] - self.encoder.size], dim=1)
         return torch.cat([F.normalize(part, dim=-1) for part in parts], dim=1)
 
-    def scores_of_new(self) -> tuple[int, float]:
-        """Return the bias of cold items, and that the untuned encoder alone scores them if there is a gate."""
+    def scores_of_new(self) -> tuple[int, float] | None:
+        """Return the bias of cold items, and that the untuned encoder alone scores them if there is a gate.
+
+        With ``score_size`` new items are not scored: their vectors are whole.
+        """
+        if self.score_size < self.encoder.size:
+            return None
         return (0 if self.gate is None else self.encoder.size), float(self.score_bias.cold_offset)
 
     def user_of_vectors(
