@@ -1,29 +1,47 @@
 """Random wrong settings, in every way in: each ends in a working run or an error of at most three lines.
 
-RECBOLE_XLING_FUZZ=10000 pytest tests/test_config_fuzz.py
+RECBOLE_XLING_FUZZ=10000 pytest -rP tests/test_config_fuzz.py
 """
 
 from __future__ import annotations
 
 import random
 import traceback
+from collections import Counter
 
 import pytest
 import yaml
-from damage import n_cases
-from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
+from damage import cases
+from recbole.utils import (
+    dataset_arguments,
+    evaluation_arguments,
+    general_arguments,
+    get_model,
+    training_arguments,
+)
 
-from recbole_xling.config import DatasetConfig, OverallConfig, XLingConfig
+from recbole_xling.config import DatasetConfig, OverallConfig, XLingConfig, settings_of
 from recbole_xling.config.defaults import recbole_model_defaults
 from recbole_xling.errors import XlingError
-from recbole_xling.model.llmsasrec import LLMSASRecConfig
-from recbole_xling.model.xlingtwotower import XLingTwoTowerConfig
 from recbole_xling.quick_start.train import run
+from recbole_xling.registry import registered_models
 
-N_CASES = n_cases(60)
-MODELS = ["LLMSASRec", "XLingTwoTower", "BPR", "SASRec", "LightGCN", "GRU4Rec", "NeuMF", "CORE"]
+RECBOLE_MODELS = [
+    "BPR",
+    "SASRec",
+    "LightGCN",
+    "GRU4Rec",
+    "NeuMF",
+    "CORE",
+    "FM",
+    "MultiVAE",
+    "ItemKNN",
+    "DIN",
+    "SLIMElastic",
+]
+OF_ENCODER = ("XLingTwoTower", "XLingCrossEncoder")
 VALUES = [
-    None, True, False, -1, 0, 1, 2, 3, 7, 10**12, -0.5, 0.5, 1.5, float("nan"), float("inf"), -1e300, (1, 2),
+    None, True, False, -1, 0, 1, 2, 3, 7, 10**12, 10**400, -0.5, 0.5, 1.5, float("nan"), float("inf"), -1e300, (1, 2),
     "", " ", "x", "-", "None", "no", "off", "true", "0", "1", "1e-3", "nan", "[1, 2", "{'a': ", "[]", "{}", "[a, b]",
     "a: b", "\u00df\t\n", "\x1b[31m", "RS", [], [[]], [None], [0], [-1], [1, 2], ["a"], ["a", 1], [True], [0.1, 0.2],
     {}, {"a": 1}, {"a": None}, {1: 2}, {"a": [1]}, {"a": {"b": []}}, {"inter": "x"}, {"LS": "x"}, {"mode": "uni"},
@@ -36,8 +54,8 @@ NOT_TRIED = {"log_wandb", "encoder", "data_path", "checkpoint_dir", "embedding_c
 def case(number: int) -> tuple[str, dict[str, object], str]:
     """Return a model, one to three of its settings with values that are likely to be wrong, and the way in."""
     rng = random.Random(number)
-    model = rng.choice(MODELS)
-    typed = {"LLMSASRec": LLMSASRecConfig, "XLingTwoTower": XLingTwoTowerConfig}.get(model)
+    model = rng.choice([*sorted(registered_models()), *RECBOLE_MODELS])
+    typed = settings_of(get_model(model))
     keys = {*general_arguments, *training_arguments, *evaluation_arguments, *dataset_arguments}
     keys.update(OverallConfig.model_fields, typed.model_fields if typed else recbole_model_defaults(model))
     chosen = rng.sample(sorted(keys - NOT_TRIED), rng.choice([1, 1, 1, 2, 3]))
@@ -68,29 +86,33 @@ def outcome(function, *args, **kwargs):
 
 
 def test_wrong_settings_end_in_a_configuration_or_a_short_error(tmp_path):
-    for number in range(N_CASES):
+    outcomes = Counter()
+    for number in cases(60):
         model, settings, way = case(number)
-        outcome(XLingConfig, model, "small", **sources(settings, way, tmp_path))
+        outcomes[outcome(XLingConfig, model, "small", **sources(settings, way, tmp_path)) is not None] += 1
         if way != "dictionary":
             outcome(DatasetConfig, "small", **sources(settings, way, tmp_path))
+    print(f"{outcomes[True]} configurations, {outcomes[False]} errors")
+    assert outcomes[True] and outcomes[False]
 
 
-def test_wrong_settings_end_in_a_run_or_a_short_error(tmp_path, small_dataset, settings, settings_without_layers):
+def test_wrong_settings_end_in_a_run_or_a_short_error(tmp_path, small_dataset, settings, tiny_encoder):
     small_dataset(n_users=8, n_items=12, lengths=[5] * 8)
-    done = 0
-    for number in range(10 * N_CASES):
+    outcomes = Counter()
+    for number in cases(30):
         model, wrong, way = case(number)
-        if model == "XLingTwoTower" or wrong.keys() & {"epochs", "worker", "show_progress", "gpu_id"}:
+        if wrong.keys() & {"epochs", "worker"}:  # which would take long
             continue
-        base = settings if model in ("LLMSASRec", "SASRec") else settings_without_layers
-        given = sources({"epochs": 1, "topk": [5], "valid_metric": "NDCG@5", **wrong}, way, tmp_path)
-        given["config_dict"] = {
-            **{key: value for key, value in base.items() if key not in wrong and key not in ("epochs", "topk")},
-            **given.get("config_dict", {}),
-        }
+        given = sources(wrong, way, tmp_path)
+        base = {**settings, "epochs": 1, "topk": [5], "valid_metric": "NDCG@5", "worker": 0}
+        if model in OF_ENCODER:
+            base |= {"encoder": str(tiny_encoder), "encoder_options": None, "lora_rank": 2}
+        known = {*XLingConfig(model, "small").final_config_dict, *OverallConfig.model_fields}
+        base = {key: value for key, value in base.items() if key in known and key not in wrong}
+        given["config_dict"] = {**base, **given.get("config_dict", {})}
         if outcome(XLingConfig, model, "small", **given) is None:
+            outcomes["no configuration"] += 1
             continue
-        outcome(run, model, "small", **given)
-        done += 1
-        if done >= N_CASES // 10:
-            break
+        outcomes["error" if outcome(run, model, "small", **given) is None else "run"] += 1
+    print(dict(outcomes))
+    assert outcomes["run"]

@@ -12,9 +12,8 @@ from recbole_xling.config.defaults import recbole_model_defaults, recbole_models
 from recbole_xling.errors import ConfigError
 from recbole_xling.utils.typed_config import TypedConfig
 
-_LARGEST = 2**31 - 1
-Count = Annotated[int, Field(ge=0, le=_LARGEST)]
-Size = Annotated[int, Field(ge=1, le=_LARGEST)]
+Count = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]

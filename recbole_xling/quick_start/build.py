@@ -43,6 +43,7 @@ from recbole_xling.registry import registration
 from recbole_xling.text.view import OWN
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.trainer import PretrainingMixin, XLingTrainer
+from recbole_xling.utils.memory import weights_in_memory
 from recbole_xling.utils.run_folder import model_file
 from recbole_xling.utils.staging import settle
 from recbole_xling.utils.yaml_text import as_words
@@ -124,7 +125,7 @@ def build(config: XLingConfig, trained_on: DataIdentity | None = None) -> Run:
 def _new_model(config: XLingConfig, dataset: Any) -> Any:
     """Return an untrained model."""
     init_seed(config["seed"], config["reproducibility"])
-    with explained(f"{config['model']} cannot be built with these settings"):
+    with explained(f"{config['model']} cannot be built with these settings"), weights_in_memory(config["model"]):
         return config.model_class(config, dataset).to(config["device"])
 
 

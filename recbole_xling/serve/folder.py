@@ -68,11 +68,12 @@ def load_export(folder: str | os.PathLike[str], *, verify: bool = True) -> Recom
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    for name, known in manifest["files"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != known["bytes"] or (verify and _sha256(path) != known["sha256"]):
-            raise CheckpointError(f"'{path}' is not what export wrote: it is missing or damaged. Export again")
     try:
+        for name, known in manifest["files"].items():
+            path = folder / name
+            is_whole = path.is_file() and path.stat().st_size == known["bytes"]
+            if not is_whole or (verify and _sha256(path) != known["sha256"]):
+                raise CheckpointError(f"'{path}' is not what export wrote: it is missing or damaged. Export again")
         recommender = _recommender(folder, manifest)
     except (XlingError, OSError):
         raise

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.utils.yaml_text import read_yaml_settings
@@ -17,6 +17,7 @@ from recbole_xling.utils.yaml_text import read_yaml_settings
 _Typed = TypeVar("_Typed", bound="TypedConfig")
 
 _MOST_LINES = 3
+_LONGEST_VALUE = 200
 _WANTED = {
     "int_type": "a whole number",
     "float_type": "a number",
@@ -34,6 +35,21 @@ _WANTED = {
     "too_long": "a dictionary of one entry",
     "too_short": "a {field_type} with an entry",
 }  # pydantic's name of a fault -> what the value must be
+_DEEPEST = 256
+# Names of settings -> the largest whole number; the first row that fits counts. What is larger would take all memory, or
+# would never end.
+_LARGEST = (
+    (r"batch_size$", 2**31 - 1),
+    (r"^(n_|num_)?(\w+_)?(layers?|hops?|blocks?|heads|experts?|iter|iterations|depth)(_num)?$", _DEEPEST),
+    (r"^(block_num|expert_num|worker)$", _DEEPEST),
+    (r"decimal_place$", 100),
+    (r"size|dim|length$|_len$|LENGTH$|rank$|layers?$|channels|kernel|factors?$|cin$|clusters$|memory$", 65_536),
+    (r"^(seq_len|neigh_num|nh|nv|kfac|resolution|(adversarial_)?steps?|order\w*|high_order|n_facet\w*)$", 65_536),
+    (r"^(\w+_per_term|k_interests|class_num|num_basis_functions|dilations|cnn_strides)$", 65_536),
+    (r"negatives$|^(sample_num|candidate_num|alignment_pairs)$", 2**20),
+    (r"^(seed|max_ranked_pairs)$", 2**53),
+    (r"", 2**31 - 1),
+)
 _NUMBER, _OR_AUTO = "constrained-int", "literal['auto']"  # its names of the types of a setting that is either
 
 
@@ -52,6 +68,16 @@ class TypedConfig(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
     section: ClassVar[str] = ""
+
+    @model_validator(mode="after")
+    def _not_too_large(self: _Typed) -> _Typed:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]
+            numbers = [part for part in parts if isinstance(part, int)]
+            if numbers and max(numbers) > (largest := _largest(name, is_list=parts is value)):
+                raise ConfigError(f"{name} must be at most {largest:,}, not {_shown(value)}")
+        return self
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -95,6 +121,20 @@ class TypedConfig(BaseModel):
         return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
 
 
+def _largest(name: str, *, is_list: bool) -> int:
+    """Return the largest whole number that a setting may be; the numbers in a list of layers are their sizes."""
+    return next(largest for names, largest in _LARGEST if re.search(names, name) and (largest != _DEEPEST or not is_list))
+
+
+def _shown(value: Any) -> str:
+    """Return a value for a message, cut off where it is long; Python does not write numbers of thousands of digits."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
 def _message(kind: type[TypedConfig], fault: Any) -> str:
     """Say in one line which setting is wrong, what it must be and what it is."""
     fault_type, context, value = fault["type"], fault.get("ctx", {}), fault["input"]
@@ -111,7 +151,7 @@ def _message(kind: type[TypedConfig], fault: Any) -> str:
     if fault_type == "too_short":
         context = {"field_type": context["field_type"].lower()}
     if fault_type == "string_type" and isinstance(value, bool):
-        return f"{name} must be text, not {value!r}; words such as no and off mean False: put quotes around a text"
+        return f"{name} must be text, not {_shown(value)}; words such as no and off mean False: put quotes around a text"
     hint, wanted = "", (_WANTED[fault_type].format(**context) if fault_type in _WANTED else fault["msg"])
     wanted += " or auto" * or_auto
     if fault_type == "literal_error":
@@ -121,4 +161,4 @@ def _message(kind: type[TypedConfig], fault: Any) -> str:
         hint = f". Did you mean {near[0]!r}?" if near else ""
     elif examples := kind.model_fields[key].examples:
         wanted += "" if place else f" such as {examples[0]}"
-    return f"{name} must be {wanted}, not {value!r}{hint}"
+    return f"{name} must be {wanted}, not {_shown(value)}{hint}"

@@ -14,9 +14,13 @@ from packing import PACKED, pack
 Damage = Callable[[bytes, Random], bytes]
 
 
-def n_cases(default: int) -> int:
-    """Return how many cases a test with random damage tries; one variable sets the number for all such tests."""
-    return int(os.environ.get("RECBOLE_XLING_FUZZ", default))
+def cases(default: int) -> range:
+    """Return the numbers of the cases that a test with random damage tries; one variable sets them for all such tests.
+
+    ``RECBOLE_XLING_FUZZ=10000`` tries the first 10,000, ``RECBOLE_XLING_FUZZ=10000:20000`` those after them.
+    """
+    first, _, end = os.environ.get("RECBOLE_XLING_FUZZ", str(default)).rpartition(":")
+    return range(int(first or 0), int(end))
 
 
 ODD = [b"\0", b'"', b"'", b"\n", b"\r", b",", b";", b"\t", b"::", b" ", b"\xff", b"\xe2\x80\xa8", b"\xef\xbb\xbf",

@@ -1,0 +1,43 @@
+"""Weights that are larger than the memory of the machine are an error before they fill it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from recbole_xling.errors import ConfigError
+
+
+@contextmanager
+def weights_in_memory(model: str) -> Iterator[None]:
+    """Stop when the weights of the modules that are made meanwhile take more memory than there is.
+
+    An allocation alone takes none yet: the system ends a process without a word when it writes to too much of it.
+
+    Args:
+        model: its name, for the message.
+
+    Raises:
+        ConfigError: they do.
+    """
+    memory, taken = psutil.virtual_memory().total, 0
+
+    def count(module: Any, name: str, weight: Any) -> None:
+        nonlocal taken
+        if weight is not None and weight.device.type == "cpu":
+            taken += weight.numel() * weight.element_size()
+        if taken > memory:
+            raise ConfigError(
+                f"{model}: the weights alone need more than this machine's memory ({memory / 2**30:.0f} GiB), by "
+                f"'{name}' of {tuple(weight.shape)} at the latest: choose smaller sizes or fewer layers"
+            )
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
