@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 # halves of surrogate pairs.
 _HARMFUL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_LONGEST = 2000  # characters of a message
+
 _OS_ERROR_ADVICE = {
     errno.ENOSPC: "free space, then repeat the command",
     errno.EDQUOT: "free space, then repeat the command",
@@ -41,10 +43,11 @@ def shown(text: str) -> str:
 
 
 class XlingError(Exception):
-    """Base class of every error this package raises on purpose; its message is safe to print."""
+    """Base class of every error this package raises on purpose; its message is safe to print, and no novel."""
 
     def __str__(self) -> str:
-        return shown(super().__str__())
+        text = shown(super().__str__())  # which may name a cell or a setting of any length
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} [...] {text[-_LONGEST // 2 :]}"
 
 
 class ConfigError(XlingError, ValueError):

@@ -528,3 +528,35 @@ def test_of_two_files_the_later_one_wins_whatever_name_it_uses(tmp_path, warning
     files = [tmp_path / "a.yaml", tmp_path / "b.yaml"]
     assert XLingConfig("LLMSASRec", "small", files)["text_projection"] == "moe"
     assert XLingConfig("LLMSASRec", "small", files[::-1])["text_projection"] == "mlp"
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("LLMSASRec", {"n_layers": 10**12}, "n_layers must be at most 256, not 1000000000000"),
+        ("LLMSASRec", {"hidden_size": 10**15}, "hidden_size must be at most 65,536, not 1000000000000000"),
+        ("LLMSASRec", {"train_batch_size": 2**31}, "train_batch_size must be at most 2,147,483,647, not 2147483648"),
+        ("LLMSASRec", {"loss_decimal_place": 10**9}, "loss_decimal_place must be at most 100, not 1000000000"),
+        ("LLMSASRec", {"encoder_options": {"dimension": 10**9}}, "encoder_options['dimension'] must be at most 65,536"),
+        ("XLingMLP", {"mlp_hidden_size": [64, 10**9]}, "mlp_hidden_size must be at most 65,536, not [64, 1000000000]"),
+        ("XLingTwoTower", {"embedding_size": 10**9}, "embedding_size must be at most 65,536, not 1000000000"),
+        ("HistoryItemKNN", {"k": 10**400}, "k must be at most 2,147,483,647, not 1000000000"),
+        ("SASRec", {"MAX_ITEM_LIST_LENGTH": 10**9}, "MAX_ITEM_LIST_LENGTH must be at most 65,536, not 1000000000"),
+        ("LightGCN", {"n_layers": 10**9, "worker": 10**9}, "worker must be at most 256, not 1000000000"),
+        ("NGCF", {"hidden_size_list": [10**9]}, "hidden_size_list must be at most 65,536, not [1000000000]"),
+        ("BPR", {"train_neg_sample_args": {"sample_num": 10**9}}, "sample_num must be at most 65,536, not 1000000000"),
+    ],
+)  # fmt: skip
+def test_sizes_that_no_machine_has_memory_or_time_for_are_errors(model, settings, message):
+    with pytest.raises(ConfigError) as error:
+        XLingConfig(model, "small", config_dict=settings)
+    assert message in str(error.value) and len(str(error.value)) < 500
+
+
+def test_the_largest_sizes_that_are_used_are_none():
+    settings = {"hidden_size": 16384, "n_layers": 128, "n_heads": 128, "train_batch_size": 2**31 - 1, "seed": 2**32 - 1}
+    config = XLingConfig("LLMSASRec", "small", config_dict=settings)
+    assert {key: config[key] for key in settings} == settings
+    XLingConfig("LLMSASRec", "small", config_dict={"encoder": "random", "encoder_options": {"seed": 2**40}})
+    XLingConfig("XLingCrossEncoder", "small", config_dict={"max_ranked_pairs": 10**12})
+    XLingConfig("RaCT", "small", config_dict={"critic_layers": [300, 300]})  # a list of layers is one of their sizes

@@ -41,9 +41,6 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
     _stated_row: NDArray[np.int64] | None = None
     """The row of each position of :attr:`sequence` where files state the histories of rows (``benchmark_filename``)."""
 
-    known_item_counts: NDArray[np.int64] | None = None
-    """Training interactions of each item, where a run that was trained on these or other files knows them."""
-
     inter_feat: Any
     """RecBole's table of interactions; after :meth:`build` one row per target."""
 
@@ -184,12 +181,10 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         mask[(rows[_ROW][rows[self.item_list_length_field] == 1] - 1).numpy()] = True
         return mask
 
-    @property
-    def train_item_counts(self) -> NDArray[np.int64]:
-        """How often each item occurs in :attr:`train_mask`, or in :attr:`known_item_counts`, shape ``(n_items,)``."""
-        if self.known_item_counts is not None:
-            return self.known_item_counts
-        return np.bincount(self.sequence[self.iid_field].numpy()[self.train_mask], minlength=self.item_num)
+    def training_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return users and items of the interactions of :attr:`train_mask`."""
+        mask = self.train_mask
+        return self.sequence[self.uid_field].numpy()[mask], self.sequence[self.iid_field].numpy()[mask]
 
     def last_histories(self, n_users: int) -> Interaction:
         """Return the history of users at the end of this split, that is, with their last target in it.

@@ -87,7 +87,7 @@ class DataIdentity:
         languages: languages of item texts in the order of their numbers, where the model numbers them.
         sample: users and items of some training interactions.
         item_field: the field of item ids.
-        item_counts: training interactions of each of its tokens, where models ask for them; None in older files.
+        item_counts: training interactions of each of its tokens; None in older files.
     """
 
     files: Fingerprint
@@ -114,7 +114,7 @@ class DataIdentity:
             tuple(languages),
             (users, items),
             train.iid_field,
-            getattr(train, "train_item_counts", None),
+            train.train_item_counts,
         )
 
     def state(self) -> dict[str, Any]:

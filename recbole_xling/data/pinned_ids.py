@@ -22,12 +22,32 @@ class PinnedIds(Dataset):  # type: ignore[misc]
         trained_on: the data that a model was trained on, if these are its data or a later state of them; else None.
         vocabulary: the tokens of each token field, in the order of ids.
         absent: ids of ``trained_on`` that the files lack, by field; they have no interactions and no features.
+        known_item_counts: training interactions of each item, where a run that was trained on these or other files
+            knows them.
     """
 
     fingerprint: Fingerprint
     trained_on: DataIdentity | None = None
     vocabulary: dict[str, Tokens]
     absent: dict[str, NDArray[np.int64]]
+    known_item_counts: NDArray[np.int64] | None = None
+
+    @property
+    def train_item_counts(self) -> NDArray[np.int64]:
+        """How often each item occurs in this training split, or in that of ``known_item_counts``, ``(n_items,)``."""
+        if self.known_item_counts is not None:
+            return self.known_item_counts
+        return np.bincount(self.training_pairs()[1], minlength=self.item_num)
+
+    def training_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return users and items of this training split: its targets, and the first ones of sequences, each once."""
+        users, items = (self.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field))
+        history = self.iid_field + self.config["LIST_SUFFIX"]
+        if history not in self.inter_feat:
+            return users, items
+        first_row = np.unique(users, return_index=True)[1]
+        first = self.inter_feat[history][first_row, 0].numpy()
+        return np.append(users, users[first_row]), np.append(items, first)
 
     def _load_data(self, token: str, dataset_path: str) -> None:
         self.fingerprint = fingerprint(self.config)

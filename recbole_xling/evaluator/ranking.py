@@ -7,17 +7,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.columns import slice_columns, stated_bilingual
-from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.evaluator.beyond_accuracy import Lists
 from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.evaluator.measure import LabelMetrics, MeanValues, Measure
 from recbole_xling.evaluator.report import reader_text
 from recbole_xling.evaluator.slices import EvalContext, metric_of_rows, remaining_pairs, slice_results, user_table
-from recbole_xling.evaluator.split_summary import Pairs, training_pairs
+from recbole_xling.evaluator.split_summary import Pairs
 from recbole_xling.utils.distributed import shows_progress
 
 logger = logging.getLogger(__name__)
@@ -46,7 +44,7 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
         user_tokens=user_tokens,
         item_tokens=item_tokens,
         readers=catalog.readers(user_tokens),
-        train_counts=train_counts(train),
+        train_counts=train.train_item_counts,
         known_users=known[0],
         known_items=known[1],
         text_view=catalog.text_view,
@@ -55,13 +53,6 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
     )
     logger.info("%s", reader_text(context.reader_summary(interactions[0])))
     return context
-
-
-def train_counts(train: Any) -> NDArray[np.int64]:
-    """Return how often each item occurs in the training dataset, ``(n_items,)``, or did in that of the run."""
-    if isinstance(train, XLingDataset):
-        return train.train_item_counts
-    return np.bincount(training_pairs(train)[1], minlength=train.item_num)
 
 
 def evaluate_full_ranking(

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.evaluator.slices import EvalContext
 
 IntArray = NDArray[np.int64]
@@ -20,20 +19,6 @@ def target_pairs(dataset: Any) -> Pairs:
     """Return the users and items of the interactions that a dataset of validation or test predicts."""
     users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
     return users, items
-
-
-def training_pairs(dataset: Any) -> Pairs:
-    """Return a training dataset's interactions: its targets, and for sequential models also the users' first ones."""
-    users, items = target_pairs(dataset)
-    if isinstance(dataset, XLingDataset):
-        mask = dataset.train_mask
-        return tuple(dataset.sequence[field].numpy()[mask] for field in (dataset.uid_field, dataset.iid_field))
-    history = dataset.config["ITEM_ID_FIELD"] + dataset.config["LIST_SUFFIX"]
-    if history not in dataset.inter_feat:
-        return users, items
-    first_row = np.unique(users, return_index=True)[1]
-    first = dataset.inter_feat[history][first_row, 0].numpy()
-    return np.append(users, users[first_row]), np.append(items, first)
 
 
 def split_summary(split: Mapping[str, Any], parts: Mapping[str, Pairs], context: EvalContext) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from recbole_xling.data.splits.build import build_parts
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, explained, unknown_name
 from recbole_xling.evaluator.ranking import eval_context_of
 from recbole_xling.evaluator.slices import EvalContext
-from recbole_xling.evaluator.split_summary import split_summary, target_pairs, training_pairs
+from recbole_xling.evaluator.split_summary import split_summary, target_pairs
 from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.pictures import Pictures
 from recbole_xling.quick_start.serving import Serving
@@ -95,7 +95,7 @@ class Data:
         if self.config["languages"]:  # the loader leaves out the others
             known = RowLanguages(train, self.config["language_of"])
             train = rows_of_languages(train, self.config["languages"], known)
-        parts = {"train": training_pairs(train)}
+        parts = {"train": train.training_pairs()}
         parts |= {"valid": target_pairs(self.valid_data._dataset), "test": target_pairs(self.test_data._dataset)}
         return split_summary(kind_of_split(self.config), parts, self.context)
 
@@ -378,7 +378,8 @@ def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False
         base.config = config  # its catalog follows the settings of now: text_template, ...
         vars(base).pop("catalog", None)
     if known is not None and known.item_counts is not None:  # later clicks are none that the model was trained on
-        base.known_item_counts = known.counts_of(base.field2id_token[base.iid_field])
+        for part in (base, data.train_data._dataset):
+            part.known_item_counts = known.counts_of(part.field2id_token[part.iid_field])
     return data, base
 
 

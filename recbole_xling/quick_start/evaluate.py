@@ -18,7 +18,7 @@ from recbole_xling.data.identity import changes, fingerprint
 from recbole_xling.data.impressions import impressions_file
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.impressions import check_impressions, evaluate_impressions
-from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking, train_counts
+from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking
 from recbole_xling.evaluator.split_summary import split_summary, summary_text, target_pairs
 from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.build import Data, build_model, check_full_ranking, kind_of_split, open_data
@@ -97,7 +97,7 @@ def evaluate_run(
         "run": str(run),
         "trained_on": trained.settings["dataset"],
         "zero_shot": known is None,
-        **({} if known else {"known_items": int((train_counts(base) > 0).sum())}),
+        **({} if known else {"known_items": int((base.train_item_counts > 0).sum())}),
         "split": split,
         "data": {"files": data.dataset.fingerprint, "changed_since_training": changed, "changed_during_run": rewritten},
         **result,

@@ -14,7 +14,6 @@ from recbole_xling.data.catalog import ItemCatalog, catalog_of
 from recbole_xling.data.columns import column_kinds, read_cells
 from recbole_xling.data.splits.files import has_histories
 from recbole_xling.errors import NoTextError
-from recbole_xling.evaluator.ranking import train_counts
 from recbole_xling.quick_start.model_scorer import ModelScorer
 from recbole_xling.serve.added import add_items, intake_of
 from recbole_xling.serve.answers import to_frame
@@ -221,7 +220,7 @@ def _served_items(run: Run, catalog: ItemCatalog) -> Catalog:
     ]
     view_of = {language: view for view, language in enumerate(readers.own, start=1)}
     absent = getattr(run.dataset, "absent", {}).get(run.dataset.iid_field, ())
-    counts = train_counts(run.train_data._dataset)
+    counts = run.train_data._dataset.train_item_counts
     return Catalog(catalog.tokens, titles, languages, view_of, counts, absent, lambda: _columns(catalog))
 
 

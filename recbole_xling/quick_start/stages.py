@@ -12,8 +12,10 @@ from typing import Any
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.config.stages import PER_LANGUAGE, Stage, read_stages
 from recbole_xling.data.identity import fingerprint
-from recbole_xling.errors import ConfigError
+from recbole_xling.data.language_balance import RowLanguages, rows_of_languages
+from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.evaluator.stage_table import language_table
+from recbole_xling.quick_start.build import build_data
 from recbole_xling.quick_start.train import open_folder
 from recbole_xling.quick_start.trained import refuse_code
 from recbole_xling.trainer.checkpoint import load_checkpoint
@@ -69,6 +71,7 @@ def run_stages(config: XLingConfig, resume: Path | None, train: Callable[..., di
             refuse_code(resume, stage.settings, own)
     for stage in stages:  # most errors come before anything is started
         _Plan(config, stages, Path()).config_of(stage)
+    _check_languages(config, [stage for stage in stages if stage.kind in PER_LANGUAGE])
     folder = open_folder(config, resume).resolve()
     try:
         with logging_to(folder, config["state"]):
@@ -80,6 +83,25 @@ def run_stages(config: XLingConfig, resume: Path | None, train: Callable[..., di
         elif resume is None:
             shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _check_languages(config: XLingConfig, stages: Sequence[Stage]) -> None:
+    """Read and split the data once, so that a language without rows is known before anything is trained.
+
+    Raises:
+        DataError: a part of the split has no row of a stage's language.
+    """
+    parts: list[Any] = []
+    for stage in stages:
+        if not parts:
+            data = build_data(config)
+            parts = [loader._dataset for loader in (data.train_data, data.valid_data, data.test_data)]
+        known = RowLanguages(parts[0], stage.settings.get("language_of", config["language_of"]))
+        for part in parts:
+            try:
+                rows_of_languages(part, [stage.language], known)
+            except DataError as error:
+                raise DataError(f"stages: {stage.name}: {error}") from error
 
 
 def _run(

@@ -35,21 +35,21 @@ _WANTED = {
     "too_long": "a dictionary of one entry",
     "too_short": "a {field_type} with an entry",
 }  # pydantic's name of a fault -> what the value must be
-_DEEPEST = 256
-# Names of settings -> the largest whole number; the first row that fits counts. What is larger would take all memory, or
-# would never end.
+_DEEPEST, _WIDEST = 256, 65_536
+# Names of settings -> the largest whole number; the first row that fits counts. What is larger would take all memory,
+# or would never end.
 _LARGEST = (
     (r"batch_size$", 2**31 - 1),
     (r"^(n_|num_)?(\w+_)?(layers?|hops?|blocks?|heads|experts?|iter|iterations|depth)(_num)?$", _DEEPEST),
     (r"^(block_num|expert_num|worker)$", _DEEPEST),
     (r"decimal_place$", 100),
-    (r"size|dim|length$|_len$|LENGTH$|rank$|layers?$|channels|kernel|factors?$|cin$|clusters$|memory$", 65_536),
-    (r"^(seq_len|neigh_num|nh|nv|kfac|resolution|(adversarial_)?steps?|order\w*|high_order|n_facet\w*)$", 65_536),
-    (r"^(\w+_per_term|k_interests|class_num|num_basis_functions|dilations|cnn_strides)$", 65_536),
-    (r"negatives$|^(sample_num|candidate_num|alignment_pairs)$", 2**20),
+    (r"size|dim|length$|_len$|LENGTH$|rank$|layers?$|channels|kernel|factors?$|cin$|clusters$|memory$", _WIDEST),
+    (r"^(seq_len|neigh_num|nh|nv|kfac|resolution|(adversarial_)?steps?|order\w*|high_order|n_facet\w*)$", _WIDEST),
+    (r"^(sample_num|candidate_num|\w+_per_term|k_interests|class_num|num_basis\w*|dilations|cnn_strides)$", _WIDEST),
+    (r"negatives$|^alignment_pairs$", 2**20),
     (r"^(seed|max_ranked_pairs)$", 2**53),
-    (r"", 2**31 - 1),
 )
+_LARGEST_OF_OTHERS = 2**31 - 1
 _NUMBER, _OR_AUTO = "constrained-int", "literal['auto']"  # its names of the types of a setting that is either
 
 
@@ -73,10 +73,12 @@ class TypedConfig(BaseModel):
     def _not_too_large(self: _Typed) -> _Typed:
         for name in type(self).model_fields:
             value = getattr(self, name)
-            parts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value]
-            numbers = [part for part in parts if isinstance(part, int)]
-            if numbers and max(numbers) > (largest := _largest(name, is_list=parts is value)):
-                raise ConfigError(f"{name} must be at most {largest:,}, not {_shown(value)}")
+            for key, part in value.items() if isinstance(value, dict) else [("", value)]:
+                is_list = isinstance(part, list)
+                largest = _largest(str(key), is_list=is_list) or _largest(name, is_list=is_list) or _LARGEST_OF_OTHERS
+                if any(isinstance(number, int) and number > largest for number in (part if is_list else [part])):
+                    where = f"{name}[{key!r}]" if isinstance(value, dict) else name
+                    raise ConfigError(f"{where} must be at most {largest:,}, not {_shown(part)}")
         return self
 
     def __init__(self, **values: Any) -> None:
@@ -121,9 +123,10 @@ class TypedConfig(BaseModel):
         return {name: field.get_default(call_default_factory=True) for name, field in fields if not field.is_required()}
 
 
-def _largest(name: str, *, is_list: bool) -> int:
-    """Return the largest whole number that a setting may be; the numbers in a list of layers are their sizes."""
-    return next(largest for names, largest in _LARGEST if re.search(names, name) and (largest != _DEEPEST or not is_list))
+def _largest(name: str, *, is_list: bool) -> int | None:
+    """Return the largest whole number of a setting, if its name tells; numbers in a list of layers are their sizes."""
+    fitting = (most for names, most in _LARGEST if re.search(names, name) and not (is_list and most == _DEEPEST))
+    return next(fitting, None)
 
 
 def _shown(value: Any) -> str:
@@ -151,7 +154,7 @@ def _message(kind: type[TypedConfig], fault: Any) -> str:
     if fault_type == "too_short":
         context = {"field_type": context["field_type"].lower()}
     if fault_type == "string_type" and isinstance(value, bool):
-        return f"{name} must be text, not {_shown(value)}; words such as no and off mean False: put quotes around a text"
+        return f"{name} must be text, not {value}; words such as no and off mean False: put quotes around a text"
     hint, wanted = "", (_WANTED[fault_type].format(**context) if fault_type in _WANTED else fault["msg"])
     wanted += " or auto" * or_auto
     if fault_type == "literal_error":

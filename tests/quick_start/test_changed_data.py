@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -238,9 +239,21 @@ def test_clicks_that_have_come_since_change_no_score(request, trained, clicked_l
     old, new = (_scores(load_run(run, data_path=place), sequences) for place in clicked_later)
     for user, scores in old.items():
         assert new[user] == pytest.approx(scores, abs=1e-5)
-    if model != "XLingMLP":  # the item is one that training did not have, in slices as well
-        slices = recbole_xling.evaluate_run(run, config_dict={"data_path": later})["slices"]
-        assert slices["popularity=cold"]["n"] == 9
+    # the item is one that training did not have, in slices as well
+    slices = recbole_xling.evaluate_run(run, config_dict={"data_path": later})["slices"]
+    assert slices["popularity=cold"]["n"] == 9
+
+
+@pytest.mark.parametrize("model", ["BPR", "SASRec", "XLingMLP", "LLMSASRec"])
+def test_slices_of_popularity_go_by_what_training_counted(trained, moved, model):
+    run = trained(model)
+    place = moved(
+        inter=lambda rows: [*rows, *(f"nu{user}\tni{item}\t9{item}0" for user in range(9) for item in range(9))]
+    )
+    before, after = load_run(run), load_run(run, data_path=place)
+    counts = before.context.train_counts
+    assert 0 < counts.sum() < len(before.interactions.items) < len(after.interactions.items)
+    np.testing.assert_array_equal(after.context.train_counts, counts)
 
 
 def test_a_model_of_nothing_but_interactions_is_refused_on_others(trained, clicked_later):

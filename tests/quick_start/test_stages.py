@@ -59,6 +59,14 @@ def test_stages_leave_a_folder_each_and_one_table_on_the_same_rows(readers):
     assert "finetune - joint" in stage_text(result)
 
 
+@pytest.mark.parametrize("stage", ["finetune:xx", "alone:da"])
+def test_a_language_without_rows_is_told_before_anything_is_trained(readers, tmp_path, monkeypatch, stage):
+    monkeypatch.setattr(XLingTrainer, "fit", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(DataError, match=f"stages: {stage}: .*no row of them; its languages are de, fr"):
+        _run(readers, stages=["joint", "alone:fr", stage])
+    assert not (tmp_path / "saved").exists() or not list((tmp_path / "saved").iterdir())
+
+
 def test_fine_tuning_starts_from_joint_at_a_smaller_rate_and_validates_on_its_language(readers):
     folder = Path(_run(readers, epochs=1)["run_dir"])
     joint, tuned = (recbole_xling.load_run(folder / name) for name in ("joint", "finetune-fr"))

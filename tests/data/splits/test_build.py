@@ -15,7 +15,6 @@ from recbole_xling.config import XLingConfig
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT, WindowLoader
 from recbole_xling.data.sequences import cut_windows
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.evaluator.split_summary import training_pairs
 from recbole_xling.quick_start.build import build
 
 LANGUAGES = ("de", "en", "fr")
@@ -117,7 +116,7 @@ def test_rows_and_windows_never_see_held_out_interactions(split, sequences):
         assert not {rows[n][1] for n in trained} & {rows[target][1] for target in held_out}
         histories = {n for name in ("valid", "test") for history, _ in found[name] for n in history}
         assert not {rows[n][1] for n in histories} & {rows[target][1] for target in held_out}
-    counts = np.bincount(training_pairs(train)[1], minlength=train.item_num)
+    counts = np.bincount(train.training_pairs()[1], minlength=train.item_num)
     assert (counts == train.train_item_counts).all() and counts.sum() == len(trained)
     cold = [token for token, count in zip(train.field2id_token["item_id"], counts, strict=True) if not count]
     assert set(cold) == {"[PAD]", *(f"i{item}" for _, item, _ in rows)} - {f"i{rows[n][1]}" for n in trained}
@@ -138,7 +137,7 @@ def test_batches_are_made_of_training_interactions_alone(made, split):
     parts = make("LLMSASRec", made[0], split)
     assert isinstance(parts.train_data, WindowLoader)
     train = parts.train_data._dataset
-    pairs = set(zip(*(column.tolist() for column in training_pairs(train)), strict=True))
+    pairs = set(zip(*(column.tolist() for column in train.training_pairs()), strict=True))
     trained = {item for _, item in pairs}
     n_targets = 0
     for batch in parts.train_data:
@@ -156,7 +155,7 @@ def test_recboles_models_are_tested_on_the_same_targets(made, split):
         one, other = (list(zip(table["user_id"].tolist(), table["rating"].tolist(), strict=True)) for table in tables)
         assert one == other
     sequential, trained = (
-        set(zip(*map(list, training_pairs(p.train_data._dataset)), strict=True)) for p in (ours, general)
+        set(zip(*map(list, p.train_data._dataset.training_pairs()), strict=True)) for p in (ours, general)
     )
     assert sequential <= trained  # users with a single interaction have no row in a sequential model
     assert (general.context.train_counts >= ours.context.train_counts).all()
@@ -179,7 +178,7 @@ def test_the_users_of_a_few_shot_split_are_in_training_and_in_the_test(made):
     few = make("LLMSASRec", made[0], {"LT": {**transfer, "users": 1}})
     tested = [rows_of(parts.test_data._dataset) for parts in (zero, few)]
     assert tested[0] == tested[1]
-    users = [set(training_pairs(parts.train_data._dataset)[0].tolist()) for parts in (zero, few)]
+    users = [set(parts.train_data._dataset.training_pairs()[0].tolist()) for parts in (zero, few)]
     assert users[0] < users[1] and len(users[1] - users[0]) == 1
     (added,) = users[1] - users[0]
     assert added in few.test_data._dataset.inter_feat["user_id"].tolist()
@@ -201,7 +200,7 @@ def test_readers_of_all_languages_may_be_tested_in_one_run(made):
     assert of(both.test_data, "en") == of(zero.test_data, "en") != []
     assert of(both.test_data, "de", "fr") == of(left_out.test_data, "de", "fr") != []
     assert of(both.valid_data, "de", "en", "fr") == of(left_out.valid_data, "de", "fr")
-    users = training_pairs(both.train_data._dataset)[0].tolist()
+    users = both.train_data._dataset.training_pairs()[0].tolist()
     assert {both.context.user_languages[user] for user in users} == {"de", "fr"}
 
 
