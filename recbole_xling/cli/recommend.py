@@ -6,10 +6,11 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.text.raw_tables import text_lines
 from recbole_xling.utils.terminal import json_line
 
 if TYPE_CHECKING:
@@ -153,8 +154,8 @@ def _requests(file: str) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: a line is wrong; the message names it.
     """
-    with nullcontext(sys.stdin) if file == "-" else open(file, encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
+    try:
+        for number, line in enumerate(sys.stdin, start=1) if file == "-" else text_lines(Path(file)):
             if not line.strip():
                 continue
             try:
@@ -169,6 +170,8 @@ def _requests(file: str) -> Iterator[dict[str, Any]]:
                     wanted = "a list of ids" if key == "history" else "an id"
                     raise DataError(f"{file}:{number}: '{key}' must be {wanted}")
             yield request
+    except UnicodeDecodeError as error:  # of standard input
+        raise DataError(f"{file}: not valid UTF-8: {error}") from None
 
 
 def _lines(words: Sequence[str] | None) -> Sequence[str] | None:
@@ -179,8 +182,7 @@ def _ids(file: str | None) -> list[str] | None:
     """Read ids, one a line."""
     if file is None:
         return None
-    with open(file, encoding="utf-8") as lines:
-        return [line.rstrip("\r\n") for line in lines if line.strip()]
+    return [line for _, line in text_lines(Path(file)) if line.strip()]
 
 
 def _where(words: Sequence[str]) -> dict[str, list[str]]:

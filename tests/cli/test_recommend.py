@@ -56,10 +56,15 @@ def test_batches_are_answered_by_json_lines_in_their_order(folder, capsys, monke
         (["--user", "u1", "--where", "market"], "write it as column=value"),
         (["--user", "u1", "--where", "market=DE"], "unknown column 'market'"),
         (["--similar", "i99"], "no item 'i99'"),
-        (["--batch", "missing.jsonl"], "No such file"),
+        (["--batch", "missing.jsonl"], "file missing.jsonl does not exist"),
+        (["--batch", "latin.txt"], "latin.txt:1: byte 4 is not valid utf-8"),
+        (["--user", "u1", "--items", "latin.txt"], "latin.txt:1: byte 4 is not valid utf-8"),
+        (["--user", "u1", "--block", "latin.txt"], "latin.txt:1: byte 4 is not valid utf-8"),
     ],
 )
-def test_what_cannot_be_answered_is_one_line_of_error(folder, capsys, words, message):
+def test_what_cannot_be_answered_is_one_line_of_error(folder, capsys, tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    Path("latin.txt").write_bytes(b"caf\xe9\n")
     assert cli.main(["recommend", str(folder), *words]) == 2
     err = capsys.readouterr().err.splitlines()[-1]
     assert err.startswith("recbole-xling: ") and message in err
