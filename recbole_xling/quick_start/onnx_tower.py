@@ -118,7 +118,10 @@ def _write_graph(tower: UserOfVectors, inputs: tuple[Tensor, ...], path: Path, n
                 external_data=False,
             )
     except Exception as error:  # whatever the model does that torch or onnx cannot follow
-        problem = " ".join(str(error.__cause__ or error).split())
+        cause = error.__cause__ or error
+        if isinstance(cause, OSError):  # of the disk
+            raise cause from None
+        problem = " ".join(str(cause).split())
         raise ConfigError(
             f"the user tower of {name} cannot be written as ONNX, so it is not exported: {problem:.200}"
         ) from error

@@ -6,7 +6,8 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
@@ -106,20 +107,21 @@ def tune(
             XLingConfig(config_dict=as_words({**plan.settings, name: value}), arguments=arguments)
     if config["stages"]:
         raise ConfigError("stages cannot be searched: tune a model without them")
-    study = _open(optuna, config, plan, Path(output))
-    counted = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
-    grid = _grid(ranges, plan.trials)
-    n_trials = len(grid) or plan.trials
-    while True:
-        done = [t for t in study.get_trials(states=counted) if "interrupted" not in t.user_attrs]
-        if len(done) >= n_trials:
-            break
-        for left in [choice for choice in grid if choice not in [t.params for t in done]][:1]:
-            study.enqueue_trial(left, skip_if_exists=True)  # one that was interrupted waits already
-        trial = study.ask()
-        settings = {**plan.settings, **{name: _draw(trial, name, values) for name, values in ranges.items()}}
-        _run_trial(optuna, study, trial, settings, arguments, Path(output) / f"trial-{trial.number}")
-        logger.info("[%d/%d] %s", len(done) + 1, n_trials, _told(study.trials[trial.number]))
+    with _database(optuna, Path(output) / STUDY_FILE):
+        study = _open(optuna, config, plan, Path(output))
+        counted = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
+        grid = _grid(ranges, plan.trials)
+        n_trials = len(grid) or plan.trials
+        while True:
+            done = [t for t in study.get_trials(states=counted) if "interrupted" not in t.user_attrs]
+            if len(done) >= n_trials:
+                break
+            for left in [choice for choice in grid if choice not in [t.params for t in done]][:1]:
+                study.enqueue_trial(left, skip_if_exists=True)  # one that was interrupted waits already
+            trial = study.ask()
+            settings = {**plan.settings, **{name: _draw(trial, name, values) for name, values in ranges.items()}}
+            _run_trial(optuna, study, trial, settings, arguments, Path(output) / f"trial-{trial.number}")
+            logger.info("[%d/%d] %s", len(done) + 1, n_trials, _told(study.trials[trial.number]))
     if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
         raise XlingError(f"all {len(done)} trials failed; the last one: {done[-1].user_attrs.get('error', 'pruned')}")
     best = yaml.safe_dump(simple({**given, **study.best_params}), allow_unicode=True, sort_keys=False)
@@ -175,31 +177,46 @@ def _draw(trial: Any, name: str, values: list[Any] | Range) -> Any:
     return suggest(name, values.low, values.high, log=values.log)
 
 
+@contextmanager
+def _database(optuna: Any, path: Path) -> Iterator[None]:
+    """Make the folder of a search, and turn errors of its database into one that says what can be done.
+
+    Raises:
+        CheckpointError: it is damaged, or the system refuses to read or write it.
+    """
+    from sqlalchemy.exc import OperationalError, SQLAlchemyError  # which Optuna needs
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+        problem, is_refused = str(cause).splitlines()[0], isinstance(cause, OperationalError)
+        what = "cannot be used" if is_refused else "is damaged"
+        advice = "Free space or get access to it, or name" if is_refused else "Name"
+        raise CheckpointError(f"'{path}' {what}: {problem}. {advice} another folder (--output)") from None
+
+
 def _open(optuna: Any, config: XLingConfig, plan: TuneConfig, output: Path) -> Any:
     """Return the study of a folder, a new one where there is none; what was running is to be run again.
 
     Raises:
-        CheckpointError: its file is damaged.
         ConfigError: the folder has another search.
     """
-    from sqlalchemy.exc import SQLAlchemyError  # which Optuna needs
-
-    output.mkdir(parents=True, exist_ok=True)
     states = optuna.trial.TrialState
     direction = "maximize" if config["valid_metric_bigger"] else "minimize"
     pruner = optuna.pruners.MedianPruner(_FEWEST) if plan.pruning else optuna.pruners.NopPruner()
+    path = output / STUDY_FILE
+    is_new = not path.exists()
     try:
-        storage = optuna.storages.RDBStorage(
-            f"sqlite:///{str(output / STUDY_FILE).replace('%', '%25').replace('?', '%3F')}"
-        )
+        storage = optuna.storages.RDBStorage(f"sqlite:///{str(path).replace('%', '%25').replace('?', '%3F')}")
         study = optuna.create_study(
             storage=storage, study_name=_STUDY, direction=direction, pruner=pruner, load_if_exists=True
         )
-    except SQLAlchemyError as error:
-        problem = str(error).splitlines()[0]
-        raise CheckpointError(
-            f"'{output / STUDY_FILE}' is damaged: {problem}. Name another folder (--output)"
-        ) from None
+    except Exception:
+        if is_new:
+            path.unlink(missing_ok=True)
+        raise
     # Another seed for each call: with the same one, the first trials of this call would be those of the first call.
     study.sampler = optuna.samplers.TPESampler(seed=config["seed"] + len(study.trials))
     asked = json.dumps({**asked_of(config), "search": plan.search}, sort_keys=True, default=str)

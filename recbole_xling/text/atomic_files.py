@@ -195,6 +195,9 @@ def _read_lines(path: Path, encoding: str) -> pl.Series:
     """Return the lines of a file, null where a line is empty."""
     next(text_lines(path, encoding), None)  # refuses encodings that are not a superset of ASCII
     try:
+        with path.open("rb") as file:
+            if any(b"\0" in block for block in iter(lambda: file.read(1 << 20), b"")):
+                raise ValueError("it contains a NUL byte")  # at the end of a line polars would not tell
         is_utf8 = encoding.lower().replace("_", "-") in ("utf-8", "utf8", "utf-8-sig")
         source = path if is_utf8 else path.read_bytes().decode(encoding).encode()
         # the only column is the line, as no line may contain the separator

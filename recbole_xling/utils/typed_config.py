@@ -47,7 +47,7 @@ _LARGEST = (
     (r"^(seq_len|neigh_num|nh|nv|kfac|resolution|(adversarial_)?steps?|order\w*|high_order|n_facet\w*)$", _WIDEST),
     (r"^(sample_num|candidate_num|\w+_per_term|k_interests|class_num|num_basis\w*|dilations|cnn_strides)$", _WIDEST),
     (r"negatives$|^alignment_pairs$", 2**20),
-    (r"^(seed|max_ranked_pairs)$", 2**53),
+    (r"^(seeds?|max_ranked_pairs|low|high)$", 2**53),
 )
 _LARGEST_OF_OTHERS = 2**31 - 1
 _NUMBER, _OR_AUTO = "constrained-int", "literal['auto']"  # its names of the types of a setting that is either

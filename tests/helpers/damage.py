@@ -197,7 +197,7 @@ def odd_values(content: bytes, choice: Random) -> bytes:
         try:
             record = json.loads(line)
             key = list(record)[place % len(record)]
-        except (ValueError, TypeError, ZeroDivisionError):
+        except (ValueError, TypeError, ZeroDivisionError, RecursionError):
             return line
         if not isinstance(record, dict):
             return line

@@ -184,3 +184,21 @@ def test_texts_of_the_file_are_not_read_again(tmp_path, plan, scored):
     plan.write_text(yaml.safe_dump({**content, "settings": {**content["settings"], "wandb_project": "no"}}))
     tune(plan, tmp_path / "out", trials=1)
     assert XLingConfig(config_dict=scored[0])["wandb_project"] == "no"
+
+
+def test_a_full_disk_is_no_damage_and_leaves_no_search_behind(tmp_path, plan, scored, monkeypatch):
+    from sqlalchemy.exc import OperationalError
+
+    def full(*_, **__):
+        raise OperationalError("CREATE", {}, Exception("database or disk is full"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.create_study", full)
+        with pytest.raises(CheckpointError, match=r"study\.db' cannot be used: .*disk is full\. Free space"):
+            tune(plan, tmp_path / "out")
+    assert not (tmp_path / "out" / "study.db").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.Study.tell", full)
+        with pytest.raises(CheckpointError, match=r"study\.db' cannot be used"):
+            tune(plan, tmp_path / "out", trials=1)
+    assert len(trials_table(tune(plan, tmp_path / "out", trials=1))[1]) == 1  # what was begun is there

@@ -74,6 +74,8 @@ def test_other_separators_and_encodings(tmp_path: Path) -> None:
         (HEADER + b"u1,i1,1,1\n", ":2: 1 cells, but the header has 4"),
         (HEADER + b"u1\ti1\t1\t1\nu1\ti\xff\t1\t1\n", ":3: byte 5 is not valid utf-8"),
         (HEADER + b"u1\ti\0\t1\t1\n", ":2: the line contains a NUL byte"),
+        (HEADER + b"u1\ti1\t1\t1\nu1\ti1\t1\t1\0\n", ":3: the line contains a NUL byte"),
+        (HEADER + b"u1\ti1\t1\t1\0", ":2: the line contains a NUL byte"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
