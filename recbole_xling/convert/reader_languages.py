@@ -10,6 +10,8 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import UNDETERMINED, asked_language
 from recbole_xling.utils.arguments import comma_list, finite_number
 
+_ROUNDED = 0.01  # what the sum of three shares of .333 lacks, and more
+
 
 class ReaderLanguages:
     """Draws a language for readers by a hash, so that the same reader has the same one on every machine.
@@ -65,4 +67,6 @@ def _shares(text: str) -> dict[str, float]:
         if not (tag and equals) or share is None or tag in shares:
             raise argparse.ArgumentTypeError(f"{text!r} is not written like de=.3,it=.7, each language once")
         shares[tag] = share
+    if shares and abs(sum(shares.values()) - 1) > _ROUNDED:
+        raise argparse.ArgumentTypeError(f"the shares in {text!r} must sum to 1, not {sum(shares.values()):g}")
     return shares

@@ -299,6 +299,9 @@ def test_the_command_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         cli.main([*words, "--reader-language", "it,pt"])
     assert "is not written like de=.3,it=.7" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*words, "--reader-language", "it=.7,pt=.5"])
+    assert "the shares in 'it=.7,pt=.5' must sum to 1, not 1.2" in capsys.readouterr().err
 
 
 def test_an_english_description_needs_no_file_of_translations(tmp_path: Path, convert: Convert) -> None:
