@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> str:
     if options.batch:
         requests = list(_requests(options.batch))
         return "\n".join(json_line(answer.record()) for answer in _answers(recommender, requests, options, filters))
-    history = options.history.split(",") if options.history else None
+    history = _parts(options.history)
     request = {"user": options.user, "history": history, "similar": options.similar, "text": options.text}
     request = {key: value for key, value in request.items() if value is not None}
     answer = _answers(recommender, [request], options, filters)[0]
@@ -102,7 +102,7 @@ def _explained(recommender: Recommender, options: argparse.Namespace) -> str:
 
     if options.user is None and options.history is None:
         raise ConfigError("--explain needs --user or --history")
-    history = options.history.split(",") if options.history else None
+    history = _parts(options.history)
     given = {"user": options.user, "history": history, "reader": options.reader, "language": options.sentence}
     found = explain(recommender, options.explain, **given, words=options.words)
     if options.json:
@@ -132,6 +132,9 @@ def _answers(
     seen: dict[str, Any] = {"exclude_seen": not options.include_seen, "filters": filters}
     found: dict[int, Answer] = {}
     kinds: dict[str, list[int]] = {kind: [] for kind in _KEYS}
+    if options.reader:  # of an unknown user his language is all that is known
+        known = recommender.users.number
+        requests = [{"history": [], **r} if "user" in r and r["user"] not in known else r for r in requests]
     for place, request in enumerate(requests):
         kinds[next(kind for kind in reversed(_KEYS) if kind in request)].append(place)
     users = [requests[place]["user"] for place in kinds["user"]]
@@ -172,6 +175,10 @@ def _requests(file: str) -> Iterator[dict[str, Any]]:
             yield request
     except UnicodeDecodeError as error:  # of standard input
         raise DataError(f"{file}: not valid UTF-8: {error}") from None
+
+
+def _parts(history: str | None) -> list[str] | None:
+    return None if history is None else [item for item in history.split(",") if item]
 
 
 def _lines(words: Sequence[str] | None) -> Sequence[str] | None:

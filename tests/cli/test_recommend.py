@@ -70,6 +70,13 @@ def test_what_cannot_be_answered_is_one_line_of_error(folder, capsys, tmp_path, 
     assert err.startswith("recbole-xling: ") and message in err
 
 
+def test_somebody_of_whom_nothing_is_known_but_the_language_he_reads(folder, capsys):
+    assert cli.main(["recommend", str(folder), "--history", "", "-k", "2"]) == 0
+    assert "needs a history with a known item" in capsys.readouterr().out
+    assert cli.main(["recommend", str(folder), "--user", "nobody", "--reader", "ja", "-k", "2"]) == 0
+    assert "Note: no user of the model states the language ja" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("line", ["{", "[]", '{"user": 3}', '{"history": "i1"}', '{"usr": "u1"}', "{}"])
 def test_a_wrong_request_is_named_by_its_line(folder, capsys, tmp_path, line):
     (tmp_path / "requests").write_text('{"user": "u1"}\n' + line + "\n")
