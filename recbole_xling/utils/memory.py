@@ -25,19 +25,22 @@ def weights_in_memory(model: str) -> Iterator[None]:
         ConfigError: they do.
     """
     memory, taken = psutil.virtual_memory().total, 0
+    too_much = f"{model}: the weights alone need more than this machine's memory ({memory / 2**30:.0f} GiB)"
+    advice = "choose smaller sizes or fewer layers"
 
     def count(module: Any, name: str, weight: Any) -> None:
         nonlocal taken
         if weight is not None and weight.device.type == "cpu":
             taken += weight.numel() * weight.element_size()
         if taken > memory:
-            raise ConfigError(
-                f"{model}: the weights alone need more than this machine's memory ({memory / 2**30:.0f} GiB), by "
-                f"'{name}' of {tuple(weight.shape)} at the latest: choose smaller sizes or fewer layers"
-            )
+            raise ConfigError(f"{too_much}, by '{name}' of {tuple(weight.shape)} at the latest: {advice}")
 
     hook = register_module_parameter_registration_hook(count)
     try:
         yield
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error):  # torch's words for the refusal of the system
+            raise ConfigError(f"{too_much}: {advice}") from error
+        raise
     finally:
         hook.remove()

@@ -20,6 +20,11 @@ def test_a_model_stops_at_the_module_with_which_it_is_larger_than_memory(monkeyp
     torch.nn.Linear(1024, 1024)  # outside of a model nothing is counted
 
 
+def test_what_the_system_refuses_at_once_is_the_same_error():
+    with pytest.raises(ConfigError, match="the weights alone need more"), weights_in_memory("A"):
+        torch.nn.Linear(2**24, 2**24)
+
+
 def test_all_modules_count_together(monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=1000))
     with weights_in_memory("A"), torch.no_grad():
