@@ -20,7 +20,7 @@ from recbole.utils import (
     training_arguments,
 )
 
-from recbole_xling.config import DatasetConfig, OverallConfig, XLingConfig, settings_of
+from recbole_xling.config import DatasetConfig, OverallConfig, XLingConfig, plain_settings, settings_of
 from recbole_xling.config.defaults import recbole_model_defaults
 from recbole_xling.errors import XlingError
 from recbole_xling.quick_start.train import run
@@ -94,6 +94,24 @@ def test_wrong_settings_end_in_a_configuration_or_a_short_error(tmp_path):
             outcome(DatasetConfig, "small", **sources(settings, way, tmp_path))
     print(f"{outcomes[True]} configurations, {outcomes[False]} errors")
     assert outcomes[True] and outcomes[False]
+
+
+def test_words_mean_on_the_command_line_what_they_mean_in_a_file(tmp_path):
+    same = 0
+    for number in cases(60):
+        model, settings, _ = case(number)
+        lines = {key: str(value) for key, value in settings.items() if str(value).strip() and "\n" not in str(value)}
+        text = "".join(f"{key}: {value}\n" for key, value in lines.items())
+        (tmp_path / "words.yaml").write_text(text, encoding="utf-8")
+        in_file = outcome(XLingConfig, model, "small", config_file_list=[tmp_path / "words.yaml"])
+        if in_file is not None:
+            words = [f"--{key}={value}" for key, value in lines.items()]
+            typed = outcome(XLingConfig, model, "small", arguments=words)
+            assert typed is not None, (model, words)
+            assert repr(plain_settings(typed)) == repr(plain_settings(in_file)), (model, words)
+            same += 1
+    print(f"{same} settings were the same")
+    assert same
 
 
 def test_wrong_settings_end_in_a_run_or_a_short_error(tmp_path, small_dataset, settings, tiny_encoder):
