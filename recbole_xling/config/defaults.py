@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,5 +50,9 @@ def dataset_defaults(dataset: str) -> dict[str, Any]:
 
 
 def _ours(name: str) -> dict[str, Any]:
-    file = package_folder("properties") / f"{name}.yaml"
+    return deepcopy(_of_file(package_folder("properties") / f"{name}.yaml"))
+
+
+@cache
+def _of_file(file: Path) -> dict[str, Any]:
     return read_yaml_settings(file) if file.is_file() else {}
