@@ -83,8 +83,7 @@ def export_run(
             card = card_text(loaded, result, manifest, license_id)
             (new / "README.md").write_text(card, encoding="utf-8", newline="\n")
             manifest["files"] = files.checksums(new)
-            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-            (new / files.MANIFEST_FILE).write_text(text, encoding="utf-8")
+            (new / files.MANIFEST_FILE).write_text(files.manifest_text(manifest), encoding="utf-8")
             if folder.exists():  # an empty folder; not every system replaces one
                 folder.rmdir()
     except OSError as error:

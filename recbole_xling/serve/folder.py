@@ -105,11 +105,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         found = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
+        if "sha256" in manifest and manifest["sha256"] != _checksum(manifest):  # of earlier releases it is not known
+            raise ValueError("it is not what export wrote")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"'{path}' is damaged: {error!r}") from error
     if found != FORMAT:
         raise CheckpointError(f"'{folder}' has format {found!r}, but this version reads {FORMAT}")
     return manifest
+
+
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """Return what the file says that :func:`read_manifest` reads, with the checksum of all else in it."""
+    return json.dumps({**manifest, "sha256": _checksum(manifest)}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _checksum(manifest: Mapping[str, Any]) -> str:
+    text = json.dumps({key: value for key, value in manifest.items() if key != "sha256"}, sort_keys=True)
+    return sha256(text.encode()).hexdigest()
 
 
 def _recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
