@@ -17,7 +17,7 @@ def test_a_manifest_says_what_was_written_or_nothing(tmp_path):
     file.write_text(manifest_text(MANIFEST), encoding="utf-8")
     assert {**read_manifest(tmp_path), "sha256": None} == {**MANIFEST, "sha256": None}
     file.write_text(manifest_text(MANIFEST).replace("flat", "hnsw"), encoding="utf-8")
-    with pytest.raises(CheckpointError, match="is damaged: .*not what export wrote"):
+    with pytest.raises(CheckpointError, match=r"is damaged: .*not what export wrote"):
         read_manifest(tmp_path)
     file.write_text(json.dumps(MANIFEST), encoding="utf-8")  # as earlier releases wrote it
     assert read_manifest(tmp_path) == MANIFEST
