@@ -151,9 +151,10 @@ def test_changed_data_are_trained_on_again(readers):
 
 def test_a_failing_stage_leaves_the_finished_ones(readers, caplog):
     folder = f"{readers['checkpoint_dir']}/failing"
-    with pytest.raises(DataError, match="sv"), caplog.at_level("WARNING"):
-        _run(readers, run_dir=folder, stages=["joint", "finetune:sv"])
-    assert (Path(folder) / "joint" / "result.json").is_file() and not (Path(folder) / "finetune-sv").exists()
+    too_long = {"topk": [99], "valid_metric": "NDCG@99"}  # which is known when the data are there
+    with pytest.raises(ConfigError, match="longer lists"), caplog.at_level("WARNING"):
+        _run(readers, run_dir=folder, stages=["joint", {"finetune:fr": too_long}])
+    assert (Path(folder) / "joint" / "result.json").is_file() and not (Path(folder) / "finetune-fr").exists()
     assert f"--resume={Path(folder).resolve()}" in caplog.text
     assert len(recbole_xling.run(config_dict={"resume": folder, "stages": ["joint"]})["stages"]) == 1
     with pytest.raises(DataError):
