@@ -215,14 +215,14 @@ def cache(bench: Bench, choice: Random) -> tuple[str, list[str]]:
 
 def export_folder(bench: Bench, choice: Random) -> tuple[str, list[str]]:
     """A file of an export is damaged before it answers; what it may still answer is the usual."""
-    path = choice.choice(sorted(path for path in bench.export.rglob("*") if path.is_file()))
+    withdrawn = bench.export / "withdrawn.json"  # the one file that somebody may change
+    files = sorted(path for path in bench.export.rglob("*") if path.is_file())
+    path = choice.choice([withdrawn, withdrawn, *files])
     if path.suffix == ".json" and choice.random() < 0.5:
         what = _odd_value(path, path.read_bytes(), choice)
     else:
         what = _damaged_file(path, choice)
-    # the list of items that are withdrawn is the user's own file
-    may_differ = path.name == "withdrawn.json"
-    return ("" if may_differ else "!") + what, ["recommend", str(bench.export), "--user", "u3", "--json"]
+    return ("" if path == withdrawn else "!") + what, ["recommend", str(bench.export), "--user", "u3", "--json"]
 
 
 _PLANS = {
