@@ -49,7 +49,7 @@ class RecBoleConfig(TypedConfig):
     shuffle: bool
 
     # ---- training
-    epochs: Size
+    epochs: Count
     train_batch_size: Size
     learner: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop", "sparse_adam"]
     learning_rate: float = Field(gt=0)

@@ -156,7 +156,9 @@ class TrainingConfig(TypedConfig):
     train_on_validation: bool = Field(
         False, description="Train on the validation rows as well: all `epochs` are trained, the last one is kept."
     )
-    init_from: str | None = Field(None, description="Run folder whose weights to start from.")
+    init_from: str | None = Field(
+        None, description="Run folder whose weights to start from; items and users are matched by their ids."
+    )
     l2_sp: float = Field(
         0.0, ge=0, description="Weight of half the squared distance to the weights of `init_from` in the loss."
     )

@@ -115,6 +115,19 @@ class ModelHooks:
         """
         return dict(weights)
 
+    def go_on_from(self, other_parameter: Mapping[str, Any]) -> bool:
+        """Take over what an earlier run remembers besides weights, to train on with the items and users of now.
+
+        The ids of the earlier run keep their numbers; new ones come after them.
+
+        Args:
+            other_parameter: what the earlier run's model returned from ``other_parameter()``.
+
+        Returns:
+            False if the model's ``load_other_parameter`` does it, as when the model is loaded.
+        """
+        return False
+
     def check_warm_start(self, part: str, other_parameter: Mapping[str, Any]) -> None:
         """Refuse the weights of an earlier run where they do not fit.
 

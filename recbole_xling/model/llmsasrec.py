@@ -213,6 +213,14 @@ class LLMSASRec(XLingRecommender):
                 "text_whitening depend on all of them: restore the texts, or train again"
             )
 
+    def go_on_from(self, other_parameter: Mapping[str, Any]) -> bool:
+        """Let the IDs of items count as much as they did in the earlier run, or more where they are chosen more now."""
+        now = None if self.items.item_embedding is None else self.items.id_weight.clone()
+        self.load_other_parameter(dict(other_parameter))
+        if now is not None:
+            self.items.id_weight.copy_(torch.maximum(self.items.id_weight, now))
+        return True
+
     def _init_weights(self, module: nn.Module) -> None:
         """Initialize as RecBole's SASRec does: normal weights, zero biases."""
         if isinstance(module, (nn.Linear, nn.Embedding)):

@@ -66,7 +66,7 @@ class XLingCrossEncoderConfig(AdapterConfig, EncodingConfig, WindowsConfig):
         {"head": 0.001}, description="Of the other parts.", examples=[{"head": 0.001}]
     )
     train_batch_size: int = Field(32, ge=1, description="Targets per batch, each with its negatives.")
-    epochs: int = Field(3, ge=1, description="Epochs at most.")
+    epochs: int = Field(3, ge=0, description="Epochs at most.")
     stopping_step: int = Field(2, ge=0, description="Patience of early stopping.")
 
 

@@ -201,6 +201,14 @@ class XLingMLP(ModelHooks, AbstractRecommender):
             if para and name in para:
                 part.known[:, 0] = para[name].to(part.known)
 
+    def go_on_from(self, other_parameter: Mapping[str, Any]) -> bool:
+        """Know users and items that the earlier run had, and those that have interactions now."""
+        for name, part in self._id_parts():
+            if name in other_parameter:
+                then = other_parameter[name].to(part.known)
+                part.known[: len(then), 0] = torch.maximum(part.known[: len(then), 0], then)
+        return True
+
     def _id_parts(self) -> Iterator[tuple[str, _Ids]]:
         return ((name, part) for name, part in self.named_children() if isinstance(part, _Ids))
 

@@ -84,7 +84,7 @@ class XLingTwoTowerConfig(
         examples=[{"user_tower": 0.001}],
     )
     train_batch_size: int = Field(512, ge=1, description="Targets per batch.")
-    epochs: int = Field(10, ge=1, description="Epochs at most.")
+    epochs: int = Field(10, ge=0, description="Epochs at most.")
     stopping_step: int = Field(3, ge=0, description="Patience of early stopping.")
 
     @model_validator(mode="after")

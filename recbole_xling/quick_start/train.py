@@ -21,7 +21,7 @@ from recbole_xling.evaluator.slices import mark_transfer
 from recbole_xling.evaluator.split_summary import summary_text
 from recbole_xling.quick_start.build import build, build_trainer, check_full_ranking, find_dataset, validation_rows
 from recbole_xling.quick_start.tracking import Tracking, tracked
-from recbole_xling.quick_start.trained import leave_out_places, refuse_code, unchanged_data
+from recbole_xling.quick_start.trained import data_to_go_on_from, leave_out_places, refuse_code, unchanged_data
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
 from recbole_xling.utils.run_folder import (
@@ -104,6 +104,8 @@ def configure(
         leave_out_places(config, given)
     if config["resume"] and resume is None:
         raise ConfigError("resume cannot be set in a configuration file; give it as --resume=<run folder>")
+    if config["epochs"] < 1 and not config["init_from"]:
+        raise ConfigError("epochs must be at least 1; with init_from, 0 tests the model of that run as it is")
     find_dataset(config)
     return config, resume
 
@@ -184,7 +186,7 @@ def _run(
         logger.info("Run folder: %s", folder)
         if resume is None:
             write_config(folder, plain_settings(config))
-    run = build(config, None if resume is None else unchanged_data(config, resume / RESUME_FILE))
+    run = build(config, data_to_go_on_from(config) if resume is None else unchanged_data(config, resume / RESUME_FILE))
     if main:
         logger.info("Dataset %s: %s", config["dataset"], run.size)
         logger.info("%s", summary_text(run.splits))
@@ -229,6 +231,7 @@ def _run(
         "dataset": config["dataset"],
         "data": {"files": run.dataset.fingerprint, "changed_during_run": changed},
         "splits": run.splits,
+        **({"init_from": trainer.matches} if getattr(trainer, "matches", None) else {}),
         "best_valid": dict(best_valid or {}),
         **test,
         "seconds": {

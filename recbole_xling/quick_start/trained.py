@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.checkpoint import data_of, load_checkpoint, load_trainable, trainable_state
 from recbole_xling.utils.plain_data import from_plain
-from recbole_xling.utils.run_folder import taking_from
+from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
 from recbole_xling.utils.yaml_text import as_words
 
 logger = logging.getLogger(__name__)
@@ -175,6 +176,25 @@ def unchanged_data(config: XLingConfig, file: Path) -> DataIdentity | None:
             "(data_path may be another folder), or start a new run"
         )
     return known
+
+
+def data_to_go_on_from(config: XLingConfig) -> DataIdentity | None:
+    """Return the data of the run that ``init_from`` names, whose ids keep their numbers; None if it names none.
+
+    In a dataset of the run's name ids mean what they meant in the run, whatever interactions there are now.
+
+    Raises:
+        CheckpointError: the run is damaged.
+        ConfigError: the setting does not name a run folder.
+    """
+    if not config["init_from"]:
+        return None
+    file = Path(config["init_from"]) / MODEL_FILE
+    if not file.is_file():
+        raise ConfigError(f"init_from: '{file.parent}' is not a run folder ({MODEL_FILE} is missing)")
+    trained = read_trained(file)
+    same = trained.settings["dataset"] == config["dataset"]
+    return None if trained.data is None else replace(trained.data, same_ids=same)
 
 
 def report_changes(trained: Trained, dataset: Any) -> None:

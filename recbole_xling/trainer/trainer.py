@@ -26,6 +26,7 @@ from recbole_xling.trainer.checkpoint import (
     save_checkpoint,
     warm_start,
 )
+from recbole_xling.trainer.continuing import Continuation, Matches, told
 from recbole_xling.trainer.lazy_adam import for_clipping
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
@@ -45,6 +46,9 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     Settings beyond RecBole's: ``accumulation_steps``, ``lr_schedule``, ``warmup_steps``, ``learning_rates``,
     ``average_checkpoints``, ``init_from`` and ``l2_sp``. Inside a run folder the whole state is written after every
     epoch, and :meth:`resume_checkpoint` continues from it as if the run had never stopped.
+
+    Attributes:
+        matches: how many items and users are those of the run that ``init_from`` names, once training has begun.
     """
 
     learner: str
@@ -64,6 +68,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self._resumed: tuple[Path, dict[str, Any]] | None = None
         self._plain_state = PlainState(model)
         self._average = CheckpointAverage(model, config["average_checkpoints"] or 1)
+        self.matches: Matches = {}
         self._start: list[tuple[torch.nn.Parameter, Tensor]] = []  # what is trained, and the weights of init_from
 
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
@@ -162,7 +167,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         """Start from the weights of earlier runs, or remember them where the run goes on: ``l2_sp`` leads back there.
 
         Raises:
-            CheckpointError: the weights belong to another model or other data.
+            CheckpointError: the weights belong to another model, or cannot be used with the items and users of now.
             ConfigError: ``init_from`` is not a run folder, or ``l2_sp`` has no run to lead back to.
         """
         folder = self.config["init_from"]
@@ -172,15 +177,16 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             file = Path(folder) / MODEL_FILE
             if not file.is_file():
                 raise ConfigError(f"init_from: '{folder}' is not a run folder ({MODEL_FILE} is missing)")
-            state = None
+            checkpoint = load_checkpoint(file, self.device)
+            start = Continuation(file, checkpoint, self.model, train_data._dataset, self.config)
+            self.matches = start.matches
             if self._resumed is None:
-                state = self._load_model(file, train_data._dataset)
-                self.logger.info("Starting from '%s'", folder)
+                start.load()
+                self.logger.info("Starting from '%s': %s", folder, told(start.matches) or "its ids are not known")
             if self.config["l2_sp"]:
+                trained = [(name, own) for name, own in self.model.named_parameters() if own.requires_grad]
                 with taking_from(file):
-                    weights = (state or load_checkpoint(file, self.device))["state_dict"]
-                    trained = [(name, own) for name, own in self.model.named_parameters() if own.requires_grad]
-                    self._start = [(own, weights[name]) for name, own in trained]
+                    self._start = [(own, start.weights[name]) for name, own in trained]
         if self._resumed is None:
             warm_start(self.model, self.config)
 

@@ -23,7 +23,8 @@ _UNUSED = 30 * 86_400.0  # seconds after which a folder that no run has used is 
 def kept_folder(folder: Path, make: Callable[[Path], None], what: str) -> Path:
     """Return a folder whose files are as they were written, making them where they are not there or are damaged.
 
-    One process makes them, others wait for it. Before, folders beside it are deleted that no run has used for 30 days.
+    One process makes them, others wait for it. Before, folders beside it are deleted that no run has used for 30 days:
+    those are touched by runs that may, and read by others.
 
     Args:
         folder: its name says all that its files depend on.
@@ -43,7 +44,7 @@ def kept_folder(folder: Path, make: Callable[[Path], None], what: str) -> Path:
                 _make(folder, make, what)
         finally:
             lock.release()
-    with suppress(OSError):  # the folder may belong to somebody else
+    with suppress(OSError):  # the folder may belong to somebody else: then it has been read
         os.utime(folder / _SIDECAR)
     return folder
 
@@ -82,5 +83,6 @@ def _crc32(path: Path) -> int:
 def _delete_unused(parent: Path) -> None:
     for sidecar in parent.glob(f"*/{_SIDECAR}"):
         with suppress(OSError):
-            if sidecar.stat().st_mtime < time.time() - _UNUSED:
+            found = sidecar.stat()  # who may not touch it only reads it, which most systems note once a day
+            if max(found.st_mtime, found.st_atime) < time.time() - _UNUSED:
                 shutil.rmtree(sidecar.parent, ignore_errors=True)

@@ -62,3 +62,12 @@ def test_what_no_run_has_used_for_long_is_deleted_when_something_is_made(tmp_pat
     kept_folder(tmp_path / "used", make, "things")
     kept_folder(tmp_path / "new", make, "things")
     assert sorted(os.listdir(tmp_path)) == ["new", "used"]
+
+
+def test_what_somebody_reads_who_may_not_touch_it_is_kept(tmp_path):
+    make, _ = _maker()
+    for name, read in (("read", time.time()), ("old", 1)):
+        kept_folder(tmp_path / name, make, "things")
+        os.utime(tmp_path / name / "checksums.json", (read, 1))
+    kept_folder(tmp_path / "new", make, "things")
+    assert sorted(os.listdir(tmp_path)) == ["new", "read"]

@@ -162,12 +162,15 @@ class ItemRepresentation(nn.Module):
     def extended(self, weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         """Return trained weights with zeros for the items and languages that training did not have.
 
+        Items that are known by their ids alone get none.
+
         Args:
             weights: of the whole model.
             prefix: how the names of this part's weights begin.
         """
         result, own = dict(weights), self.state_dict()
-        for name in {"item_embedding.weight", "language_embedding.weight"} & own.keys():
+        by_text = {"item_embedding.weight"} if self.text_projection is not None else set()
+        for name in {*by_text, "language_embedding.weight"} & own.keys():
             trained = weights[prefix + name]
             n_known = min(len(trained), len(own[name]))  # languages that no item has now may be left out
             result[prefix + name] = torch.zeros_like(own[name])
