@@ -271,7 +271,8 @@ class Recommender:
         """Return what is known of somebody, by his id, his history, or the language that he reads."""
         number = 0 if user is None else self.users.number.get(user, 0)
         notes = [] if number or user is None else [f"user '{user}' is unknown"]
-        language = self.users.languages[number] if number else (reader or UNDETERMINED)
+        spoken = reader if reader in self.users.spoken else None  # the model knows no other languages of readers
+        language = self.users.languages[number] if number else (spoken or UNDETERMINED)
         if reader and not number and reader not in self.users.spoken:
             notes.append(f"no user of the model states the language {reader}")
         known = self.users.history(number)
@@ -284,7 +285,7 @@ class Recommender:
                 notes.append(f"{self.scorer.name} does not read histories: this one only tells what has been seen")
         seen = known if history is None else np.union1d(known, own)
         standing_in = number or self.users.example_of.get(language, 0) * (language != UNDETERMINED)
-        view = self.catalog.view_of.get(language, 0) if standing_in else 0  # the one that scores are of
+        view = self.catalog.view_of.get(language, 0)
         own = known if history is None else own
         return Request(user, standing_in, bool(number), language, view, own, seen, notes)
 

@@ -17,7 +17,7 @@ from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.quick_start import onnx_tower
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.serving_export import export_run
-from recbole_xling.serve import Filters, load_export
+from recbole_xling.serve import Filters, Recommender, Users, load_export
 
 pytest.importorskip("onnxscript")
 pytest.importorskip("onnxruntime")
@@ -96,9 +96,14 @@ def test_readers_of_an_export_have_their_views(tmp_path, views, tiny_encoder):
         lambda asked: asked.recommend(users, 6, filters=by_category),
         lambda asked: asked.recommend_histories([["i3", "i4"], []], 6, reader="fr"),
         lambda asked: asked.recommend_histories([["i3", "i4"], []], 6, reader="ja"),
+        lambda asked: asked.recommend_histories([["i3", "i4"], []], 6, reader="fr-FR"),  # whom no user stands for
         lambda asked: [asked.similar_items("i4", 6, language="en")],
     ):
         check_alike([answer.record() for answer in ask(exported)], [answer.record() for answer in ask(own)])
+    nobody = Users(["[PAD]"], ["und"], np.zeros(2, np.int64), np.empty(0, np.int64), "", exported.users.spoken)
+    found = Recommender(exported.catalog, nobody, exported.scorer).recommend_histories([["i3"]], 6, reader="fr")
+    expected = own.recommend_histories([["i3"]], 6, reader="fr")
+    check_alike([answer.record() for answer in found], [answer.record() for answer in expected])
     if views == "reader":
         run = load_run(folder)
         catalog, places = run.train_data._dataset.catalog, [own.catalog.number["i3"], own.catalog.number["i4"]]
