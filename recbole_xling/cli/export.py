@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from recbole_xling.errors import ConfigError
+
 DESCRIPTION = "Write a run as a folder that recommends without torch, RecBole and the dataset."
 
 
@@ -14,6 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", metavar="KIND", help="flat, hnsw, ivfpq or usearch (default: all items are scored)")
     parser.add_argument("--without-users", action="store_true", help="leave out the users' ids and histories")
     parser.add_argument("--license", metavar="ID", help="for the model card, such as cc-by-4.0")
+    parser.add_argument("--push-to", metavar="NAME/REPOSITORY", help="upload it to Hugging Face (recbole-xling push)")
+    parser.add_argument("--private", action="store_true", help="with --push-to: let others not see it")
+    parser.add_argument("--with-users", action="store_true", help="with --push-to: users' ids and histories may go")
     parser.add_argument("--data_path", help="folder of the dataset, if it has moved")
 
 
@@ -24,7 +29,10 @@ def run(options: argparse.Namespace) -> str:
         XlingError: the run cannot be exported, or the folder cannot be written.
     """
     from recbole_xling.quick_start.serving_export import export_run
+    from recbole_xling.serve.push import push
 
+    if options.push_to and not (options.with_users or options.without_users):
+        raise ConfigError("--push-to: say whether users' ids and histories may go: --with-users or --without-users")
     manifest = export_run(
         options.run,
         options.to,
@@ -38,4 +46,8 @@ def run(options: argparse.Namespace) -> str:
         lines.append(f"User tower as ONNX: users at most {difference:.1e} from the model's")
     if index := manifest["index"]:
         lines.append(f"Index {index['kind']}: it finds {index['recall@10']:.1%} of the ten best items")
+    if options.push_to:
+        lines.append(
+            f"Uploaded: {push(options.to, options.push_to, private=options.private, with_users=options.with_users)}"
+        )
     return "\n".join(lines)

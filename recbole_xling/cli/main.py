@@ -45,6 +45,9 @@ COMMANDS = {
     "recommend": _Command("recommend items to users and histories, or items like an item"),
     "export": _Command("write a run as a folder that recommends without torch, RecBole and the dataset"),
     "serve": _Command("answer over HTTP by the folder of an export"),
+    "drift": _Command("tell what has changed since a run was trained, and whether to train again", True),
+    "replay": _Command("replay interactions to an export in their order, and measure its lists per hour and language"),
+    "push": _Command("upload the folder of an export to a repository of Hugging Face"),
     "merge": _Command("write the tuned encoder of a run as a folder that sentence-transformers loads"),
 }
 

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.raw_tables import text_lines
+from recbole_xling.utils.run_folder import MODEL_FILE
 from recbole_xling.utils.terminal import json_line
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = "serve further items from now on: JSON lines or CSV, with item_id, text and language, or texts by language"
     who.add_argument("--add-items", metavar="FILE", help=add)
     parser.add_argument("--replace", action="store_true", help="of items to add: take the place of those added before")
+    parser.add_argument("--to", metavar="FILE", help="write the batch there; under torchrun each process takes a share")
+    waits = "seconds that the first process of several waits for the others (3600)"
+    parser.add_argument("--patience", type=float, default=3600.0, metavar="SECONDS", help=waits)
     parser.add_argument("--explain", metavar="ID", help="of a user or a history: tell what speaks for this item")
     parser.add_argument("--in", dest="sentence", default="en", metavar="LANGUAGE", help="language of the explanation")
     parser.add_argument("--words", action="store_true", help="explain what words of the title are worth, too")
@@ -67,6 +72,8 @@ def run(options: argparse.Namespace) -> str:
     if options.explain is not None:
         return _explained(recommender, options)
     if options.batch:
+        if options.to is not None:
+            return _to_file(recommender, options, filters)
         requests = list(_requests(options.batch))
         return "\n".join(json_line(answer.record()) for answer in _answers(recommender, requests, options, filters))
     history = _parts(options.history)
@@ -93,6 +100,25 @@ def _added(recommender: Recommender, options: argparse.Namespace) -> str:
     items = items_of_file(options.add_items, recommender)
     every = add_items(recommender, options.run, items, replace=options.replace)
     return f"Added: {len(items):,} items; {len(every):,} items are served that training did not have"
+
+
+def _to_file(recommender: Recommender, options: argparse.Namespace, filters: Filters) -> str:
+    """Write the answers to a file, some at a time; of several processes each answers its share."""
+    from recbole_xling.serve.shards import Share, answer_share, identity_of
+
+    if options.batch == "-":
+        raise ConfigError("--to needs a file of requests, which several processes can read: --batch FILE")
+    folder, share = Path(options.run), Share.of_environment()
+    made_of = [*sorted(folder.glob("*.json*")), *folder.glob(MODEL_FILE), Path(options.batch)]
+    known = len(recommender.catalog.tokens), crc32(recommender.users.items.tobytes())  # a run's data may change
+    asked = (options.k, options.reader, options.include_seen, filters, known)
+
+    def answer(requests: Sequence[dict[str, Any]]) -> list[str]:
+        return [json_line(found.record()) for found in _answers(recommender, requests, options, filters)]
+
+    requests, to = _requests(options.batch), Path(options.to)
+    done = answer_share(requests, answer, to, identity_of(made_of, *asked), share, options.patience)
+    return f"Written: {to}" if done else f"Part {share.rank + 1} of {share.number} is done"
 
 
 def _explained(recommender: Recommender, options: argparse.Namespace) -> str:

@@ -176,6 +176,18 @@ def _build_data(config: XLingConfig, trained_on: DataIdentity | None) -> Data:
     return Data(config, dataset, train_data, valid_data, test_data, Interactions(users, items, times))
 
 
+def open_dataset(config: XLingConfig) -> Any:
+    """Load a dataset without splitting it.
+
+    Raises:
+        DataError: a file is missing or wrong.
+    """
+    find_dataset(config)
+    with explained(f"the dataset '{config['dataset']}' cannot be used with these settings"):
+        init_seed(config["seed"], config["reproducibility"])
+        return _dataset_class(config, None)(config)
+
+
 def _of_languages(config: XLingConfig, parts: list[Any]) -> list[Any]:
     """Return the parts of a split with the rows of ``languages``.
 

@@ -1,0 +1,147 @@
+"""How a dataset of now differs from the one that a run was trained on, and what its model makes of the difference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recbole_xling.data.catalog import catalog_of
+from recbole_xling.data.identity import changes
+from recbole_xling.errors import CheckpointError, DataError
+from recbole_xling.evaluator.drift import LIMITS, Side, language_shares, measures, since, verdict
+from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.quick_start.build import load_run, open_dataset
+from recbole_xling.quick_start.trained import read_trained, settings_for
+from recbole_xling.serve.catalog import Users
+from recbole_xling.serve.recommender import Recommender
+from recbole_xling.utils.run_folder import model_file, versions
+
+_ASKED = 1000  # users of each side whose highest scores are compared
+_AT_ONCE = 128
+
+
+def drift(
+    run: str | os.PathLike[str],
+    dataset: str | None = None,
+    *,
+    then: str | os.PathLike[str] | None = None,
+    arguments: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Compare a dataset of now with the one that a run was trained on.
+
+    Items and users are the same if they have the same ids. If the dataset is a later state of the run's, only what has
+    come since is compared; otherwise all of it is.
+
+    Args:
+        run: the run folder; its settings are taken.
+        dataset: name of the dataset; the run's own if not given, from another folder or under ``then``.
+        then: ``data_path`` of the files that the run was trained on, if they have moved.
+        arguments: command-line arguments ``--key=value`` that replace the run's for the dataset of now.
+
+    Returns:
+        Plain data: ``sizes``, ``languages``, ``measures`` with their ``limits``, ``samples`` for figures, ``verdict``.
+
+    Raises:
+        CheckpointError: the folder is no run, or the files of its training are gone.
+        ConfigError: a setting is wrong.
+        DataError: the dataset cannot be used, or has nothing that training did not have.
+    """
+    trained = read_trained(model_file(run))
+    config = settings_for(trained, dataset, arguments=arguments)
+    loaded = load_run(run, **({"data_path": str(then)} if then is not None else {}))
+    if trained.data is not None and (changed := changes(trained.data.files, loaded.dataset.fingerprint)):
+        raise CheckpointError(
+            f"the files that '{Path(run).name}' was trained on have changed: {'; '.join(changed)}. There is nothing to "
+            "compare with: name the folder that holds the files of then (--then)"
+        )
+    before, everything = _side(loaded.dataset), _side(open_dataset(config))
+    after, kept = since(before, everything)
+    if not len(after.users):
+        raise DataError(f"'{config['dataset']}' has no interaction that the run was not trained on")
+    recommender, seed = loaded.recommender, int(config["seed"])
+    of_then, _ = _top_scores(recommender, before, before, seed)
+    of_now, unserved = _top_scores(recommender, everything, after, seed)
+    by_user = recommender.scorer.by_user
+    found = measures(before, after, (of_then, of_now), unserved, by_user=by_user, seed=seed)
+    languages = language_shares(before, after)
+    seen = languages["interactions"]
+    new_languages = [name for name, (was, now) in seen.items() if now and not was and name != UNDETERMINED]
+    return {
+        "run": str(run),
+        "model": config["model"],
+        "trained_on": trained.settings["dataset"],
+        "dataset": config["dataset"],
+        "sizes": {"then": before.size, "now": after.size, "of_then_still_there": kept},
+        "languages": {kind: {name: list(pair) for name, pair in table.items()} for kind, table in languages.items()},
+        "measures": [
+            {**measure._asdict(), "limits": list(LIMITS[measure.name]) if measure.name in LIMITS else None}
+            for measure in found
+        ],
+        "verdict": verdict(found, new_languages, len(after.users)),
+        "samples": {
+            "top_scores": {"then": of_then, "now": of_now},
+            "history_lengths": {"then": _lengths(before), "now": _lengths(after)},
+        },
+        "seed": seed,
+        "versions": versions(),
+    }
+
+
+def _side(dataset: Any) -> Side:
+    """Return all interactions of a loaded dataset."""
+    table, catalog = dataset.inter_feat, catalog_of(dataset)
+    users, items = (np.array(table[field], dtype=np.int64) for field in (dataset.uid_field, dataset.iid_field))
+    times = np.array(table[dataset.time_field], dtype=np.float64) if dataset.time_field in table else None
+    tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
+    readers = catalog.readers(tokens)
+    return Side(
+        np.array(tokens),
+        np.array([str(token) for token in dataset.field2id_token[dataset.iid_field]]),
+        users,
+        items,
+        times,
+        np.array(readers.languages(users, items)),
+        np.array(list(readers.displayed)),
+        np.array(readers.names)[readers.seen(users, items)],
+    )
+
+
+def _lengths(side: Side) -> list[list[int]]:
+    """Return how many users have each number of interactions."""
+    lengths = np.unique(side.users, return_counts=True)[1]
+    return [[int(length), int(users)] for length, users in zip(*np.unique(lengths, return_counts=True), strict=True)]
+
+
+def _top_scores(
+    recommender: Recommender, everything: Side, active: Side, seed: int
+) -> tuple[list[float], float | None]:
+    """Return the highest scores of some users by all that is known of them, and the share who cannot be served.
+
+    Args:
+        recommender: of the run.
+        everything: where the histories come from.
+        active: whose users are asked for.
+        seed: of the choice.
+    """
+    parts = everything.users, everything.items, everything.times
+    histories = Users.of_interactions(everything.user_tokens, list(everything.reader_language), *parts)
+    users = np.unique(active.users)
+    if len(users) > _ASKED:
+        users = np.sort(np.random.default_rng(seed).choice(users, _ASKED, replace=False))
+    groups: dict[str, list[tuple[str, list[str]]]] = {}
+    for user in users.tolist():
+        history = [str(token) for token in everything.item_tokens[histories.history(user)]]
+        token, language = str(everything.user_tokens[user]), str(everything.reader_language[user])
+        if not recommender.unserved(recommender.request(token, history, language)):
+            groups.setdefault(language, []).append((token, history))
+    found = []
+    for language, asked in groups.items():
+        for at in range(0, len(asked), _AT_ONCE):
+            tokens, known = zip(*asked[at : at + _AT_ONCE], strict=True)
+            answers = recommender.recommend_histories(known, 1, users=tokens, reader=language)
+            found += [answer.items[0].score for answer in answers if answer.items]
+    return found, 1 - sum(map(len, groups.values())) / len(users)

@@ -1,0 +1,113 @@
+"""Interactions of an atomic file in the order of time, in little memory and with numpy alone."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recbole_xling.errors import DataError
+
+_SECONDS = (2e8, 1e10)  # times that are dates of 1976 to 2286
+
+
+@dataclass(frozen=True)
+class Events:
+    """Interactions in the order of time; of those at the same time in that of users and items, whatever the file's.
+
+    Attributes:
+        user_tokens: external ids by number.
+        item_tokens: the same of items.
+        users: of each interaction, ``(n,)``.
+        items: of each interaction, ``(n,)``.
+        times: of each interaction, as the file has them, ``(n,)``.
+    """
+
+    user_tokens: Sequence[str]
+    item_tokens: Sequence[str]
+    users: NDArray[np.int32]
+    items: NDArray[np.int32]
+    times: NDArray[np.float64]
+
+    @property
+    def scale(self) -> float | None:
+        """How many units of the times make a second, if they look like dates, else None."""
+        for scale in (1.0, 1e3, 1e6, 1e9):
+            if len(self.times) and _SECONDS[0] <= self.times[0] / scale and self.times[-1] / scale <= _SECONDS[1]:
+                return scale
+        return None
+
+    def moments(self) -> Iterator[slice]:
+        """Yield the places of interactions at the same time, the earliest first."""
+        ends = np.flatnonzero(np.diff(self.times)) + 1
+        yield from map(slice, [0, *ends.tolist()], [*ends.tolist(), len(self.times)])
+
+
+def read_events(path: Path, columns: Sequence[str]) -> Events:
+    """Read a file of interactions, of 16 bytes each in memory and the ids once.
+
+    Args:
+        path: of the ``.inter`` file.
+        columns: names of those of users, items and times.
+
+    Raises:
+        DataError: the file is missing, empty, lacks a column, or has a time that is no number.
+    """
+    numbers: tuple[dict[str, int], dict[str, int]] = ({}, {})
+    places: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]] = ([], [], [])
+    block: tuple[list[int], list[int], list[float]] = ([], [], [])
+    for line, (user, item, time) in read_columns(path, columns):
+        block[0].append(numbers[0].setdefault(user, len(numbers[0])))
+        block[1].append(numbers[1].setdefault(item, len(numbers[1])))
+        try:
+            block[2].append(float(time))
+        except ValueError:
+            raise DataError(f"'{path}', line {line}: the time {time!r:.40} is no number") from None
+        if len(block[0]) == 1 << 16:
+            _move(block, places)
+    _move(block, places)
+    users, items, times = (np.concatenate(part) for part in places)
+    if not len(times):
+        raise DataError(f"'{path}' has no interaction")
+    if not np.isfinite(times).all():
+        raise DataError(f"'{path}' has a time that is not finite")
+    tokens = tuple(list(of_field) for of_field in numbers)
+    ranks = []  # of the ids, so that the order of rows does not count
+    for of_field in tokens:
+        rank = np.empty(len(of_field), dtype=np.int32)
+        rank[sorted(range(len(of_field)), key=of_field.__getitem__)] = np.arange(len(of_field))
+        ranks.append(rank)
+    order = np.lexsort((ranks[1][items], ranks[0][users], times))
+    return Events(*tokens, users[order], items[order], times[order])
+
+
+def _move(block: tuple[list[int], list[int], list[float]], places: tuple[list[np.ndarray], ...]) -> None:
+    for values, part, kind in zip(block, places, (np.int32, np.int32, np.float64), strict=True):
+        part.append(np.array(values, dtype=kind))
+        values.clear()
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of each line and its values of some columns of an atomic file.
+
+    Raises:
+        DataError: the file is missing, lacks a column or a value.
+    """
+    try:
+        file = path.open(encoding="utf-8", newline="")
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror or error}") from error
+    with file:
+        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        names = [name.partition(":")[0] for name in next(rows, [])]
+        if missing := [name for name in columns if name not in names]:
+            raise DataError(f"'{path}' has no column '{missing[0]}', only {', '.join(names) or 'nothing'}")
+        wanted = [names.index(name) for name in columns]
+        for line, row in enumerate(rows, start=2):
+            if len(row) != len(names):
+                raise DataError(f"'{path}', line {line}: {len(row)} values in {len(names)} columns")
+            yield line, [row[place] for place in wanted]

@@ -1,0 +1,94 @@
+"""Drift of a dataset since a run was trained: what is compared, and the table, JSON and page of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from html_page import Page
+
+from recbole_xling.cli.main import call
+from recbole_xling.errors import CheckpointError, DataError
+from recbole_xling.quick_start.drift import drift
+
+
+@pytest.fixture
+def later(home, tmp_path):
+    """Return a function that copies the shop 'nord' with further interactions, under any name."""
+
+    def copy(rows, name="later", languages=("de",)):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for path in (home / "data" / "nord").iterdir():
+            shutil.copy(path, folder / path.name.replace("nord", name, 1))
+        new = sorted({row.split("\t")[1] for row in rows if row.split("\t")[1].startswith("x")})
+        with (folder / f"{name}.inter").open("a") as file:
+            file.writelines(f"{row}\n" for row in rows)
+        with (folder / f"{name}.item").open("a") as file:
+            file.writelines(f"{item}\t{languages[at % len(languages)]}\n" for at, item in enumerate(new))
+        with (folder / f"{name}.itemtext.jsonl").open("a") as file:
+            for at, item in enumerate(new):
+                record = {"item_id": item, "language": languages[at % len(languages)], "fields": {"title": item}}
+                file.write(json.dumps({**record, "source": "display"}) + "\n")
+        return f"--data_path={tmp_path / 'data'}"
+
+    return copy
+
+
+# 12 new readers of 2 new items in Italian, and an old reader.
+ROWS = [f"v{user}\tx{item}\t{1573470000 + 10 * user + item}" for user in range(12) for item in range(2)]
+ROWS += [f"v{user}\tni3\t{1573480000 + user}" for user in range(12)] + ["nu1\tx0\t1573490000"]
+
+
+def by_name(result):
+    return {measure["name"]: measure for measure in result["measures"]}
+
+
+@pytest.mark.parametrize(("model", "served"), [("LLMSASRec", 0.0), ("BPR", 12 / 13)])
+def test_what_has_come_since_is_measured(trained, later, model, served):
+    result = drift(trained(model), "later", arguments=[later(ROWS, languages=("it",))])
+    assert result["sizes"]["now"] == {"users": 13, "items": 3, "catalog": 26, "interactions": 37}
+    assert result["sizes"]["of_then_still_there"] == result["sizes"]["then"]["interactions"]
+    found = by_name(result)
+    assert found["new_items"]["value"] == pytest.approx(25 / 37) and found["new_items"]["level"] == "large"
+    assert found["new_users"]["value"] == pytest.approx(36 / 37)
+    assert found["unserved"]["value"] == pytest.approx(served)
+    assert found["interaction_languages"]["value"] == pytest.approx(25 / 37)
+    assert result["languages"]["items"] == {"de": [24, 24], "it": [0, 2]}
+    assert any("it" in line and "did not have" in line for line in result["verdict"])
+    assert any(line.startswith("Train again") for line in result["verdict"])
+    assert len(result["samples"]["top_scores"]["then"]) == 30
+    assert drift(trained(model), "later", arguments=[later([], "unused").replace("unused", "")]) == result
+
+
+def test_scores_are_those_of_the_lists(trained, later):
+    from recbole_xling.quick_start.build import load_run
+
+    result = drift(trained("LLMSASRec"), "later", arguments=[later(ROWS)])
+    lists = load_run(trained("LLMSASRec")).recommend([f"nu{user}" for user in range(30)], 1)
+    assert sorted(result["samples"]["top_scores"]["then"]) == pytest.approx(sorted(lists["score"]), abs=1e-5)
+
+
+def test_table_json_and_page(trained, later, tmp_path):
+    place = later([*ROWS, "<b>\tx</script>\t1573490001"], languages=("it",))
+    words = [str(trained("LLMSASRec")), "--dataset", "later", place]
+    told = call("drift", words)
+    assert "Languages of interactions" in told and "Train again" in told and "0.05 / 0.15" in told
+    plain = json.loads(call("drift", [*words, "--json", "--page", str(tmp_path / "drift.html")]))
+    assert {"verdict", "measures", "languages"} <= plain.keys()
+    text = (tmp_path / "drift.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert "Train again" in page.text and "Languages of readers" in page.text
+    assert not [load for load in page.loads if load.startswith(("http", "/"))] and "later since" in page.text
+
+
+def test_nothing_to_compare_is_said(trained, later, home, tmp_path):
+    folder = trained("LLMSASRec")
+    with pytest.raises(DataError, match="no interaction that the run was not trained on"):
+        drift(folder, "later", arguments=[later([])])
+    own = later(ROWS, "nord")
+    result = drift(folder, arguments=[own])  # under its own name, elsewhere
+    assert result["sizes"]["now"]["interactions"] == 37
+    with pytest.raises(CheckpointError, match=r"(?s)trained on have changed: \.inter.*--then"):
+        drift(folder, then=tmp_path / "data", arguments=[own])
