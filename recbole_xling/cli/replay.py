@@ -70,7 +70,7 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     if users.is_file():
         with suppress(DataError):  # without the column nobody states a language
             columns = (options.columns[0], "user_language")
-            reads = {user: tag for _, (user, tag) in read_columns(users, columns) if tag}
+            reads = {user: _language(tag) for _, (user, tag) in read_columns(users, columns) if tag}
     replay = Replay(
         recommender.catalog,
         recommender.users,
@@ -94,6 +94,16 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             if bar is not None:
                 bar.update(done - bar.n)
             yield from ready
+
+
+def _language(tag: str) -> str:
+    """Return the tag that a run would have for it; as it is written where langcodes is not installed."""
+    from recbole_xling.language.tags import stated_language
+
+    try:
+        return stated_language(tag)
+    except ImportError:
+        return tag
 
 
 def _text(lines: list[dict[str, Any]], as_csv: bool, *, with_head: bool = True) -> str:

@@ -110,11 +110,18 @@ def since(then: Side, now: Side) -> tuple[Side, int]:
     """
     keys = ["user", "item"] + ["time"] * (then.times is not None and now.times is not None)
 
-    def table(side: Side) -> pl.DataFrame:
-        columns = {"user": side.user_tokens[side.users], "item": side.item_tokens[side.items]}
-        return pl.DataFrame({**columns, **({"time": side.times} if "time" in keys else {})})
+    def numbered(tokens: Sequence[NDArray[np.str_]]) -> list[IntArray]:
+        """Return one number for each token, whichever side it is of."""
+        number = np.unique(np.concatenate(tokens), return_inverse=True)[1].reshape(-1)
+        return np.split(number, [len(tokens[0])])
 
-    before, after = table(then), table(now)
+    users = numbered([then.user_tokens, now.user_tokens])
+    items = numbered([then.item_tokens, now.item_tokens])
+    tables = [
+        pl.DataFrame({"user": users[place][side.users], "item": items[place][side.items], "time": side.times})
+        for place, side in enumerate((then, now))
+    ]
+    before, after = (table.select(keys) for table in tables)
     kept = before.join(after.unique(), on=keys, how="semi").height
     if kept < _LATER_STATE * len(then.users):
         return now, kept
@@ -270,11 +277,13 @@ def _ks(name: str, words: str, one: Sequence[float] | IntArray, other: Sequence[
     """Compare two samples by the statistic of Kolmogorov and Smirnov: the largest gap of their distributions."""
     if not len(one) or not len(other):
         return Measure(name, words, None)
-    found = stats.ks_2samp(one, other, method="asymp")
-    value = float(found.statistic)
-    n = len(one) * len(other) / (len(one) + len(other))
-    chance = float(stats.kstwobign.isf(_P) / np.sqrt(n))
-    return Measure(name, words, value, chance, NONE if found.pvalue > _P else level_of(name, value))
+    first, second = np.sort(np.asarray(one, dtype=float)), np.sort(np.asarray(other, dtype=float))
+    points = np.concatenate([first, second])
+    shares = [np.searchsorted(sample, points, side="right") / len(sample) for sample in (first, second)]
+    value = float(np.abs(shares[0] - shares[1]).max())
+    n = len(first) * len(second) / (len(first) + len(second))
+    chance = min(1.0, float(stats.kstwobign.isf(_P) / np.sqrt(n)))
+    return Measure(name, words, value, chance, level_of(name, value, chance))
 
 
 # ---- in words -------------------------------------------------------------------------------------------------

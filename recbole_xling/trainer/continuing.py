@@ -70,6 +70,8 @@ class Continuation:
                 ) from None
             if self._dataset.trained_on is not None:  # what a knowledge graph adds is numbered after the items
                 raise self._refusal(str(error)) from error
+        if self._dataset.iid_field in self._new and hasattr(self._model, "mask_token"):
+            raise self._refusal("its mask token has the number after the last item, which is another one now")
 
     def _refusal(self, why: str) -> CheckpointError:
         return CheckpointError(
@@ -84,14 +86,20 @@ class Continuation:
             CheckpointError: they do not fit.
         """
         with taking_from(self._file):
-            other = from_plain(self._checkpoint["other_parameter"])
-            tables = [name for name, value in (other or {}).items() if getattr(value, "ndim", 0)]
+            other = dict(from_plain(self._checkpoint["other_parameter"]) or {})
+            if self._new:  # what graph models of RecBole keep of their last evaluation, and compute where it is missing
+                other = {name: None if name.startswith("restore_") else value for name, value in other.items()}
+            kept = [
+                name
+                for name, value in other.items()
+                if getattr(value, "ndim", 0) or (isinstance(value, dict | list | tuple) and value)
+            ]
         try:
             load_trainable(self._model, dict(self.weights), self._file)
             with taking_from(self._file):
-                if not hooks_of(self._model).go_on_from(other or {}):
-                    if self._new and self._reasons and tables:
-                        raise CheckpointError(f"it keeps {', '.join(tables)}, which has no place for new ids")
+                if not hooks_of(self._model).go_on_from(other):
+                    if self._new and self._reasons and kept:
+                        raise CheckpointError(f"it keeps {', '.join(kept)}, which has no place for new ids")
                     self._model.load_other_parameter(other)
         except CheckpointError as error:
             if not self.matches:

@@ -111,6 +111,7 @@ def test_reordered_data_and_no_epochs_give_the_same_metrics(trained, newer, mode
     [
         ("BPR", "item_id", "item_embedding.weight"),
         ("BPR", "user_id", "user_embedding.weight"),
+        ("LightGCN", "item_id", "item_embedding.weight"),
         ("SASRec", "item_id", "item_embedding.weight"),
         ("by id", "item_id", "items.item_embedding.weight"),
     ],
@@ -173,7 +174,7 @@ def test_ids_of_items_that_are_chosen_now_count(trained, newer):
     assert run.model.items.id_weight[number["nx1"]] == 1
 
 
-@pytest.mark.parametrize("model", ["ItemKNN", "HistoryEASE"])
+@pytest.mark.parametrize("model", ["ItemKNN", "HistoryEASE", "BERT4Rec"])
 def test_a_model_that_cannot_be_mapped_is_refused_with_both_counts(trained, newer, model):
     with pytest.raises(CheckpointError, match=r"(?s)23 matched, 2 new, 1 gone.*29 matched, 1 new, 1 gone"):
         go_on(trained(model), newer(**CHANGED), epochs=1)
