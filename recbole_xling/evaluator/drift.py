@@ -74,6 +74,16 @@ class Side:
         )
 
     @property
+    def active(self) -> NDArray[np.str_]:
+        """External ids of the users that occur."""
+        return self.user_tokens[np.unique(self.users)]
+
+    def lengths(self, users: NDArray[np.str_]) -> IntArray:
+        """Return the numbers of interactions of some users, by their external ids."""
+        chosen = np.isin(self.user_tokens, users)
+        return np.bincount(self.users, minlength=len(self.user_tokens))[chosen]
+
+    @property
     def size(self) -> dict[str, int]:
         """Users and items that occur, items of the catalog, and interactions."""
         return {
@@ -129,6 +139,32 @@ def since(then: Side, now: Side) -> tuple[Side, int]:
     chosen = np.zeros(len(now.users), dtype=bool)
     chosen[new] = True
     return now.rows(chosen), kept
+
+
+def joined(then: Side, now: Side) -> Side:
+    """Return the interactions of both, numbered anew; what both know of a user or an item is that of now."""
+
+    def together(one: NDArray[np.str_], other: NDArray[np.str_], *values: NDArray[np.str_]) -> tuple[Any, ...]:
+        tokens = np.concatenate([one[:1], np.unique(np.concatenate([one[1:], other[1:]]))])
+        places = [np.append(0, 1 + np.searchsorted(tokens[1:], side[1:])) for side in (one, other)]
+        known = np.full(len(tokens), UNDETERMINED, dtype=np.result_type(*values, np.array(UNDETERMINED)))
+        for place, value in zip(places, values, strict=True):
+            known[place] = value
+        return tokens, places, known
+
+    users = together(then.user_tokens, now.user_tokens, then.reader_language, now.reader_language)
+    items = together(then.item_tokens, now.item_tokens, then.item_language, now.item_language)
+    timed = then.times is not None and now.times is not None
+    return Side(
+        users[0],
+        items[0],
+        np.concatenate([users[1][place][side.users] for place, side in enumerate((then, now))]),
+        np.concatenate([items[1][place][side.items] for place, side in enumerate((then, now))]),
+        np.concatenate([then.times, now.times]) if timed else None,  # type: ignore[arg-type, list-item]
+        users[2],
+        items[2],
+        np.concatenate([then.seen, now.seen]),
+    )
 
 
 def level_of(name: str, value: float | None, chance: float | None = None) -> str | None:
@@ -213,6 +249,7 @@ def _shares_measure(name: str, words: str, table: Mapping[str, tuple[int, int]],
 def measures(
     then: Side,
     now: Side,
+    both: Side,
     scores: tuple[Sequence[float], Sequence[float]],
     unserved: float | None,
     *,
@@ -224,6 +261,7 @@ def measures(
     Args:
         then: what the model was trained on.
         now: the interactions to look at, of :func:`since`.
+        both: of :func:`joined`, where histories come from.
         scores: the highest score of each of some users of then, and of now.
         unserved: share of the users of now for whom the model cannot rank.
         by_user: whether the model knows users by their ids, so that new ones matter.
@@ -242,8 +280,8 @@ def measures(
     level = level_of("new_users", new_users) if by_user else None
     found.append(Measure("new_users", "interactions of new users", new_users, None, level))
     found += _popularity(then, now, seed)
-    lengths = [np.unique(side.users, return_counts=True)[1] for side in (then, now)]
-    found.append(_ks("history_lengths", "interactions of each user", *lengths))
+    lengths = then.lengths(then.active), both.lengths(now.active)
+    found.append(_ks("history_lengths", "lengths of histories", *lengths))
     found.append(_ks("top_scores", "highest score of each user", *scores))
     level = level_of("unserved", unserved)
     found.append(Measure("unserved", "users that the model cannot serve", unserved, None, level))

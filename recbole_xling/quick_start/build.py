@@ -152,14 +152,12 @@ def _build_data(config: XLingConfig, trained_on: DataIdentity | None) -> Data:
     check_evaluation(config)
     init_seed(config["seed"], config["reproducibility"])
     dataset = _dataset_class(config, trained_on)(config)
-    table = dataset.inter_feat
-    users, items = (np.array(table[field], dtype=np.int64) for field in (dataset.uid_field, dataset.iid_field))
-    times = np.array(table[dataset.time_field], dtype=np.float64) if dataset.time_field in table else None
+    interactions = interactions_of(dataset)  # before they are split
     if max(config["topk"]) >= dataset.item_num:
         n_items = dataset.item_num - 1
         raise ConfigError(f"topk {config['topk']} asks for longer lists than the dataset has items ({n_items})")
     parts = dataset.build() if isinstance(dataset, XLingDataset) else build_parts(dataset)
-    check_parts(config, dataset.dataset_name, parts, users)
+    check_parts(config, dataset.dataset_name, parts, interactions.users)
     if config["languages"]:
         parts = _of_languages(config, parts)
     samplers = create_samplers(config, dataset, parts)
@@ -173,7 +171,15 @@ def _build_data(config: XLingConfig, trained_on: DataIdentity | None) -> Data:
         _eval_loader(config, phase, part, sampler)
         for phase, part, sampler in zip(("valid", "test"), parts[1:], samplers[1:], strict=True)
     )
-    return Data(config, dataset, train_data, valid_data, test_data, Interactions(users, items, times))
+    return Data(config, dataset, train_data, valid_data, test_data, interactions)
+
+
+def interactions_of(dataset: Any) -> Interactions:
+    """Return all interactions of a dataset that was not split yet."""
+    table = dataset.inter_feat
+    users, items = (np.array(table[field], dtype=np.int64) for field in (dataset.uid_field, dataset.iid_field))
+    times = np.array(table[dataset.time_field], dtype=np.float64) if dataset.time_field in table else None
+    return Interactions(users, items, times)
 
 
 def open_dataset(config: XLingConfig) -> Any:

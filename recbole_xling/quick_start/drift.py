@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.identity import changes
+from recbole_xling.data.impressions import Interactions
 from recbole_xling.errors import CheckpointError, DataError
-from recbole_xling.evaluator.drift import LIMITS, Side, language_shares, measures, since, verdict
+from recbole_xling.evaluator.drift import LIMITS, Side, joined, language_shares, measures, since, verdict
 from recbole_xling.language.tags import UNDETERMINED
-from recbole_xling.quick_start.build import load_run, open_dataset
+from recbole_xling.quick_start.build import interactions_of, load_run, open_dataset
 from recbole_xling.quick_start.trained import read_trained, settings_for
 from recbole_xling.serve.catalog import Users
 from recbole_xling.serve.recommender import Recommender
@@ -58,15 +60,16 @@ def drift(
             f"the files that '{Path(run).name}' was trained on have changed: {'; '.join(changed)}. There is nothing to "
             "compare with: name the folder that holds the files of then (--then)"
         )
-    before, everything = _side(loaded.dataset), _side(open_dataset(config))
-    after, kept = since(before, everything)
+    now = open_dataset(config)
+    before = _side(loaded.dataset, loaded.interactions)
+    after, kept = since(before, _side(now, interactions_of(now)))
     if not len(after.users):
         raise DataError(f"'{config['dataset']}' has no interaction that the run was not trained on")
-    recommender, seed = loaded.recommender, int(config["seed"])
-    of_then, _ = _top_scores(recommender, before, before, seed)
-    of_now, unserved = _top_scores(recommender, everything, after, seed)
+    recommender, both, seed = loaded.recommender, joined(before, after), int(config["seed"])
+    of_then, _ = _top_scores(recommender, before, before.active, seed)
+    of_now, unserved = _top_scores(recommender, both, after.active, seed)
     by_user = recommender.scorer.by_user
-    found = measures(before, after, (of_then, of_now), unserved, by_user=by_user, seed=seed)
+    found = measures(before, after, both, (of_then, of_now), unserved, by_user=by_user, seed=seed)
     languages = language_shares(before, after)
     seen = languages["interactions"]
     new_languages = [name for name, (was, now) in seen.items() if now and not was and name != UNDETERMINED]
@@ -84,18 +87,19 @@ def drift(
         "verdict": verdict(found, new_languages, len(after.users)),
         "samples": {
             "top_scores": {"then": of_then, "now": of_now},
-            "history_lengths": {"then": _lengths(before), "now": _lengths(after)},
+            "history_lengths": {
+                "then": _counted(before.lengths(before.active)),
+                "now": _counted(both.lengths(after.active)),
+            },
         },
         "seed": seed,
         "versions": versions(),
     }
 
 
-def _side(dataset: Any) -> Side:
-    """Return all interactions of a loaded dataset."""
-    table, catalog = dataset.inter_feat, catalog_of(dataset)
-    users, items = (np.array(table[field], dtype=np.int64) for field in (dataset.uid_field, dataset.iid_field))
-    times = np.array(table[dataset.time_field], dtype=np.float64) if dataset.time_field in table else None
+def _side(dataset: Any, interactions: Interactions) -> Side:
+    """Return interactions with what their dataset knows of users and items."""
+    (users, items, times), catalog = interactions, catalog_of(dataset)
     tokens = [str(token) for token in dataset.field2id_token[dataset.uid_field]]
     readers = catalog.readers(tokens)
     return Side(
@@ -110,26 +114,25 @@ def _side(dataset: Any) -> Side:
     )
 
 
-def _lengths(side: Side) -> list[list[int]]:
+def _counted(lengths: NDArray[np.int64]) -> list[list[int]]:
     """Return how many users have each number of interactions."""
-    lengths = np.unique(side.users, return_counts=True)[1]
     return [[int(length), int(users)] for length, users in zip(*np.unique(lengths, return_counts=True), strict=True)]
 
 
 def _top_scores(
-    recommender: Recommender, everything: Side, active: Side, seed: int
+    recommender: Recommender, everything: Side, active: NDArray[np.str_], seed: int
 ) -> tuple[list[float], float | None]:
     """Return the highest scores of some users by all that is known of them, and the share who cannot be served.
 
     Args:
         recommender: of the run.
         everything: where the histories come from.
-        active: whose users are asked for.
+        active: external ids of those to choose from.
         seed: of the choice.
     """
     parts = everything.users, everything.items, everything.times
     histories = Users.of_interactions(everything.user_tokens, list(everything.reader_language), *parts)
-    users = np.unique(active.users)
+    users = np.flatnonzero(np.isin(everything.user_tokens, active))
     if len(users) > _ASKED:
         users = np.sort(np.random.default_rng(seed).choice(users, _ASKED, replace=False))
     groups: dict[str, list[tuple[str, list[str]]]] = {}

@@ -35,7 +35,7 @@ def drift_tables(result: Mapping[str, Any]) -> list[Table]:
     ]
     note = (
         "Languages: share that would have to move. New items, new users, who cannot be served: shares. Popularity: "
-        "Jensen-Shannon divergence. Interactions of users and scores: largest gap of the distributions. Chance: what a "
+        "Jensen-Shannon divergence. Lengths of histories and scores: largest gap of the distributions. Chance: what a "
         "measure reaches in 5% of the cases (gaps: 1%; rank correlation: stays above in 95%) where nothing has changed."
     )
     headers = ("", "value", "chance", "some / large from", "change")

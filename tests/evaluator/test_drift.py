@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from scipy.spatial.distance import jensenshannon
 
-from recbole_xling.evaluator.drift import LARGE, NONE, SOME, Side, level_of, measures, since, verdict
+from recbole_xling.evaluator.drift import LARGE, NONE, SOME, Side, joined, level_of, measures, since, verdict
 
 
 def side(rows, *, users=6, items=5, first_user=0, first_item=0, languages=("de", "fr")):
@@ -31,7 +31,7 @@ def drawn(seed, n, shares, users=50):
 
 
 def compared(then, now, **options):
-    found = measures(then, now, ([1.0], [1.0]), 0.0, **{"by_user": False, "seed": 0, **options})
+    found = measures(then, now, joined(then, now), ([1.0], [1.0]), 0.0, **{"by_user": False, "seed": 0, **options})
     return {measure.name: measure for measure in found}
 
 
@@ -94,13 +94,27 @@ def test_scores_and_verdict():
     then = now = drawn(0, 3000, [0.5, 0.3, 0.2])
     rng = np.random.default_rng(0)
     scores = rng.normal(size=300).tolist(), rng.normal(2, size=300).tolist()
-    found = measures(then, now, scores, 0.0, by_user=False, seed=0)
+    found = measures(then, now, joined(then, now), scores, 0.0, by_user=False, seed=0)
     top = next(measure for measure in found if measure.name == "top_scores")
     assert top.value == pytest.approx(stats.ks_2samp(*scores).statistic) and top.level == LARGE
     lines = verdict(found, ["it"], 3000)
     assert lines[0].startswith("What has changed most: highest score of each user")
     assert lines[1] == "Train again: highest score of each user changed much."
     assert lines[2] == "Languages that training did not have: it."
-    same = measures(then, now, (scores[0], scores[0]), 0.0, by_user=False, seed=0)
+    same = measures(then, now, joined(then, now), (scores[0], scores[0]), 0.0, by_user=False, seed=0)
     assert verdict(same, [], 20)[0].startswith("Nothing has changed")
     assert "20 interactions" in verdict(same, [], 20)[-1]
+
+
+def test_histories_are_those_of_then_and_of_now():
+    then = side([(0, 0, 1), (0, 1, 2), (1, 1, 3)])
+    now = side([(0, 0, 5), (2, 3, 4)], first_user=1, first_item=3)  # u1 and i3, u3 and i6
+    both = joined(then, now)
+    rows = sorted(zip(both.user_tokens[both.users], both.item_tokens[both.items], both.times, both.seen, strict=True))
+    assert [tuple(map(str, row)) for row in rows] == [
+        ("u0", "i0", "1.0", "de"), ("u0", "i1", "2.0", "fr"), ("u1", "i1", "3.0", "fr"), ("u1", "i3", "5.0", "fr"),
+        ("u3", "i6", "4.0", "de"),
+    ]  # fmt: skip
+    assert both.lengths(now.active).tolist() == [2, 1]
+    assert both.reader_language[both.user_tokens.tolist().index("u3")] == "fr"
+    assert both.user_tokens[0] == both.item_tokens[0] == "[PAD]"
