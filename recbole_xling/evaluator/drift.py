@@ -24,11 +24,13 @@ LIMITS = {
     "new_items": (0.1, 0.3),
     "new_users": (0.1, 0.3),
     "popularity": (0.05, 0.15),
-    "history_lengths": (0.1, 0.25),
     "top_scores": (0.1, 0.25),
     "unserved": (0.1, 0.3),
 }
-"""From which value on a measure has changed somewhat, and from which it has changed much."""
+"""From which value on a measure has changed somewhat, and from which it has changed much.
+
+Lengths of histories have no limits: those of who comes back grow with time, whatever the model is worth.
+"""
 
 _DRAWS = 50  # of what chance would give
 _MOST_DRAWN = 5_000_000  # numbers that are drawn for it, all draws together

@@ -50,7 +50,8 @@ def test_samples_of_one_distribution_have_not_changed_though_their_numbers_diffe
     found = compared(drawn(0, 400, shares), drawn(1, 400, shares))
     assert found["popularity"].value > 0.15  # which would be much, if it were not chance
     assert found["popularity"].level == NONE
-    assert found["item_languages"].level == NONE and found["history_lengths"].level == NONE
+    assert found["item_languages"].level == NONE
+    assert found["history_lengths"].value > 0.5 and found["history_lengths"].level is None  # they grow in any case
 
 
 def test_only_what_has_come_since_is_compared_with_a_later_state():
