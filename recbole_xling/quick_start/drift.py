@@ -131,7 +131,7 @@ def _top_scores(
         seed: of the choice.
     """
     parts = everything.users, everything.items, everything.times
-    histories = Users.of_interactions(everything.user_tokens, list(everything.reader_language), *parts)
+    histories = Users.of_interactions(everything.user_tokens.tolist(), everything.reader_language.tolist(), *parts)
     users = np.flatnonzero(np.isin(everything.user_tokens, active))
     if len(users) > _ASKED:
         users = np.sort(np.random.default_rng(seed).choice(users, _ASKED, replace=False))

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,18 +79,20 @@ def read_events(path: Path, columns: Sequence[str]) -> Events:
         raise DataError(f"'{path}' has no interaction")
     if not np.isfinite(times).all():
         raise DataError(f"'{path}' has a time that is not finite")
-    tokens = tuple(list(of_field) for of_field in numbers)
+    tokens = [list(of_field) for of_field in numbers]
     ranks = []  # of the ids, so that the order of rows does not count
     for of_field in tokens:
         rank = np.empty(len(of_field), dtype=np.int32)
         rank[sorted(range(len(of_field)), key=of_field.__getitem__)] = np.arange(len(of_field))
         ranks.append(rank)
     order = np.lexsort((ranks[1][items], ranks[0][users], times))
-    return Events(*tokens, users[order], items[order], times[order])
+    return Events(tokens[0], tokens[1], users[order], items[order], times[order])
 
 
 def _move(block: tuple[list[int], list[int], list[float]], places: tuple[list[np.ndarray], ...]) -> None:
-    for values, part, kind in zip(block, places, (np.int32, np.int32, np.float64), strict=True):
+    """Move what was read into arrays."""
+    parts: list[tuple[list[Any], type]] = [(block[0], np.int32), (block[1], np.int32), (block[2], np.float64)]
+    for (values, kind), part in zip(parts, places, strict=True):
         part.append(np.array(values, dtype=kind))
         values.clear()
 
