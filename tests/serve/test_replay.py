@@ -27,19 +27,10 @@ START = 1_700_000_000 // HOUR * HOUR
 NOTHING = np.empty(0, dtype=np.int64)
 
 
-class _LastItem:
-    """A user tower that returns the vector of the last item."""
-
-    class _Input:
-        def __init__(self, name):
-            self.name = name
-
-    def get_inputs(self):
-        return [self._Input("items"), self._Input("item_seq_len")]
-
-    def run(self, _, given):
-        last = np.maximum(given["item_seq_len"] - 1, 0)
-        return [given["items"][np.arange(len(last)), last]]
+def last_item(given):
+    """Return the vector of the last item, as a user tower."""
+    last = np.maximum(given["item_seq_len"] - 1, 0)
+    return given["items"][np.arange(len(last)), last]
 
 
 def made(*, known=True, by_user=False):
@@ -51,7 +42,7 @@ def made(*, known=True, by_user=False):
     counts = np.array([0, *rng.integers(0, 9, N_ITEMS - 1)])
     catalog = Catalog(tokens, [tokens], languages, {}, counts, (), dict)
     view = View(items, items, np.zeros(N_ITEMS, dtype=np.int64), NOTHING)
-    users = rng.normal(size=(3, 6)).astype(np.float32) if by_user else Tower(_LastItem(), 10, {})
+    users = rng.normal(size=(3, 6)).astype(np.float32) if by_user else Tower(last_item, 10, {})
     scorer = VectorScorer("model", [view], np.zeros(N_ITEMS, np.float32), 6, users, without_history=False)
     histories = np.array([1, 2, 3]) if known else NOTHING
     starts = np.array([0, 0, 2, 3]) if known else np.zeros(4, dtype=np.int64)
