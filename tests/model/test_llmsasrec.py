@@ -310,6 +310,7 @@ def test_whitening_decorrelates_and_leaves_empty_rows():
         ("loss_type", "BCE", "CE"),
         ("negatives", "inbatch", "in_batch"),
         ("loss_type", "gBCE", "uniform"),
+        ("negatives", "uniform", "loss_type=CE"),
         ("n_heads", 3, "hidden_size"),
         ("n_layers", 0, "n_layers"),
         ("hidden_act", "gleu", "gelu"),

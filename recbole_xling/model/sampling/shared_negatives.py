@@ -43,7 +43,12 @@ class NextItemLossConfig(TypedConfig):
     gbce_t: float = Field(0.75, ge=0, le=1, description="Calibration of `gBCE`: 0 for plain binary cross entropy.")
 
     @model_validator(mode="after")
-    def _calibrated_by_even_draws(self) -> NextItemLossConfig:
+    def _loss_uses_the_negatives(self) -> NextItemLossConfig:
+        if self.loss_type in ("CE", "SCE") and self.negatives != "in_batch":
+            raise ConfigError(
+                f"negatives={self.negatives} is for a loss over drawn items, not for loss_type={self.loss_type}: set "
+                "loss_type to sampled_softmax, or leave negatives out"
+            )
         if self.loss_type == "gBCE" and self.negatives != "uniform":
             raise ConfigError(f"gBCE is calibrated for even draws, not negatives={self.negatives}: set uniform")
         return self
