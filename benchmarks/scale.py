@@ -76,7 +76,8 @@ def make_data(n_items: int, n_users: int, folder: Path) -> None:
 def fill_cache(titles: list[str], folder: Path, rng: np.random.Generator) -> None:
     """Write a vector of each title, as the encoder of :func:`settings_of` would."""
     from recbole_xling.encode.base import create_encoder
-    from recbole_xling.encode.cache import EmbeddingCache, text_digests, write_shard
+    from recbole_xling.encode.cache import EmbeddingCache, text_digests
+    from recbole_xling.encode.shards import write_shard
 
     place = EmbeddingCache(folder / "cache").folder(create_encoder("random", dimension=DIMENSION))
     place.mkdir(parents=True)

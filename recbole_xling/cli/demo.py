@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recbole_xling.errors import ConfigError
+from recbole_xling.utils.launched import is_launched
+
 DESCRIPTION = (
     "Train and test LLMSASRec on the bundled dataset, which is built first where it is missing; further --key=value "
     "are settings as those of run."
@@ -63,6 +66,9 @@ def write_bundled(dataset: str) -> None:
     from recbole_xling.cli.main import call, tell
 
     if not (Path("datasets") / dataset / f"{dataset}.inter").is_file():
+        if is_launched():
+            words = " ".join(CONVERT[dataset])
+            raise ConfigError(f"several processes cannot write one dataset: first run 'recbole-xling convert {words}'")
         tell(call("convert", CONVERT[dataset]))
 
 

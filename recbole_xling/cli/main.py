@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from recbole_xling.errors import ConfigError, XlingError, os_error_message, shown, unknown_name
+from recbole_xling.utils.launched import is_launched
 from recbole_xling.utils.run_folder import versions
 from recbole_xling.utils.terminal import log_to_screen, prepare_terminal
 
@@ -50,6 +51,8 @@ COMMANDS = {
     "push": _Command("upload the folder of an export to a repository of Hugging Face"),
     "merge": _Command("write the tuned encoder of a run as a folder that sentence-transformers loads"),
 }
+
+_IN_PROCESSES = ("encode", "run")  # that torchrun starts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,6 +100,8 @@ def call(name: str, words: Sequence[str]) -> str:
     Raises:
         XlingError: the command cannot be carried out.
     """
+    if name not in _IN_PROCESSES and is_launched():
+        raise ConfigError(f"'{name}' works in one process: start it without torchrun")
     command = import_module(f"recbole_xling.cli.{name}")
     parser = argparse.ArgumentParser(  # a setting is no abbreviation of an option
         prog=f"recbole-xling {name}", description=command.DESCRIPTION, allow_abbrev=not COMMANDS[name].takes_settings
@@ -116,6 +121,8 @@ def call(name: str, words: Sequence[str]) -> str:
 
 def tell(text: str) -> None:
     """Print what a command returned."""
+    if not text:  # of a process whose part another one tells
+        return
     try:
         print(shown(text), flush=True)
     except BrokenPipeError:  # whoever reads the output, say ``head``, has enough

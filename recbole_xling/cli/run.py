@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from recbole_xling.cli import demo
+from recbole_xling.errors import ConfigError
 from recbole_xling.utils.arguments import file_list
 
 DESCRIPTION = "Train and test any RecBole model."
@@ -32,15 +33,23 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     """
     from recbole_xling.evaluator.report import result_table
     from recbole_xling.evaluator.stage_table import stage_text
-    from recbole_xling.quick_start.processes import Group, run_processes
+    from recbole_xling.quick_start.processes import Group, run_launched, run_processes
     from recbole_xling.quick_start.train import run
+    from recbole_xling.utils.launched import launched_settings
 
-    arguments = run_arguments(options, settings)
-    if options.nproc == 1 and options.world_size <= 0:
-        result = run(**arguments)
+    alone = options.nproc == 1 and options.world_size <= 0
+    launched = launched_settings()
+    if launched and not alone:
+        raise ConfigError("torchrun has started the processes: leave out --nproc and --world_size")
+    if launched:
+        result = run_launched(lambda: run(**run_arguments(options, settings)))
+        if launched["local_rank"] + launched["offset"]:
+            return ""  # the first process tells it
+    elif alone:
+        result = run(**run_arguments(options, settings))
     else:
         group = Group(options.nproc, options.world_size, options.ip, options.port, options.group_offset)
-        result = run_processes(group, arguments)
+        result = run_processes(group, run_arguments(options, settings))
     title = f"{result['model']} on {result['dataset']}, test"
     if "stages" in result:
         return f"\n{title}\n\n{stage_text(result)}\n\nFolder: {result['run_dir']}"

@@ -219,21 +219,39 @@ class XLingConfig(Config):
             settings["enable_scaler"] = True
 
     def _choose_device(self) -> None:
-        """Choose the device; several processes without a GPU talk over gloo, which RecBole does not offer."""
-        use_gpu = self.final_config_dict.get("use_gpu", True)
-        if not use_gpu:
-            self.final_config_dict["gpu_id"] = ""
-        if "local_rank" not in self.final_config_dict or (use_gpu and torch.cuda.is_available()):
+        """Choose the device; several processes without a GPU talk over gloo, which RecBole does not offer.
+
+        Processes that torchrun has started keep their group from one run to the next one.
+
+        Raises:
+            ConfigError: there are not as many GPUs as processes.
+        """
+        settings = self.final_config_dict
+        if not settings.get("use_gpu", True):
+            settings["gpu_id"] = ""
+        if "local_rank" not in settings:
             super()._init_device()
             return
-        settings = self.final_config_dict
-        torch.distributed.init_process_group(
-            backend="gloo",
-            rank=settings["local_rank"] + settings["offset"],
-            world_size=settings["world_size"],
-            init_method=f"tcp://{settings['ip']}:{settings['port']}",
-        )
-        settings.update(device=torch.device("cpu"), single_spec=False, gpu_id="")
+        named = settings["gpu_id"]
+        devices = [str(device) for device in (named if isinstance(named, tuple | list) else str(named).split(","))]
+        on_gpu, local_rank = devices != [""] and torch.cuda.is_available(), settings["local_rank"]
+        if on_gpu and len(devices) <= local_rank:
+            raise ConfigError(
+                f"each process needs a GPU: gpu_id names {len(devices)}, and this is process {local_rank + 1} of this "
+                "machine; set gpu_id=0,1,... or use_gpu=False"
+            )
+        if on_gpu:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+            torch.cuda.set_device(local_rank)
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group(
+                backend="nccl" if on_gpu else "gloo",
+                rank=local_rank + settings["offset"],
+                world_size=settings["world_size"],
+                init_method=f"tcp://{settings['ip']}:{settings['port']}",
+            )
+        device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+        settings.update(device=device, single_spec=False, gpu_id=",".join(devices) if on_gpu else "")
         if not is_main_process(self):
             settings.update(state="error", show_progress=False, verbose=False)
 

@@ -278,6 +278,15 @@ class ItemCatalog:
         vectors, row = averaged(*self._encoded(self.texts_of_views))
         return vectors[row[0]]
 
+    def encode(self) -> None:
+        """Put the text vectors into the embedding cache, as far as it lacks them.
+
+        Raises:
+            DataError: no item has text.
+        """
+        texts, _ = self._to_encode(self.texts_of_views)
+        _cache(self.config).fill(self.encoder(), texts, show_progress=bool(self.config["show_progress"]))
+
     @property
     def has_reader_vectors(self) -> bool:
         """Whether models see each item as its reader does: ``reader_vectors``, where there are several views."""

@@ -1,25 +1,18 @@
 """Vectors on disk, so that a text is encoded once per encoder.
 
-Layout: one folder per encoder, named after the hash of its identity. It contains ``encoder.json`` (the identity, for
-people) and shards of two files each: ``<id>.npy`` with vectors, and its sidecar ``<id>.json`` with the digests of their
-texts and the checksums of both. The sidecar is written last; vectors without one do not count. Shards are only ever
-added, under names nobody else uses, so several processes can fill one cache at once; at worst they encode the same
-texts.
+One folder per encoder, named after the hash of its identity, contains ``encoder.json`` (the identity, for people) and
+shards of vectors (``shards.py``). These are only ever added, under names nobody else uses, so several processes can
+fill one cache at once. Those that ask for the same texts share the work: each encodes chunks that no other one has
+claimed. At worst, where the file system has no locks, they encode the same texts.
 """
 
 from __future__ import annotations
 
-import base64
-import io
-import json
 import logging
 import time
-import uuid
-import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cache
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -29,19 +22,26 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from recbole_xling.encode.base import ENCODERS, Encoder, Vectors
-from recbole_xling.errors import DataError, EncoderError
-from recbole_xling.utils.files import clear_write_errors, identity_folder, replacing, sync, write_identity
+from recbole_xling.encode.shards import (
+    DIGEST_BYTES,
+    IDENTITY_FILE,
+    DamagedShardError,
+    Digests,
+    delete_leftovers,
+    delete_shard,
+    read_sidecar,
+    sidecars,
+    write_shard,
+)
+from recbole_xling.errors import EncoderError
+from recbole_xling.utils.files import FolderLock, clear_write_errors, identity_folder, write_identity
 from recbole_xling.utils.terminal import on_screen
 
 logger = logging.getLogger(__name__)
 
-DIGEST_BYTES = 16
-IDENTITY_FILE = "encoder.json"
-_DAY = 86_400.0  # seconds
+_CHUNK = 2048  # texts that are stored together
 _KEPT = "the vectors stored so far are kept and not encoded again"
 _PROGRESS_STEP = 256  # texts between two updates of the progress bar
-
-Digests = NDArray[np.bytes_]
 
 
 class EmbeddingCache:
@@ -62,12 +62,12 @@ class EmbeddingCache:
         """Return how many distinct ``texts`` are stored and how many are still to be encoded."""
         wanted = np.unique(text_digests(texts))
         stored = np.zeros(len(wanted), dtype=bool)
-        for places, _ in _stored_blocks(self.folder(encoder), wanted):
+        for places, _ in _stored_blocks(self.folder(encoder), wanted, set()):
             stored[places] = True
         return int(stored.sum()), int((~stored).sum())
 
     def vectors(
-        self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True, chunk_size: int = 2048
+        self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True, chunk_size: int = _CHUNK
     ) -> Vectors:
         """Return the vectors of ``texts``, ``(len(texts), dimension)``, encoding those that are not stored yet.
 
@@ -102,12 +102,19 @@ class EmbeddingCache:
         return result
 
     def blocks(
-        self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True, chunk_size: int = 2048
+        self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True, chunk_size: int = _CHUNK
     ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
         """Yield rows of distinct ``texts`` and their vectors, a block at a time; otherwise as :meth:`vectors`."""
         digests = text_digests(texts)
         first = np.argsort(digests)
         yield from self._blocks(encoder, list(texts), digests, first, chunk_size, show_progress)
+
+    def fill(self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True) -> None:
+        """Encode and store those ``texts`` that are not stored yet; otherwise as :meth:`vectors`."""
+        digests = text_digests(texts)
+        first = np.unique(digests, return_index=True)[1]
+        for _ in self._blocks(encoder, list(texts), digests, first, _CHUNK, show_progress):
+            pass
 
     def _blocks(
         self,
@@ -121,7 +128,8 @@ class EmbeddingCache:
         """Yield rows and vectors of the texts in rows ``first``, which are distinct and in the order of digests."""
         folder = self.folder(encoder)
         missing, dimension = np.ones(len(first), dtype=bool), None
-        for places, block in _stored_blocks(folder, digests[first]):
+        seen: set[Path] = set()
+        for places, block in _stored_blocks(folder, digests[first], seen):
             missing[places], dimension = False, block.shape[1]
             yield first[places], block
         todo = np.sort(first[missing])
@@ -136,10 +144,7 @@ class EmbeddingCache:
             folder.mkdir(parents=True, exist_ok=True)
             delete_leftovers(folder)
             write_identity(folder / IDENTITY_FILE, encoder.identity)
-        for rows, block in _encoded_blocks(encoder, texts, todo, chunk_size, show_progress):
-            with clear_write_errors(folder, "embedding", _KEPT):
-                write_shard(folder, digests[rows], block)
-            yield rows, block
+        yield from _encoded_blocks(folder, encoder, texts, digests, todo, seen, chunk_size, show_progress)
 
 
 def text_digests(texts: Sequence[str]) -> Digests:
@@ -158,9 +163,15 @@ def text_digests(texts: Sequence[str]) -> Digests:
     return np.frombuffer(joined, dtype=f"S{DIGEST_BYTES}")
 
 
-def _stored_blocks(folder: Path, wanted: Digests) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-    """Yield places in the sorted ``wanted`` and the vectors stored for them; damaged shards are deleted."""
+def _stored_blocks(folder: Path, wanted: Digests, seen: set[Path]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+    """Yield places in the sorted ``wanted`` and the vectors stored for them; damaged shards are deleted.
+
+    Shards that have been ``seen`` are not read, and those that are read become so.
+    """
     for sidecar in sidecars(folder) if wanted.size else ():
+        if sidecar in seen:
+            continue
+        seen.add(sidecar)
         try:
             found = read_sidecar(sidecar)
             places, rows = found.rows_of(wanted)
@@ -178,24 +189,82 @@ def _stored_blocks(folder: Path, wanted: Digests) -> Iterator[tuple[NDArray[np.i
 
 
 def _encoded_blocks(
-    encoder: Encoder, texts: list[str], todo: NDArray[np.int64], chunk_size: int, show_progress: bool
+    folder: Path,
+    encoder: Encoder,
+    texts: list[str],
+    digests: Digests,
+    todo: NDArray[np.int64],
+    seen: set[Path],
+    chunk_size: int,
+    show_progress: bool,
 ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-    """Encode the rows ``todo`` of ``texts``; yield rows and vectors, chunk by chunk."""
-    began = time.perf_counter()
+    """Encode and store the rows ``todo`` of ``texts``; yield rows and vectors, chunk by chunk.
+
+    Chunks that another process is encoding meanwhile are read when it has stored them.
+    """
+    began, n_encoded = time.perf_counter(), 0
     name = str(encoder.identity.get("model") or encoder.identity.get("backend") or "encode")
+    waiting = deque(todo[start : start + chunk_size] for start in range(0, todo.size, chunk_size))
+    taken = 0  # chunks in a row that others are encoding; once all are, one of them is waited for
     # None: on a terminal only
     with tqdm(total=todo.size, desc=name, unit="text", disable=not (show_progress and on_screen())) as bar:
-        for start in range(0, todo.size, chunk_size):
-            # by length, so that what one step encodes together needs little padding
-            rows = np.array(sorted(todo[start : start + chunk_size], key=lambda row: len(texts[row])), dtype=np.int64)
-            blocks = []
-            for step in range(0, rows.size, _PROGRESS_STEP):
-                batch = [texts[row] for row in rows[step : step + _PROGRESS_STEP]]
-                blocks.append(_encode_checked(encoder, batch))
-                bar.update(len(batch))
-            yield rows, np.concatenate(blocks)
+        while waiting:
+            rows = waiting.popleft()
+            blocks: list[tuple[NDArray[np.int64], Vectors]] = []
+            with claimed(folder, digests[rows], wait=taken > len(waiting)) as ours:
+                if ours:
+                    rows = rows[np.argsort(digests[rows])]
+                    missing = np.ones(len(rows), dtype=bool)
+                    for places, block in _stored_blocks(folder, digests[rows], seen):
+                        missing[places] = False
+                        blocks.append((rows[places], block))
+                        bar.update(len(places))
+                    if missing.any():
+                        # by length, so that what one step encodes together needs little padding
+                        own = np.array(sorted(np.sort(rows[missing]), key=lambda row: len(texts[row])), dtype=np.int64)
+                        block = _encode_chunk(encoder, [texts[row] for row in own], bar)
+                        with clear_write_errors(folder, "embedding", _KEPT):
+                            seen.add(write_shard(folder, digests[own], block))
+                        blocks.append((own, block))
+                        n_encoded += len(own)
+            taken = 0 if ours else taken + 1
+            if not ours:
+                waiting.append(rows)
+            yield from blocks
     seconds = time.perf_counter() - began
-    logger.info("%s: %d texts encoded in %.1f s, %.0f a second", name, todo.size, seconds, todo.size / seconds)
+    logger.info("%s: %d texts encoded in %.1f s, %.0f a second", name, n_encoded, seconds, n_encoded / seconds)
+
+
+@contextmanager
+def claimed(folder: Path, digests: Digests, *, wait: bool) -> Iterator[bool]:
+    """Yield whether this process has claimed a chunk meanwhile; otherwise, another one that wants the same has.
+
+    Args:
+        folder: of the encoder.
+        digests: of the chunk's texts.
+        wait: until the other one has ended its claim.
+    """
+    own = folder / f".{blake2b(digests.tobytes(), digest_size=DIGEST_BYTES).hexdigest()}.claim"
+    with clear_write_errors(folder, "embedding", _KEPT):
+        own.mkdir(exist_ok=True)
+    lock = FolderLock(own, wait=wait)
+    try:
+        yield lock.is_held or lock.is_impossible
+    finally:
+        if lock.is_held:
+            with suppress(OSError):
+                own.rmdir()
+        lock.release()
+
+
+def _encode_chunk(encoder: Encoder, texts: list[str], bar: Any) -> Vectors:
+    """Encode texts in steps, after each of which the progress bar moves on."""
+    blocks = []
+    for step in range(0, len(texts), _PROGRESS_STEP):
+        batch = texts[step : step + _PROGRESS_STEP]
+        blocks.append(_encode_checked(encoder, batch))
+        bar.update(len(batch))
+    return np.concatenate(blocks)
 
 
 def _encode_checked(encoder: Encoder, texts: list[str]) -> Vectors:
@@ -213,135 +282,3 @@ def _encode_checked(encoder: Encoder, texts: list[str]) -> Vectors:
             f"texts, the first being {text[:80]!r}: try dtype='float32' or another model"
         )
     return vectors
-
-
-# ---- shards --------------------------------------------------------------------------------------------------
-
-
-class DamagedShardError(DataError):
-    """A shard's files differ from what was once written to them."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """What the sidecar of a block says."""
-
-    sidecar: Path
-    digests: Digests  # (count,)
-    dimension: int
-    vectors_size: int  # bytes of the whole .npy file
-    vectors_crc32: int
-
-    def rows_of(self, wanted: Digests) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return which of the sorted, distinct ``wanted`` are here, and in which row each: two ``(hits,)``."""
-        place = np.searchsorted(wanted, self.digests)
-        place[place == len(wanted)] = 0
-        rows = np.flatnonzero(wanted[place] == self.digests)
-        return place[rows], rows
-
-    def read(self, rows: NDArray[np.int64]) -> Vectors:
-        """Return the vectors of ``rows``, ``(len(rows), dimension)``, after checking the whole file.
-
-        Raises:
-            DamagedShardError: the file is missing or not the one that was written.
-        """
-        path = self.sidecar.with_suffix(".npy")
-        try:
-            state = path.stat()
-        except FileNotFoundError:
-            raise DamagedShardError("its vectors are missing") from None
-        if state.st_size != self.vectors_size:
-            raise DamagedShardError(f"its vectors take {state.st_size} bytes instead of {self.vectors_size}")
-        if _file_crc32(path, state.st_size, state.st_mtime_ns) != self.vectors_crc32:
-            raise DamagedShardError("its vectors do not match their checksum")
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        return np.asarray(vectors[rows])
-
-
-def write_shard(folder: Path, digests: Digests, vectors: Vectors) -> Path:
-    """Write ``vectors`` ``(count, dimension)`` of the texts of ``digests`` ``(count,)``; return the sidecar.
-
-    Raises:
-        OSError: it cannot be written; nothing is left behind then.
-    """
-    buffer = io.BytesIO()
-    np.save(buffer, np.ascontiguousarray(vectors, dtype=np.float32), allow_pickle=False)
-    data, raw_digests = buffer.getvalue(), digests.tobytes()
-    content = {
-        "count": len(digests),
-        "dimension": int(vectors.shape[1]),
-        "vectors_size": len(data),
-        "vectors_crc32": zlib.crc32(data),
-        "digests_crc32": zlib.crc32(raw_digests),
-        "digests": base64.b64encode(raw_digests).decode("ascii"),
-    }
-    sidecar = folder / f"{uuid.uuid4().hex}.json"
-    vectors_file = sidecar.with_suffix(".npy")
-    try:
-        vectors_file.write_bytes(data)
-        sync(vectors_file)
-        with replacing(sidecar) as new:
-            new.write_bytes(json.dumps(content, indent=1).encode("ascii"))
-    except BaseException:
-        with suppress(OSError):
-            vectors_file.unlink(missing_ok=True)
-        raise
-    return sidecar
-
-
-def read_sidecar(sidecar: Path) -> Shard:
-    """Read a sidecar.
-
-    Raises:
-        DamagedShardError: it is not what :func:`write_shard` wrote.
-        OSError: it cannot be read.
-    """
-    try:
-        content: dict[str, Any] = json.loads(sidecar.read_bytes())
-        raw_digests = base64.b64decode(content["digests"], validate=True)
-        found = Shard(
-            sidecar=sidecar,
-            digests=np.frombuffer(raw_digests, dtype=f"S{DIGEST_BYTES}"),
-            dimension=int(content["dimension"]),
-            vectors_size=int(content["vectors_size"]),
-            vectors_crc32=int(content["vectors_crc32"]),
-        )
-        intact = len(found.digests) == content["count"] and zlib.crc32(raw_digests) == content["digests_crc32"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedShardError(f"its sidecar is garbled ({error!r})") from None
-    if not intact:
-        raise DamagedShardError("its sidecar does not match its checksum")
-    return found
-
-
-def sidecars(folder: Path) -> Iterator[Path]:
-    """Yield the sidecars of ``folder`` in a fixed order; none if there is no folder yet."""
-    if folder.is_dir():
-        yield from sorted(path for path in folder.glob("*.json") if path.name != IDENTITY_FILE)
-
-
-def delete_shard(sidecar: Path) -> None:
-    """Delete a shard, the sidecar first; one that cannot be deleted stays."""
-    for path in (sidecar, sidecar.with_suffix(".npy")):
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-
-
-def delete_leftovers(folder: Path, older_than: float = _DAY) -> None:
-    """Delete what runs killed more than ``older_than`` seconds ago left: vectors without sidecar, temporary files."""
-    oldest_kept = time.time() - older_than
-    leftovers = [path for path in folder.glob("*.npy") if not path.with_suffix(".json").exists()]
-    for path in [*leftovers, *folder.glob("*.tmp")]:
-        with suppress(OSError):
-            if path.stat().st_mtime < oldest_kept:
-                path.unlink()
-
-
-@cache
-def _file_crc32(path: Path, size: int, mtime_ns: int) -> int:
-    """Return the checksum of a file; size and time are in the key so that a process reads each state once."""
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            checksum = zlib.crc32(block, checksum)
-    return checksum

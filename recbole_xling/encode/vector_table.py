@@ -55,7 +55,10 @@ def vector_table(
     def make(folder: Path) -> None:
         _write(folder / _VECTORS, cache.blocks(encoder, texts, show_progress=show_progress), row, dtype)
 
-    folder = kept_folder(cache.folder(encoder) / "tables" / key, make, "vector table")
+    folder = cache.folder(encoder) / "tables" / key
+    if not folder.exists():  # one process writes the file, and all may encode before
+        cache.fill(encoder, texts, show_progress=show_progress)
+    kept_folder(folder, make, "vector table")
     return np.lib.format.open_memmap(folder / _VECTORS, mode="c")
 
 

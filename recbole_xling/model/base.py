@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_xling.data.item_vectors import averaged
 from recbole_xling.errors import ConfigError
@@ -254,15 +254,15 @@ class ModelHooks:
             ConfigError: they are too many.
         """
 
-    def take_sparse_gradients(self) -> bool:
+    def take_sparse_gradients(self) -> list[nn.Parameter]:
         """Let the gradients of embeddings have the rows of a batch alone, where the model can.
 
         Called before the optimizer is built, where that one can make use of it.
 
         Returns:
-            Whether some gradients are sparse now.
+            Those parameters whose gradients are sparse now.
         """
-        return False
+        return []
 
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for training: called once, before the first epoch.

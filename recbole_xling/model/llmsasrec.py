@@ -394,10 +394,12 @@ class LLMSASRec(XLingRecommender):
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 
-    def take_sparse_gradients(self) -> bool:
+    def take_sparse_gradients(self) -> list[nn.Parameter]:
         """Let gradients of item embeddings be sparse if the loss samples."""
-        self.items.sparse_gradients = self.negatives is not None and self.items.item_embedding is not None
-        return self.items.sparse_gradients
+        if self.negatives is None or self.items.item_embedding is None:
+            return []
+        self.items.sparse_gradients = True
+        return [self.items.item_embedding.weight]
 
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""

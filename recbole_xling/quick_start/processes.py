@@ -1,4 +1,4 @@
-"""A run in several processes: started together, ended together."""
+"""Work in several processes: started together, ended together."""
 
 from __future__ import annotations
 
@@ -11,23 +11,31 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
-from recbole_xling.errors import ConfigError, XlingError, os_error_message
+from recbole_xling.config import DatasetConfig
+from recbole_xling.data.catalog import dataset_catalog
+from recbole_xling.errors import ConfigError, XlingError, os_error_message, shown
 from recbole_xling.quick_start.stages import run_stages
 from recbole_xling.quick_start.train import close_failed_folder, configure, open_folder, run_configured
 from recbole_xling.utils.run_folder import read_result
 from recbole_xling.utils.terminal import log_to_screen, prepare_terminal
 
+logger = logging.getLogger(__name__)
+
 _MOST_PER_CORE = 4
 _DEFAULT_PORT = 5678  # of several machines, as in RecBole; on one machine a free port is chosen
 _GRACE = 5.0  # seconds between asking a process to end and ending it
+
+Task: TypeAlias = Callable[[int, dict[str, Any], Callable[[str, str], None]], None]
+"""The part of a process: from its number, settings, and how to report something."""
 
 
 class Group(NamedTuple):
@@ -112,21 +120,87 @@ def run_processes(group: Group, settings: dict[str, Any]) -> dict[str, Any]:
     config, resume = configure(**settings)  # most errors come before anything is started
     if config["stages"]:
         return run_stages(config, resume, lambda **stage: run_processes(group, stage))
-    devices = [device for device in config["gpu_id"].split(",") if device.strip()]
-    if config["device"].type == "cuda" and len(devices) < group.nproc:
-        raise ConfigError(f"nproc={group.nproc} needs a GPU for each process: gpu_id names {len(devices)}")
     settings = {**settings, "config_dict": {**(settings.get("config_dict") or {}), **of_group}}
     workers = _Workers()
     try:
-        with _exception_on_sigterm():
-            workers.start(group.nproc, settings)
-            workers.wait()
+        workers.work(group.nproc, _train, settings)
     except BaseException:
-        workers.stop()
         if workers.folder and resume is None and group.group_offset == 0:
             close_failed_folder(Path(workers.folder))
         raise
     return read_result(Path(workers.folder))
+
+
+def encode_in_processes(nproc: int, settings: dict[str, Any]) -> None:
+    """Fill the embedding cache in several processes, which take the texts in turn.
+
+    Args:
+        nproc: processes on this machine.
+        settings: arguments of :class:`~recbole_xling.config.DatasetConfig`.
+
+    Raises:
+        XlingError: what a process raised.
+    """
+    Group(nproc).settings()
+    _Workers().work(nproc, _encode, settings)
+
+
+def encode_part(config: DatasetConfig, rank: int) -> None:
+    """Do the part of a process in encoding the texts of a dataset, on a GPU of its own where there are some.
+
+    Args:
+        config: names the dataset and the encoder.
+        rank: the number of this process on this machine.
+    """
+    if torch.cuda.is_available():
+        torch.cuda.set_device(rank % torch.cuda.device_count())
+    if rank > 0:
+        config["show_progress"] = False
+    dataset_catalog(config).encode()
+
+
+def run_launched(work: Callable[[], Any]) -> Any:
+    """Do the part of a process that torchrun has started; an error ends the process at once.
+
+    The first process that fails says why, and torchrun ends the others.
+
+    Args:
+        work: what to do.
+
+    Returns:
+        What ``work`` returns.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import record
+
+    rank = os.environ["RANK"]
+    if rank != "0":
+        logging.getLogger().setLevel(logging.ERROR)
+    try:
+        with _exception_on_sigterm():
+            return record(work)()
+    except XlingError as error:
+        told = str(error)
+    except OSError as error:
+        told = os_error_message(error)
+    except SystemExit:  # torchrun ends it, because another one has failed
+        os._exit(1)
+    except BaseException as error:
+        told = f"process {rank} failed: {type(error).__name__}: {error}"
+    if _is_first_to_fail(rank):
+        logger.error("recbole-xling: %s", shown(told))
+    os._exit(2)  # at once: the usual way would wait for the other processes
+
+
+def _is_first_to_fail(rank: str) -> bool:
+    """Ask torchrun's store whether no other process has failed before: those report that they lost a connection."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return True
+    with suppress(RuntimeError):
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = torch.distributed.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=_GRACE))
+        key = f"recbole_xling/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        return bool(store.compare_set(key, "", rank).decode() == rank)
+    return True
 
 
 @contextmanager
@@ -143,7 +217,7 @@ def _exception_on_sigterm() -> Iterator[None]:
 
 
 class _Workers:
-    """The processes of a run on this machine, and what they have reported.
+    """The processes on this machine, and what they have reported.
 
     Attributes:
         folder: the run folder, once the first process has opened it.
@@ -155,11 +229,26 @@ class _Workers:
         self._errors: list[tuple[float, str]] = []  # time and message
         self.folder = ""
 
-    def start(self, nproc: int, settings: dict[str, Any]) -> None:
+    def work(self, nproc: int, task: Task, settings: dict[str, Any]) -> None:
+        """Start the processes, and wait until all have ended; an error in any of them ends all.
+
+        Raises:
+            XlingError: what a process raised.
+        """
+        try:
+            with _exception_on_sigterm():
+                self.start(nproc, task, settings)
+                self.wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def start(self, nproc: int, task: Task, settings: dict[str, Any]) -> None:
+        """Start the processes, each of which does its part of a task."""
         context = torch.multiprocessing.get_context("spawn")
         for rank in range(nproc):
             receiver, sender = context.Pipe(duplex=False)
-            process = context.Process(target=_work, args=(rank, settings, sender))
+            process = context.Process(target=_work, args=(rank, nproc, task, settings, sender))
             process.start()
             sender.close()
             self.processes.append(process)
@@ -215,22 +304,31 @@ def _died(rank: int, code: int) -> str:
 # ---- the workers ----------------------------------------------------------------------------------------------
 
 
-def _work(rank: int, settings: dict[str, Any], reports: Connection) -> None:
+def _train(rank: int, settings: dict[str, Any], report: Callable[[str, str], None]) -> None:
+    config, resume = configure(**{**settings, "config_dict": {**settings["config_dict"], "local_rank": rank}})
+    folder = open_folder(config, resume)
+    report("folder", str(folder))
+    run_configured(config, folder, resume)
+
+
+def _encode(rank: int, settings: dict[str, Any], report: Callable[[str, str], None]) -> None:
+    encode_part(DatasetConfig(**settings), rank)
+
+
+def _work(rank: int, nproc: int, task: Task, settings: dict[str, Any], reports: Connection) -> None:
     """Run in a process of its own; the parent decides about Ctrl-C, and no worker outlives it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     prepare_terminal()
     log_to_screen(logging.INFO if rank == 0 else logging.ERROR)
+    if "OMP_NUM_THREADS" not in os.environ:  # else each would start as many threads as there are cores
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // nproc))
 
     def report(kind: str, text: str) -> None:
         reports.send((kind, text, time.time()))
 
     try:
-        config_dict = {**settings["config_dict"], "local_rank": rank}
-        config, resume = configure(**{**settings, "config_dict": config_dict})
-        folder = open_folder(config, resume)
-        report("folder", str(folder))
-        run_configured(config, folder, resume)
+        task(rank, settings, report)
     except XlingError as error:
         report("error", str(error))
     except OSError as error:

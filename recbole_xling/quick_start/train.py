@@ -24,6 +24,7 @@ from recbole_xling.quick_start.tracking import Tracking, tracked
 from recbole_xling.quick_start.trained import data_to_go_on_from, leave_out_places, refuse_code, unchanged_data
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
+from recbole_xling.utils.launched import is_launched, launched_settings
 from recbole_xling.utils.run_folder import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -67,13 +68,18 @@ def run(
         The content of ``result.json``: ``best_valid``, ``test``, ``slices``, timings, versions, seed, and the folder.
         With ``stages`` that of ``stages.json``.
 
+    Where torchrun has started the process, the run is one of all its processes together.
+
     Raises:
         XlingError: settings or data cannot be used, or a file cannot be written.
     """
-    config, resume = configure(model, dataset, config_file_list, config_dict, arguments)
+    launched = launched_settings()
+    config, resume = configure(model, dataset, config_file_list, {**(config_dict or {}), **launched}, arguments)
     if config["stages"]:
         from recbole_xling.quick_start.stages import run_stages  # which runs each stage by this function
 
+        if launched:
+            raise ConfigError("torchrun starts one run, and stages are several: use --nproc, or one process")
         if not saved:
             raise ConfigError("stages start from each other's models: they cannot be run without saving these")
         return run_stages(config, resume, run)
@@ -250,6 +256,6 @@ def _run(
             write_table(folder / USERS_FILE, users)
         result = write_result(folder, result)
         remove_stale(folder)
-    if not config["single_spec"]:
+    if not config["single_spec"] and not is_launched():
         torch.distributed.destroy_process_group()
     return result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from recbole_xling.trainer.lazy_adam import for_clipping
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
 from recbole_xling.trainer.plain_state import PlainState
-from recbole_xling.utils.distributed import is_main_process, process
+from recbole_xling.utils.distributed import average_gradients, is_main_process
 from recbole_xling.utils.precision import prepare_autocast
 from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
 
@@ -57,6 +57,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     best_valid_score: float
     best_valid_result: Any
     cur_step: int
+    _sparse: Sequence[torch.nn.Parameter] = ()  # parameters with sparse gradients
 
     def __init__(self, config: Any, model: Any) -> None:
         super().__init__(config, model)
@@ -89,14 +90,13 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         Raises:
             ConfigError: every step reaches all rows.
         """
-        obstacles = {
-            "l2_sp reaches all rows of the embeddings": self.config["l2_sp"],
-            "its gradients are not exchanged between processes": process()[1] > 1,
-        }
-        for reason, applies in obstacles.items():
-            if applies:
-                raise ConfigError(f"learner=sparse_adam updates the rows of a batch alone: {reason}; set learner=adam")
-        if hooks_of(self.model).take_sparse_gradients():
+        if self.config["l2_sp"]:
+            raise ConfigError(
+                "learner=sparse_adam updates the rows of a batch alone: l2_sp reaches all rows of the embeddings; set "
+                "learner=adam"
+            )
+        self._sparse = hooks_of(self.model).take_sparse_gradients()
+        if self._sparse:
             return "sparse_adam"
         self.logger.warning("learner=sparse_adam is plain Adam here: a step reaches all rows of the embeddings")
         return "adam"
@@ -279,12 +279,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     def _step(self) -> None:
         """Average gradients over processes, unscale, check, clip, and step: in this order."""
         if not self.config["single_spec"]:
-            for parameter in self.model.parameters():
-                if parameter.requires_grad:
-                    if parameter.grad is None:  # a part this process's batch did not reach
-                        parameter.grad = torch.zeros_like(parameter)
-                    torch.distributed.all_reduce(parameter.grad)
-                    parameter.grad /= torch.distributed.get_world_size()
+            average_gradients(self.model.parameters(), self._sparse)
         self.scaler.unscale_(self.optimizer)
         for parameter, start in self._start:  # gradient of the penalty (L2-SP: Li, Grandvalet & Davoine, ICML 2018)
             if parameter.grad is not None:

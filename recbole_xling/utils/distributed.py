@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from recbole.config import Config
 from torch import Tensor
+from torch.nn import Parameter
 
 from recbole_xling.utils.terminal import on_screen
 
@@ -99,6 +101,46 @@ def sum_over_processes(values: Tensor) -> Tensor:
         return values
     total: Tensor = _SumOverProcesses.apply(values)
     return total
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[Parameter], sparse: Collection[Parameter] = ()) -> None:
+    """Give all processes the mean of their gradients; a part that a process's batch did not reach counts as zero.
+
+    Of sparse gradients, the rows that some process has are exchanged, and no others.
+
+    Args:
+        parameters: the same ones in all processes, in the same order.
+        sparse: those of them whose gradients have the rows of a batch alone.
+    """
+    n_processes, by_identity = dist.get_world_size(), {id(parameter) for parameter in sparse}
+    works = []
+    dense = []
+    for parameter in parameters:
+        if not parameter.requires_grad:
+            continue
+        if id(parameter) in by_identity:
+            parameter.grad = _mean_of_rows(parameter, n_processes)
+            continue
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        works.append(dist.all_reduce(parameter.grad, async_op=True))
+        dense.append(parameter.grad)
+    for work, gradient in zip(works, dense, strict=True):
+        work.wait()
+        gradient /= n_processes
+
+
+def _mean_of_rows(parameter: Parameter, n_processes: int) -> Tensor:
+    """Return the mean of the processes' gradients by row, a sparse tensor."""
+    own = parameter.grad
+    if own is None:
+        rows, values = torch.zeros(0, dtype=torch.long, device=parameter.device), parameter[:0]
+    else:
+        own = own.coalesce() if own.is_sparse else own.to_sparse(1)
+        rows, values = own.indices()[0], own.values()
+    rows, values = gather_rows(rows), gather_rows(values)
+    return torch.sparse_coo_tensor(rows[None], values / n_processes, parameter.shape).coalesce()
 
 
 def take_from_first_process(values: Tensor) -> None:

@@ -8,13 +8,14 @@ import os
 import time
 import zlib
 from collections.abc import Callable
+from threading import Thread
 
 import numpy as np
 import pytest
 from tqdm import tqdm
 
-from recbole_xling.encode import EmbeddingCache, Encoder
-from recbole_xling.encode import cache as shard
+from recbole_xling.encode import EmbeddingCache, Encoder, shards
+from recbole_xling.encode.cache import claimed, text_digests
 from recbole_xling.errors import EncoderError
 
 _Check = Callable[[list[str], list[str]], None]
@@ -40,7 +41,7 @@ def test_a_chunk_larger_than_a_progress_step_is_one_shard(
     cache: EmbeddingCache, counting_encoder: type, check_vectors: _Check
 ) -> None:
     check_vectors([f"title {number}" for number in range(600)], [f"title {number}" for number in range(600)])
-    assert len(list(shard.sidecars(cache.folder(counting_encoder())))) == 1
+    assert len(list(shards.sidecars(cache.folder(counting_encoder())))) == 1
 
 
 def test_no_texts(cache: EmbeddingCache, counting_encoder: type) -> None:
@@ -77,7 +78,7 @@ def test_one_identity_with_two_dimensions_is_refused(
     monkeypatch.setattr(counting_encoder, "identity", identity)
     with pytest.raises(EncoderError, match=r"length 8.*length 16.*delete"):
         cache.vectors(counting_encoder(8), ["a", "b"])
-    assert len(list(shard.sidecars(cache.folder(counting_encoder())))) == 1
+    assert len(list(shards.sidecars(cache.folder(counting_encoder())))) == 1
 
 
 def test_the_identity_can_be_read_in_the_folder(
@@ -116,7 +117,7 @@ def test_a_checksum_is_taken_once_per_process(
         return real(data, start)
 
     monkeypatch.setattr(zlib, "crc32", crc32)
-    vectors_size = next(shard.sidecars(cache.folder(counting_encoder()))).with_suffix(".npy").stat().st_size
+    vectors_size = next(shards.sidecars(cache.folder(counting_encoder()))).with_suffix(".npy").stat().st_size
     for _ in range(3):
         EmbeddingCache(cache.root).vectors(counting_encoder(), texts)
     assert sums.count(vectors_size) == 1
@@ -130,7 +131,7 @@ def test_what_killed_runs_left_goes_after_a_day_and_not_before(
     old, young = [[folder / f"{age}.npy", folder / f"{age}.tmp"] for age in ("old", "young")]
     for path in old + young:
         path.write_bytes(b"half")
-    for path in [*old, *folder.glob("*.json"), *(path.with_suffix(".npy") for path in shard.sidecars(folder))]:
+    for path in [*old, *folder.glob("*.json"), *(path.with_suffix(".npy") for path in shards.sidecars(folder))]:
         os.utime(path, (time.time() - 90_000,) * 2)
     check_vectors(["a", "b"], ["b"])
     assert [path.exists() for path in old + young] == [False, False, True, True]
@@ -166,3 +167,44 @@ def test_what_is_no_string_is_named(cache: EmbeddingCache, counting_encoder: typ
 def test_one_string_in_place_of_a_list_is_refused(cache: EmbeddingCache, counting_encoder: type) -> None:
     with pytest.raises(EncoderError, match="one string"):
         cache.vectors(counting_encoder(), "abc")
+
+
+def test_chunks_that_another_process_encodes_are_read_when_it_has_stored_them(
+    cache: EmbeddingCache, counting_encoder: type
+) -> None:
+    texts = [f"title {number}" for number in range(10)]
+    want = counting_encoder().encode(texts)
+    folder, encoder = cache.folder(counting_encoder()), counting_encoder()
+    folder.mkdir(parents=True)
+    digests = text_digests(texts)
+    got: list[np.ndarray] = []
+    worker = Thread(target=lambda: got.append(cache.vectors(encoder, texts, chunk_size=4)))
+    with claimed(folder, digests[:4], wait=False) as ours:
+        assert ours
+        with claimed(folder, digests[:4], wait=False) as theirs:
+            assert not theirs
+        worker.start()
+        deadline = time.monotonic() + 30
+        while len(encoder.asked) < 6 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        shards.write_shard(folder, digests[:4], want[:4])
+    worker.join(30)
+    np.testing.assert_array_equal(got[0], want)
+    assert sorted(encoder.asked) == texts[4:]
+    assert not list(folder.glob(".*"))
+
+
+def test_a_chunk_whose_claim_ends_without_vectors_is_encoded_by_who_waits(
+    cache: EmbeddingCache, counting_encoder: type
+) -> None:
+    texts = ["a", "b"]
+    folder, encoder = cache.folder(counting_encoder()), counting_encoder()
+    folder.mkdir(parents=True)
+    worker = Thread(target=lambda: cache.fill(encoder, texts))
+    with claimed(folder, text_digests(texts), wait=False):
+        worker.start()
+        time.sleep(0.1)
+        assert not encoder.asked
+    worker.join(30)
+    assert sorted(encoder.asked) == texts
+    assert cache.status(encoder, texts) == (2, 0)

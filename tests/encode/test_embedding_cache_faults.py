@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from interrupted import restore, states_before_each_change
 
-from recbole_xling.encode import EmbeddingCache
-from recbole_xling.encode import cache as shard
+from recbole_xling.encode import EmbeddingCache, shards
+from recbole_xling.encode import cache as cache_module
 from recbole_xling.errors import EncoderError, XlingError
 
 _Check = Callable[[list[str], list[str]], None]
@@ -27,7 +27,7 @@ _TEXTS = [f"title {number}" for number in range(10)]
 
 
 def _shards(cache: EmbeddingCache) -> list[Path]:
-    return [sidecar for folder in cache.root.glob("*") for sidecar in shard.sidecars(folder)]
+    return [sidecar for folder in cache.root.glob("*") for sidecar in shards.sidecars(folder)]
 
 
 # ---- encoders that return rubbish ----
@@ -226,7 +226,7 @@ def test_a_cache_that_holds_everything_need_not_be_writable(
     def refuse(*arguments: object) -> None:
         raise PermissionError(errno.EACCES, "read-only")
 
-    monkeypatch.setattr(shard, "replacing", refuse)
+    monkeypatch.setattr(shards, "replacing", refuse)
     for write in ("mkdir", "write_bytes"):
         monkeypatch.setattr(Path, write, refuse)
     check_vectors(_TEXTS, [])
@@ -267,7 +267,7 @@ def test_a_shard_that_another_process_deletes_meanwhile_is_no_matter(
 ) -> None:
     cache.vectors(counting_encoder(), _TEXTS)
     listed = [cache.folder(counting_encoder()) / "gone.json", *_shards(cache)]
-    monkeypatch.setattr(shard, "sidecars", lambda folder: listed)
+    monkeypatch.setattr(cache_module, "sidecars", lambda folder: listed)
     with caplog.at_level(logging.WARNING):
         check_vectors(_TEXTS, [])
     assert caplog.text == ""

@@ -144,12 +144,9 @@ def test_sparse_adam_is_plain_adam_where_all_rows_are_scored_and_says_so(small_d
     assert "learner=sparse_adam is plain Adam here" in caplog.text
 
 
-def test_sparse_adam_is_refused_where_it_cannot_do_what_is_asked(small_dataset, settings, monkeypatch):
+def test_sparse_adam_is_refused_where_it_cannot_do_what_is_asked(small_dataset, settings):
     small_dataset()
     with pytest.raises(ConfigError, match=r"sparse_adam.*l2_sp.*set learner=adam"):
         _parts(settings, **SPARSE, l2_sp=0.1)
     with pytest.raises(ConfigError, match="weight_decay"):
         _parts(settings, **SPARSE, weight_decay=0.1)
-    monkeypatch.setattr("recbole_xling.trainer.trainer.process", lambda: (0, 2))
-    with pytest.raises(ConfigError, match=r"sparse_adam.*between processes; set learner=adam"):
-        _parts(settings, **SPARSE)
