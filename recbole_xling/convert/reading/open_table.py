@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +22,8 @@ _TABLES = {".csv": Layout(), ".tsv": _TABS, ".txt": _TABS, ".dat": _TABS}
 _COLONS = "::"  # in many a .dat file, MovieLens's for one
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 _PARQUET = (".parquet", ".pq")
+_ALL = (*_TABLES, *_JSON_LINES, *_PARQUET)
+_HIDDEN = re.compile(r"(^|/)[_.]")  # marks of success, checksums, temporary folders
 _INEXACT = 2.0**53  # from here on, several whole numbers are the same float, and several ids would be one
 _FIRST_ROWS, _MOST_GROWTH = 1_000, 4  # rows of the first batch of a Parquet file; of the next one, times as many
 _PARQUET_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # a panic is not an ``Exception``
@@ -58,8 +61,7 @@ def open_table(
     Raises:
         DataError: the name does not tell the format, or ``numbered`` is set for one that names its columns.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in SUFFIXES]
-    suffix = suffixes[-1] if suffixes else ""
+    suffix = _ending(path)
     if numbered and suffix not in _TABLES:
         raise DataError(f"{path}: this format names its columns; --no-header is for {', '.join(_TABLES)}")
     if suffix in _JSON_LINES:
@@ -74,8 +76,41 @@ def open_table(
         quote = layout.quote if len(separator) == 1 else None
         layout = Layout(separator, quote, encoding=encoding, numbered=numbered)
         return TextTable(path, columns, rejects, layout=layout)
-    known = ", ".join((*_TABLES, *_JSON_LINES, *_PARQUET))
-    raise DataError(f"{path}: no known format; the name of the file must end in one of {known}")
+    raise DataError(f"{path}: no known format; the name of the file must end in one of {', '.join(_ALL)}")
+
+
+def table_files(path: Path) -> list[Path]:
+    """Return the files of a table: the file itself, or the shards in a folder, as Spark, Ray and others write them.
+
+    They come in the order of their names, in which numbers count as numbers, also from folders in the folder. Where
+    there are Parquet files, others are no shards; nor are those whose names begin with ``_`` or ``.``.
+
+    Args:
+        path: a file, which need not exist, or a folder.
+
+    Raises:
+        DataError: the folder has no table in it.
+    """
+    if not path.is_dir():
+        return [path]
+    shown = (file for file in path.rglob("*") if not _HIDDEN.search(file.relative_to(path).as_posix()))
+    tables = {file: _ending(file) for file in shown if file.is_file() and _ending(file) in _ALL}
+    parquet = [file for file, ending in tables.items() if ending in _PARQUET]
+    if not tables:
+        raise DataError(f"folder {path} has no shards of a table: files ending in {', '.join(_ALL)}")
+    return sorted(parquet or tables, key=lambda file: _in_order(file.relative_to(path).parts))
+
+
+def _ending(path: Path) -> str:
+    """Return the end of a file's name that tells its format, without that of a compressed file."""
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in SUFFIXES]
+    return suffixes[-1] if suffixes else ""
+
+
+def _in_order(names: Sequence[str]) -> list[list[tuple[int, str]]]:
+    """Return what orders paths by their names, and ``part-10`` behind ``part-9``."""
+    parts = (re.split(r"([0-9]+)", name) for name in names)
+    return [[(int(word), "") if word.isdecimal() else (-1, word) for word in words] for words in parts]
 
 
 class JsonLines:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located_rows
 from recbole_xling.convert.reading.compressed import find_file
-from recbole_xling.convert.reading.open_table import open_table, parquet_batches
+from recbole_xling.convert.reading.open_table import open_table, parquet_batches, table_files
 from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.convert.reading.text_table import Column
 from recbole_xling.convert.sources.products import Product
@@ -51,7 +52,7 @@ class AmazonM2(Converter):
     """
 
     name = "amazon-m2"
-    layout = """a folder of (CSV, which may be compressed: .gz, .xz, .bz2, .zst, .zip, or .parquet)
+    layout = """a folder of (CSV, perhaps compressed: .gz, .xz, .bz2, .zst, .zip; or .parquet, a file or a folder)
   products_train.csv      id, locale, title, price, brand, color, size, model, material, author, desc; the first three
                           are needed
   sessions_train.csv      prev_items (as NumPy prints them: ['B01' 'B02'], or a list of Parquet), next_item, locale
@@ -72,7 +73,7 @@ class AmazonM2(Converter):
 
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield the items of the sessions; the time is the position in the session, from 1."""
-        for path, frame in self._sessions(rejects):
+        for path, _, frame in self._sessions(rejects):
             positions = pl.int_ranges(1, pl.col("items").list.len() + 1).alias("timestamp")
             listed = frame.filter(pl.col("items").list.len() > 0).with_columns(positions)
             events = listed.select("user_id", pl.col("items").alias("item_id"), "timestamp", LINE)
@@ -86,8 +87,8 @@ class AmazonM2(Converter):
 
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield the sessions with their locale as market, its language, and the name of their file."""
-        for path, frame in self._sessions(rejects):
-            file, name = str(path), path.name.partition(".")[0]
+        for path, name, frame in self._sessions(rejects):
+            file = str(path)
             for user_id, locale, line in frame.select("user_id", "locale", LINE).iter_rows():
                 features = {"user_language": LANGUAGES[locale], "market": locale, "session_file": name}
                 yield User(user_id, features, SourceLocation(file, line))
@@ -105,8 +106,8 @@ class AmazonM2(Converter):
         if self.test_sessions:
             yield "the last item of a test session is history: its next item, the target, is not in the files"
 
-    def _sessions(self, rejects: Rejects) -> Iterator[tuple[Path, pl.DataFrame]]:
-        """Yield the sessions of each file with the column ``user_id``."""
+    def _sessions(self, rejects: Rejects) -> Iterator[tuple[Path, str, pl.DataFrame]]:
+        """Yield the file, the name of its table and the sessions with the column ``user_id``."""
         names = ["sessions_train"]
         if self.test_sessions:
             tests = {path.name.partition(".")[0] for path in self.folder.glob("sessions_test*")}
@@ -114,36 +115,37 @@ class AmazonM2(Converter):
                 raise DataError(f"--test-sessions needs files sessions_test*.csv or .parquet in {self.folder}")
             names += sorted(tests)
         numbers: Counter[str] = Counter()
-        for name in names:
-            path = self._file(name)
+        files = [(name, path) for name in names for path in self._files(name)]
+        for name, path in files:
             for frame in read_sessions(path, rejects, has_next=name == names[0]):
                 before = pl.col("locale").replace_strict({name: numbers[name] for name in LANGUAGES})
                 number = before + pl.int_range(pl.len()).over("locale")
-                yield path, frame.with_columns(pl.format("{}:{}", "locale", number).alias("user_id"))
+                yield path, name, frame.with_columns(pl.format("{}:{}", "locale", number).alias("user_id"))
                 numbers.update(dict(frame["locale"].value_counts().iter_rows()))
 
     def _products(self, rejects: Rejects) -> Iterator[tuple[Product, str, bool]]:
         """Yield each row of the products: product, language, whether it is the product's first row."""
-        path = self._file("products_train")
         columns = {"id": Column("item_id"), "locale": Column("locale")}
         for name, field in _TEXTS.items():
             columns[name] = Column(field, required=False, may_be_absent=name != "title")
         seen: set[str] = set()
-        for row, location in located_rows(open_table(path, columns, rejects)):
+        tables = (open_table(path, columns, rejects) for path in self._files("products_train"))
+        for row, location in chain.from_iterable(map(located_rows, tables)):
             item_id, language = row["item_id"], LANGUAGES.get(row["locale"])
             if language is None:
-                rejects.add(path, location.line, "an unknown locale", f"{item_id} {row['locale']}")
+                rejects.add(location.file, location.line, "an unknown locale", f"{item_id} {row['locale']}")
                 continue
             fields = {field: row[field] for field in _TEXTS.values() if row[field]}
             yield Product(item_id, fields, location), language, item_id not in seen
             seen.add(item_id)
 
-    def _file(self, name: str) -> Path:
-        """Return the CSV file of a name, or else the Parquet file."""
+    def _files(self, name: str) -> list[Path]:
+        """Return the CSV file of a name, or else the Parquet file, or the shards of a folder of that name."""
         path = find_file(self.folder, f"{name}.csv") or self.folder / f"{name}.parquet"
-        if not path.is_file():
+        path = path if path.exists() else self.folder / name
+        if not path.exists():
             raise DataError(f"{self.folder} has neither {name}.csv nor {name}.parquet")
-        return path
+        return table_files(path)
 
 
 def read_sessions(path: Path, rejects: Rejects, *, has_next: bool) -> Iterator[pl.DataFrame]:

@@ -12,7 +12,7 @@ import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, chance_order, located
 from recbole_xling.convert.cells import bad_ids
-from recbole_xling.convert.reading.open_table import Batches, open_table
+from recbole_xling.convert.reading.open_table import Batches, open_table, table_files
 from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.convert.reading.text_table import Column
 from recbole_xling.convert.sources.table_mapping import Feature, read_mapping
@@ -62,7 +62,7 @@ class TableConverter(Converter):
     Without a file of items the catalog is made of the items that occur, without texts.
 
     Args:
-        input: file of the interactions.
+        input: file of the interactions, or a folder of shards.
         mapping: YAML file with any of the settings.
         settings: as in :class:`~recbole_xling.convert.sources.table_mapping.TableMapping`; they go before those of the
             file.
@@ -78,7 +78,8 @@ class TableConverter(Converter):
   .dat                       the same, or cells separated by ::
   .jsonl, .ndjson, .json     one JSON object per line
   .parquet, .pq
-all but Parquet may be compressed (.gz, .xz, .bz2, .zst, .zip). A file given by --mapping has the same settings as YAML:
+or a folder of such files, which are read in the order of their names; all but Parquet may be compressed (.gz, .xz,
+.bz2, .zst, .zip). A file given by --mapping has the same settings as YAML:
   user: customer
   items: products.csv
   text: {title: name, description: desc}"""
@@ -211,10 +212,11 @@ all but Parquet may be compressed (.gz, .xz, .bz2, .zst, .zip). A file given by 
         self._met = {condition.column: {} for condition in mapping.where}
         self._unmet = dict.fromkeys((c.column, v) for c in mapping.where for v in c.values if not c.compares_numbers)
         left = 0
-        for frame in located(self._open(mapping.input, columns, rejects)):
-            kept = self._kept(frame, rejects)
-            left += kept.height
-            yield kept
+        for table in self._open(mapping.input, columns, rejects):
+            for frame in located(table):
+                kept = self._kept(frame, rejects)
+                left += kept.height
+                yield kept
         if mapping.where and not left:
             met = "; ".join(f"'{column}' has {', '.join(values)}" for column, values in self._met.items())
             conditions = " --where ".join(map(str, mapping.where))
@@ -313,11 +315,12 @@ all but Parquet may be compressed (.gz, .xz, .bz2, .zst, .zip). A file given by 
 
     # ---- tables -----------------------------------------------------------------------------------------------
 
-    def _open(self, path: Path, columns: Mapping[str, Column], rejects: Rejects) -> Batches:
+    def _open(self, path: Path, columns: Mapping[str, Column], rejects: Rejects) -> Iterator[Batches]:
+        """Yield the table of a file, or those of a folder of shards."""
         mapping = self.mapping
-        return open_table(
-            path, columns, rejects, separator=mapping.separator, encoding=mapping.encoding, numbered=mapping.no_header
-        )
+        layout = {"separator": mapping.separator, "encoding": mapping.encoding, "numbered": mapping.no_header}
+        for file in table_files(path):
+            yield open_table(file, columns, rejects, **layout)
 
     def _rows(
         self, path: Path, id_column: str, hints: Mapping[str, str], rejects: Rejects
@@ -325,17 +328,17 @@ all but Parquet may be compressed (.gz, .xz, .bz2, .zst, .zip). A file given by 
         """Yield the rows of a table one by one: cells by column of the file, and where the row comes from.
 
         Args:
-            path: the file.
+            path: the file, or a folder of shards.
             id_column: the column that every row needs.
             hints: the wanted columns, that one included, with a sentence for the message if the file lacks one.
             rejects: takes the bad rows.
         """
         columns = {name: Column(f"cell {name}", required=name == id_column, hint=hint) for name, hint in hints.items()}
-        for frame in self._open(path, columns, rejects):
-            lines = frame[LINE]
-            cells = frame.select(column.name for column in columns.values())
-            for line, row in zip(lines, cells.iter_rows(), strict=True):
-                yield dict(zip(columns, row, strict=True)), SourceLocation(str(path), line)
+        for table in self._open(path, columns, rejects):
+            for frame in table:
+                cells = frame.select(column.name for column in columns.values())
+                for line, row in zip(frame[LINE], cells.iter_rows(), strict=True):
+                    yield dict(zip(columns, row, strict=True)), SourceLocation(str(table.path), line)
 
 
 def _kinds(features: Mapping[str, Feature]) -> dict[str, str]:

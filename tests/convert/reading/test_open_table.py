@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from dumps.table import write_rows
 
-from recbole_xling.convert.reading.open_table import open_table
+from recbole_xling.convert.reading.open_table import open_table, table_files
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import Column
 from recbole_xling.errors import DataError
@@ -129,3 +129,19 @@ def test_a_parquet_column_of_what_is_neither_text_nor_number_is_named(kind: Any,
     pl.DataFrame({"id": pl.Series([None], dtype=kind)}).write_parquet(tmp_path / "clicks.parquet")
     with Rejects(tmp_path / "rejects.jsonl") as rejects, pytest.raises(DataError, match=r"column .id. has .*it must"):
         list(open_table(tmp_path / "clicks.parquet", {"id": Column("item")}, rejects))
+
+
+def test_shards_of_a_folder_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    names = ["part-10.snappy.parquet", "part-9.snappy.parquet", "year=2/a.parquet", "year=10/a.parquet", "notes.txt"]
+    for name in [*names, "_SUCCESS", ".part-9.parquet", "_temporary/part-1.parquet"]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [file.relative_to(tmp_path).as_posix() for file in table_files(tmp_path)]
+    assert found == [names[1], names[0], names[2], names[3]]
+
+
+def test_a_folder_without_shards_is_said(tmp_path: Path) -> None:
+    (tmp_path / "_SUCCESS").touch()
+    with pytest.raises(DataError, match="has no shards of a table"):
+        table_files(tmp_path)
+    assert table_files(tmp_path / "missing.csv") == [tmp_path / "missing.csv"]

@@ -25,7 +25,18 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("write", [write_csv, write_parquet])
+def write_shards(folder: Path) -> None:
+    """Write each table as Spark does: a folder of that name with several files in it."""
+    write_parquet(folder)
+    for file in list(folder.glob("*.parquet")):
+        table = pl.read_parquet(file)
+        file.unlink()
+        file.mkdir()
+        for number, start in enumerate(range(0, table.height, 5)):
+            table.slice(start, 5).write_parquet(file / f"part-{number}.parquet")
+
+
+@pytest.mark.parametrize("write", [write_csv, write_parquet, write_shards])
 def test_csv_and_parquet_give_the_same_dataset(
     write: Callable[[Path], None], folder: Path, convert: Callable[..., ConvertReport], tmp_path: Path
 ) -> None:

@@ -502,3 +502,38 @@ def test_a_key_given_twice_in_a_mapping_is_an_error_that_names_its_line(
         (tmp_path / "shop.yaml").write_text(f"input: clicks.csv\nuser: user\nitem: item\n{line}\n")
         assert cli.main(["convert", "table", *words]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_folder_of_shards_gives_the_dataset_of_one_file(
+    shop: Callable[[str], dict[str, Any]], convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    settings = shop(".parquet")
+    convert(TableConverter(**settings))
+    names = ("inter", "item", "user", "itemtext.jsonl")
+    whole = {name: lines(tmp_path, name) for name in names}
+    for key in ("input", "items", "users"):
+        folder, table = tmp_path / f"shards of {key}", pl.read_parquet(settings[key])
+        folder.mkdir()
+        for number, start in enumerate(range(0, table.height, 1 + table.height // 3), 9):  # part-9 to part-11
+            part = table.slice(start, 1 + table.height // 3)
+            part.write_parquet(folder / f"part-{number}.snappy.parquet", row_group_size=2)
+        table.clear().write_parquet(folder / "part-12.snappy.parquet")  # Spark leaves empty ones
+        settings[key] = folder
+    report = convert(TableConverter(**settings))
+    assert {name: lines(tmp_path, name) for name in names} == whole
+    assert report.rows_read == 47
+    in_order = {"input": settings["input"], "user": "customer", "item": "sku", "in_order": True}
+    convert(TableConverter(**in_order))
+    assert [line.split("\t")[2] for line in lines(tmp_path, "inter")[1:]] == [str(n) for n in range(1, 31)]
+
+
+def test_a_bad_row_of_a_shard_is_listed_with_it(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    folder = tmp_path / "sales"
+    folder.mkdir()
+    rows = [{"user_id": "u", "item_id": str(n)} for n in range(5)]
+    write_rows(folder / "a.parquet", rows)
+    write_rows(folder / "b.parquet", [{"user_id": "", "item_id": "5"}, *rows])
+    report = convert(TableConverter(input=folder, in_order=True), max_bad=1.0)
+    assert report.interactions == 10
+    (bad,) = [json.loads(line) for line in lines(tmp_path, "rejects.jsonl")]
+    assert (bad["file"], bad["line"]) == (str(folder / "b.parquet"), 1)
