@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -20,6 +20,8 @@ from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.cleaning import TextCleaner
 from recbole_xling.text.record import DISPLAY, ItemText
 from recbole_xling.utils.arguments import comma_list
+
+_READERS: dict[tuple[str, ...], LanguageReader] = {}
 
 
 def cleaned(
@@ -64,10 +66,11 @@ def _text(cell: Any) -> str:
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
-@cache
 def _reader(candidates: tuple[str, ...]) -> LanguageReader:
-    """Return the reader of languages, which loads its model once in each process."""
-    return LanguageReader(candidates or None)
+    """Return the reader of languages, which loads its model once for many batches."""
+    if candidates not in _READERS:  # a cache of functools cannot be sent to the workers
+        _READERS[candidates] = LanguageReader(candidates or None)
+    return _READERS[candidates]
 
 
 def with_ray(source: str, target: str, **options: Any) -> None:

@@ -141,6 +141,10 @@ class TrainingConfig(TypedConfig):
     section: ClassVar[str] = "training"
 
     accumulation_steps: int = Field(1, ge=1, description="Batches per optimizer step.")
+    torch_compile: str | None = Field(
+        None,
+        description="Backend of `torch.compile` for the layers over histories, such as `inductor`; null for none.",
+    )
     lr_schedule: Literal["constant", "linear", "cosine"] = Field(
         "constant", description="Decay of the learning rate to zero over all epochs."
     )

@@ -25,7 +25,11 @@ from recbole_xling.data.sequences import (
 from recbole_xling.data.splits.build import file_parts, split_dataset, with_validation
 from recbole_xling.data.splits.files import has_histories
 from recbole_xling.data.splits.settings import read_split
+from recbole_xling.errors import DataError
 from recbole_xling.language.users import Readers
+
+ELAPSED_LIST = "elapsed_list"
+"""Field of histories where ``positions: relative_time`` reads times: seconds since the first item, ``(B, L)``."""
 
 _ROW = "_sequence_position"  # column of inter_feat: the target's place in the flat sequence
 
@@ -138,7 +142,35 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
             history = values[where]  # (B, L) or (B, L, ...)
             history[~inside] = 0
             lists[getattr(self, f"{field}_list_field")] = history
+        if self.reads_times:
+            lists[ELAPSED_LIST] = self.elapsed(where, inside)
         return Interaction(lists)
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether the model reads when the interactions of a history were."""
+        return bool(self.config["positions"] == "relative_time")
+
+    def elapsed(self, where: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+        """Return the seconds between the first interaction of histories and each of them, ``(B, L)`` in float32.
+
+        Single precision has no room for times themselves.
+
+        Args:
+            where: places of the interactions in :attr:`sequence`, ``(B, L)``.
+            inside: False for padding, ``(B, L)``.
+
+        Raises:
+            DataError: files state the histories, and no times in them, or times are normalized.
+        """
+        named = [*(self.config["normalize_field"] or ()), *([self.time_field] if self.config["normalize_all"] else ())]
+        if self.time_field not in self.sequence or self.time_field in named:
+            raise DataError(
+                f"positions=relative_time needs the time of each interaction in seconds, which histories that files "
+                f"state ('{self.dataset_name}') and normalized times do not have: set positions=learned"
+            )
+        time = self.sequence[self.time_field].double()[where]
+        return ((time - time[:, :1]) * inside).float()
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """Return the sparse user-item matrix of this split: its targets and the users' first interactions."""
@@ -203,7 +235,9 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         length = torch.from_numpy(np.minimum(segments.n_targets[chosen] + 1, self.max_item_list_len))
         items, lengths = self.item_id_list_field, self.item_list_length_field
         users = self.sequence[self.uid_field][torch.from_numpy(segments.start[chosen])]
-        return Interaction({self.uid_field: users, items: self._histories(end, length)[items], lengths: length})
+        histories = self._histories(end, length)
+        kept = (items, *([ELAPSED_LIST] if self.reads_times else ()))
+        return Interaction({self.uid_field: users, **{name: histories[name] for name in kept}, lengths: length})
 
     @property
     def readers(self) -> Readers:

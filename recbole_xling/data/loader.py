@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.data.interaction import Interaction
 
-from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.data.dataset import ELAPSED_LIST, XLingDataset
 from recbole_xling.data.language_balance import LanguageBalance
 from recbole_xling.data.sequences import TrainingWindows, crop_windows, reorder
 from recbole_xling.errors import ConfigError
@@ -107,8 +107,10 @@ class WindowLoader:
             weight = trained * (self._world_size / max(1, n_targets))
             if weights is not None:
                 weight = weight * weights[where + trained].float()
+            times = {ELAPSED_LIST: self.dataset.elapsed(where, inside)} if self.dataset.reads_times else {}
             yield Interaction(
                 {
+                    **times,
                     self.dataset.uid_field: self._users[start],
                     self._item_list_field: items[where] * shown,
                     self.dataset.item_list_length_field: length,

@@ -254,6 +254,10 @@ class ModelHooks:
             ConfigError: they are too many.
         """
 
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the modules that ``torch_compile`` compiles: those that take most of a step's time."""
+        return []
+
     def take_sparse_gradients(self) -> list[nn.Parameter]:
         """Let the gradients of embeddings have the rows of a batch alone, where the model can.
 

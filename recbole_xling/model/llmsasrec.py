@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from hashlib import sha256
 from itertools import chain
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,11 +14,12 @@ from pydantic import Field, model_validator
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
-from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.data.dataset import ELAPSED_LIST, XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
+from recbole_xling.model.layers.attention import Places
 from recbole_xling.model.layers.item_representation import (
     ItemRepresentation,
     RepresentationConfig,
@@ -30,7 +30,7 @@ from recbole_xling.model.layers.item_representation import (
 from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.layers.score_bias import ScoreBias, ScoreBiasConfig
-from recbole_xling.model.layers.transformer import SequenceEncoder, last_positions
+from recbole_xling.model.layers.transformer import SequenceEncoder, TransformerConfig, last_positions
 from recbole_xling.model.layers.user_tower import last_states
 from recbole_xling.model.loss.adversarial import AdversarialConfig, adversarial_loss
 from recbole_xling.model.loss.auxiliary_tasks import NEXT_ITEM, AuxiliaryTasks, AuxiliaryTasksConfig
@@ -39,7 +39,6 @@ from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.model.loss.scalable_cross_entropy import scalable_cross_entropy
 from recbole_xling.model.sampling.shared_negatives import NextItemLossConfig, SharedNegatives
 from recbole_xling.utils.chunks import by_length
-from recbole_xling.utils.typed_config import TypedConfig
 
 logger = logging.getLogger(__name__)
 
@@ -51,26 +50,9 @@ _ADVERSARY_ITEMS = 4096  # of a batch, at most
 _ADVERSARY_DRAW = 0xAD0E5  # keeps these draws apart from others of the same batch
 
 
-class TransformerConfig(TypedConfig):
-    """How histories become user states: names and defaults of RecBole's SASRec."""
-
-    section: ClassVar[str] = "Transformer (names and defaults of RecBole's SASRec)"
-
-    n_layers: int = Field(2, ge=1, description="Transformer layers.")
-    n_heads: int = Field(2, ge=1, description="Attention heads; must divide `hidden_size`.")
-    inner_size: int = Field(256, ge=1, description="Hidden size of the feed-forward layers.")
-    hidden_dropout_prob: float = Field(0.5, ge=0, le=1, description="Dropout of inputs and layer outputs.")
-    attn_dropout_prob: float = Field(0.5, ge=0, le=1, description="Dropout of attention weights.")
-    hidden_act: Literal["gelu", "relu", "swish", "tanh", "sigmoid"] = Field(
-        "gelu", description="Activation of the feed-forward layers of `sasrec`."
-    )
-    layer_norm_eps: float = Field(1e-12, ge=0, description="Epsilon of the layer norms.")
-    block: Literal["sasrec", "ligr", "hstu"] = Field(
-        "sasrec", description="Layers: RecBole's, with gates (eSASRec), or with attention without softmax."
-    )
-    positions: Literal["learned", "rotary"] = Field(
-        "learned", description="Positions: vectors added to the items', or rotations of queries and keys."
-    )
+def _trained_places(interaction: Interaction) -> Places:
+    """Return where windows have targets: looked up once, as a GPU makes the host wait for it."""
+    return interaction[TARGET_WEIGHT].nonzero(as_tuple=True)
 
 
 class LLMSASRecConfig(
@@ -238,39 +220,46 @@ class LLMSASRec(XLingRecommender):
                 :class:`~recbole_xling.data.loader.WindowLoader` makes them.
         """
         self._table = negative = None
+        places = _trained_places(interaction)
         if self.negatives is not None:
-            negative = self.negatives.draw(interaction[TARGET_LIST][interaction[TARGET_WEIGHT] > 0])  # (K,)
+            negative = self.negatives.draw(interaction[TARGET_LIST][places])  # (K,)
         self._draws += 1
         seen, scored = self.training_views.draw(self.seed, self._step, self._draws)
         first = self.training_views.first
         if seen is not None and scored is not None:
-            loss = self._loss(interaction, negative, first + seen, first + scored)
+            loss = self._loss(interaction, places, negative, first + seen, first + scored)
         else:
-            views = ((rows, first + view) for view, rows, _ in self.training_views.parts(interaction))
-            loss = torch.stack([self._loss(rows, negative, view, view) for rows, view in views]).sum()
+            parts = [
+                self._loss(rows, places if rows is interaction else _trained_places(rows), negative, view, view)
+                for rows, view in ((rows, first + view) for view, rows, _ in self.training_views.parts(interaction))
+            ]
+            loss = torch.stack(parts).sum()
         loss = loss + self.tasks.penalty()
         return loss if self.language_adversary is None else loss + self._adversary_loss(self.language_adversary)
 
-    def _loss(self, interaction: Interaction, negative: Tensor | None, seen: View, scored: View) -> Tensor:
+    def _loss(
+        self, interaction: Interaction, trained: Places, negative: Tensor | None, seen: View, scored: View
+    ) -> Tensor:
         """Return the loss of windows.
 
         Args:
             interaction: windows of users who have the same view of the items.
+            trained: where they have targets.
             negative: ``(K,)`` items; None for all.
             seen: view of the items in histories.
             scored: view of the items as targets and candidates.
         """
-        item_seq, weight = interaction[self.ITEM_SEQ], interaction[TARGET_WEIGHT]
-        trained = weight > 0  # (B, L)
-        target, weight = interaction[TARGET_LIST][trained], weight[trained]  # (N,)
+        item_seq = interaction[self.ITEM_SEQ]
+        target, weight = interaction[TARGET_LIST][trained], interaction[TARGET_WEIGHT][trained]  # (N,)
         if negative is not None:
-            return self._sampled_loss(item_seq, trained, target, weight, negative, seen, scored)
+            return self._sampled_loss(interaction, trained, target, weight, negative, seen, scored)
         inputs = self.items(view=seen)  # (n_items, H)
         table = inputs if seen is scored else self.items(view=scored)  # (n_items, H)
         place, prior = self.candidate_place[target], self.score_bias.prior[self.candidates]
+        elapsed = interaction.interaction.get(ELAPSED_LIST)
 
         def loss(history: Tensor) -> Tensor:  # (B, L, H)
-            states = self.sequence_encoder(history, trained)  # (N, H)
+            states = self.sequence_encoder(history, trained, elapsed)  # (N, H)
             if self.loss_type == "SCE":
                 items, number = table[self.candidates], self.n_negatives
                 next_item = scalable_cross_entropy(states, items, place, weight, bias=prior, n_items=number)
@@ -291,8 +280,9 @@ class LLMSASRec(XLingRecommender):
         return adversary(vectors, language, self._step)
 
     def _sampled_loss(
-        self, item_seq: Tensor, trained: Tensor, target: Tensor, weight: Tensor, negative: Tensor, *views: View
+        self, interaction: Interaction, trained: Places, target: Tensor, weight: Tensor, negative: Tensor, *views: View
     ) -> Tensor:
+        item_seq, elapsed = interaction[self.ITEM_SEQ], interaction.interaction.get(ELAPSED_LIST)
         needed, place = torch.unique(torch.cat([item_seq.flatten(), target, negative]), return_inverse=True)
         seen, scored = views
         inputs = self.items(needed, seen)  # (U, H)
@@ -303,7 +293,7 @@ class LLMSASRec(XLingRecommender):
         negatives, prior = self.negatives, self.score_bias.prior
 
         def loss(history: Tensor) -> Tensor:  # (B, L, H)
-            states = self.sequence_encoder(history, trained)  # (N, H)
+            states = self.sequence_encoder(history, trained, elapsed)  # (N, H)
             next_item = negatives(
                 states,
                 vectors[positive],
@@ -319,20 +309,22 @@ class LLMSASRec(XLingRecommender):
 
     # ---- scoring ----------------------------------------------------------------------------------------------
 
-    def forward(self, item_seq: Tensor, item_seq_len: Tensor, table: Tensor) -> Tensor:
+    def forward(self, item_seq: Tensor, item_seq_len: Tensor, table: Tensor, elapsed: Tensor | None = None) -> Tensor:
         """Return the user's state after the whole history.
 
         Args:
             item_seq: ``(B, L)`` item ids, oldest first, padded with 0 on the right.
             item_seq_len: ``(B,)`` their number, at least 1.
             table: ``(n_items, H)`` item vectors.
+            elapsed: ``(B, L)`` seconds since the first item, for ``positions: relative_time``.
 
         Returns:
             ``(B, H)``.
         """
         item_seq = item_seq[:, : int(item_seq_len.max())]
         last = last_positions(item_seq_len, item_seq.shape[1])
-        state: Tensor = self.sequence_encoder(nn.functional.embedding(item_seq, table), last)
+        elapsed = None if elapsed is None else elapsed[:, : item_seq.shape[1]]
+        state: Tensor = self.sequence_encoder(nn.functional.embedding(item_seq, table), last, elapsed)
         return state
 
     def item_table(self, view: int = 0) -> Tensor:
@@ -349,7 +341,8 @@ class LLMSASRec(XLingRecommender):
 
         def score(rows: Interaction, view: int) -> Tensor:
             table, item = self.item_table(view), rows[self.ITEM_ID]
-            state = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], table)
+            elapsed = rows.interaction.get(ELAPSED_LIST)
+            state = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], table, elapsed)
             scores = (state * table[item]).sum(dim=-1) + self.score_bias()[item]
             return scores.masked_fill(item == 0, float("-inf"))
 
@@ -360,7 +353,11 @@ class LLMSASRec(XLingRecommender):
 
         def of(rows: Interaction, view: int) -> Factors:
             table = self.item_table(view)
-            state = by_length(partial(self.forward, table=table), rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
+            times = [rows[ELAPSED_LIST]] if ELAPSED_LIST in rows.interaction else []
+            state = by_length(
+                lambda items, length, *elapsed: self.forward(items, length, table, *elapsed),
+                *(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], *times),
+            )
             return Factors(state, table, self.score_bias())
 
         return self.views.factors(interaction, of)
@@ -393,6 +390,10 @@ class LLMSASRec(XLingRecommender):
         return None if found is None else last_states(found, item_seq_len)
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the layers over histories."""
+        return [self.sequence_encoder]
 
     def take_sparse_gradients(self) -> list[nn.Parameter]:
         """Let gradients of item embeddings be sparse if the loss samples."""

@@ -215,14 +215,15 @@ class XLingTwoTower(XLingRecommender):
         read = units_of(item_seq, view)  # (B, L)
         history = units_of(item_seq, self.training_views.seen(users, item_seq, scored))  # (B, L), as candidates
         target = units_of(target, self.training_views.seen(users, target, scored))  # (B, L)
-        chosen = [history[in_history], target[weight > 0]]
+        inputs, trained = in_history.nonzero(as_tuple=True), weight.nonzero(as_tuple=True)  # looked up once
+        chosen = [history[inputs], target[trained]]
         if self.hard_negatives:
             negative = self.hard_negatives.items[users.cpu()].to(item_seq.device)  # (B, hard_negatives)
             chosen.append(units_of(negative, self.training_views.seen(users, negative, scored))[negative > 0])
         drawn = self.catalog_negatives.draw(scored, self.seed, self._step, self._draws).to(item_seq.device)  # (K,)
         chosen.append(drawn[process()[0] :: process()[1]])  # all processes draw alike, and each encodes its share
         candidates = torch.unique(torch.cat(chosen))  # (C,)
-        present = torch.unique(torch.cat([candidates, read[in_history]]))  # (V,)
+        present = torch.unique(torch.cat([candidates, read[inputs]]))  # (V,)
         drawn_pairs = self.pairs.draw(self.seed, self._step, self._draws) if self.pairs else ()
         pairs = [part.to(item_seq.device) for part in drawn_pairs]  # two texts and the item of each, (P,)
 
@@ -247,7 +248,7 @@ class XLingTwoTower(XLingRecommender):
                 weight=weight,
             )
             batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
-            of_target = self.tasks(states[weight > 0], interaction[TARGET_LIST][weight > 0], weight[weight > 0])
+            of_target = self.tasks(states[trained], interaction[TARGET_LIST][trained], weight[trained])
             of_batch = gather_rows(of_target[None]).mean()  # each process has counted its own windows
             loss = in_batch_softmax(batch, self.scale, self.hardness, self.sizes)
             return self.tasks.weighed(NEXT_ITEM, loss) + of_batch

@@ -177,12 +177,15 @@ def run_launched(work: Callable[[], Any]) -> Any:
         logging.getLogger().setLevel(logging.ERROR)
     try:
         with _exception_on_sigterm():
-            return record(work)()
+            result = record(work)()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        return result
     except XlingError as error:
         told = str(error)
     except OSError as error:
         told = os_error_message(error)
-    except SystemExit:  # torchrun ends it, because another one has failed
+    except (SystemExit, KeyboardInterrupt):  # torchrun ends it, because another one has failed or somebody wants it
         os._exit(1)
     except BaseException as error:
         told = f"process {rank} failed: {type(error).__name__}: {error}"

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, set_color
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import tqdm
 
-from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.errors import CheckpointError, ConfigError, unknown_name
 from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.averaging import CheckpointAverage
 from recbole_xling.trainer.checkpoint import (
@@ -67,6 +68,8 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         scales = self.enable_amp and prepare_autocast(self.device)  # here as well: RecBole's own Config does not
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.enable_scaler or scales)
         self._resumed: tuple[Path, dict[str, Any]] | None = None
+        if config["torch_compile"]:
+            self._compile(config["torch_compile"])
         self._plain_state = PlainState(model)
         self._average = CheckpointAverage(model, config["average_checkpoints"] or 1)
         self.matches: Matches = {}
@@ -100,6 +103,21 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             return "sparse_adam"
         self.logger.warning("learner=sparse_adam is plain Adam here: a step reaches all rows of the embeddings")
         return "adam"
+
+    def _compile(self, backend: str) -> None:
+        """Let torch compile what the model names; shapes change from batch to batch.
+
+        Raises:
+            ConfigError: torch has no such backend.
+        """
+        known = [*torch.compiler.list_backends(), "eager", "aot_eager"]
+        if backend not in known:
+            raise ConfigError(unknown_name("backend of torch_compile", backend, known))
+        parts = self.hooks.compiled_parts()
+        if not parts:
+            self.logger.warning("torch_compile has no effect: %s does not say what to compile", self.config["model"])
+        for part in parts:
+            part.compile(backend=backend, dynamic=True)
 
     # ---- the loop ---------------------------------------------------------------------------------------------
 
@@ -252,7 +270,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         several = False
         for batch, last_of_group, size in self._groups(train_data, epoch_idx, show_progress):
             with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
-                losses = loss_func(batch.to(self.device))
+                losses = loss_func(on_device(batch, self.device))
             several = isinstance(losses, tuple)
             parts = torch.stack([part.float().reshape(()) for part in (losses if several else (losses,))])
             self.scaler.scale(parts.sum() / size).backward()
@@ -380,6 +398,14 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             for name, generator in _generators(train_data).items():
                 generator.set_state(stored[name].cpu())
             return bool(state["stopped"])
+
+
+def on_device(batch: Interaction, device: torch.device) -> Interaction:
+    """Return a batch on a device; it goes to a GPU from pinned memory, so that the host does not wait for the copy."""
+    if device.type != "cuda":
+        return batch.to(device)
+    columns = batch.interaction.items()
+    return Interaction({name: values.pin_memory().to(device, non_blocking=True) for name, values in columns})
 
 
 def _generators(train_data: Any) -> dict[str, torch.Generator]:

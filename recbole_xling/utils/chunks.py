@@ -23,23 +23,26 @@ def score_chunks(n_users: int, n_items: int) -> Iterator[slice]:
         yield slice(begin, begin + size)
 
 
-def by_length(states_of: Callable[[Tensor, Tensor], Tensor], item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+def by_length(states_of: Callable[..., Tensor], item_seq: Tensor, item_seq_len: Tensor, *further: Tensor) -> Tensor:
     """Return the states of histories, computed for those of similar length together, without padding beyond these.
 
     Args:
-        states_of: maps ``(b, l)`` items and ``(b,)`` lengths to ``(b, D)`` states, on which padding has no influence.
+        states_of: maps ``(b, l)`` items, ``(b,)`` lengths and what is further known of items to ``(b, D)`` states, on
+            which padding has no influence.
         item_seq: items, oldest first, padded with 0 on the right, ``(B, L)``.
         item_seq_len: their numbers, at least 1, ``(B,)``.
+        further: what else is known of each item, ``(B, L)``.
 
     Returns:
         ``(B, D)``.
     """
     if not len(item_seq):
-        return states_of(item_seq, item_seq_len)
+        return states_of(item_seq, item_seq_len, *further)
     order = torch.argsort(item_seq_len, stable=True)
-    parts = [
-        states_of(item_seq[rows, : int(item_seq_len[rows[-1]])], item_seq_len[rows])
-        for rows in order.split(_HISTORIES_AT_ONCE)
-    ]
+    parts = []
+    for rows in order.split(_HISTORIES_AT_ONCE):
+        width = int(item_seq_len[rows[-1]])
+        others = (columns[rows, :width] for columns in further)
+        parts.append(states_of(item_seq[rows, :width], item_seq_len[rows], *others))
     sorted_states = torch.cat(parts)
     return torch.empty_like(sorted_states).index_copy_(0, order, sorted_states)

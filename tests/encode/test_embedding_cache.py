@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
 import pytest
 from tqdm import tqdm
 
-from recbole_xling.encode import EmbeddingCache, Encoder, shards
+from recbole_xling.encode import EmbeddingCache, Encoder, create_encoder, shards
 from recbole_xling.encode.cache import claimed, text_digests
 from recbole_xling.errors import EncoderError
 
@@ -208,3 +210,36 @@ def test_a_chunk_whose_claim_ends_without_vectors_is_encoded_by_who_waits(
     worker.join(30)
     assert sorted(encoder.asked) == texts
     assert cache.status(encoder, texts) == (2, 0)
+
+
+_SHARING = """
+from recbole_xling.encode import EmbeddingCache, create_encoder
+encoder = create_encoder(sys.argv[2], batch_size=8, dtype="float32")
+encoder.dimension
+print("ready", flush=True)
+sys.stdin.readline()
+EmbeddingCache(sys.argv[1]).vectors(encoder, sys.argv[3].split("|"), show_progress=False, chunk_size=16)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_encode_each_text_once_and_to_the_bits_of_one(
+    cache: EmbeddingCache,
+    bert_folder: Path,
+    tmp_path: Path,
+    start_python: Callable[..., subprocess.Popen[str]],
+) -> None:
+    words = ["the film", "about", "shark beach", "matrix love star war", "der pate ein hai am strand"]
+    texts = [f"{words[number % 5]} {words[number // 5 % 5]} {words[number // 25]}" for number in range(125)]
+    workers = [start_python(_SHARING, cache.root, bert_folder, "|".join(texts)) for _ in range(2)]
+    for worker in workers:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "ready\n"
+    for worker in workers:
+        _, errors = worker.communicate("go\n", timeout=60)
+        assert worker.returncode == 0, errors
+    encoder = create_encoder(str(bert_folder), batch_size=8, dtype="float32")
+    stored = [shards.read_sidecar(sidecar) for sidecar in shards.sidecars(cache.folder(encoder))]
+    assert sorted(np.concatenate([shard.digests for shard in stored])) == sorted(text_digests(texts))
+    alone = EmbeddingCache(tmp_path / "alone").vectors(encoder, texts, chunk_size=16)
+    np.testing.assert_array_equal(cache.vectors(encoder, texts), alone)

@@ -10,7 +10,7 @@ import torch
 from recbole.model.sequential_recommender import SASRec
 
 from recbole_xling.config import XLingConfig
-from recbole_xling.errors import ConfigError
+from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.model import llmsasrec
 from recbole_xling.model.layers.item_representation import (
     ItemRepresentation,
@@ -49,6 +49,7 @@ class TestContract(ModelContract):
         "SCE": {"loss_type": "SCE", "n_negatives": 16},
         "ligr": {"block": "ligr", "positions": "rotary", "item_representation": "none"},
         "hstu": {"block": "hstu", "item_representation": "none"},
+        "hstu, times": {"block": "hstu", "positions": "relative_time", **SAMPLED, "negatives": "in_batch"},
     }
 
     @pytest.fixture
@@ -322,3 +323,48 @@ def test_wrong_settings_name_the_right_ones(make, key, value, named):
     changed = {"item_representation": "gate", key: value}
     with pytest.raises(ConfigError, match=named):
         make(**changed)
+
+
+TIMES = {"block": "hstu", "positions": "relative_time", "item_representation": "none"}
+
+
+def test_times_of_histories_are_those_of_the_file_in_training_and_in_evaluation(make):
+    parts = make(**TIMES, train_stride=8, shuffle=False)
+    dataset = parts.train_data.dataset
+    moment = dataset.sequence[dataset.time_field].double()
+    users, items = dataset.sequence[dataset.uid_field], dataset.sequence[dataset.iid_field]
+    seen = 0
+    for batch in (*parts.train_data, *(rows for rows, *_ in parts.test_data)):
+        for user, history, elapsed, length in zip(
+            batch["user_id"], batch["item_id_list"], batch["elapsed_list"], batch["item_length"], strict=True
+        ):
+            of_user = (users == user).nonzero().squeeze(1)
+            n = int(length)
+            (start,) = [at for at in of_user.tolist() if torch.equal(items[at : at + n], history[:n])][:1]
+            want = moment[start : start + n] - moment[start]
+            torch.testing.assert_close(elapsed[:n].double(), want)
+            assert not elapsed[n:].any()
+            seen += 1
+    assert seen > 40 and batch["elapsed_list"].any()
+
+
+def test_times_that_are_no_seconds_are_refused(make):
+    with pytest.raises(DataError, match="needs the time of each interaction in seconds"):
+        next(iter(make(**TIMES, normalize_all=True).train_data))
+
+
+def test_scores_depend_on_the_times_between_interactions(make):
+    parts = make(**TIMES)
+    with torch.no_grad():
+        parts.model.sequence_encoder.layers[0].time_bias.normal_()
+        rows = next(iter(parts.test_data))[0]
+        before = parts.model.eval().full_sort_predict(rows)
+        rows.interaction["elapsed_list"] *= 1000
+        after = parts.model.full_sort_predict(rows)
+        several = rows["item_length"] > 1
+        assert not torch.isclose(before[several, 1:], after[several, 1:]).all(dim=1).any()
+        rows.interaction["elapsed_list"] += 86_400  # what counts is the time between two of them
+        torch.testing.assert_close(parts.model.full_sort_predict(rows), after)
+        del rows.interaction["elapsed_list"]
+        with pytest.raises(ConfigError, match="relative_time reads when the items of a history were chosen"):
+            parts.model.full_sort_predict(rows)

@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.layers.cpu_kernels import dropout
 
+Places = Tensor | tuple[Tensor, ...]
+"""Positions of sequences: a mask, ``(B, L)``, or the rows and columns of ``N`` of them, ``(N,)`` each."""
+
 _BASE = 10_000.0  # of the wave lengths, as in the paper
 
 
@@ -46,10 +49,10 @@ class CausalAttention(nn.Module):
         self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
         self.dense = nn.Linear(hidden_size, hidden_size)
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, keep: Places | None = None) -> Tensor:
         """Map ``(B, L, H)`` to ``(B, L, H)``; padding on the right needs no mask, because no item looks ahead to it.
 
-        With ``keep``, a mask ``(B, L)``, only the ``N`` positions where it is True are mapped, to ``(N, H)``.
+        With ``keep`` only its ``N`` positions are mapped, to ``(N, H)``.
         """
         batch, length, hidden = x.shape
         query, key, value = self._query_key_value(x)

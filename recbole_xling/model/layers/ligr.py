@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recbole_xling.model.layers.attention import CausalAttention
+from recbole_xling.model.layers.attention import CausalAttention, Places
 from recbole_xling.model.layers.cpu_kernels import Dropout
 
 
@@ -40,7 +40,7 @@ class LiGRLayer(nn.Module):
         self.feed_forward_gate = nn.Linear(hidden_size, hidden_size)
         self.dropout = Dropout(hidden_dropout_prob)
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, keep: Places | None = None) -> Tensor:
         """Map ``(B, L, H)`` to ``(B, L, H)``, or with ``keep`` only its ``N`` positions, to ``(N, H)``."""
         attended = self.dropout(self.attention(self.attention_norm(x), keep))
         x = x if keep is None else x[keep]

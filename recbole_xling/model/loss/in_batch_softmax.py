@@ -122,13 +122,14 @@ def _both_ways(batch: InBatch, scale: Tensor, hardness: float) -> Tensor:
     logits = harder(batch.states @ batch.items.T, scale, batch.target, hardness) + constant  # (N, U)
     to_items = F.cross_entropy(logits, batch.target, reduction="none")  # (N,)
 
-    target = batch.target[batch.is_user]  # (M,)
-    cosine = batch.items[target] @ batch.states[batch.is_user].T  # (M, M): of item j with user k
-    hit = batch.accidental_hit_mask[batch.is_user][:, target].T | (target[:, None] == target)  # (M, M)
+    users = batch.is_user.nonzero().squeeze(1)  # (M,)
+    target = batch.target[users]  # (M,)
+    cosine = batch.items[target] @ batch.states[users].T  # (M, M): of item j with user k
+    hit = batch.accidental_hit_mask[users][:, target].T | (target[:, None] == target)  # (M, M)
     hit.fill_diagonal_(False)
     own = torch.arange(len(target), device=target.device)
     logits = harder(cosine, scale, own, hardness)
     to_users = F.cross_entropy(logits.masked_fill(hit, float("-inf")), own, reduction="none")  # (M,)
 
-    both = (to_items * batch.weight).sum() + (to_users * batch.weight[batch.is_user]).sum()
+    both = (to_items * batch.weight).sum() + (to_users * batch.weight[users]).sum()
     return both / 2

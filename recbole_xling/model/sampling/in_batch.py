@@ -52,12 +52,13 @@ def in_batch(
         same: ``(n_texts,)`` a number that texts share which one item has in different languages.
         drawn: texts that were drawn from the catalog for the batch, the same in all processes.
     """
-    trained = windows.weight > 0  # (B, L)
+    # places are looked up once: a GPU makes the host wait each time
+    trained, inputs = windows.weight.nonzero(as_tuple=True), windows.in_history.nonzero(as_tuple=True)
     n_windows, device = len(windows.history), windows.history.device
     # Everything below is gathered from all processes, so a window needs a number that no other process uses: by it
     # each position finds the texts of its own window among candidates that come from anywhere.
     number = torch.arange(n_windows, device=device) + process()[0] * _WINDOWS_PER_PROCESS  # (B,)
-    of_position = number[:, None].expand_as(trained)  # (B, L)
+    of_position = number[:, None].expand_as(windows.weight)  # (B, L)
     # Each window also trains the user without a history, whose target is the first input. Otherwise nothing would
     # train the vectors that score such users; it weighs as much as the window's other positions.
     empty_weight = windows.weight.max().expand(n_windows)  # (B,)
@@ -70,8 +71,8 @@ def in_batch(
 
     # A candidate that occurs in the window of a position is an accidental hit: the user chose it too, only at another
     # time. As a negative it would teach that his own items are wrong, and so would their texts in other languages.
-    of_text = gather_rows(torch.cat([of_position[windows.in_history], of_position[trained]]))  # (K,) windows of
-    known = gather_rows(torch.cat([windows.history[windows.in_history], windows.target[trained]]))  # (K,) these texts
+    of_text = gather_rows(torch.cat([of_position[inputs], of_position[trained]]))  # (K,) windows of
+    known = gather_rows(torch.cat([windows.history[inputs], windows.target[trained]]))  # (K,) these texts
     each, window = torch.unique(window, return_inverse=True)  # (W,) windows of all processes, (N,)
     kinds, kind = torch.unique(same[candidates.texts], return_inverse=True)  # (S,), (U,)
     belongs = torch.zeros(len(each), len(kinds), dtype=torch.bool, device=device)  # (W, S)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.layers.attention import rotated
-from recbole_xling.model.layers.hstu import HSTULayer
+from recbole_xling.model.layers.hstu import HSTULayer, time_buckets
 from recbole_xling.model.layers.ligr import LiGRLayer
 from recbole_xling.model.layers.transformer import SequenceEncoder
 
@@ -119,9 +119,12 @@ def test_ligr_equals_its_equations():
     torch.testing.assert_close(layer(x), want, rtol=1e-4, atol=1e-5)
 
 
-def test_hstu_equals_its_equations():
-    layer = randomized(HSTULayer(8, 2, 9, 0.0, 0.0, 1e-12))
+@pytest.mark.parametrize("times", [False, True])
+def test_hstu_equals_its_equations(times):
+    layer = randomized(HSTULayer(8, 2, 9, 0.0, 0.0, 1e-12, times=times))
     x = torch.randn(1, 5, 8)
+    seconds = [0.0, 1.0, 60.0, 60.0, 4e8]
+    bucket = time_buckets(torch.tensor([seconds])) if times else None
     part = dict(layer.named_parameters())
     y = F.layer_norm(x, (8,), part["input_norm.weight"], part["input_norm.bias"], 1e-12)
     u, v, q, k = F.silu(y @ part["gate_value_query_key.weight"].T + part["gate_value_query_key.bias"])[0].chunk(4, -1)
@@ -129,7 +132,22 @@ def test_hstu_equals_its_equations():
     for head in (slice(0, 4), slice(4, 8)):
         for i in range(5):
             for j in range(i + 1):
-                mixed[i, head] += F.silu(q[i, head] @ k[j, head] + part["distance"][i - j]) / 9 * v[j, head]
+                bias = part["distance"][i - j]
+                if times:
+                    bias = bias + part["time_bias"][int(math.log(max(1.0, seconds[i] - seconds[j])) / 0.301)]
+                mixed[i, head] += F.silu(q[i, head] @ k[j, head] + bias) / 9 * v[j, head]
     mixed = F.layer_norm(mixed, (8,), part["mixed_norm.weight"], part["mixed_norm.bias"], 1e-12)
     want = x[0] + (mixed * u) @ part["dense.weight"].T + part["dense.bias"]
-    torch.testing.assert_close(layer(x)[0], want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer(x, bucket=bucket)[0], want, rtol=1e-4, atol=1e-5)
+
+
+def test_times_beyond_all_buckets_are_in_the_last_one():
+    assert time_buckets(torch.tensor([[0.0, 1e30]]))[0].tolist() == [[0, 127], [127, 0]]
+
+
+def test_times_are_for_hstu_and_must_be_told():
+    with pytest.raises(ConfigError, match="block=hstu, not sasrec"):
+        SequenceEncoder(**SIZES, **NO_DROPOUT, positions="relative_time")
+    encoder = SequenceEncoder(**SIZES, **NO_DROPOUT, block="hstu", positions="relative_time")
+    with pytest.raises(ConfigError, match="nobody tells: train with positions=learned"):
+        encoder(torch.randn(1, 3, 8))
