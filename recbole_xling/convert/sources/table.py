@@ -318,9 +318,9 @@ or a folder of such files, which are read in the order of their names; all but P
     def _open(self, path: Path, columns: Mapping[str, Column], rejects: Rejects) -> Iterator[Batches]:
         """Yield the table of a file, or those of a folder of shards."""
         mapping = self.mapping
-        layout = {"separator": mapping.separator, "encoding": mapping.encoding, "numbered": mapping.no_header}
+        layout: dict[str, Any] = {"separator": mapping.separator, "encoding": mapping.encoding}
         for file in table_files(path):
-            yield open_table(file, columns, rejects, **layout)
+            yield open_table(file, columns, rejects, numbered=mapping.no_header, **layout)
 
     def _rows(
         self, path: Path, id_column: str, hints: Mapping[str, str], rejects: Rejects
