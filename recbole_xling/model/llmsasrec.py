@@ -400,7 +400,7 @@ class LLMSASRec(XLingRecommender):
         if self.negatives is None or self.items.item_embedding is None:
             return []
         self.items.sparse_gradients = True
-        return [self.items.item_embedding.weight]
+        return list(self.items.item_embedding.parameters())
 
     def begin_training(self, total_steps: int, step: int) -> None:
         """Prepare for optimizer steps, ``step`` of which are done."""

@@ -200,7 +200,8 @@ def _is_first_to_fail(rank: str) -> bool:
         return True
     with suppress(RuntimeError):
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        store = torch.distributed.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=_GRACE))
+        connect: Any = torch.distributed.TCPStore  # type: ignore[attr-defined]
+        store = connect(address, port, is_master=False, timeout=timedelta(seconds=_GRACE))
         key = f"recbole_xling/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         return bool(store.compare_set(key, "", rank).decode() == rank)
     return True
