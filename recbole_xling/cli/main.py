@@ -52,7 +52,7 @@ COMMANDS = {
     "merge": _Command("write the tuned encoder of a run as a folder that sentence-transformers loads"),
 }
 
-_IN_PROCESSES = ("encode", "run")  # that torchrun starts
+_IN_PROCESSES = ("encode", "recommend", "run")  # that torchrun starts
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ from zlib import crc32
 
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.raw_tables import text_lines
+from recbole_xling.utils.launched import is_launched
 from recbole_xling.utils.run_folder import MODEL_FILE
 from recbole_xling.utils.terminal import json_line
 
@@ -65,6 +66,8 @@ def run(options: argparse.Namespace) -> str:
     """
     from recbole_xling.serve.catalog import Filters
 
+    if options.to is None and is_launched():
+        raise ConfigError("under torchrun each process answers its share of a batch: give --batch and --to")
     filters = Filters(_lines(options.languages), _ids(options.items), _ids(options.block) or (), _where(options.where))
     recommender = _recommender(options.run, {"data_path": options.data_path} if options.data_path else {})
     if options.add_items is not None:

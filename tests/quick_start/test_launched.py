@@ -94,6 +94,7 @@ def test_numbers_of_a_launcher_that_do_not_fit_are_refused(launched, name, value
     ("words", "message"),
     [
         (["tune", "--model=BPR", "--dataset=small"], "'tune' works in one process: start it without torchrun"),
+        (["recommend", "saved/run", "--user=u1"], "under torchrun each process answers its share of a batch"),
         (["run", "--nproc=2"], "torchrun has started the processes: leave out --nproc"),
         (["encode", "--dataset=small", "--nproc=2"], "torchrun has started the processes: leave out --nproc"),
     ],

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx2
 import pytest
 
 from recbole_xling.cli.main import call
@@ -117,9 +118,7 @@ def test_what_is_damaged_is_not_uploaded(hub, export, tmp_path):
 
 
 def refused(status):
-    import httpx
-
-    response = httpx.Response(status, request=httpx.Request("POST", "https://huggingface.co/api"))
+    response = httpx2.Response(status, request=httpx2.Request("POST", "https://huggingface.co/api"))
     return errors.HfHubHTTPError(f"{status} Client Error", response=response)
 
 
