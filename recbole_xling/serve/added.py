@@ -15,7 +15,7 @@ import numpy as np
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingError
 from recbole_xling.serve.new_items import Intake, NewItem, new_item, read_records, with_vectors
 from recbole_xling.serve.recommender import Recommender
-from recbole_xling.utils.files import FolderLock, replacing
+from recbole_xling.utils.files import FolderLock, write_text
 
 ADDED_FILE = "added.jsonl"
 _LITTLE = np.dtype("<f4")
@@ -43,12 +43,7 @@ def write_added(folder: str | os.PathLike[str], items: Sequence[NewItem]) -> Non
     Raises:
         XlingError: the disk refuses them.
     """
-    path = Path(folder) / ADDED_FILE
-    try:
-        with replacing(path) as new:
-            new.write_text("".join(json.dumps(_record(item)) + "\n" for item in items), encoding="utf-8")
-    except OSError as error:
-        raise XlingError(f"cannot write '{path}': {error}") from error
+    write_text(Path(folder) / ADDED_FILE, "".join(json.dumps(_record(item)) + "\n" for item in items))
 
 
 def _record(item: NewItem) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from recbole_xling.errors import CheckpointError, ConfigError, XlingError
+from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.serve.catalog import Catalog
-from recbole_xling.utils.files import FolderLock, replacing
+from recbole_xling.utils.files import FolderLock, write_text
 
 WITHDRAWN_FILE = "withdrawn.json"
 
@@ -38,12 +38,7 @@ def write_withdrawn(folder: str | os.PathLike[str], items: Collection[str]) -> N
     Raises:
         XlingError: the disk refuses them.
     """
-    path = Path(folder) / WITHDRAWN_FILE
-    try:
-        with replacing(path) as new:
-            new.write_text(json.dumps(sorted(items), ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise XlingError(f"cannot write '{path}': {error}") from error
+    write_text(Path(folder) / WITHDRAWN_FILE, json.dumps(sorted(items), ensure_ascii=False, indent=0) + "\n")
 
 
 def withdraw(

@@ -44,6 +44,19 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(new, path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a file, all or nothing.
+
+    Raises:
+        XlingError: the disk refuses it.
+    """
+    try:
+        with replacing(path) as new:
+            new.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise XlingError(f"cannot write '{path}': {error}") from error
+
+
 @contextmanager
 def _own_folder(parent: Path) -> Iterator[Path]:
     """Yield a new hidden folder that is locked as long as this process needs it, and gone afterwards."""

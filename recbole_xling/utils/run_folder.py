@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recbole_xling.errors import CheckpointError, XlingError
-from recbole_xling.utils.files import polars_os_errors, replacing
+from recbole_xling.utils.files import polars_os_errors, replacing, write_text
 from recbole_xling.utils.terminal import PlainFormatter
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def model_file(folder: str | os.PathLike[str]) -> Path:
 
 def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the complete settings of a run; naming the file with ``--config_files`` repeats it."""
-    _write_text(folder / CONFIG_FILE, yaml.safe_dump(simple(settings), allow_unicode=True, sort_keys=True))
+    write_text(folder / CONFIG_FILE, yaml.safe_dump(simple(settings), allow_unicode=True, sort_keys=True))
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file of results, all or nothing."""
-    _write_text(path, json.dumps(simple(content), indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(simple(content), indent=2, ensure_ascii=False) + "\n")
 
 
 def write_table(path: Path, table: Any) -> None:
@@ -217,14 +217,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return {**found, "python": platform.python_version()}
-
-
-def _write_text(path: Path, text: str) -> None:
-    try:
-        with replacing(path) as new:
-            new.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise XlingError(f"cannot write '{path}': {error}") from error
 
 
 def simple(value: Any) -> Any:
