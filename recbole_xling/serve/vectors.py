@@ -15,7 +15,8 @@ from recbole_xling.serve.indexes import Search
 from recbole_xling.serve.scorer import Best, Given, Rows
 
 FloatArray = NDArray[np.float32]
-_ITEMS = 1 << 16  # scored at a time
+_FIRST_ITEMS = 1 << 12  # scored at once; few of the later ones are above the best of these
+_ITEMS = 1 << 16  # scored at a time from then on
 _ROWS = 128  # users at a time
 _LEAST = 0.9  # share of the index that must be candidates, else all of these are scored
 _FURTHER = 64  # that the index is asked for where some of its items are no candidates
@@ -291,8 +292,8 @@ class VectorScorer:
         """Score candidates some at a time, and keep the best."""
         items = np.zeros((len(users), 0), dtype=np.int64)
         scores = np.zeros((len(users), 0), dtype=np.float32)
-        for at in range(0, len(candidates), _ITEMS):
-            block = candidates[at : at + _ITEMS]
+        for at in [0, *range(_FIRST_ITEMS, len(candidates), _ITEMS)]:
+            block = candidates[at : at + (_ITEMS if at else _FIRST_ITEMS)]
             is_range = block[-1] - block[0] + 1 == len(block)
             chosen: Any = slice(block[0], block[-1] + 1) if is_range else block
             found = users @ view.items[chosen].T + self._bias[chosen]  # (B, n)

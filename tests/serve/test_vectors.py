@@ -36,6 +36,7 @@ def expected(users, items, bias, candidates, left_out, k):
 
 
 def test_lists_made_block_by_block_are_those_of_all_scores(monkeypatch):
+    monkeypatch.setattr(module, "_FIRST_ITEMS", 5)
     monkeypatch.setattr(module, "_ITEMS", 7)
     monkeypatch.setattr(module, "_ROWS", 3)
     scorer, items, bias, users = made(60)
