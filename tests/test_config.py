@@ -560,3 +560,9 @@ def test_the_largest_sizes_that_are_used_are_none():
     XLingConfig("LLMSASRec", "small", config_dict={"encoder": "random", "encoder_options": {"seed": 2**40}})
     XLingConfig("XLingCrossEncoder", "small", config_dict={"max_ranked_pairs": 10**12})
     XLingConfig("RaCT", "small", config_dict={"critic_layers": [300, 300]})  # a list of layers is one of their sizes
+
+
+@pytest.mark.parametrize("key", ["model", "dataset"])
+def test_an_empty_name_is_an_error(key):
+    with pytest.raises(ConfigError, match=f"{key} is empty"):
+        XLingConfig(config_dict={"model": "BPR", "dataset": "small", key: None})

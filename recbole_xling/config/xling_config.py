@@ -124,6 +124,8 @@ class XLingConfig(Config):
             value = given.get(key) if value is None else value
             if key in given and key in self._words:
                 value = given[key] = self._words[key]  # a dataset called 2024 has a number for a name
+            if value is None and key in given:
+                raise ConfigError(f"{key} is empty: name one")
             if value is not None and not isinstance(value, str) and not (key == "model" and isinstance(value, type)):
                 raise ConfigError(f"{key} must be a name, not {value!r}; in a YAML file, write '{value}' with quotes")
             if key == "dataset" and isinstance(value, str) and value and (value == ".." or Path(value).name != value):

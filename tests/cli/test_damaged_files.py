@@ -1,6 +1,6 @@
 """Damaged files, foreign checkpoints and strange words end in a working command or in an error of few lines.
 
-Some cases of each kind each time; ten thousand, in about an hour, with counts printed::
+Some cases of each kind each time; ten thousand, in some hours, with counts printed::
 
     RECBOLE_XLING_FUZZ=10000 pytest -rP tests/cli/test_damaged_files.py
 
