@@ -163,6 +163,8 @@ class RecBoleConfig(TypedConfig):
     def _numbers(cls, value: Any, info: Any) -> Any:
         if isinstance(value, list):  # [5,10] is a list in YAML
             value = f"[{','.join(map(str, value))}]"
+        if isinstance(value, str):
+            value = "".join(value.split())
         if value is not None:
             _interval(info.field_name, value)
         return value

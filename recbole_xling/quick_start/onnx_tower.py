@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from torch import Tensor
 from recbole_xling.errors import ConfigError, MissingExtraError
 from recbole_xling.model.factors import UserOfVectors
 from recbole_xling.model.layers.language_embedding import language_numbers
+from recbole_xling.serve.folder import open_graph
 from recbole_xling.serve.recommender import Recommender
 from recbole_xling.serve.scorer import Rows
 
@@ -47,7 +47,7 @@ def write_tower(tower: UserOfVectors, recommender: Recommender, histories: Float
         inputs = _inputs(recommender, histories, rows)
         device = next(tower.parameters()).device
         _write_graph(tower, tuple(part.to(device) for part in inputs), path, name)
-    session = _package("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_graph(path)
     given = dict(zip(_INPUTS, inputs, strict=True))
     wanted = [node.name for node in session.get_inputs()]
     difference = 0.0
@@ -87,13 +87,6 @@ def _inputs(recommender: Recommender, histories: FloatArray, rows: Rows) -> tupl
     return torch.from_numpy(histories)[item_seq], lengths, written, language_numbers(rows.languages)
 
 
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingExtraError(name, "export") from error
-
-
 def _write_graph(tower: UserOfVectors, inputs: tuple[Tensor, ...], path: Path, name: str) -> None:
     """Write a module as a graph for any number of rows.
 
@@ -102,7 +95,10 @@ def _write_graph(tower: UserOfVectors, inputs: tuple[Tensor, ...], path: Path, n
         MissingExtraError: a package is not installed.
     """
     for package in ("onnx", "onnxscript"):
-        _package(package)
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingExtraError(package, "export") from error
     rows = torch.export.Dim("rows", min=1)
     try:
         with warnings.catch_warnings(), _silent(), redirect_stdout(StringIO()):

@@ -186,15 +186,25 @@ def _users(path: Path, catalog: Catalog, spoken: list[str]) -> Users:
     return Users(tokens, languages, starts.astype(np.int64), items, missing, spoken)
 
 
-def _tower(folder: Path, manifest: Mapping[str, Any]) -> Tower:
+def open_graph(path: Path) -> Any:
+    """Open the graph of a user tower, which nobody is told of (onnxruntime would report to its makers).
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnxruntime", "serve") from error
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1  # towers are small: threads would wait for each other longer than they compute
-    session = onnxruntime.InferenceSession(str(folder / TOWER_FILE), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _tower(folder: Path, manifest: Mapping[str, Any]) -> Tower:
+    session = open_graph(folder / TOWER_FILE)
     wanted = [node.name for node in session.get_inputs()]
 
     def compute(given: Mapping[str, NDArray]) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ IntArray = NDArray[np.int64]
 Search = Callable[[FloatArray, int], IntArray]
 """From users, ``(B, D)``, to the places of about their best ``k`` items or more, ``(B, n)``; -1 for no item."""
 
-_NEIGHBORS = 32  # of an item in a graph
+_NEIGHBORS = 48  # of an item in a graph
 _BREADTH = 256  # of the search for an item's neighbors, and of a user's items at least
 _TOGETHER = 4  # numbers of a vector that one byte stands for
 _RANKED = 1000  # items that codes find, of which the scores of whole vectors choose the best

@@ -20,6 +20,7 @@ _ITEMS = 1 << 16  # scored at a time from then on
 _ROWS = 128  # users at a time
 _LEAST = 0.9  # share of the index that must be candidates, else all of these are scored
 _FURTHER = 64  # that the index is asked for where some of its items are no candidates
+_LIKELY = 1000  # items of the highest bias, which are always scored: graphs may have no way to one that many want
 
 
 class Table:
@@ -137,9 +138,9 @@ class _Pool(NamedTuple):
     """Candidates as an index sees them.
 
     Attributes:
-        is_gone: which items are in the index, but no candidates, ``(n_items,)``.
-        n_gone: how many.
-        beside: candidates that are not in the index.
+        is_gone: which items do not count where the index finds them, ``(n_items,)``.
+        n_gone: how many of the index are no candidates.
+        beside: candidates that are scored whether the index finds them or not, also those that it lacks.
     """
 
     is_gone: NDArray[np.bool_]
@@ -242,7 +243,11 @@ class VectorScorer:
         is_candidate, is_indexed = np.zeros((2, len(seen.items)), dtype=bool)
         is_candidate[candidates], is_indexed[seen.indexed] = True, True
         is_gone = is_indexed & ~is_candidate
-        found = _Pool(is_gone, int(is_gone.sum()), np.flatnonzero(is_candidate & ~is_indexed))
+        n_gone, is_beside = int(is_gone.sum()), is_candidate & ~is_indexed
+        likely = candidates[np.argsort(-self._bias[candidates], kind="stable")[:_LIKELY]]
+        if self._bias[likely[0]] > self._bias[candidates].min():
+            is_beside[likely] = is_gone[likely] = True
+        found = _Pool(is_gone, n_gone, np.flatnonzero(is_beside))
         self._pools[view] = candidates, found
         return found
 
@@ -311,7 +316,7 @@ class VectorScorer:
     def _found(
         self, view: View, search: Search, users: FloatArray, pool: _Pool, left_out: Sequence[IntArray], k: int
     ) -> tuple[IntArray, FloatArray]:
-        """Score what the index finds, and the candidates that it lacks."""
+        """Score what the index finds, and the candidates beside it."""
         most = max((len(of_user) for of_user in left_out), default=0) + min(_FURTHER, pool.n_gone)
         places = search(users, min(k + most, len(view.indexed)))
         items = view.indexed[np.maximum(places, 0)]  # (B, n)
