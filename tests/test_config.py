@@ -380,6 +380,7 @@ def test_recboles_settings_have_types_and_ranges_in_every_way_in(model, key, val
         ("BPR", ["--shuffle=no"], "shuffle", False),
         ("BPR", ["--gpu_id=0,1"], "gpu_id", "0,1"),
         ("BPR", ["--user_inter_num_interval=[5,10]"], "user_inter_num_interval", "[5,10]"),
+        ("BPR", ["--user_inter_num_interval=[5, inf )"], "user_inter_num_interval", "[5,inf)"),
         ("BPR", ["--topk=5,10"], "topk", [5, 10]),
         ("BPR", ["--encoder_prompt=None"], "encoder_prompt", None),
         ("BPR", ["--clip_grad_norm=None"], "clip_grad_norm", None),

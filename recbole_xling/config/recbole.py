@@ -116,6 +116,8 @@ class RecBoleConfig(TypedConfig):
     @classmethod
     def _devices(cls, value: Any) -> Any:
         text = _with_commas(value)
+        if isinstance(text, str) and text.startswith("[") and text.endswith("]"):  # a list that was typed
+            text = text[1:-1]
         if isinstance(text, str) and all(number.strip().isdigit() for number in text.split(",") if text.strip()):
             return text
         raise ConfigError(f"gpu_id must be numbers of GPUs such as 0 or '0,1', not {value!r}")

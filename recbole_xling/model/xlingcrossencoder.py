@@ -210,8 +210,7 @@ class XLingCrossEncoder(XLingRecommender):
         logits = shown.new_full(shown.shape, float("-inf"), dtype=torch.float32)
         logits = logits.masked_scatter(shown, self.forward(history[pair], text[shown.cpu()]))
         loss = (self._losses(logits, shown) * weight).sum()
-        regularization = self.encoder.regularization()
-        return loss if regularization is None else loss + regularization
+        return loss + self.encoder.regularization()
 
     def _losses(self, logits: Tensor, shown: Tensor) -> Tensor:
         """Return the loss of each target, ``(N,)``, given logits of it and of its negatives, ``(N, 1 + n)``."""

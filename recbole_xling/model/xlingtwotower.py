@@ -280,8 +280,7 @@ class XLingTwoTower(XLingRecommender):
         if self.language_adversary is not None:
             language = self.texts.text_language[centered.texts]  # (U,)
             loss = loss + self.language_adversary(centered.vectors, language, self._step, centered.texts)
-        regularization = self.encoder.regularization()
-        return loss if regularization is None else loss + regularization
+        return loss + self.encoder.regularization()
 
     # ---- hooks, called by the trainer -------------------------------------------------------------------------------
 

@@ -51,6 +51,11 @@ def _queries(users: FloatArray, size: int, weight: float) -> FloatArray:
     return queries
 
 
+def _breadth(n_items: int, k: int) -> int:
+    """Return how many items a search of a graph keeps in view: more in a large one, where more are near to each other."""
+    return max(_BREADTH, int(n_items**0.5) // 2, 2 * k)
+
+
 # ---- faiss ----------------------------------------------------------------------------------------------------
 
 
@@ -98,7 +103,7 @@ def _open_faiss(kind: str, path: Path, weight: float) -> Search:
     def search(users: FloatArray, k: int) -> IntArray:
         options = {}
         if kind == "hnsw":
-            options = {"params": faiss.SearchParametersHNSW(efSearch=max(_BREADTH, 2 * k))}
+            options = {"params": faiss.SearchParametersHNSW(efSearch=_breadth(index.ntotal, k))}
         elif kind == "ivfpq":
             k, options = max(k, _RANKED), {"params": faiss.SearchParametersIVF(nprobe=max(1, index.nlist // _LISTS))}
         places: IntArray = index.search(_queries(users, index.d, weight), min(k, index.ntotal), **options)[1]
@@ -129,7 +134,7 @@ def _open_usearch(kind: str, path: Path, weight: float) -> Search:
     index = _usearch().restore(str(path), view=True)
 
     def search(users: FloatArray, k: int) -> IntArray:
-        index.expansion_search = max(_BREADTH, 2 * k)
+        index.expansion_search = _breadth(len(index), k)
         found = index.search(_queries(users, index.ndim, weight), min(k, len(index)))
         keys = np.asarray(found.keys).astype(np.int64).reshape(len(users), -1)
         counts = np.atleast_1d(getattr(found, "counts", keys.shape[1]))

@@ -140,12 +140,14 @@ class _Pool(NamedTuple):
     Attributes:
         is_gone: which items do not count where the index finds them, ``(n_items,)``.
         n_gone: how many of the index are no candidates.
-        beside: candidates that are scored whether the index finds them or not, also those that it lacks.
+        beside: candidates that are scored whether the index finds them or not, also those that it lacks, ascending.
+        vectors: theirs.
     """
 
     is_gone: NDArray[np.bool_]
     n_gone: int
     beside: IntArray
+    vectors: FloatArray
 
 
 class VectorScorer:
@@ -247,7 +249,8 @@ class VectorScorer:
         likely = candidates[np.argsort(-self._bias[candidates], kind="stable")[:_LIKELY]]
         if self._bias[likely[0]] > self._bias[candidates].min():
             is_beside[likely] = is_gone[likely] = True
-        found = _Pool(is_gone, n_gone, np.flatnonzero(is_beside))
+        beside = np.flatnonzero(is_beside)
+        found = _Pool(is_gone, n_gone, beside, np.asarray(seen.items[beside]))
         self._pools[view] = candidates, found
         return found
 
@@ -302,9 +305,7 @@ class VectorScorer:
             is_range = block[-1] - block[0] + 1 == len(block)
             chosen: Any = slice(block[0], block[-1] + 1) if is_range else block
             found = users @ view.items[chosen].T + self._bias[chosen]  # (B, n)
-            for row, gone in zip(found, left_out, strict=True):
-                places = np.minimum(np.searchsorted(block, gone), len(block) - 1)
-                row[places[block[places] == gone]] = -np.inf
+            _leave_out(found, block, left_out)
             if scores.shape[1] == k:  # equal scores of later items do not count, so nearly all can be left out here
                 better = np.flatnonzero((found > scores[:, -1:]).any(axis=0))
                 found, block = found[:, better], block[better]
@@ -322,15 +323,22 @@ class VectorScorer:
         items = view.indexed[np.maximum(places, 0)]  # (B, n)
         scores = np.einsum("bd,bnd->bn", users, view.items[items]) + self._bias[items]
         scores[(places < 0) | pool.is_gone[items]] = -np.inf
-        if len(pool.beside):
-            beside = np.broadcast_to(pool.beside, (len(users), len(pool.beside)))
-            items = np.concatenate([items, beside], axis=1)
-            others = users @ view.items[pool.beside].T + self._bias[pool.beside]
-            scores = np.concatenate([scores, others], axis=1)
         for row, of_row, gone in zip(scores, items, left_out, strict=True):
             row[(of_row[:, None] == gone).any(axis=1)] = -np.inf  # for few numbers faster than isin
+        if len(pool.beside):
+            others = users @ pool.vectors.T + self._bias[pool.beside]
+            _leave_out(others, pool.beside, left_out)
+            beside = np.broadcast_to(pool.beside, others.shape)
+            items, scores = np.concatenate([items, beside], axis=1), np.concatenate([scores, others], axis=1)
         items, scores = _highest(items, scores, k)
         return items, scores
+
+
+def _leave_out(scores: FloatArray, items: IntArray, left_out: Sequence[IntArray]) -> None:
+    """Give no score, in place, to what each row is not to have, of scores ``(B, n)`` of items ``(n,)``, ascending."""
+    for row, gone in zip(scores, left_out, strict=True):
+        places = np.minimum(np.searchsorted(items, gone), len(items) - 1)
+        row[places[items[places] == gone]] = -np.inf
 
 
 def _highest(items: IntArray, scores: FloatArray, k: int) -> tuple[IntArray, FloatArray]:

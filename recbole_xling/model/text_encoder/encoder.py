@@ -110,14 +110,18 @@ class TextEncoderConfig(AdapterConfig, EncodingConfig):
         "pca", description="Where the map starts: principal axes (identity if it keeps the size), whitening, or random."
     )
     embedding_mlp_size: int = Field(0, ge=0, description="Hidden units of a perceptron beside the map; 0 for none.")
+    embedding_l2_sp: float = Field(
+        0.0, ge=0, description="Pull of the map's weights back to their start: half of it times the squared distance."
+    )
     mini_batch_size: int = Field(64, ge=1, description="Texts encoded at a time in training; peak memory follows it.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations inside of the layers as well.")
     lower_layer_cache_gb: float = Field(4.0, ge=0, description="Disk for hidden states below the adapters; 0 for none.")
 
     @model_validator(mode="after")
-    def _perceptron_beside_a_map(self) -> TextEncoderConfig:
-        if self.embedding_mlp_size and not self.has_map:
-            raise ConfigError("embedding_mlp_size is a part of the learned map: set embedding_size as well")
+    def _for_a_map(self) -> TextEncoderConfig:
+        for key in ("embedding_mlp_size", "embedding_l2_sp"):
+            if getattr(self, key) and not self.has_map:
+                raise ConfigError(f"{key} is for the learned map, and there is none: set embedding_size as well")
         return self
 
     @property
@@ -162,8 +166,13 @@ class TextEncoder(nn.Module):
         self.projection: LearnedMap | None = None
         self.size = config.embedding_size if isinstance(config.embedding_size, int) else self.hidden_size
         if config.has_map:
-            start, mlp_size = config.embedding_init, config.embedding_mlp_size
-            self.projection = LearnedMap(self.hidden_size, self.size, init=start, mlp_size=mlp_size)
+            self.projection = LearnedMap(
+                self.hidden_size,
+                self.size,
+                init=config.embedding_init,
+                mlp_size=config.embedding_mlp_size,
+                l2_sp=config.embedding_l2_sp,
+            )
         self._ranks = RankAllocation(self.adapted) if config.peft == "adalora" else None
         self._pool = POOLING[config.pooling]
         batch_size = config.encoder_batch_size
@@ -332,6 +341,7 @@ class TextEncoder(nn.Module):
             self.projection.start_at(self.eval().pooled(tokens, some))
             for weight in (self.projection.weight, self.projection.bias):
                 take_from_first_process(weight)  # which may have read other roundings of the texts' vectors
+            self.projection.remember_start()
         self.train(mode)
 
     def begin_training(self, total_steps: int) -> None:
@@ -344,9 +354,10 @@ class TextEncoder(nn.Module):
         if self._ranks is not None:
             self._ranks.end_step(step)
 
-    def regularization(self) -> Tensor | None:
-        """Return the term that AdaLoRA adds to the loss; None for other methods."""
-        return None if self._ranks is None else self._ranks.regularization()
+    def regularization(self) -> Tensor | float:
+        """Return what AdaLoRA and the learned map add to the loss."""
+        of_ranks = 0.0 if self._ranks is None else self._ranks.regularization()
+        return of_ranks + (0.0 if self.projection is None else self.projection.regularization())
 
     def adapter_state(self) -> dict[str, Any]:
         """Return what an exact resume needs besides the weights, as plain data and tensors."""

@@ -22,11 +22,17 @@ class LearnedMap(nn.Linear):
         out_size: of item vectors.
         init: ``pca``; ``whitening``: axes of about like variance; ``random``: as :class:`torch.nn.Linear` starts.
         mlp_size: hidden units of the perceptron; 0 for none.
+        l2_sp: how strongly :meth:`regularization` pulls weights back to the start.
     """
 
-    def __init__(self, in_size: int, out_size: int, *, init: str = "random", mlp_size: int = 0) -> None:
+    start_weight: Tensor
+    start_bias: Tensor
+
+    def __init__(
+        self, in_size: int, out_size: int, *, init: str = "random", mlp_size: int = 0, l2_sp: float = 0.0
+    ) -> None:
         super().__init__(in_size, out_size)
-        self.init = init
+        self.init, self.l2_sp = init, l2_sp
         if init != "random":
             nn.init.eye_(self.weight)
             nn.init.zeros_(self.bias)
@@ -37,6 +43,9 @@ class LearnedMap(nn.Linear):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             self.mlp = nn.Sequential(nn.Linear(in_size, mlp_size), nn.GELU(), last)
+        if l2_sp:
+            self.register_buffer("start_weight", self.weight.detach().clone())
+            self.register_buffer("start_bias", self.bias.detach().clone())
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Map ``(N, in_size)`` to ``(N, out_size)``."""
@@ -45,6 +54,20 @@ class LearnedMap(nn.Linear):
             return mapped
         length = vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)  # (N, 1)
         return mapped + length * self.mlp(vectors / length * self.in_features**0.5)
+
+    def regularization(self) -> Tensor | float:
+        """Return ``l2_sp / 2`` times the squared distance of the weights to those of the start, a scalar.
+
+        What clicks teach about the items that they are on is no reason to move the others: of all maps that fit, the
+        one nearest to the encoder is wanted (Li et al., "Explicit Inductive Bias for Transfer Learning with
+        Convolutional Networks", ICML 2018). Of the perceptron the last layer counts, which starts at zero.
+        """
+        if not self.l2_sp:
+            return 0.0
+        away = (self.weight - self.start_weight).square().sum() + (self.bias - self.start_bias).square().sum()
+        if self.mlp is not None:
+            away = away + sum(weight.square().sum() for weight in self.mlp[-1].parameters())
+        return self.l2_sp / 2 * away
 
     @property
     def needs_start(self) -> bool:
@@ -76,3 +99,10 @@ class LearnedMap(nn.Linear):
         n_axes = min(self.weight.shape)
         self.weight[:n_axes] = axes[:n_axes].to(self.weight)
         self.bias[:n_axes] = -(axes @ mean)[:n_axes].to(self.bias)
+
+    @torch.no_grad()
+    def remember_start(self) -> None:
+        """Take the weights of now for those of the start."""
+        if self.l2_sp:
+            self.start_weight.copy_(self.weight)
+            self.start_bias.copy_(self.bias)

@@ -105,3 +105,24 @@ def test_a_map_that_was_loaded_is_not_started_again(build_encoder: Callable[...,
     encoder.projection.load_state_dict(old.state_dict())
     encoder.start_projection(tokens)
     assert encoder.projection.weight.equal(old.weight) and encoder.projection.bias.equal(old.bias)
+
+
+def test_a_map_is_pulled_back_to_its_start(build_encoder: Callable[..., TextEncoder]) -> None:
+    encoder = build_encoder(embedding_size=6, embedding_l2_sp=0.5, embedding_mlp_size=4, embedding_init="whitening")
+    encoder.start_projection(encoder.tokenize(_TEXTS))
+    mapped = encoder.projection
+    assert mapped is not None and mapped.mlp is not None
+    assert float(encoder.regularization()) == 0
+    start = mapped.weight.detach().clone()
+    with torch.no_grad():
+        mapped.weight += 0.1
+        mapped.bias += 0.2
+        mapped.mlp[2].weight += 0.3
+    encoder.regularization().backward()
+    torch.testing.assert_close(mapped.weight.grad, 0.5 * (mapped.weight.detach() - start))
+    torch.testing.assert_close(mapped.bias.grad, torch.full((6,), 0.1))
+    torch.testing.assert_close(mapped.mlp[2].weight.grad, torch.full((6, 4), 0.15))
+    again = build_encoder(embedding_size=6, embedding_l2_sp=0.5, embedding_mlp_size=4, embedding_init="whitening")
+    again.load_state_dict(encoder.state_dict())  # a run that is resumed
+    again.start_projection(again.tokenize(_TEXTS))
+    assert float(again.regularization()) == pytest.approx(float(encoder.regularization()))
