@@ -52,7 +52,7 @@ def _queries(users: FloatArray, size: int, weight: float) -> FloatArray:
 
 
 def _breadth(n_items: int, k: int) -> int:
-    """Return how many items a search of a graph keeps in view: more in a large one, where more are near to each other."""
+    """Return how many items a search of a graph keeps in view: more in a large one, where more are near."""
     return max(_BREADTH, int(n_items**0.5) // 2, 2 * k)
 
 
