@@ -27,6 +27,7 @@ from recbole_xling.encode.shards import (
     IDENTITY_FILE,
     DamagedShardError,
     Digests,
+    Shard,
     delete_leftovers,
     delete_shard,
     read_sidecar,
@@ -62,7 +63,7 @@ class EmbeddingCache:
         """Return how many distinct ``texts`` are stored and how many are still to be encoded."""
         wanted = np.unique(text_digests(texts))
         stored = np.zeros(len(wanted), dtype=bool)
-        for places, _ in _stored_blocks(self.folder(encoder), wanted, set()):
+        for places, _ in _stored_blocks(self.folder(encoder), wanted, {}):
             stored[places] = True
         return int(stored.sum()), int((~stored).sum())
 
@@ -128,10 +129,11 @@ class EmbeddingCache:
         """Yield rows and vectors of the texts in rows ``first``, which are distinct and in the order of digests."""
         folder = self.folder(encoder)
         missing, dimension = np.ones(len(first), dtype=bool), None
-        seen: set[Path] = set()
-        for places, block in _stored_blocks(folder, digests[first], seen):
+        known: dict[Path, Shard | None] = {}
+        for places, block in _stored_blocks(folder, digests[first], known):
             missing[places], dimension = False, block.shape[1]
             yield first[places], block
+        known = dict.fromkeys(known)
         todo = np.sort(first[missing])
         if not todo.size:
             return
@@ -144,7 +146,7 @@ class EmbeddingCache:
             folder.mkdir(parents=True, exist_ok=True)
             delete_leftovers(folder)
             write_identity(folder / IDENTITY_FILE, encoder.identity)
-        yield from _encoded_blocks(folder, encoder, texts, digests, todo, seen, chunk_size, show_progress)
+        yield from _encoded_blocks(folder, encoder, texts, digests, todo, known, chunk_size, show_progress)
 
 
 def text_digests(texts: Sequence[str]) -> Digests:
@@ -163,17 +165,18 @@ def text_digests(texts: Sequence[str]) -> Digests:
     return np.frombuffer(joined, dtype=f"S{DIGEST_BYTES}")
 
 
-def _stored_blocks(folder: Path, wanted: Digests, seen: set[Path]) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+def _stored_blocks(
+    folder: Path, wanted: Digests, known: dict[Path, Shard | None]
+) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
     """Yield places in the sorted ``wanted`` and the vectors stored for them; damaged shards are deleted.
 
-    Shards that have been ``seen`` are not read, and those that are read become so.
+    Sidecars are read once and then ``known``; those that are None there have nothing that is wanted any more.
     """
     for sidecar in sidecars(folder) if wanted.size else ():
-        if sidecar in seen:
+        if sidecar in known and known[sidecar] is None:
             continue
-        seen.add(sidecar)
         try:
-            found = read_sidecar(sidecar)
+            found = known[sidecar] = known.get(sidecar) or read_sidecar(sidecar)
             places, rows = found.rows_of(wanted)
             block = found.read(rows) if rows.size else None
         except FileNotFoundError:
@@ -194,7 +197,7 @@ def _encoded_blocks(
     texts: list[str],
     digests: Digests,
     todo: NDArray[np.int64],
-    seen: set[Path],
+    known: dict[Path, Shard | None],
     chunk_size: int,
     show_progress: bool,
 ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
@@ -215,7 +218,7 @@ def _encoded_blocks(
                 if ours:
                     rows = rows[np.argsort(digests[rows])]
                     missing = np.ones(len(rows), dtype=bool)
-                    for places, block in _stored_blocks(folder, digests[rows], seen):
+                    for places, block in _stored_blocks(folder, digests[rows], known):
                         missing[places] = False
                         blocks.append((rows[places], block))
                         bar.update(len(places))
@@ -224,7 +227,7 @@ def _encoded_blocks(
                         own = np.array(sorted(np.sort(rows[missing]), key=lambda row: len(texts[row])), dtype=np.int64)
                         block = _encode_chunk(encoder, [texts[row] for row in own], bar)
                         with clear_write_errors(folder, "embedding", _KEPT):
-                            seen.add(write_shard(folder, digests[own], block))
+                            known[write_shard(folder, digests[own], block)] = None
                         blocks.append((own, block))
                         n_encoded += len(own)
             taken = 0 if ours else taken + 1

@@ -222,6 +222,22 @@ EmbeddingCache(sys.argv[1]).vectors(encoder, sys.argv[3].split("|"), show_progre
 """
 
 
+def test_what_others_store_meanwhile_is_not_encoded_again(cache: EmbeddingCache, counting_encoder: type) -> None:
+    texts = [f"title {number}" for number in range(64)]
+
+    class Beside(counting_encoder):  # type: ignore[misc]
+        def encode(self, texts_of_step):
+            if "title 0" in texts_of_step:  # another process takes the third and the last chunk meanwhile
+                cache.vectors(other, texts[32:48])
+                cache.vectors(other, texts[48:])
+            return super().encode(texts_of_step)
+
+    encoder, other = Beside(), counting_encoder()
+    vectors = cache.vectors(encoder, texts, chunk_size=16)
+    assert sorted(encoder.asked) == sorted(texts[:32])
+    np.testing.assert_array_equal(vectors, counting_encoder().encode(texts))
+
+
 @pytest.mark.slow
 def test_two_processes_encode_each_text_once_and_to_the_bits_of_one(
     cache: EmbeddingCache,
