@@ -115,7 +115,8 @@ def test_words_mean_on_the_command_line_what_they_mean_in_a_file(tmp_path):
     assert same
 
 
-def test_wrong_settings_end_in_a_run_or_a_short_error(tmp_path, small_dataset, settings, tiny_encoder):
+def test_wrong_settings_end_in_a_run_or_a_short_error(tmp_path, small_dataset, settings, tiny_encoder, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # run_dir may be any name
     small_dataset(n_users=8, n_items=12, lengths=[5] * 8)
     outcomes = Counter()
     for number in cases(30):
