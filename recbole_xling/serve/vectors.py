@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -246,13 +247,18 @@ class VectorScorer:
         is_candidate[candidates], is_indexed[seen.indexed] = True, True
         is_gone = is_indexed & ~is_candidate
         n_gone, is_beside = int(is_gone.sum()), is_candidate & ~is_indexed
-        likely = candidates[np.argsort(-self._bias[candidates], kind="stable")[:_LIKELY]]
-        if self._bias[likely[0]] > self._bias[candidates].min():
-            is_beside[likely] = is_gone[likely] = True
+        likely = self._likely[is_candidate[self._likely]]
+        is_beside[likely] = is_gone[likely] = True
         beside = np.flatnonzero(is_beside)
         found = _Pool(is_gone, n_gone, beside, np.asarray(seen.items[beside]))
         self._pools[view] = candidates, found
         return found
+
+    @cached_property
+    def _likely(self) -> IntArray:
+        """The items of the highest bias; none where all have the same."""
+        highest = np.argsort(-self._bias, kind="stable")[:_LIKELY]
+        return highest if self._bias[highest[0]] > self._bias.min() else highest[:0]
 
     def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> FloatArray:
         """Return vectors of texts.
