@@ -223,7 +223,12 @@ class ModelHooks:
         return None
 
     def user_of_vectors(
-        self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor
+        self,
+        items: Tensor,
+        item_seq_len: Tensor,
+        item_language: Tensor,
+        user_language: Tensor,
+        item_trained: Tensor,
     ) -> Tensor:
         """Return the users of :meth:`factors`, ``(B, D)``, by the vectors of their histories alone.
 
@@ -234,13 +239,14 @@ class ModelHooks:
             item_seq_len: ``(B,)`` number of items.
             item_language: ``(B, L)`` numbers of languages (:mod:`recbole_xling.model.layers.language_embedding`).
             user_language: ``(B,)`` the same of what users state.
+            item_trained: ``(B, L)`` whether training had interactions of the items.
         """
         raise NotImplementedError
 
     def attention_of_vectors(self, items: Tensor, item_seq_len: Tensor, item_language: Tensor) -> Tensor | None:
         """Return how much of a user's attention each item of his history has, ``(B, L)``; rows sum to 1.
 
-        None if the model has no attention. Arguments as for :meth:`user_of_vectors`.
+        None if the model has no attention. Arguments as of :meth:`user_of_vectors`.
         """
         return None
 

@@ -49,10 +49,17 @@ class UserOfVectors(nn.Module):
         weight: Tensor = self.model.item_embedding.weight
         return weight
 
-    def forward(self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor) -> Tensor:
+    def forward(
+        self,
+        items: Tensor,
+        item_seq_len: Tensor,
+        item_language: Tensor,
+        user_language: Tensor,
+        item_trained: Tensor,
+    ) -> Tensor:
         """Return users, ``(B, D)``; arguments as for :meth:`~recbole_xling.model.base.ModelHooks.user_of_vectors`."""
         if not self._looks_up:
-            return hooks_of(self.model).user_of_vectors(items, item_seq_len, item_language, user_language)
+            return hooks_of(self.model).user_of_vectors(items, item_seq_len, item_language, user_language, item_trained)
         place = torch.arange(1, items.shape[0] * items.shape[1] + 1, device=items.device).view(items.shape[:2])
         inside = torch.arange(items.shape[1], device=items.device) < item_seq_len[:, None]  # (B, L)
         table = torch.cat([self.model.item_embedding.weight[:1], items.reshape(-1, items.shape[2])])

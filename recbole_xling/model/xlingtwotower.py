@@ -229,7 +229,7 @@ class XLingTwoTower(XLingRecommender):
 
         own = self.texts.trained.texts_of(present)
         texts = torch.unique(torch.cat([own, *pairs[:2]]))  # (U,)
-        pooled = self.encoder.pooled(self.texts.tokens, texts)  # (U, H)
+        pooled = self.encoder.pooled_together(self.texts.tokens, texts)  # (U, H)
         encoded = DistinctTexts(texts, self.encoder.project(pooled))  # (U, D)
         centered = self.texts.centered(encoded, own)  # (U, D)
         units = DistinctTexts(present, self.texts.trained.vectors(present, centered))  # (V, D)
@@ -302,6 +302,7 @@ class XLingTwoTower(XLingRecommender):
 
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown, and resample hard negatives."""
+        self._table(0, self._version, together=True)
         self.score_bias.calibrate(self.full_sort_predict)
         if self.hard_negatives and self.hard_negatives.due(epoch):
             self._draw_hard_negatives(self.hard_negatives, epoch)
@@ -369,20 +370,20 @@ class XLingTwoTower(XLingRecommender):
         """Score one given item per history, ``(B,)``."""
 
         def score(rows: Interaction, view: int) -> Tensor:
-            (users, items), item = self._towers(rows, view), rows[self.ITEM_ID]
-            scores = (users * items[item]).sum(dim=-1) * self.scale + self.score_bias()[item]
+            (users, items, _), item = self._scored(rows, view), rows[self.ITEM_ID]
+            scores = (users * items[item]).sum(dim=-1) + self.score_bias()[item]
             return scores.masked_fill(item == 0, float("-inf"))
 
         return self.views.scores(interaction, score)
 
     def factors(self, interaction: Interaction) -> list[tuple[Tensor, Factors]]:
         """Return users over the temperature, item vectors and the bias of scores, for the rows of each view."""
+        return self.views.factors(interaction, self._scored)
 
-        def of(rows: Interaction, view: int) -> Factors:
-            users, items = self._towers(rows, view)
-            return Factors(users * self.scale, items, self.score_bias())
-
-        return self.views.factors(interaction, of)
+    def _scored(self, rows: Interaction, view: int) -> Factors:
+        users, items = self._towers(rows, view)
+        known = self.score_bias.weight(self.score_bias.trained[rows[self.ITEM_SEQ]], rows[self.ITEM_SEQ_LEN])  # (B, 1)
+        return Factors(users * self.scale / known, items, self.score_bias())
 
     @torch.no_grad()
     def history_vectors(self, view: int = 0) -> Tensor:
@@ -423,7 +424,12 @@ class XLingTwoTower(XLingRecommender):
         return (0 if self.gate is None else self.encoder.size), float(self.score_bias.cold_offset)
 
     def user_of_vectors(
-        self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor
+        self,
+        items: Tensor,
+        item_seq_len: Tensor,
+        item_language: Tensor,
+        user_language: Tensor,
+        item_trained: Tensor,
     ) -> Tensor:
         """Return users over the temperature by the vectors of histories, ``(B, D)``, with the gate ``(B, D + H)``."""
         tuned = items[:, :, : self.encoder.size]
@@ -434,7 +440,7 @@ class XLingTwoTower(XLingRecommender):
         if self.gate is not None:
             others = self.gate.pooled(items[:, :, self.encoder.size :], item_seq_len)
             users = torch.cat([users, others], dim=1)
-        return users * self.scale
+        return users * self.scale / self.score_bias.weight(item_trained, item_seq_len)
 
     @torch.no_grad()
     def attention_of_vectors(self, items: Tensor, item_seq_len: Tensor, item_language: Tensor) -> Tensor:

@@ -75,7 +75,8 @@ class ModelScorer:
         of_one = torch.from_numpy(given.vectors)[:, None].to(device)  # (B, 1, size)
         written, read = (language_numbers(tags).to(device) for tags in (given.written, given.read))
         length = torch.ones(n_rows, dtype=torch.long, device=device)
-        users = UserOfVectors(self._run.model)(of_one, length, written[:, None], read)
+        trained = torch.ones(n_rows, 1, dtype=torch.bool, device=device)  # of texts nobody knows; as of most items
+        users = UserOfVectors(self._run.model)(of_one, length, written[:, None], read, trained)
         own = self.factors(view if view < self.n_views else 0)
         groups = [(torch.arange(n_rows, device=device), Factors(users, own.items, own.bias))]
         if not k or not n_rows:
@@ -159,7 +160,7 @@ class ModelScorer:
             return users
 
         def attend(given: Mapping[str, NDArray]) -> FloatArray | None:
-            items, lengths, languages, _ = (torch.from_numpy(part).to(device) for part in given.values())
+            items, lengths, languages = [torch.from_numpy(part).to(device) for part in given.values()][:3]
             found = hooks.attention_of_vectors(items, lengths, languages)
             return None if found is None else found.float().cpu().numpy()
 
@@ -170,7 +171,8 @@ class ModelScorer:
         """Return a view of the items as histories consist of them."""
         languages = catalog_of(self._run.train_data._dataset).readers([]).seen_by(view)
         vectors = self.history_vectors(view)
-        return View(vectors, vectors, language_numbers(languages).numpy(), np.empty(0, dtype=np.int64))
+        trained = self._run.train_data._dataset.train_item_counts > 0
+        return View(vectors, vectors, language_numbers(languages).numpy(), trained, np.empty(0, dtype=np.int64))
 
     def attention(self, view: int, rows: Rows) -> FloatArray | None:
         """Return how much of a user's attention each item of his history has; None if the model has none."""

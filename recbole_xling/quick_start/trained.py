@@ -51,6 +51,8 @@ def read_trained(file: Path) -> Trained:
         settings = dict(from_plain(checkpoint["config"]))
         if not {"model", "dataset"} <= settings.keys():
             raise ValueError("its settings do not name a model and a dataset")
+        if "cold_exposure" in settings:  # earlier releases let popularity count for everybody
+            settings.setdefault("bias_by_history", False)
         return Trained(file, checkpoint, settings, data_of(checkpoint))
 
 

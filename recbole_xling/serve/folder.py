@@ -145,7 +145,7 @@ def _recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         numbers = np.array([manifest["language_numbers"].get(tag, 0) for tag in tags], dtype=np.int64)
         search = open_index(kind, folder / index_file(kind, view), weights[view]) if kind else None
         indexed = np.flatnonzero(catalog.exists) if kind else np.empty(0, dtype=np.int64)
-        views.append(View(items, histories, numbers, indexed, search))
+        views.append(View(items, histories, numbers, counts > 0, indexed, search))
     users = _tower(folder, manifest) if manifest["by_history"] else _mapped(folder / USER_VECTORS_FILE)
     reader = None
     if manifest.get("reads_texts") and isinstance(users, Tower):

@@ -59,6 +59,7 @@ class View:
         items: vectors that are scored, ``(n_items, D)``.
         histories: vectors that histories consist of, ``(n_items, size)``; they begin with those of the items alone.
         languages: numbers of the items' languages, ``(n_items,)``.
+        trained: whether training had interactions of the items, ``(n_items,)``.
         indexed: numbers of the items of the index, ascending; empty without one.
         search: of the index.
     """
@@ -66,6 +67,7 @@ class View:
     items: FloatArray | Table
     histories: FloatArray | Table
     languages: IntArray
+    trained: NDArray[np.bool_]
     indexed: IntArray
     search: Search | None = None
 
@@ -76,7 +78,7 @@ class Tower:
 
     Attributes:
         compute: users, ``(B, D)``, from ``items`` ``(B, longest, size)``, ``item_seq_len`` ``(B,)``, ``item_language``
-            ``(B, longest)`` and ``user_language`` ``(B,)``.
+            ``(B, longest)``, ``user_language`` ``(B,)`` and ``item_trained`` ``(B, longest)``.
         longest: history, in items.
         languages: numbers of languages, by the first part of their tags.
         attend: how much of a user's attention each item has, ``(B, longest)``, from the same; None if there is none.
@@ -98,7 +100,8 @@ class Tower:
         for row, history in zip(item_seq, recent, strict=True):
             row[: len(history)] = history
         lengths = np.array([len(history) for history in recent], dtype=np.int64)
-        return self._inputs(view.histories[item_seq], lengths, view.languages[item_seq], rows.languages)
+        written, trained = view.languages[item_seq], view.trained[item_seq]
+        return self._inputs(view.histories[item_seq], lengths, written, rows.languages, trained)
 
     def of_vectors(self, given: Given) -> FloatArray:
         """Return users whose history is one vector each, ``(B, D)``."""
@@ -106,17 +109,24 @@ class Tower:
         items[:, 0] = given.vectors
         languages = np.zeros(items.shape[:2], dtype=np.int64)
         languages[:, 0] = self.numbers(given.written)
-        return self._users(self._inputs(items, np.ones(len(items), dtype=np.int64), languages, given.read))
+        lengths, trained = np.ones(len(items), dtype=np.int64), np.ones(languages.shape, dtype=bool)
+        return self._users(self._inputs(items, lengths, languages, given.read, trained))
 
     def numbers(self, languages: Sequence[str]) -> IntArray:
         """Return the numbers of languages, 0 for unknown ones."""
         return np.array([self.languages.get(tag.split("-")[0].lower(), 0) for tag in languages], dtype=np.int64)
 
     def _inputs(
-        self, items: FloatArray, lengths: IntArray, item_language: IntArray, languages: Sequence[str]
+        self,
+        items: FloatArray,
+        lengths: IntArray,
+        item_language: IntArray,
+        languages: Sequence[str],
+        trained: NDArray[np.bool_],
     ) -> dict[str, NDArray]:
         given: dict[str, NDArray] = {"items": np.asarray(items, dtype=np.float32), "item_seq_len": lengths}
-        return {**given, "item_language": item_language, "user_language": self.numbers(languages)}
+        given |= {"item_language": item_language, "user_language": self.numbers(languages)}
+        return {**given, "item_trained": trained}
 
     def _users(self, given: Mapping[str, NDArray]) -> FloatArray:
         users = self.compute(given)
@@ -203,7 +213,8 @@ class VectorScorer:
             scored[:, :skipped] = 0
             items, histories = Table(np.asarray(view.items), scored), Table(np.asarray(view.histories), more)
             numbers = np.concatenate([view.languages, self._users.numbers(tags)])
-            views.append(replace(view, items=items, histories=histories, languages=numbers))
+            trained = np.concatenate([view.trained, np.zeros(len(more), dtype=bool)])
+            views.append(replace(view, items=items, histories=histories, languages=numbers, trained=trained))
         biases = np.concatenate([self._bias, np.full(len(vectors[0]), bias, dtype=np.float32)])
         kept: dict[str, Any] = {"without_history": self.without_history, "reader": self._reader}
         return VectorScorer(self.name, views, biases, self._size, self._users, **kept)

@@ -41,7 +41,7 @@ def made(*, known=True, by_user=False):
     languages = [["und", *(("de", "fr")[item % 2] for item in range(1, N_ITEMS))]]
     counts = np.array([0, *rng.integers(0, 9, N_ITEMS - 1)])
     catalog = Catalog(tokens, [tokens], languages, {}, counts, (), dict)
-    view = View(items, items, np.zeros(N_ITEMS, dtype=np.int64), NOTHING)
+    view = View(items, items, np.zeros(N_ITEMS, dtype=np.int64), np.ones(N_ITEMS, dtype=bool), NOTHING)
     users = rng.normal(size=(3, 6)).astype(np.float32) if by_user else Tower(last_item, 10, {})
     scorer = VectorScorer("model", [view], np.zeros(N_ITEMS, np.float32), 6, users, without_history=False)
     histories = np.array([1, 2, 3]) if known else NOTHING

@@ -85,5 +85,9 @@ def test_torchrun_gives_what_one_process_gives(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Part 2 of 2 is done" in done.stdout and "Written: out.jsonl" in done.stdout
     whole = subprocess.run([sys.executable, "-m", "recbole_xling", *words], capture_output=True, text=True, timeout=120)
-    assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == whole.stdout
-    assert len(whole.stdout.splitlines()) == 41
+    written = (tmp_path / "out.jsonl").read_text(encoding="utf-8")
+    answers = [[json.loads(line) for line in text.splitlines()] for text in (written, whole.stdout)]
+    # rows that are scored together with fewer others may be rounded differently
+    scores = [[item.pop("score") for answer in of_one for item in answer["items"]] for of_one in answers]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5, abs=1e-6)
+    assert answers[0] == answers[1] and len(answers[0]) == 41

@@ -18,7 +18,8 @@ def made(n_items, size=8, n_users=20, **index):
     items = rng.normal(size=(n_items, size)).astype(np.float32)
     items *= rng.gamma(2, size=(n_items, 1)).astype(np.float32)  # of different lengths, as learned vectors have
     bias, users = rng.normal(size=n_items).astype(np.float32), rng.normal(size=(n_users, size)).astype(np.float32)
-    view = View(items, items, np.zeros(n_items, dtype=np.int64), **{"indexed": np.empty(0, dtype=np.int64), **index})
+    languages, trained = np.zeros(n_items, dtype=np.int64), np.ones(n_items, dtype=bool)
+    view = View(items, items, languages, trained, **{"indexed": np.empty(0, dtype=np.int64), **index})
     return VectorScorer("model", [view], bias, size, users, without_history=True), items, bias, users
 
 
@@ -74,7 +75,7 @@ def test_a_bias_of_another_scale_does_not_hide_the_best_items(tmp_path, kind):
     items, users = rng.normal(size=(3000, 8)).astype(np.float32) * 0.05, rng.normal(size=(50, 8)).astype(np.float32)
     bias = -5 - rng.gamma(2, size=3000).astype(np.float32)  # far from 0, as logarithms of shares are
     search = open_index(kind, tmp_path / "index", write_index(kind, items, bias, tmp_path / "index"))
-    view = View(items, items, np.zeros(3000, dtype=np.int64), np.arange(3000), search)
+    view = View(items, items, np.zeros(3000, dtype=np.int64), np.ones(3000, dtype=bool), np.arange(3000), search)
     scorer = VectorScorer("model", [view], bias, 8, users, without_history=True)
     best = scorer.best(0, rows(50), np.arange(3000), [np.empty(0, dtype=np.int64)] * 50, 10)
     order, scores = expected(users, items, bias, np.arange(3000), [[]] * 50, 10)
@@ -158,6 +159,7 @@ def test_further_items_are_ranked_among_the_others(tmp_path, indexed):
     assert np.isin(np.arange(60, 65), grown.best(0, asked, np.arange(1, 65), histories, 60).items).all()
     np.testing.assert_array_equal(grown.vectors(0, np.array([61, 4])), np.stack([more[1], items[4]]))
     np.testing.assert_array_equal(grown._views[0].languages[60:], [1, 2, 0, 1, 1])
+    np.testing.assert_array_equal(grown._views[0].trained[59:], [True] + [False] * 5)
 
 
 def test_users_that_are_no_numbers_are_not_ranked():

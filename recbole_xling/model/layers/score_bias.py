@@ -18,6 +18,9 @@ from recbole_xling.utils.typed_config import TypedConfig
 LIST_LENGTH = 10
 """Places of a list that count as shown."""
 
+LEAST_WEIGHT = 0.01
+"""Of popularity for users whose history training never met: enough to decide between equal matches."""
+
 MAX_SHARE = 0.2
 """Cold items get no more of all places than this, however many they are."""
 
@@ -79,6 +82,9 @@ class ScoreBiasConfig(TypedConfig):
     cold_exposure: float = Field(
         5, gt=0, description="How many times as often as the average item a cold item is shown."
     )
+    bias_by_history: bool = Field(
+        True, description="Let popularity and the place of cold items count as far as training knows a user's history."
+    )
 
     @field_validator("popularity_prior", mode="before")
     @classmethod
@@ -93,8 +99,11 @@ class ScoreBias(nn.Module):
     match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Cold items do not have a
     popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint keeps.
 
+    Popularity is that of what training users chose. It says little to a user whose history training never met, as of
+    another market with a catalog of its own; :meth:`weight` is how much it counts for him.
+
     Args:
-        config: ``popularity_prior``, ``cold_exposure`` and ``exclude_history`` are read.
+        config: the settings above and ``exclude_history`` are read.
         dataset: the training split.
         by_text: whether items are known by their texts; if not, the offset is 0, and so is the prior unless
             ``popularity_prior`` is ``always``.
@@ -106,6 +115,7 @@ class ScoreBias(nn.Module):
     prior: Tensor
     log_popularity: Tensor
     cold: Tensor
+    trained: Tensor
     cold_offset: Tensor
 
     def __init__(self, config: Any, dataset: XLingDataset, *, by_text: bool) -> None:
@@ -122,6 +132,8 @@ class ScoreBias(nn.Module):
         self.register_buffer("log_popularity", popularity, persistent=False)
         self.register_buffer("prior", prior, persistent=False)
         self.register_buffer("cold", cold, persistent=False)
+        self.register_buffer("trained", torch.from_numpy(counts > 0), persistent=False)
+        self.by_history = settings.bias_by_history and by_text
         self.register_buffer("cold_offset", torch.zeros(()))
         self.share = cold_share(settings.cold_exposure, int(cold.sum()), len(counts) - 1)
         self._masked = dataset.item_id_list_field if config["exclude_history"] else None
@@ -131,6 +143,20 @@ class ScoreBias(nn.Module):
     def forward(self) -> Tensor:
         """Return the constants, ``(n_items,)``."""
         return self.prior + self.cold_offset * self.cold
+
+    def weight(self, trained: Tensor, item_seq_len: Tensor) -> Tensor:
+        """Return how much the constants count for users, ``(B, 1)``; matches are divided by it, for the same order.
+
+        It is 1 for those without a history or where training had at least half of it, and falls with that share.
+
+        Args:
+            trained: whether training had each item of the histories, ``(B, L)``.
+            item_seq_len: ``(B,)`` their number; what comes after is not read.
+        """
+        inside = torch.arange(trained.shape[1], device=trained.device) < item_seq_len[:, None]  # (B, L)
+        share = (trained & inside).sum(dim=1) / item_seq_len.clamp(min=1)
+        is_known = (item_seq_len == 0) | (not self.by_history)
+        return torch.where(is_known, 1.0, (2 * share).clamp(min=LEAST_WEIGHT).clamp(max=1.0))[:, None]
 
     def calibrate(self, score: Callable[[Interaction], Tensor]) -> None:
         """Set the offset of cold items by what a sample of training users would be shown.

@@ -26,7 +26,7 @@ from recbole_xling.model.text_encoder.learned_map import LearnedMap
 from recbole_xling.model.text_encoder.loading import load_pretrained, longest_input
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_buckets
 from recbole_xling.model.text_encoder.untuned import UntunedVectors
-from recbole_xling.utils.distributed import take_from_first_process
+from recbole_xling.utils.distributed import gather_rows, process, sum_over_processes, take_from_first_process
 from recbole_xling.utils.paths import user_cache_folder
 
 _MOST_TEXTS_FOR_AXES = 10_000  # more would not move the axes
@@ -223,17 +223,36 @@ class TextEncoder(nn.Module):
 
     # ---- encoding ---------------------------------------------------------------------------------------------
 
-    def forward(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
+    def forward(self, tokens: TokenizedTexts, text_ids: Tensor, *, together: bool = False) -> Tensor:
         """Encode some texts.
 
         Args:
             tokens: what :meth:`tokenize` returned.
             text_ids: ``(N,)`` numbers of its texts; repeated ones are encoded once.
+            together: whether all processes are here, each with texts of its own: each text is then encoded by one.
 
         Returns:
             ``(N, size)`` float32 of unit length, on the encoder's device.
         """
-        return self.project(self.pooled(tokens, text_ids))
+        return self.project(self.pooled_together(tokens, text_ids) if together else self.pooled(tokens, text_ids))
+
+    def pooled_together(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
+        """Return what :meth:`pooled` does, where all processes call it with texts of their own.
+
+        Popular items are in the windows of several processes. Each text is encoded by one of them, always the same
+        one, which remembers the states of frozen layers; vectors and their gradients are exchanged.
+        """
+        rank, n_processes = process()
+        if n_processes == 1 or self.config.peft == "frozen":
+            return self.pooled(tokens, text_ids)
+        everyone = torch.unique(gather_rows(text_ids.to(self.device)))  # (V,)
+        own = (everyone % n_processes == rank).nonzero().squeeze(1)
+        # of a batch without texts of its own a process must still take part in the backward pass
+        vectors = torch.zeros(
+            len(everyone), self.hidden_size, device=self.device, requires_grad=torch.is_grad_enabled()
+        )
+        vectors = vectors.index_copy(0, own, self.pooled(tokens, everyone[own]))
+        return sum_over_processes(vectors)[torch.searchsorted(everyone, text_ids.to(self.device))]
 
     def pooled(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
         """Encode some texts, those of about one length together, without projection and norm.

@@ -108,9 +108,7 @@ class ItemTable:
         autocast: whether to encode in the reduced precision of the device.
     """
 
-    def __init__(
-        self, texts: ItemTexts, encode: Callable[[TokenizedTexts, Tensor], Tensor], *, autocast: bool = False
-    ) -> None:
+    def __init__(self, texts: ItemTexts, encode: Callable[..., Tensor], *, autocast: bool = False) -> None:
         self._texts, self._encode, self._autocast = texts, encode, autocast
         self._version: object = None
         self._units: DistinctTexts | None = None
@@ -121,19 +119,21 @@ class ItemTable:
         """Forget the vectors, for which memory has better uses in training."""
         self._units = self._table = None
 
-    def __call__(self, view: int, version: object = None) -> Tensor:
+    def __call__(self, view: int, version: object = None, *, together: bool = False) -> Tensor:
         """Return the vectors of items in a view of evaluation, ``(n_items, D)``.
 
         Args:
             view: its number.
             version: of the weights; vectors of another version are encoded again.
+            together: whether all processes are here, each to encode its share; the encoder must take the argument.
         """
         units = self._texts.served
         if self._units is None or self._version != version:
             distinct = torch.unique(units.of_item)
             texts = units.texts_of(distinct)
             with torch.autocast(device_type=texts.device.type, enabled=self._autocast):
-                encoded = DistinctTexts(texts, self._encode(self._texts.tokens, texts))
+                shared = {"together": True} if together else {}
+                encoded = DistinctTexts(texts, self._encode(self._texts.tokens, texts, **shared))
             self._means = None if self._texts.centering is None else self._texts.means(encoded, texts)
             vectors = units.vectors(distinct, self._texts.centered(encoded, texts))
             self._units, self._version, self._table = DistinctTexts(distinct, vectors), version, None

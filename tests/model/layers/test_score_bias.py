@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from recbole.data.interaction import Interaction
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.model.layers import score_bias
-from recbole_xling.model.layers.score_bias import cold_share, entry_gaps, exposure_offset
+from recbole_xling.model.layers.score_bias import LEAST_WEIGHT, cold_share, entry_gaps, exposure_offset
 from recbole_xling.quick_start.build import build
 
 
@@ -48,3 +49,43 @@ def test_fewer_histories_tell_it_of_large_catalogs(small_dataset, settings, monk
             model.score_bias.calibrate(lambda rows: asked.append(len(rows)) or torch.rand(len(rows), 81))
         assert model.score_bias.cold_offset.isfinite()
     assert asked == [10, 4]
+
+
+@pytest.mark.parametrize("name", ["LLMSASRec", "XLingTwoTower"])
+def test_popularity_counts_as_far_as_training_knows_the_history(
+    name, small_dataset, settings, settings_without_layers, tiny_encoder
+):
+    """By the equation: match + weight * bias, divided by the weight; all ways to score agree."""
+    small_dataset(n_users=12, n_items=20)
+    of_two_towers = {**settings_without_layers, "encoder": str(tiny_encoder), "encoder_options": None, "peft": "frozen"}
+    own = settings if name == "LLMSASRec" else of_two_towers
+    scores = {}
+    for by_history in (True, False):
+        changed = {"bias_by_history": by_history}
+        model = build(XLingConfig(name, "small", config_dict={**own, **changed})).model.eval()
+        model.score_bias.trained[[1, 2, 3]] = False
+        model.score_bias.prior[1:] = torch.linspace(-3, 0, 20)
+        seq = torch.tensor([[4, 5, 6, 7, 1], [1, 2, 4, 5, 0], [1, 2, 3, 4, 0], [1, 2, 0, 0, 0], [4, 1, 1, 1, 1]])
+        rows = {"user_id": torch.ones(5, dtype=torch.long), "item_id": torch.arange(8, 13)}
+        seq = torch.nn.functional.pad(seq, (0, model.max_seq_length - 5))
+        batch = Interaction({**rows, model.ITEM_SEQ: seq, model.ITEM_SEQ_LEN: torch.tensor([5, 4, 4, 2, 5])})
+        with torch.no_grad():
+            scores[by_history] = model.full_sort_predict(batch)[:, 1:]
+            found = model.predict(batch)
+            torch.testing.assert_close(found, scores[by_history][torch.arange(5), torch.arange(7, 12)])
+            vectors = model.history_vectors()[seq]
+            state = model.user_of_vectors(
+                *(vectors, batch[model.ITEM_SEQ_LEN], torch.zeros_like(seq), torch.zeros(5, dtype=torch.long)),
+                model.score_bias.trained[seq],
+            )
+            (_, factors), *_ = model.factors(batch)
+            torch.testing.assert_close(state, factors.users)
+            bias = model.score_bias()[1:]
+    weight = torch.tensor([1.0, 1.0, 0.5, LEAST_WEIGHT, 0.4])[:, None]
+    torch.testing.assert_close(scores[True], (scores[False] - bias) / weight + bias, rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_history_popularity_counts_whole(small_dataset, settings):
+    small_dataset(n_users=10, n_items=20)
+    bias = build(XLingConfig("LLMSASRec", "small", config_dict=settings)).model.score_bias
+    assert bias.weight(torch.zeros(1, 4, dtype=torch.bool), torch.tensor([0])) == 1
