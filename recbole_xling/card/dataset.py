@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.mixin import WITHOUT, check_times
 from recbole_xling.errors import DataError
 from recbole_xling.text.atomic_files import file_format, read_atomic_file
+from recbole_xling.utils.json_text import parse_json
 
 LEAVE_ONE_OUT = {"LS": "valid_and_test"}
 
@@ -51,7 +51,7 @@ class CardDataset(XLingDataset):
         if not path.is_file():
             return False
         try:
-            report = json.loads(path.read_text(encoding="utf-8"))
+            report = parse_json(path.read_text(encoding="utf-8"))
             return bool(report.get("arbitrary_order"))
         except (ValueError, AttributeError) as error:
             raise DataError(f"{path} is no report of a conversion ({error}); convert again, or remove it") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from zlib import crc32
 
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.raw_tables import text_lines
+from recbole_xling.utils.json_text import parse_json
 from recbole_xling.utils.launched import is_launched
 from recbole_xling.utils.run_folder import MODEL_FILE
 from recbole_xling.utils.terminal import json_line
@@ -191,8 +191,8 @@ def _requests(file: str) -> Iterator[dict[str, Any]]:
             if not line.strip():
                 continue
             try:
-                request = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                request = parse_json(line)
+            except ValueError as error:
                 raise DataError(f"{file}:{number}: not valid JSON: {error}") from None
             if not isinstance(request, dict) or not request or not request.keys() <= set(_KEYS):
                 raise DataError(f"{file}:{number}: a request has {', '.join(_KEYS)}, and nothing else: {line[:60]!r}")

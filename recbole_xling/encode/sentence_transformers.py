@@ -18,6 +18,7 @@ import numpy as np
 from recbole_xling.encode.base import ENCODERS, Identity, Vectors, require_package
 from recbole_xling.encode.hub import LocalModel, find_model, gguf_options, load_config, quiet_loading
 from recbole_xling.errors import EncoderError, XlingError, unknown_name
+from recbole_xling.utils.json_text import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -212,7 +213,7 @@ class SentenceTransformersEncoder:
         modules = Path(self._source.load_from) / "modules.json"
         if self._trust_remote_code or not isinstance(self._source, LocalModel) or not modules.is_file():
             return
-        kinds = [str(module["type"]) for module in json.loads(modules.read_text(encoding="utf-8"))]
+        kinds = [str(module["type"]) for module in parse_json(modules.read_text(encoding="utf-8"))]
         foreign = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
         if foreign:
             raise EncoderError(

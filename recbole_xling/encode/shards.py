@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from recbole_xling.encode.base import Vectors
 from recbole_xling.errors import DataError
 from recbole_xling.utils.files import replacing, sync
+from recbole_xling.utils.json_text import parse_json
 
 DIGEST_BYTES = 16
 IDENTITY_FILE = "encoder.json"
@@ -112,7 +113,7 @@ def read_sidecar(sidecar: Path) -> Shard:
         OSError: it cannot be read.
     """
     try:
-        content: dict[str, Any] = json.loads(sidecar.read_bytes())
+        content: dict[str, Any] = parse_json(sidecar.read_bytes())
         raw_digests = base64.b64decode(content["digests"], validate=True)
         found = Shard(
             sidecar=sidecar,

@@ -16,6 +16,7 @@ from recbole_xling.errors import CheckpointError, ConfigError, DataError, XlingE
 from recbole_xling.serve.new_items import Intake, NewItem, new_item, read_records, with_vectors
 from recbole_xling.serve.recommender import Recommender
 from recbole_xling.utils.files import FolderLock, write_text
+from recbole_xling.utils.json_text import parse_json
 
 ADDED_FILE = "added.jsonl"
 _LITTLE = np.dtype("<f4")
@@ -31,7 +32,7 @@ def read_added(folder: str | os.PathLike[str]) -> list[NewItem]:
     if not path.is_file():
         return []
     try:
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [parse_json(line) for line in path.read_text(encoding="utf-8").splitlines()]
         return [_item(record) for record in records]
     except (ValueError, LookupError, TypeError, AttributeError, binascii.Error) as error:
         raise CheckpointError(f"'{path}' is damaged: {error!r:.100}; remove it and add the items again") from error

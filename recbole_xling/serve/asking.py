@@ -10,6 +10,7 @@ from urllib import error, request
 
 from recbole_xling.errors import ConfigError, XlingError
 from recbole_xling.serve.recommender import MOST_POPULAR, Recommender
+from recbole_xling.utils.json_text import parse_json
 
 _TIMEOUT = 60.0  # seconds
 _AT_ONCE = 32  # histories in a request
@@ -121,7 +122,7 @@ class AskServer:
         wanted = request.Request(f"{self._url}{path}", data, {"Content-Type": "application/json"})
         try:
             with request.urlopen(wanted, timeout=_TIMEOUT) as response:
-                return json.load(response)
+                return parse_json(response.read())
         except error.HTTPError as refused:
             told = refused.read(2000).decode("utf-8", "replace")
             raise XlingError(f"the server {self._url} refuses a request ({refused.code}): {told}") from refused

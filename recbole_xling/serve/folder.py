@@ -21,6 +21,7 @@ from recbole_xling.serve.recommender import Recommender
 from recbole_xling.serve.text_encoder import ExportedEncoder
 from recbole_xling.serve.vectors import Tower, VectorScorer, View
 from recbole_xling.serve.withdrawn import WITHDRAWN_FILE, read_withdrawn
+from recbole_xling.utils.json_text import parse_json
 
 FORMAT = 1
 MANIFEST_FILE = "export.json"
@@ -103,7 +104,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"'{folder}' is not the folder of an export ({MANIFEST_FILE} is missing)")
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         found = manifest["format"]
         if "sha256" in manifest and manifest["sha256"] != _checksum(manifest):  # of earlier releases it is not known
             raise ValueError("it is not what export wrote")
@@ -217,7 +218,7 @@ def _tower(folder: Path, manifest: Mapping[str, Any]) -> Tower:
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
-            yield json.loads(line)
+            yield parse_json(line)
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from recbole_xling.language.tags import UNDETERMINED, covers, is_language
 from recbole_xling.serve.catalog import Catalog
 from recbole_xling.serve.scorer import Scorer
 from recbole_xling.text.template import TextTemplate
+from recbole_xling.utils.json_text import parse_json
 
 FloatArray = NDArray[np.float32]
 _KEYS = ("item_id", "text", "language", "texts", "vector")
@@ -111,8 +111,8 @@ def read_records(file: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, 
 
 def _json(where: str, line: str) -> dict[str, Any]:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record = parse_json(line)
+    except ValueError as error:
         raise DataError(f"{where}: not valid JSON: {error}") from None
     if not isinstance(record, dict):
         raise DataError(f'{where}: an item is an object such as {{"item_id": "p9", "text": "...", "language": "de"}}')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from recbole_xling.errors import CheckpointError, MissingExtraError
 from recbole_xling.serve.catalog import IntArray
+from recbole_xling.utils.json_text import parse_json
 
 FloatArray = NDArray[np.float32]
 _PARTS = {f"sentence_transformers.models.{name}" for name in ("Transformer", "Pooling", "Dense", "Normalize")}
@@ -65,11 +65,11 @@ def _check(folder: Path) -> None:
         CheckpointError: it has other parts, or weights that are no safetensors.
     """
     try:
-        parts = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        parts = parse_json((folder / "modules.json").read_text(encoding="utf-8"))
         kinds = {part["type"] for part in parts}
         dense = folder / "2_Dense" / "config.json"
         activation = (
-            json.loads(dense.read_text(encoding="utf-8"))["activation_function"] if dense.is_file() else _LINEAR
+            parse_json(dense.read_text(encoding="utf-8"))["activation_function"] if dense.is_file() else _LINEAR
         )
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(f"the encoder '{folder}' is damaged: {error!r:.100}") from error

@@ -10,6 +10,7 @@ from pathlib import Path
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.serve.catalog import Catalog
 from recbole_xling.utils.files import FolderLock, write_text
+from recbole_xling.utils.json_text import parse_json
 
 WITHDRAWN_FILE = "withdrawn.json"
 
@@ -24,7 +25,7 @@ def read_withdrawn(folder: str | os.PathLike[str]) -> list[str]:
     if not path.is_file():
         return []
     try:
-        items = json.loads(path.read_text(encoding="utf-8"))
+        items = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise CheckpointError(f"'{path}' is damaged: {error}; write a list of ids, or remove it") from error
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):

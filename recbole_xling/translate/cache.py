@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from recbole_xling.errors import TranslationError
 from recbole_xling.translate.base import Translator
 from recbole_xling.utils.files import clear_write_errors, identity_folder, write_identity
+from recbole_xling.utils.json_text import parse_json
 from recbole_xling.utils.terminal import on_screen
 
 logger = logging.getLogger(__name__)
@@ -114,13 +115,13 @@ def _stored(folder: Path) -> Iterator[tuple[str, str]]:
         with open(file, "rb") as lines:
             for line in lines:
                 try:
-                    record = json.loads(line)
+                    record = parse_json(line)
                     text, translation = record["text"], record["translation"]
                     if not isinstance(text, str) or not isinstance(translation, str):
                         raise TypeError
                     if record.keys() - {"text", "translation"} and record[_CHECKSUM] != _checksum(text, translation):
                         raise ValueError
-                except (ValueError, KeyError, TypeError, RecursionError):
+                except (ValueError, KeyError, TypeError):
                     damaged += 1
                 else:
                     yield text, translation

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from recbole_xling.utils.files import FolderLock, clear_write_errors, replacing
+from recbole_xling.utils.json_text import parse_json
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def _make(folder: Path, make: Callable[[Path], None], what: str) -> None:
 def _is_whole(folder: Path) -> bool:
     """Whether the files of a folder are those that were written."""
     try:
-        stated = json.loads((folder / _SIDECAR).read_bytes())
+        stated = parse_json((folder / _SIDECAR).read_bytes())
         return all(
             (folder / name).stat().st_size == size and _crc32(folder / name) == crc32
             for name, (size, crc32) in stated.items()

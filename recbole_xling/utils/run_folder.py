@@ -20,6 +20,7 @@ import yaml
 
 from recbole_xling.errors import CheckpointError, XlingError
 from recbole_xling.utils.files import polars_os_errors, replacing, write_text
+from recbole_xling.utils.json_text import parse_json
 from recbole_xling.utils.terminal import PlainFormatter
 
 if TYPE_CHECKING:
@@ -141,10 +142,10 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: the file is damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it is not a mapping")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(
             f"'{path}' is damaged: {error}. Remove it, and what it belongs to can run again"
         ) from None

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from recbole_xling.errors import DataError
 from recbole_xling.utils.files import FolderLock, sync
+from recbole_xling.utils.json_text import parse_json
 
 _STAGING = ".xling.staging"
 _JOURNAL = "replacing.json"
@@ -188,7 +189,7 @@ def _listed(journal: Path) -> tuple[list[str], list[str]]:
     """Return the names of the previous files, and of those that may have taken their place."""
     text = journal.read_text(encoding="utf-8")
     if journal.name == _JOURNAL:
-        names = json.loads(text)
+        names = parse_json(text)
         return names["old"], names["new"]
     # An older release lists the previous files only. A translator has no others; the names of the others are known.
     label, arriving = journal.parent.name[1 : -len(".staging")], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable, batch_schema, check_columns
 from recbole_xling.errors import DataError
 from recbole_xling.utils.arguments import finite_number
+from recbole_xling.utils.json_text import parse_json
 
 _TABS = Layout(separator="\t", quote=None)
 _TABLES = {".csv": Layout(), ".tsv": _TABS, ".txt": _TABS, ".dat": _TABS}
@@ -164,8 +164,8 @@ class JsonLines:
 def parse_object(line: bytes) -> dict[str, Any] | None:
     """Return the JSON object in a line, None if it is not one."""
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
+        record = parse_json(line)
+    except ValueError:
         return None
     return record if isinstance(record, dict) else None
 
