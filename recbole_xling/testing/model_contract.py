@@ -107,7 +107,7 @@ class ModelContract:
         trainer.fit(parts.train_data, saved=False, verbose=False)
         rows = FullSortEvalDataLoader(parts.config, parts.train_data._dataset, None)
         recall = trainer.evaluate(rows, load_best_model=False)["recall@5"]
-        assert recall >= 0.9, f"recall@5 of the training interactions is {recall} after {changed['epochs']} epochs"
+        assert recall >= 0.85, f"recall@5 of the training interactions is {recall} after {changed['epochs']} epochs"
 
     def test_saved_and_loaded_model_scores_the_same(
         self, tmp_path: Path, base_settings: dict[str, Any], variant: dict[str, Any]

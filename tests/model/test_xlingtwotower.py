@@ -49,7 +49,6 @@ class TestContract(ModelContract):
     overfit_data = {"n_users": 30, "n_items": 60, "lengths": [6] * 30, "title": topic}
     overfit = {"peft": "full", "adapter_layers": None, "learning_rate": 0.001, "learning_rates": None, "epochs": 250}
     overfit |= {"temperature": 0.05, "exclude_history": True, "popularity_prior": False, "logq_correction": False}
-    # steady steps: with the smallest batches the result depends on how a machine rounds
     overfit |= {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "train_batch_size": 64}
     variants = {
         "lora, mean": {},

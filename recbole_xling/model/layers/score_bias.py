@@ -133,7 +133,8 @@ class ScoreBias(nn.Module):
         self.register_buffer("prior", prior, persistent=False)
         self.register_buffer("cold", cold, persistent=False)
         self.register_buffer("trained", torch.from_numpy(counts > 0), persistent=False)
-        self.by_history = settings.bias_by_history and by_text
+        # in a catalog that training knows nothing of, the constants are all the same
+        self.by_history = settings.bias_by_history and by_text and bool((counts > 0).any())
         self.register_buffer("cold_offset", torch.zeros(()))
         self.share = cold_share(settings.cold_exposure, int(cold.sum()), len(counts) - 1)
         self._masked = dataset.item_id_list_field if config["exclude_history"] else None
