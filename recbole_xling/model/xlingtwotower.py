@@ -302,7 +302,8 @@ class XLingTwoTower(XLingRecommender):
 
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown, and resample hard negatives."""
-        self._table(0, self._version, together=True)
+        if process()[1] > 1:  # all are here, as they need not be later
+            self._table(0, self._version, together=True)
         self.score_bias.calibrate(self.full_sort_predict)
         if self.hard_negatives and self.hard_negatives.due(epoch):
             self._draw_hard_negatives(self.hard_negatives, epoch)

@@ -47,7 +47,7 @@ class TestContract(ModelContract):
     model = "XLingTwoTower"
     # the user's own items are no negatives, so all of them, in any order, are right
     overfit_data = {"n_users": 30, "n_items": 60, "lengths": [6] * 30, "title": topic}
-    overfit = {"peft": "full", "adapter_layers": None, "learning_rate": 0.001, "learning_rates": None, "epochs": 250}
+    overfit = {"peft": "full", "adapter_layers": None, "learning_rate": 0.002, "learning_rates": None, "epochs": 180}
     overfit |= {"temperature": 0.05, "exclude_history": True, "popularity_prior": False, "logq_correction": False}
     overfit |= {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0, "train_batch_size": 64}
     variants = {
