@@ -245,14 +245,15 @@ class TextEncoder(nn.Module):
         rank, n_processes = process()
         if n_processes == 1 or self.config.peft == "frozen":
             return self.pooled(tokens, text_ids)
-        everyone = torch.unique(gather_rows(text_ids.to(self.device)))  # (V,)
+        text_ids = text_ids.to(self.device)
+        everyone = torch.unique(gather_rows(text_ids))  # (V,)
         own = (everyone % n_processes == rank).nonzero().squeeze(1)
         # of a batch without texts of its own a process must still take part in the backward pass
         vectors = torch.zeros(
             len(everyone), self.hidden_size, device=self.device, requires_grad=torch.is_grad_enabled()
         )
         vectors = vectors.index_copy(0, own, self.pooled(tokens, everyone[own]))
-        return sum_over_processes(vectors)[torch.searchsorted(everyone, text_ids.to(self.device))]
+        return sum_over_processes(vectors)[torch.searchsorted(everyone, text_ids)]
 
     def pooled(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
         """Encode some texts, those of about one length together, without projection and norm.
