@@ -11,7 +11,7 @@ RUN useradd --create-home --uid 10001 serve
 WORKDIR /app
 
 # Those of the extra "serve", and what the command line reads and prints with.
-RUN pip install --no-cache-dir "numpy>=1.26" "onnxruntime>=1.19" "faiss-cpu>=1.8" "fastapi>=0.115" "uvicorn>=0.30" \
+RUN pip install --no-cache-dir "numpy>=1.26" "onnxruntime>=1.19" "faiss-cpu>=1.8" "usearch>=2.12" "fastapi>=0.115" "uvicorn>=0.30" \
     "prometheus-client>=0.20" "pyyaml>=5.1" "tabulate>=0.9"
 
 COPY setup.cfg pyproject.toml README.md LICENSE ./

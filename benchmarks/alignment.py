@@ -1,6 +1,6 @@
 """What training on recommendation does to an encoder's alignment of languages, with and without the alignment term.
 
-    OMP_NUM_THREADS=2 python benchmarks/alignment.py --encoder path/to/multilingual-e5-small --data ../shared/data
+    OMP_NUM_THREADS=2 python benchmarks/alignment.py --encoder path/to/multilingual-e5-small --data path/to/data
 
 XLingTwoTower is trained on ml-100k-xling, whose films have titles in several languages. With the term, these titles are
 drawn as pairs, in one arm together with half of Tatoeba's sentences. Before and after, each sentence of the other half
@@ -92,7 +92,7 @@ def main() -> None:
     """Measure the encoder as it is and after each kind of training."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", required=True, help="folder of the encoder")
-    parser.add_argument("--data", default="../shared/data", help="folder with tatoeba/")
+    parser.add_argument("--data", default="data", help="folder with tatoeba/")
     parser.add_argument("--work", default="benchmarks/.data/alignment", help="folder for data and runs")
     options = parser.parse_args()
     folder, work = data_folder(options.data, "tatoeba"), Path(options.work)

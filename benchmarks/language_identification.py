@@ -1,6 +1,6 @@
 """Accuracy and speed of language identification on the Tatoeba sentences: ours, py3langid without limits, script alone.
 
-    OMP_NUM_THREADS=1 python benchmarks/language_identification.py --data ../shared/data
+    OMP_NUM_THREADS=1 python benchmarks/language_identification.py --data path/to/data
     OMP_NUM_THREADS=1 python benchmarks/language_identification.py --words 3
 
 Every language has 1,000 sentences, as have the English ones, which are drawn evenly from all pairs. Titles are shorter
@@ -144,7 +144,7 @@ def report(title: str, results: dict[str, dict[str, Any]]) -> None:
 def main() -> None:
     """Measure all on whole sentences and on their beginnings, and on titles."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="../shared/data", help="folder that holds tatoeba and movielens-small")
+    parser.add_argument("--data", default="data", help="folder that holds tatoeba and movielens-small")
     parser.add_argument("--words", type=int, default=3, help="length of the beginnings")
     parser.add_argument("--repeats", type=int, default=5, help="times each is measured; the fastest counts")
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """A language model as text encoder: are its vectors aligned across languages, before and after training on pairs?
 
-    OMP_NUM_THREADS=2 python benchmarks/language_model.py --encoder FOLDER --gguf-file NAME.gguf --data ../shared/data
+    OMP_NUM_THREADS=2 python benchmarks/language_model.py --encoder FOLDER --gguf-file NAME.gguf --data path/to/data
 
 The adapters of XLingTwoTower learn from half of Tatoeba's sentence pairs in four languages (``alignment_file``). Each
 sentence of the other half must find its translation among those of the other half: top-1 accuracy, mean of both
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--encoder", required=True, help="folder of the language model")
     parser.add_argument("--gguf-file", help="file of that folder with its weights")
     parser.add_argument("--layers", type=int, default=14, help="keep so many layers, from the bottom")
-    parser.add_argument("--data", default="../shared/data", help="folder with tatoeba/")
+    parser.add_argument("--data", default="data", help="folder with tatoeba/")
     parser.add_argument("--work", default="benchmarks/.data/language_model", help="folder for data and runs")
     options = parser.parse_args()
     folder, work = data_folder(options.data, "tatoeba"), Path(options.work)

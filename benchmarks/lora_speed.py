@@ -1,6 +1,6 @@
 """Training steps of a LoRA-tuned text encoder: XLingTwoTower's item tower and sentence-transformers.
 
-    OMP_NUM_THREADS=1 python benchmarks/lora_speed.py --encoder path/to/multilingual-e5-small --data ../shared/data
+    OMP_NUM_THREADS=1 python benchmarks/lora_speed.py --encoder path/to/multilingual-e5-small --data path/to/data
 
 All sides train the same encoder with the same LoRA on the same batches of text pairs (an article of NeMig and one its
 reader clicked later) under the same loss, the softmax over the batch's second texts, and the same data type.
@@ -173,7 +173,7 @@ def main() -> None:
     """Measure all sides in turn and show them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", required=True, help="folder of the encoder")
-    parser.add_argument("--data", default="../shared/data", help="folder with nemig/")
+    parser.add_argument("--data", default="data", help="folder with nemig/")
     parser.add_argument("--batch", type=int, default=128, help="pairs per step")
     parser.add_argument("--sub-batch", type=int, default=32, help="texts held at a time by the cached sides")
     parser.add_argument("--steps", type=int, default=5, help="steps, the first of which is not counted")

@@ -1,7 +1,7 @@
 """Ranking quality of LLMSASRec's item representations, and of the best ones on random vectors, on three datasets.
 
-    python benchmarks/quality.py --data ../shared/data
-    python benchmarks/quality.py --data ../shared/data --only nemig --arms "none;add" --seeds 1
+    python benchmarks/quality.py --data path/to/data
+    python benchmarks/quality.py --data path/to/data --only nemig --arms "none;add" --seeds 1
     python benchmarks/quality.py --only movielens-small --arms "XLingTwoTower, frozen encoder;XLingTwoTower" --seeds 1
 
 The last ones need an encoder: --encoder path/to/multilingual-e5-small.
@@ -170,9 +170,7 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     """Run what is missing and show everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data", default="../shared/data", help="folder with nemig/, movielens-small/, tmdb-multilang/"
-    )
+    parser.add_argument("--data", default="data", help="folder with nemig/, movielens-small/, tmdb-multilang/")
     parser.add_argument("--work", default="benchmarks/.data", help="folder for the converted datasets")
     parser.add_argument("--only", default=",".join(DATASETS), help="datasets, separated by commas")
     default = ";".join(arm for arm in ARMS if not arm.startswith(TWO_TOWER))

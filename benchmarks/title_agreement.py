@@ -1,6 +1,6 @@
 """Compare the bundled film titles with another source's, on the films both have (same English title and year).
 
-    python benchmarks/title_agreement.py --data ../shared/data
+    python benchmarks/title_agreement.py --data path/to/data
 
 Prints a table and writes benchmarks/results/title_agreement.json.
 """
@@ -41,7 +41,7 @@ def agreement(ours: str, theirs: str) -> str:
 def main() -> None:
     """Run the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", default="../shared/data", help="folder with movielens-small/")
+    parser.add_argument("--data", default="data", help="folder with movielens-small/")
     folder = data_folder(parser.parse_args().data, "movielens-small")
     by_name: dict[tuple[str, str], str] = {}
     with open(folder / "movies.csv", encoding="utf-8", newline="") as file:

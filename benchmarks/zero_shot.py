@@ -1,6 +1,6 @@
 """Zero-shot transfer on NeMig: trained on the readers of one language, tested on those of the other, both ways.
 
-    OMP_NUM_THREADS=2 python benchmarks/zero_shot.py --encoder path/to/multilingual-e5-small --data ../shared/data
+    OMP_NUM_THREADS=2 python benchmarks/zero_shot.py --encoder path/to/multilingual-e5-small --data path/to/data
 
 Arms, for German readers tested after training on English ones and the other way round: XLingTwoTower trained on the
 other language (zero-shot), on the tested one, and not at all, its encoder as it is with the plain mean of the history,
@@ -227,7 +227,7 @@ def main() -> None:
     """Train what is missing, rank, and show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", required=True, help="folder of the encoder")
-    parser.add_argument("--data", default="../shared/data", help="folder with nemig/")
+    parser.add_argument("--data", default="data", help="folder with nemig/")
     parser.add_argument("--work", default="benchmarks/.data/zero_shot", help="folder for datasets and runs")
     parser.add_argument("--seed", type=int, default=2020)
     options = parser.parse_args()

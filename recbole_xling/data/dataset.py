@@ -213,6 +213,14 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         mask[(rows[_ROW][rows[self.item_list_length_field] == 1] - 1).numpy()] = True
         return mask
 
+    @property
+    def known_items(self) -> NDArray[np.bool_]:
+        """Mask of the items that training has met if this is the training split, in histories too, ``(n_items,)``."""
+        known: NDArray[np.bool_] = self.train_item_counts > 0
+        if self._stated_row is not None:  # what files state as history need not have been a target
+            known[self.sequence[self.iid_field].numpy()] = True
+        return known
+
     def training_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return users and items of the interactions of :attr:`train_mask`."""
         mask = self.train_mask

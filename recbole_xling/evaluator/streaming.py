@@ -21,17 +21,27 @@ _GROUP = 64  # neighboring items of which the largest score stands for all
 
 
 class Factors(NamedTuple):
-    """Scores as inner products: ``users @ items.T + bias``.
+    """Scores as inner products: ``users @ items.T + weight * bias``.
 
     Attributes:
         users: ``(B, D)``.
         items: ``(n_items, D)``.
         bias: ``(n_items,)``, or None.
+        weight: how much the bias counts for each user, above 0, ``(B, 1)``; None for 1.
     """
 
     users: Tensor
     items: Tensor
-    bias: Tensor | None
+    bias: Tensor | None = None
+    weight: Tensor | None = None
+
+    @property
+    def scores(self) -> Tensor:
+        """All scores, ``(B, n_items)``."""
+        if self.bias is None:
+            return self.users @ self.items.T
+        bias = self.bias if self.weight is None else self.weight * self.bias
+        return torch.addmm(bias, self.users, self.items.T)
 
 
 class Pairs(NamedTuple):
@@ -116,9 +126,14 @@ def rank_groups(
             place = torch.full((n_rows,), -1, device=device)
             place[block] = torch.arange(len(block), device=device)
             here = place[targets.rows] >= 0
-            part = factors._replace(users=factors.users[at : at + _ROWS])
+            users, weight = factors.users[at : at + _ROWS], factors.weight
+            if weight is not None:  # dividing by it leaves the order, and one bias for all
+                weight = weight[at : at + _ROWS]
+                users = users / weight
+            part = Factors(users, factors.items, factors.bias)
             ranked = _rank_block(part, _renumbered(left_out, place), _renumbered(targets, place), k, with_ranks)
-            best[block], scores[block] = ranked.best, ranked.scores
+            best[block] = ranked.best
+            scores[block] = ranked.scores if weight is None else ranked.scores * weight
             if ranks is not None and n_ranked is not None:
                 assert ranked.ranks is not None and ranked.n_ranked is not None
                 ranks[here], n_ranked[block] = ranked.ranks, ranked.n_ranked

@@ -222,13 +222,15 @@ class ModelHooks:
         """
         return None
 
+    def known_items(self) -> Tensor | None:
+        """Return which items make the bias of scores count for those who have them in their history, ``(n_items,)``.
+
+        None if it counts alike for all (:func:`~recbole_xling.model.layers.score_bias.bias_weight`).
+        """
+        return None
+
     def user_of_vectors(
-        self,
-        items: Tensor,
-        item_seq_len: Tensor,
-        item_language: Tensor,
-        user_language: Tensor,
-        item_trained: Tensor,
+        self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor
     ) -> Tensor:
         """Return the users of :meth:`factors`, ``(B, D)``, by the vectors of their histories alone.
 
@@ -239,7 +241,6 @@ class ModelHooks:
             item_seq_len: ``(B,)`` number of items.
             item_language: ``(B, L)`` numbers of languages (:mod:`recbole_xling.model.layers.language_embedding`).
             user_language: ``(B,)`` the same of what users state.
-            item_trained: ``(B, L)`` whether training had interactions of the items.
         """
         raise NotImplementedError
 
@@ -308,12 +309,12 @@ class XLingRecommender(ModelHooks, SequentialRecommender):
         if groups is None:
             raise NotImplementedError(f"{type(self).__name__} defines neither factors nor full_sort_predict")
         scores = None
-        for rows, (users, items, bias) in groups:
-            part = users @ items.T if bias is None else torch.addmm(bias, users, items.T)
+        for rows, factors in groups:
+            part = factors.scores
             if len(groups) == 1:
                 scores = part
             else:
-                scores = part.new_empty(len(interaction), len(items)) if scores is None else scores
+                scores = part.new_empty(len(interaction), part.shape[1]) if scores is None else scores
                 scores[rows] = part
         assert scores is not None
         scores[:, 0] = float("-inf")

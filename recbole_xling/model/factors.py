@@ -25,7 +25,7 @@ def factors_of(model: Any, interaction: Interaction) -> list[tuple[Tensor, Facto
     if found is not None or recbole is None or not type(model).__module__.startswith("recbole.model."):
         return found
     users, items = recbole(model, interaction)
-    return [(torch.arange(len(users), device=users.device), Factors(users, items, None))]
+    return [(torch.arange(len(users), device=users.device), Factors(users, items))]
 
 
 class UserOfVectors(nn.Module):
@@ -55,11 +55,10 @@ class UserOfVectors(nn.Module):
         item_seq_len: Tensor,
         item_language: Tensor,
         user_language: Tensor,
-        item_trained: Tensor,
     ) -> Tensor:
         """Return users, ``(B, D)``; arguments as for :meth:`~recbole_xling.model.base.ModelHooks.user_of_vectors`."""
         if not self._looks_up:
-            return hooks_of(self.model).user_of_vectors(items, item_seq_len, item_language, user_language, item_trained)
+            return hooks_of(self.model).user_of_vectors(items, item_seq_len, item_language, user_language)
         place = torch.arange(1, items.shape[0] * items.shape[1] + 1, device=items.device).view(items.shape[:2])
         inside = torch.arange(items.shape[1], device=items.device) < item_seq_len[:, None]  # (B, L)
         table = torch.cat([self.model.item_embedding.weight[:1], items.reshape(-1, items.shape[2])])

@@ -343,7 +343,8 @@ class LLMSASRec(XLingRecommender):
             table, item = self.item_table(view), rows[self.ITEM_ID]
             elapsed = rows.interaction.get(ELAPSED_LIST)
             state = self.forward(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], table, elapsed)
-            scores = (self._user(state, rows) * table[item]).sum(dim=-1) + self.score_bias()[item]
+            weight = self.score_bias.weight(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
+            scores = (state * table[item]).sum(dim=-1) + weight[:, 0] * self.score_bias()[item]
             return scores.masked_fill(item == 0, float("-inf"))
 
         return self.views.scores(interaction, score)
@@ -358,14 +359,14 @@ class LLMSASRec(XLingRecommender):
                 lambda items, length, *elapsed: self.forward(items, length, table, *elapsed),
                 *(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN], *times),
             )
-            return Factors(self._user(state, rows), table, self.score_bias())
+            weight = self.score_bias.weight(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
+            return Factors(state, table, self.score_bias(), weight)
 
         return self.views.factors(interaction, of)
 
-    def _user(self, state: Tensor, rows: Interaction) -> Tensor:
-        """Return users by their states, ``(B, H)``, to whom popularity counts as far as training knows them."""
-        trained = self.score_bias.trained[rows[self.ITEM_SEQ]]
-        return state / self.score_bias.weight(trained, rows[self.ITEM_SEQ_LEN])
+    def known_items(self) -> Tensor | None:
+        """Return the items by which histories tell how much popularity counts."""
+        return self.score_bias.known
 
     def history_vectors(self, view: int = 0) -> Tensor:
         """Return the vectors of all items: histories have the ones that are scored."""
@@ -383,16 +384,10 @@ class LLMSASRec(XLingRecommender):
         return (0, float(self.score_bias.cold_offset)) if self.items.takes_new else None
 
     def user_of_vectors(
-        self,
-        items: Tensor,
-        item_seq_len: Tensor,
-        item_language: Tensor,
-        user_language: Tensor,
-        item_trained: Tensor,
+        self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor
     ) -> Tensor:
         """Return users by the vectors of histories, ``(B, H)``; languages do not matter."""
-        state = last_states(self.sequence_encoder(items), item_seq_len)
-        return state / self.score_bias.weight(item_trained, item_seq_len)
+        return last_states(self.sequence_encoder(items), item_seq_len)
 
     @torch.no_grad()
     def attention_of_vectors(self, items: Tensor, item_seq_len: Tensor, item_language: Tensor) -> Tensor | None:

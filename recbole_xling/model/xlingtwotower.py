@@ -371,8 +371,9 @@ class XLingTwoTower(XLingRecommender):
         """Score one given item per history, ``(B,)``."""
 
         def score(rows: Interaction, view: int) -> Tensor:
-            (users, items, _), item = self._scored(rows, view), rows[self.ITEM_ID]
-            scores = (users * items[item]).sum(dim=-1) + self.score_bias()[item]
+            (users, items), item = self._towers(rows, view), rows[self.ITEM_ID]
+            weight = self.score_bias.weight(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
+            scores = self.scale * (users * items[item]).sum(dim=-1) + weight[:, 0] * self.score_bias()[item]
             return scores.masked_fill(item == 0, float("-inf"))
 
         return self.views.scores(interaction, score)
@@ -383,8 +384,12 @@ class XLingTwoTower(XLingRecommender):
 
     def _scored(self, rows: Interaction, view: int) -> Factors:
         users, items = self._towers(rows, view)
-        known = self.score_bias.weight(self.score_bias.trained[rows[self.ITEM_SEQ]], rows[self.ITEM_SEQ_LEN])  # (B, 1)
-        return Factors(users * self.scale / known, items, self.score_bias())
+        weight = self.score_bias.weight(rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN])
+        return Factors(users * self.scale, items, self.score_bias(), weight)
+
+    def known_items(self) -> Tensor | None:
+        """Return the items by which histories tell how much popularity counts."""
+        return self.score_bias.known
 
     @torch.no_grad()
     def history_vectors(self, view: int = 0) -> Tensor:
@@ -425,12 +430,7 @@ class XLingTwoTower(XLingRecommender):
         return (0 if self.gate is None else self.encoder.size), float(self.score_bias.cold_offset)
 
     def user_of_vectors(
-        self,
-        items: Tensor,
-        item_seq_len: Tensor,
-        item_language: Tensor,
-        user_language: Tensor,
-        item_trained: Tensor,
+        self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor
     ) -> Tensor:
         """Return users over the temperature by the vectors of histories, ``(B, D)``, with the gate ``(B, D + H)``."""
         tuned = items[:, :, : self.encoder.size]
@@ -441,7 +441,7 @@ class XLingTwoTower(XLingRecommender):
         if self.gate is not None:
             others = self.gate.pooled(items[:, :, self.encoder.size :], item_seq_len)
             users = torch.cat([users, others], dim=1)
-        return users * self.scale / self.score_bias.weight(item_trained, item_seq_len)
+        return users * self.scale
 
     @torch.no_grad()
     def attention_of_vectors(self, items: Tensor, item_seq_len: Tensor, item_language: Tensor) -> Tensor:

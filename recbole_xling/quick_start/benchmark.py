@@ -169,6 +169,8 @@ def _comparison(cells: Sequence[Cell]) -> pd.DataFrame | str:
             groups.setdefault(cell.model, []).append(cell.state["run_dir"])
     if sum(map(len, groups.values())) < 2:
         return "fewer than two runs have finished"
+    if cells[0].model not in groups:
+        return f"'{cells[0].model}', which all others are compared with, has not finished"
     try:
         return compare(groups)
     except XlingError as error:
@@ -193,7 +195,7 @@ def _write(path: Path, file: str, cells: Sequence[Cell], compared: dict[str, pd.
 
 
 def _without_data(state: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in state.items() if key not in ("data", "settings")}
+    kept = {key: value for key, value in state.items() if key not in ("data", "settings", "others")}
     if state.get("status") == FINISHED:
         kept["test"] = read_result(Path(state["run_dir"]))["test"]
     return kept
@@ -230,9 +232,11 @@ def _run(cell: Cell) -> bool:
         return True
     goes_on = same and before.get("status") == _STARTED
     earlier = {cell.folder / path.relative_to(cell.folder).parts[0] for path in cell.folder.rglob(RESUME_FILE)}
-    open_runs = [path for path in sorted(earlier) if goes_on and _result_folder(path) is None]
+    others = before.get("others", []) if same else sorted(path.name for path in earlier)  # of other settings or data
+    open_runs = [path for path in sorted(earlier) if goes_on and path.name not in others]
+    open_runs = [path for path in open_runs if _result_folder(path) is None]
     spent = float(before.get("seconds", 0)) if open_runs else 0.0
-    cell.state = {**asked, "status": _STARTED, "seconds": spent}
+    cell.state = {**asked, "status": _STARTED, "seconds": spent, "others": others}
     cell.folder.mkdir(parents=True, exist_ok=True)
     write_json(file, cell.state)
     finished_before = _results(cell)
@@ -269,6 +273,8 @@ def _read_state(file: Path) -> dict[str, Any]:
     before = read_json(file)
     with taking_from(file):
         Path(before.get("run_dir", "")), float(before.get("seconds", 0)), int(before.get("peak_memory", 0))
+        if not isinstance(before.get("others", []), list):
+            raise TypeError("others is no list")
     return before
 
 

@@ -75,10 +75,9 @@ class ModelScorer:
         of_one = torch.from_numpy(given.vectors)[:, None].to(device)  # (B, 1, size)
         written, read = (language_numbers(tags).to(device) for tags in (given.written, given.read))
         length = torch.ones(n_rows, dtype=torch.long, device=device)
-        trained = torch.ones(n_rows, 1, dtype=torch.bool, device=device)  # of texts nobody knows; as of most items
-        users = UserOfVectors(self._run.model)(of_one, length, written[:, None], read, trained)
+        users = UserOfVectors(self._run.model)(of_one, length, written[:, None], read)
         own = self.factors(view if view < self.n_views else 0)
-        groups = [(torch.arange(n_rows, device=device), Factors(users, own.items, own.bias))]
+        groups = [(torch.arange(n_rows, device=device), Factors(users, own.items, own.bias))]  # of whole weight
         if not k or not n_rows:
             return Best(np.zeros((n_rows, 0), dtype=np.int64), np.zeros((n_rows, 0), dtype=np.float32))
         items, scores = _ranked_factors(groups, candidates, left_out, k)
@@ -145,9 +144,9 @@ class ModelScorer:
     @torch.no_grad()
     def item_vectors(self, view: int) -> tuple[FloatArray, FloatArray]:
         """Return what is scored in a view: vectors, ``(n_items, D)``, and their bias, ``(n_items,)``."""
-        _, items, bias = self.factors(view)
-        found = items.float().cpu().numpy()
-        return found, np.zeros(len(found), np.float32) if bias is None else bias.float().cpu().numpy()
+        own = self.factors(view)
+        found = own.items.float().cpu().numpy()
+        return found, np.zeros(len(found), np.float32) if own.bias is None else own.bias.float().cpu().numpy()
 
     def _tower(self) -> Tower:
         """Return the model's user tower, which reads vectors of histories."""
@@ -171,8 +170,14 @@ class ModelScorer:
         """Return a view of the items as histories consist of them."""
         languages = catalog_of(self._run.train_data._dataset).readers([]).seen_by(view)
         vectors = self.history_vectors(view)
-        trained = self._run.train_data._dataset.train_item_counts > 0
-        return View(vectors, vectors, language_numbers(languages).numpy(), trained, np.empty(0, dtype=np.int64))
+        nothing = np.empty(0, dtype=np.int64)
+        return View(vectors, vectors, language_numbers(languages).numpy(), self.known_items, nothing)
+
+    @property
+    def known_items(self) -> NDArray[np.bool_] | None:
+        """Which items make the bias count for those who have them in their history; None if it counts alike for all."""
+        known = self._hooks.known_items()
+        return None if known is None else known.cpu().numpy()
 
     def attention(self, view: int, rows: Rows) -> FloatArray | None:
         """Return how much of a user's attention each item of his history has; None if the model has none."""
@@ -206,7 +211,7 @@ class ModelScorer:
 
     @torch.no_grad()
     def user_vectors(self, view: int, rows: Rows) -> FloatArray:
-        """Return the vectors of users whose inner products with those of items are scores.
+        """Return the vectors of users, whose inner products with those of items are scores, but for the bias.
 
         Raises:
             ConfigError: the model has none.
@@ -288,8 +293,8 @@ def _ranked_factors(
     if len(chosen) < n_items:
         parts = {id(factors.items): factors.items[chosen] for _, factors in groups}
         groups = [
-            (rows, Factors(users, parts[id(items)], None if bias is None else bias[chosen]))
-            for rows, (users, items, bias) in groups
+            (rows, own._replace(items=parts[id(own.items)], bias=None if own.bias is None else own.bias[chosen]))
+            for rows, own in groups
         ]
     place = torch.full((n_items,), -1, device=device)
     place[chosen] = torch.arange(len(chosen), device=device)

@@ -25,7 +25,7 @@ from recbole_xling.serve.scorer import Rows
 FloatArray = NDArray[np.float32]
 _TOLERANCE = 1e-4
 _CHECKED = 64  # users that the graph is compared on
-_INPUTS = ("items", "item_seq_len", "item_language", "user_language", "item_trained")
+_INPUTS = ("items", "item_seq_len", "item_language", "user_language")
 
 
 def write_tower(tower: UserOfVectors, recommender: Recommender, histories: FloatArray, path: Path) -> float:
@@ -84,8 +84,7 @@ def _inputs(recommender: Recommender, histories: FloatArray, rows: Rows) -> tupl
         recent = torch.from_numpy(np.asarray(history[-longest:]))
         row[: len(recent)] = recent
     written = language_numbers(recommender.catalog.languages[0].tolist())[item_seq]
-    trained = torch.from_numpy(recommender.catalog.counts > 0)[item_seq]
-    return torch.from_numpy(histories)[item_seq], lengths, written, language_numbers(rows.languages), trained
+    return torch.from_numpy(histories)[item_seq], lengths, written, language_numbers(rows.languages)
 
 
 def _write_graph(tower: UserOfVectors, inputs: tuple[Tensor, ...], path: Path, name: str) -> None:

@@ -27,6 +27,7 @@ from recbole_xling.serve.catalog import Users
 from recbole_xling.serve.indexes import check_kind, index_file, open_index, write_index
 from recbole_xling.serve.recommender import Recommender
 from recbole_xling.serve.scorer import Rows
+from recbole_xling.serve.vectors import bias_weight
 from recbole_xling.serve.withdrawn import read_withdrawn, write_withdrawn
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.run_folder import read_result, versions
@@ -156,6 +157,7 @@ class _Export:
             "dataset": str(self.run.config["dataset"]),
             "items": len(catalog.tokens) - 1,
             "by_history": scorer.by_history,
+            "bias_by_history": scorer.known_items is not None,
             "without_history": scorer.without_history,
             "model_views": scorer.n_views,
             "view_of": dict(catalog.view_of),
@@ -197,7 +199,8 @@ class _Export:
             return 1.0, weight  # of nobody's items
         chosen = theirs[np.linspace(0, len(theirs) - 1, min(_ASKED, len(theirs))).astype(np.int64)]
         rows = Rows(chosen, [users.languages[user] for user in chosen], [users.history(user) for user in chosen])
-        vectors, hits = self.scorer.user_vectors(view, rows), 0
+        weight_of = bias_weight(self.scorer.known_items, rows.histories, self.scorer.longest)
+        vectors, hits = self.scorer.user_vectors(view, rows) / weight_of, 0
         for at in range(0, len(chosen), _AT_ONCE):
             some = vectors[at : at + _AT_ONCE]
             best = torch.from_numpy(some @ items.T + bias).topk(k).indices.numpy()
@@ -207,7 +210,7 @@ class _Export:
     # ---- the other files --------------------------------------------------------------------------------------
 
     def _write_items(self) -> None:
-        catalog = self.recommender.catalog
+        catalog, known = self.recommender.catalog, self.scorer.known_items
 
         def records() -> Iterable[Mapping[str, Any]]:
             for item in range(1, len(catalog.tokens)):
@@ -216,13 +219,15 @@ class _Export:
                 columns = {name: list(values[item]) for name, values in catalog.columns.items() if values[item]}
                 texts = {"titles": titles, "languages": languages}
                 texts = {name: values[:1] if len(set(values)) == 1 else values for name, values in texts.items()}
-                withdrawn = {} if catalog.exists[item] else {"withdrawn": True}
+                count, further = int(catalog.counts[item]), {} if catalog.exists[item] else {"withdrawn": True}
+                if known is not None and bool(known[item]) != (count > 0):
+                    further["known"] = bool(known[item])
                 yield {
                     "id": str(catalog.tokens[item]),
                     **texts,
-                    "count": int(catalog.counts[item]),
+                    "count": count,
                     "columns": columns,
-                    **withdrawn,
+                    **further,
                 }
 
         _write_lines(self.folder / files.ITEMS_FILE, records())

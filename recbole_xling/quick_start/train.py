@@ -21,7 +21,13 @@ from recbole_xling.evaluator.slices import mark_transfer
 from recbole_xling.evaluator.split_summary import summary_text
 from recbole_xling.quick_start.build import build, build_trainer, check_full_ranking, find_dataset, validation_rows
 from recbole_xling.quick_start.tracking import Tracking, tracked
-from recbole_xling.quick_start.trained import data_to_go_on_from, leave_out_places, refuse_code, unchanged_data
+from recbole_xling.quick_start.trained import (
+    data_to_go_on_from,
+    earlier_defaults,
+    leave_out_places,
+    refuse_code,
+    unchanged_data,
+)
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
 from recbole_xling.utils.launched import is_launched, launched_settings
@@ -108,6 +114,9 @@ def configure(
         given = {**own, **config.variable_config_dict, **config.cmd_config_dict}
         refuse_code(resume, stored, given)
         leave_out_places(config, given)
+        for key, value in earlier_defaults(stored).items():
+            if key not in given:
+                config[key] = value
     if config["resume"] and resume is None:
         raise ConfigError("resume cannot be set in a configuration file; give it as --resume=<run folder>")
     if config["epochs"] < 1 and not config["init_from"]:

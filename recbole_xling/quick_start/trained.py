@@ -51,9 +51,13 @@ def read_trained(file: Path) -> Trained:
         settings = dict(from_plain(checkpoint["config"]))
         if not {"model", "dataset"} <= settings.keys():
             raise ValueError("its settings do not name a model and a dataset")
-        if "cold_exposure" in settings:  # earlier releases let popularity count for everybody
-            settings.setdefault("bias_by_history", False)
-        return Trained(file, checkpoint, settings, data_of(checkpoint))
+        return Trained(file, checkpoint, settings | earlier_defaults(settings), data_of(checkpoint))
+
+
+def earlier_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run of an earlier release did that its settings do not say, as there was no such setting."""
+    by_text = "cold_exposure" in settings and "bias_by_history" not in settings
+    return {"bias_by_history": False} if by_text else {}
 
 
 # ---- settings -------------------------------------------------------------------------------------------------

@@ -133,6 +133,8 @@ def _recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
     languages = [["und", *(_of_view(record["languages"], view) for record in records)] for view in range(n_views)]
     withdrawn = [place for place, record in enumerate(records, start=1) if record.get("withdrawn")]
     counts = np.array([0, *(record["count"] for record in records)], dtype=np.int64)
+    met = [False, *(bool(record.get("known", record["count"] > 0)) for record in records)]
+    known = np.array(met) if manifest.get("bias_by_history") else None  # in earlier releases popularity counts for all
     columns = {name: [[], *(record["columns"].get(name, []) for record in records)] for name in manifest["columns"]}
     catalog = Catalog(tokens, titles, languages, manifest["view_of"], counts, withdrawn, lambda: columns)
 
@@ -146,7 +148,7 @@ def _recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         numbers = np.array([manifest["language_numbers"].get(tag, 0) for tag in tags], dtype=np.int64)
         search = open_index(kind, folder / index_file(kind, view), weights[view]) if kind else None
         indexed = np.flatnonzero(catalog.exists) if kind else np.empty(0, dtype=np.int64)
-        views.append(View(items, histories, numbers, counts > 0, indexed, search))
+        views.append(View(items, histories, numbers, known, indexed, search))
     users = _tower(folder, manifest) if manifest["by_history"] else _mapped(folder / USER_VECTORS_FILE)
     reader = None
     if manifest.get("reads_texts") and isinstance(users, Tower):

@@ -59,7 +59,8 @@ class View:
         items: vectors that are scored, ``(n_items, D)``.
         histories: vectors that histories consist of, ``(n_items, size)``; they begin with those of the items alone.
         languages: numbers of the items' languages, ``(n_items,)``.
-        trained: whether training had interactions of the items, ``(n_items,)``.
+        known: whether training has met the items, which then make the bias count for those who have them in their
+            history, ``(n_items,)``; None if it counts alike for all.
         indexed: numbers of the items of the index, ascending; empty without one.
         search: of the index.
     """
@@ -67,9 +68,30 @@ class View:
     items: FloatArray | Table
     histories: FloatArray | Table
     languages: IntArray
-    trained: NDArray[np.bool_]
+    known: NDArray[np.bool_] | None
     indexed: IntArray
     search: Search | None = None
+
+
+LEAST_WEIGHT = 0.01
+"""Of the bias, for users whose history training never met: enough to decide between equal matches."""
+
+
+def bias_weight(known: NDArray[np.bool_] | None, histories: Sequence[IntArray], longest: int) -> FloatArray:
+    """Return how much the bias of scores counts for users, ``(B, 1)``.
+
+    It is 1 for those without a history or where training has met at least half of it, and falls with that share: what
+    training readers chose says little to somebody who reads nothing that they did.
+
+    Args:
+        known: whether training has met each item, ``(n_items,)``; None if the bias counts alike for all.
+        histories: numbers of items, the oldest of each first.
+        longest: how many of the newest are read.
+    """
+    if known is None:
+        return np.ones((len(histories), 1), dtype=np.float32)
+    shares = [known[history[-longest:]].mean() if len(history) else 1.0 for history in histories]
+    return np.clip(2 * np.array(shares, dtype=np.float32), LEAST_WEIGHT, 1)[:, None]
 
 
 @dataclass(frozen=True)
@@ -78,7 +100,7 @@ class Tower:
 
     Attributes:
         compute: users, ``(B, D)``, from ``items`` ``(B, longest, size)``, ``item_seq_len`` ``(B,)``, ``item_language``
-            ``(B, longest)``, ``user_language`` ``(B,)`` and ``item_trained`` ``(B, longest)``.
+            ``(B, longest)`` and ``user_language`` ``(B,)``.
         longest: history, in items.
         languages: numbers of languages, by the first part of their tags.
         attend: how much of a user's attention each item has, ``(B, longest)``, from the same; None if there is none.
@@ -100,8 +122,7 @@ class Tower:
         for row, history in zip(item_seq, recent, strict=True):
             row[: len(history)] = history
         lengths = np.array([len(history) for history in recent], dtype=np.int64)
-        written, trained = view.languages[item_seq], view.trained[item_seq]
-        return self._inputs(view.histories[item_seq], lengths, written, rows.languages, trained)
+        return self._inputs(view.histories[item_seq], lengths, view.languages[item_seq], rows.languages)
 
     def of_vectors(self, given: Given) -> FloatArray:
         """Return users whose history is one vector each, ``(B, D)``."""
@@ -109,24 +130,17 @@ class Tower:
         items[:, 0] = given.vectors
         languages = np.zeros(items.shape[:2], dtype=np.int64)
         languages[:, 0] = self.numbers(given.written)
-        lengths, trained = np.ones(len(items), dtype=np.int64), np.ones(languages.shape, dtype=bool)
-        return self._users(self._inputs(items, lengths, languages, given.read, trained))
+        return self._users(self._inputs(items, np.ones(len(items), dtype=np.int64), languages, given.read))
 
     def numbers(self, languages: Sequence[str]) -> IntArray:
         """Return the numbers of languages, 0 for unknown ones."""
         return np.array([self.languages.get(tag.split("-")[0].lower(), 0) for tag in languages], dtype=np.int64)
 
     def _inputs(
-        self,
-        items: FloatArray,
-        lengths: IntArray,
-        item_language: IntArray,
-        languages: Sequence[str],
-        trained: NDArray[np.bool_],
+        self, items: FloatArray, lengths: IntArray, item_language: IntArray, languages: Sequence[str]
     ) -> dict[str, NDArray]:
         given: dict[str, NDArray] = {"items": np.asarray(items, dtype=np.float32), "item_seq_len": lengths}
-        given |= {"item_language": item_language, "user_language": self.numbers(languages)}
-        return {**given, "item_trained": trained}
+        return {**given, "item_language": item_language, "user_language": self.numbers(languages)}
 
     def _users(self, given: Mapping[str, NDArray]) -> FloatArray:
         users = self.compute(given)
@@ -213,8 +227,8 @@ class VectorScorer:
             scored[:, :skipped] = 0
             items, histories = Table(np.asarray(view.items), scored), Table(np.asarray(view.histories), more)
             numbers = np.concatenate([view.languages, self._users.numbers(tags)])
-            trained = np.concatenate([view.trained, np.zeros(len(more), dtype=bool)])
-            views.append(replace(view, items=items, histories=histories, languages=numbers, trained=trained))
+            known = None if view.known is None else np.append(view.known, np.zeros(len(more), dtype=bool))
+            views.append(replace(view, items=items, histories=histories, languages=numbers, known=known))
         biases = np.concatenate([self._bias, np.full(len(vectors[0]), bias, dtype=np.float32)])
         kept: dict[str, Any] = {"without_history": self.without_history, "reader": self._reader}
         return VectorScorer(self.name, views, biases, self._size, self._users, **kept)
@@ -230,9 +244,10 @@ class VectorScorer:
             return Best(items, scores)
         if isinstance(rows, Given):
             assert isinstance(self._users, Tower)
-            users = self._users.of_vectors(rows)
+            users, weight = self._users.of_vectors(rows), np.ones((n_rows, 1), dtype=np.float32)
         else:
-            users = self.user_vectors(view, rows)
+            users, weight = self.user_vectors(view, rows), bias_weight(seen.known, rows.histories, self.longest)
+        users = users / weight  # which leaves the order, and one bias for all
         pool = self._pool(view, candidates) if seen.search is not None and k < len(candidates) else None
         for at in range(0, len(users), _ROWS):
             part = slice(at, at + _ROWS)
@@ -244,7 +259,7 @@ class VectorScorer:
             if len(few):
                 gone = [left_out[row] for row in few.tolist()]
                 items[few], scores[few] = self._exact(seen, users[few], candidates, gone, k)
-        return Best(items, scores)
+        return Best(items, scores * weight)
 
     def _pool(self, view: int, candidates: IntArray) -> _Pool | None:
         """Return candidates as the index sees them; None if it has too many others. The last ones are remembered."""

@@ -96,10 +96,10 @@ def test_histories_are_read_without_padding_to_the_same_users(
     rows = next(iter(parts.test_data))[0]
     model = parts.model.eval()
     with torch.no_grad():
-        ((_, (users, items, bias)),) = factors_of(model, rows)
-        args = [rows[model.ITEM_SEQ], rows[model.ITEM_SEQ_LEN]] + ([items] if bias is not None else [])
+        ((_, own),) = factors_of(model, rows)
+        args = [rows[model.ITEM_SEQ], rows[model.ITEM_SEQ_LEN]] + ([own.items] if own.bias is not None else [])
         assert len(set(rows[model.ITEM_SEQ_LEN].tolist())) > 5
-        torch.testing.assert_close(users, model.forward(*args), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(own.users, model.forward(*args), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ def test_runs_of_earlier_releases_load_and_give_the_same(settings, small_dataset
     content["config"]["items"] = kept
     torch.save(content, file)
     assert evaluate_run(result["run_dir"])["test"] == result["test"]
-    assert not load_run(result["run_dir"]).model.score_bias.by_history
+    assert load_run(result["run_dir"]).model.score_bias.known is None
 
 
 def test_maps_of_earlier_runs_keep_their_weights(settings, small_dataset):

@@ -125,6 +125,33 @@ def test_a_killed_run_goes_on(tmp_path, plan, in_this_process, monkeypatch):
     assert Path(cells[0].state["run_dir"]).parent == cells[0].folder
 
 
+def test_a_run_of_other_settings_does_not_go_on(tmp_path, plan, in_this_process, monkeypatch):
+    class Killed(BaseException):
+        """The process ends here."""
+
+    whole, words_of = benchmarks._in_process, []
+
+    def killed(words, output, spent):
+        if not words_of:  # the first one after its last epoch, the second one at once
+            whole(words, output, spent)
+            (folder,) = output.parent.glob("LanguagePop-*")
+            (folder / "result.json").unlink()
+        words_of.append(words)
+        raise Killed
+
+    monkeypatch.setattr(benchmarks, "_in_process", killed)
+    for longest in (5, 6):
+        plan["common"]["MAX_ITEM_LIST_LENGTH"] = longest
+        (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+        with pytest.raises(Killed):
+            benchmark(tmp_path / "plan.yaml", tmp_path / "out", ["LanguagePop"])
+    monkeypatch.setattr(benchmarks, "_in_process", whole)
+    (cells, _) = benchmark(tmp_path / "plan.yaml", tmp_path / "out", ["LanguagePop"])
+    assert in_this_process[1][0].startswith("--config_files=")
+    settings = yaml.safe_load((Path(cells[0].state["run_dir"]) / "config.yaml").read_text())
+    assert settings["MAX_ITEM_LIST_LENGTH"] == 6
+
+
 @pytest.mark.slow
 def test_the_result_of_stages_is_that_of_the_last_one_and_killed_ones_go_on(
     tmp_path, plan, in_this_process, monkeypatch

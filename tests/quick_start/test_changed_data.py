@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+import yaml
 
 import recbole_xling
 from recbole_xling.errors import CheckpointError
@@ -403,3 +404,16 @@ def test_checkpoints_without_ids_load_with_a_warning(trained, tmp_path, caplog, 
     recbole_xling.run(config_dict={"resume": str(folder), "epochs": 3})
     assert "they cannot be checked" in (folder / "log.txt").read_text()
     assert load_checkpoint(folder / "last.pt")["data"]["vocabulary"].keys() >= {"user_id", "item_id"}
+
+
+def test_a_run_from_before_a_setting_goes_on_as_it_began(trained, tmp_path):
+    folder = tmp_path / "old"
+    shutil.copytree(trained("LLMSASRec"), folder)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert settings.pop("bias_by_history") is True
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    given = tmp_path / "given"
+    shutil.copytree(folder, given)
+    recbole_xling.run(config_dict={"resume": str(folder), "epochs": 3})
+    recbole_xling.run(config_dict={"resume": str(given), "epochs": 3, "bias_by_history": True})
+    assert [load_run(run).config["bias_by_history"] for run in (folder, given)] == [False, True]

@@ -32,7 +32,7 @@ _TEXTS = ["the film about a shark", "", "der pate am strand ein hai " * 5, "love
         {"peft": "adalora", "pooling": "cls", "adapter_layers": 2},
         {"peft": "ia3", "embedding_size": 6, "encoder_prompt": "query: "},
         {"peft": "full", "pooling": "last", "encoder_max_length": 9},
-        {"peft": "frozen", "embedding_size": 6, "encoder_prompt": "ein "},
+        {"peft": "frozen", "embedding_size": 6, "embedding_l2_sp": 0.1, "encoder_prompt": "ein "},
     ],
 )
 def test_sentence_transformers_returns_the_vectors_of_the_merged_encoder(

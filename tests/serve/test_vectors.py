@@ -10,7 +10,7 @@ from recbole_xling.serve import indexes
 from recbole_xling.serve import vectors as module
 from recbole_xling.serve.indexes import index_file, open_index, write_index
 from recbole_xling.serve.scorer import Rows
-from recbole_xling.serve.vectors import Tower, VectorScorer, View
+from recbole_xling.serve.vectors import LEAST_WEIGHT, Tower, VectorScorer, View
 
 
 def made(n_items, size=8, n_users=20, **index):
@@ -18,8 +18,8 @@ def made(n_items, size=8, n_users=20, **index):
     items = rng.normal(size=(n_items, size)).astype(np.float32)
     items *= rng.gamma(2, size=(n_items, 1)).astype(np.float32)  # of different lengths, as learned vectors have
     bias, users = rng.normal(size=n_items).astype(np.float32), rng.normal(size=(n_users, size)).astype(np.float32)
-    languages, trained = np.zeros(n_items, dtype=np.int64), np.ones(n_items, dtype=bool)
-    view = View(items, items, languages, trained, **{"indexed": np.empty(0, dtype=np.int64), **index})
+    languages, known = np.zeros(n_items, dtype=np.int64), np.ones(n_items, dtype=bool)
+    view = View(items, items, languages, known, **{"indexed": np.empty(0, dtype=np.int64), **index})
     return VectorScorer("model", [view], bias, size, users, without_history=True), items, bias, users
 
 
@@ -148,9 +148,11 @@ def test_further_items_are_ranked_among_the_others(tmp_path, indexed):
     grown = scorer.grown([more], [["de", "fr-CA", "xx", "de", "de"]], skipped=2, bias=0.25)
     scored = np.concatenate([np.zeros((5, 2)), more[:, 2:]], axis=1)
     table, biases = np.concatenate([items, scored]), np.concatenate([bias, np.full(5, 0.25, np.float32)])
-    histories = [np.array([3, 61]), np.array([64, 2, 9])]
-    users = np.stack([items[3] + more[1], more[4] + items[2] + items[9]])
-    asked = Rows(np.zeros(2, dtype=np.int64), ["und"] * 2, histories)
+    histories = [np.array([3, 61]), np.array([64, 2, 63]), np.array([61, 64])]
+    users = np.stack([items[3] + more[1], more[4] + items[2] + more[3], more[1] + more[4]])
+    weight = np.array([1, 2 / 3, LEAST_WEIGHT], np.float32)  # as training has met a half, a third, nothing
+    biases = biases * weight[:, None]
+    asked = Rows(np.zeros(3, dtype=np.int64), ["und"] * 3, histories)
     for candidates in (np.arange(1, 65), np.setdiff1d(np.arange(1, 65), [5, 62]), np.arange(50, 65)):
         best = grown.best(0, asked, candidates, histories, 9)
         order, scores = expected(users, table, biases, candidates, histories, 9)
@@ -159,7 +161,7 @@ def test_further_items_are_ranked_among_the_others(tmp_path, indexed):
     assert np.isin(np.arange(60, 65), grown.best(0, asked, np.arange(1, 65), histories, 60).items).all()
     np.testing.assert_array_equal(grown.vectors(0, np.array([61, 4])), np.stack([more[1], items[4]]))
     np.testing.assert_array_equal(grown._views[0].languages[60:], [1, 2, 0, 1, 1])
-    np.testing.assert_array_equal(grown._views[0].trained[59:], [True] + [False] * 5)
+    np.testing.assert_array_equal(grown._views[0].known[59:], [True] + [False] * 5)
 
 
 def test_users_that_are_no_numbers_are_not_ranked():

@@ -101,7 +101,7 @@ def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
     Dataset._change_feat_format(dataset)
     masks = _split_parts(dataset, times, setting)
     if dataset.config["train_on_validation"]:
-        masks = masks_with_validation(masks)
+        masks = masks_with_validation(dataset.inter_feat[dataset.uid_field].numpy(), masks)
     built = [_build_part(dataset, part) for part in masks]
     for name, part in (("train on", built[0]), ("test on", built[2])):
         if not len(part.inter_feat):

@@ -35,11 +35,19 @@ SplitParts = tuple[SplitPart, SplitPart, SplitPart]
 """Training, validation, test."""
 
 
-def masks_with_validation(parts: SplitParts) -> SplitParts:
-    """Return the parts of a split whose validation is trained on: nothing is validated."""
+def masks_with_validation(users: IntArray, parts: SplitParts) -> SplitParts:
+    """Return the parts of a split whose validation is trained on: nothing is validated.
+
+    Args:
+        users: ``(n,)``.
+        parts: of the split.
+    """
     train, valid, test = parts
     nothing = np.zeros_like(valid.targets)
-    everything = SplitPart(train.visible | valid.targets, train.targets | valid.targets)
+    has_later = count_before(users[::-1], valid.targets[::-1])[::-1] > 0  # a validation target
+    # what only validation sees is the first interaction of users who begin there: the history of their first target
+    visible = train.visible | valid.targets | (valid.visible & has_later)
+    everything = SplitPart(visible, train.targets | valid.targets)
     return everything, SplitPart(valid.visible, nothing), test
 
 

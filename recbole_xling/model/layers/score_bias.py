@@ -12,14 +12,12 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.serve.vectors import LEAST_WEIGHT
 from recbole_xling.utils.chunks import score_chunks
 from recbole_xling.utils.typed_config import TypedConfig
 
 LIST_LENGTH = 10
 """Places of a list that count as shown."""
-
-LEAST_WEIGHT = 0.01
-"""Of popularity for users whose history training never met: enough to decide between equal matches."""
 
 MAX_SHARE = 0.2
 """Cold items get no more of all places than this, however many they are."""
@@ -115,7 +113,7 @@ class ScoreBias(nn.Module):
     prior: Tensor
     log_popularity: Tensor
     cold: Tensor
-    trained: Tensor
+    known: Tensor | None
     cold_offset: Tensor
 
     def __init__(self, config: Any, dataset: XLingDataset, *, by_text: bool) -> None:
@@ -132,9 +130,10 @@ class ScoreBias(nn.Module):
         self.register_buffer("log_popularity", popularity, persistent=False)
         self.register_buffer("prior", prior, persistent=False)
         self.register_buffer("cold", cold, persistent=False)
-        self.register_buffer("trained", torch.from_numpy(counts > 0), persistent=False)
+        known = torch.from_numpy(dataset.known_items)
         # in a catalog that training knows nothing of, the constants are all the same
-        self.by_history = settings.bias_by_history and by_text and bool((counts > 0).any())
+        by_history = settings.bias_by_history and by_text and bool(known.any())
+        self.register_buffer("known", known if by_history else None, persistent=False)
         self.register_buffer("cold_offset", torch.zeros(()))
         self.share = cold_share(settings.cold_exposure, int(cold.sum()), len(counts) - 1)
         self._masked = dataset.item_id_list_field if config["exclude_history"] else None
@@ -145,19 +144,18 @@ class ScoreBias(nn.Module):
         """Return the constants, ``(n_items,)``."""
         return self.prior + self.cold_offset * self.cold
 
-    def weight(self, trained: Tensor, item_seq_len: Tensor) -> Tensor:
-        """Return how much the constants count for users, ``(B, 1)``; matches are divided by it, for the same order.
-
-        It is 1 for those without a history or where training had at least half of it, and falls with that share.
+    def weight(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+        """Return how much the constants count for users (:func:`~recbole_xling.serve.vectors.bias_weight`), ``(B, 1)``.
 
         Args:
-            trained: whether training had each item of the histories, ``(B, L)``.
-            item_seq_len: ``(B,)`` their number; what comes after is not read.
+            item_seq: ``(B, L)`` item ids, padded on the right.
+            item_seq_len: ``(B,)`` their number.
         """
-        inside = torch.arange(trained.shape[1], device=trained.device) < item_seq_len[:, None]  # (B, L)
-        share = (trained & inside).sum(dim=1) / item_seq_len.clamp(min=1)
-        is_known = (item_seq_len == 0) | (not self.by_history)
-        return torch.where(is_known, 1.0, (2 * share).clamp(min=LEAST_WEIGHT).clamp(max=1.0))[:, None]
+        if self.known is None:
+            return torch.ones(len(item_seq), 1, device=item_seq.device)
+        inside = torch.arange(item_seq.shape[1], device=item_seq.device) < item_seq_len[:, None]  # (B, L)
+        share = (self.known[item_seq] & inside).sum(dim=1) / item_seq_len.clamp(min=1)
+        return torch.where(item_seq_len == 0, 1.0, (2 * share).clamp(LEAST_WEIGHT, 1.0))[:, None]
 
     def calibrate(self, score: Callable[[Interaction], Tensor]) -> None:
         """Set the offset of cold items by what a sample of training users would be shown.

@@ -61,7 +61,7 @@ def in_batch(
     of_position = number[:, None].expand_as(windows.weight)  # (B, L)
     # Each window also trains the user without a history, whose target is the first input. Otherwise nothing would
     # train the vectors that score such users; it weighs as much as the window's other positions.
-    empty_weight = windows.weight.max().expand(n_windows)  # (B,)
+    empty_weight = windows.weight.amax(dim=1)  # (B,)
     states = gather_rows(torch.cat([windows.states[trained], windows.empty]))  # (N, D)
     window = gather_rows(torch.cat([of_position[trained], number]))  # (N,)
     target = gather_rows(torch.cat([windows.target[trained], windows.history[:, 0]]))  # (N,)

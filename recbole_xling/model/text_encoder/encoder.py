@@ -29,6 +29,7 @@ from recbole_xling.model.text_encoder.untuned import UntunedVectors
 from recbole_xling.utils.distributed import gather_rows, process, sum_over_processes, take_from_first_process
 from recbole_xling.utils.paths import user_cache_folder
 
+_MAP_START = "map_start"  # of the state of adapters
 _MOST_TEXTS_FOR_AXES = 10_000  # more would not move the axes
 
 
@@ -240,7 +241,7 @@ class TextEncoder(nn.Module):
         """Return what :meth:`pooled` does, where all processes call it with texts of their own.
 
         Popular items are in the windows of several processes. Each text is encoded by one of them, always the same
-        one, which remembers the states of frozen layers; vectors and their gradients are exchanged.
+        one; vectors and their gradients are exchanged.
         """
         rank, n_processes = process()
         if n_processes == 1 or self.config.peft == "frozen":
@@ -352,16 +353,23 @@ class TextEncoder(nn.Module):
     # ---- adapters ---------------------------------------------------------------------------------------------
 
     def start_projection(self, tokens: TokenizedTexts) -> None:
-        """Start the projection at axes of the texts, where the settings say so and no earlier run has trained it."""
-        if self.projection is None or not self.projection.needs_start:
+        """Start the projection at axes of the texts, where the settings say so and no earlier run has trained it.
+
+        What it is pulled back to are its weights of now, be they of an earlier run, unless a checkpoint has told.
+        """
+        if self.projection is None:
             return
+        if self.projection.needs_start:
+            self._start_at_texts(self.projection, tokens)
+        self.projection.remember_start()
+
+    def _start_at_texts(self, projection: LearnedMap, tokens: TokenizedTexts) -> None:
         some = torch.linspace(0, tokens.n_texts - 1, min(tokens.n_texts, _MOST_TEXTS_FOR_AXES)).long()
         mode = self.training
         with torch.no_grad():
-            self.projection.start_at(self.eval().pooled(tokens, some))
-            for weight in (self.projection.weight, self.projection.bias):
+            projection.start_at(self.eval().pooled(tokens, some))
+            for weight in (projection.weight, projection.bias):
                 take_from_first_process(weight)  # which may have read other roundings of the texts' vectors
-            self.projection.remember_start()
         self.train(mode)
 
     def begin_training(self, total_steps: int) -> None:
@@ -381,7 +389,8 @@ class TextEncoder(nn.Module):
 
     def adapter_state(self) -> dict[str, Any]:
         """Return what an exact resume needs besides the weights, as plain data and tensors."""
-        return {} if self._ranks is None else self._ranks.state()
+        start = {} if self.projection is None else self.projection.start_state()
+        return ({} if self._ranks is None else self._ranks.state()) | ({_MAP_START: start} if start else {})
 
     def load_adapter_state(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`adapter_state` returned.
@@ -389,8 +398,10 @@ class TextEncoder(nn.Module):
         Raises:
             CheckpointError: the state is that of another method.
         """
+        if self.projection is not None:
+            self.projection.load_start(state.get(_MAP_START, {}))
         if self._ranks is not None:
-            self._ranks.load_state(state)
+            self._ranks.load_state({name: part for name, part in state.items() if name != _MAP_START})
 
     def merged(self) -> Any:
         """Return a copy of the encoder with the adapters' updates added to its weights: a plain transformers model."""

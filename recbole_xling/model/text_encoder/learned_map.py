@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+
+from recbole_xling.errors import CheckpointError
 
 _WHITENING_SHARE = 0.1  # of the mean variance, added to that of each axis: the smallest ones are noise
 _LARGER_STD = 0.002  # of the weights of dimensions that the encoder lacks: at zero they would never leave it
@@ -25,9 +29,6 @@ class LearnedMap(nn.Linear):
         l2_sp: how strongly :meth:`regularization` pulls weights back to the start.
     """
 
-    start_weight: Tensor
-    start_bias: Tensor
-
     def __init__(
         self, in_size: int, out_size: int, *, init: str = "random", mlp_size: int = 0, l2_sp: float = 0.0
     ) -> None:
@@ -43,9 +44,7 @@ class LearnedMap(nn.Linear):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
             self.mlp = nn.Sequential(nn.Linear(in_size, mlp_size), nn.GELU(), last)
-        if l2_sp:
-            self.register_buffer("start_weight", self.weight.detach().clone())
-            self.register_buffer("start_bias", self.bias.detach().clone())
+        self._start: tuple[Tensor, Tensor] | None = None  # weight and bias
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Map ``(N, in_size)`` to ``(N, out_size)``."""
@@ -62,9 +61,10 @@ class LearnedMap(nn.Linear):
         one nearest to the encoder is wanted (Li et al., "Explicit Inductive Bias for Transfer Learning with
         Convolutional Networks", ICML 2018). Of the perceptron the last layer counts, which starts at zero.
         """
-        if not self.l2_sp:
+        if not self.l2_sp or self._start is None:
             return 0.0
-        away = (self.weight - self.start_weight).square().sum() + (self.bias - self.start_bias).square().sum()
+        parts = zip((self.weight, self.bias), self._start, strict=True)
+        away = sum(((now - start.to(now)).square().sum() for now, start in parts), self.weight.new_zeros(()))
         if self.mlp is not None:
             away = away + sum(weight.square().sum() for weight in self.mlp[-1].parameters())
         return self.l2_sp / 2 * away
@@ -102,7 +102,23 @@ class LearnedMap(nn.Linear):
 
     @torch.no_grad()
     def remember_start(self) -> None:
-        """Take the weights of now for those of the start."""
-        if self.l2_sp:
-            self.start_weight.copy_(self.weight)
-            self.start_bias.copy_(self.bias)
+        """Take the weights of now for those of the start, unless these are known."""
+        if self.l2_sp and self._start is None:
+            self._start = self.weight.detach().clone(), self.bias.detach().clone()
+
+    def start_state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint keeps of the start: nothing if weights are not pulled back to it."""
+        return {} if self._start is None else dict(zip(("weight", "bias"), self._start, strict=True))
+
+    def load_start(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what :meth:`start_state` returned.
+
+        Raises:
+            CheckpointError: it belongs to a map of another size.
+        """
+        if not state or not self.l2_sp:
+            return
+        found = state["weight"], state["bias"]
+        if any(start.shape != now.shape for start, now in zip(found, (self.weight, self.bias), strict=True)):
+            raise CheckpointError("the run's learned map has another size than this one (embedding_size)")
+        self._start = found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,3 +199,16 @@ def test_interactions_without_a_time_among_others_are_refused_as_files_are_used_
         file.write("u0\ti1\t\n")
     with pytest.raises(DataError, match=r"1 of [0-9]+ interactions of .*'train'.* of 'small' have no timestamp"):
         make(settings)
+
+
+def test_items_that_stated_histories_show_are_known(files, settings):
+    """A history that training rows state is met by training, although none of its items was a target."""
+    files(form="lists")
+    file = Path(settings["data_path"]) / "small" / "small.train.inter"
+    head, *lines = file.read_text().splitlines()
+    file.write_text("\n".join([head, *sorted(lines, key=len)[-3:]]) + "\n")
+    part = make({**settings, **LISTS}).train_data._dataset
+    shown = {item for _, history, target in named_rows(part) for item in (*history, target)}
+    names = part.field2id_token["item_id"]
+    assert {str(names[item]) for item in np.flatnonzero(part.known_items)} == shown
+    assert (part.train_item_counts > 0).sum() < part.known_items.sum()

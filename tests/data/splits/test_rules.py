@@ -11,6 +11,7 @@ from recbole_xling.data.splits.rules import (
     cold_item_parts,
     global_time_parts,
     item_parts,
+    masks_with_validation,
     seeded_uniform,
     time_points,
     transfer_parts,
@@ -75,6 +76,19 @@ def test_time_points_are_the_last_before_which_no_more_than_the_shares_lie(times
     for point, share in zip(time_points(times, shares), np.cumsum(shares)[:2], strict=True):
         assert (times < point).sum() <= share * len(times) + 1e-6
         assert (times <= point).sum() > share * len(times) - 1e-6
+
+
+@given(interactions(), st.integers(0, 7), st.integers(0, 7))
+def test_validation_that_is_trained_on_keeps_its_histories(data, one, two):
+    users, times, _ = data
+    train, valid, test = global_time_parts(users, times, (min(one, two), max(one, two)))
+    everything, nothing, same = masks_with_validation(users, (train, valid, test))
+    assert where(everything.targets) == where(train.targets) | where(valid.targets)
+    assert not nothing.targets.any() and same is test
+    for sequence in sequences(users):
+        before_last = [place for place in sequence if any(where(valid.targets) & set(range(place, sequence[-1] + 1)))]
+        expected = (where(train.visible) & set(sequence)) | (where(valid.visible) & set(before_last))
+        assert where(everything.visible) & set(sequence) == expected
 
 
 def test_time_points_of_distinct_times_are_exact():

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from recbole.data.interaction import Interaction
 
 from recbole_xling.config import XLingConfig
+from recbole_xling.evaluator.streaming import Pairs, rank_groups
 from recbole_xling.model.layers import score_bias
-from recbole_xling.model.layers.score_bias import LEAST_WEIGHT, cold_share, entry_gaps, exposure_offset
+from recbole_xling.model.layers.score_bias import cold_share, entry_gaps, exposure_offset
 from recbole_xling.quick_start.build import build
+from recbole_xling.serve.vectors import LEAST_WEIGHT, bias_weight
 
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
@@ -55,7 +58,7 @@ def test_fewer_histories_tell_it_of_large_catalogs(small_dataset, settings, monk
 def test_popularity_counts_as_far_as_training_knows_the_history(
     name, small_dataset, settings, settings_without_layers, tiny_encoder
 ):
-    """By the equation: match + weight * bias, divided by the weight; all ways to score agree."""
+    """By the equation, match + weight * bias; all ways to score agree."""
     small_dataset(n_users=12, n_items=20)
     of_two_towers = {**settings_without_layers, "encoder": str(tiny_encoder), "encoder_options": None, "peft": "frozen"}
     own = settings if name == "LLMSASRec" else of_two_towers
@@ -63,7 +66,8 @@ def test_popularity_counts_as_far_as_training_knows_the_history(
     for by_history in (True, False):
         changed = {"bias_by_history": by_history}
         model = build(XLingConfig(name, "small", config_dict={**own, **changed})).model.eval()
-        model.score_bias.trained[[1, 2, 3]] = False
+        if by_history:
+            model.score_bias.known[[1, 2, 3]] = False
         model.score_bias.prior[1:] = torch.linspace(-3, 0, 20)
         seq = torch.tensor([[4, 5, 6, 7, 1], [1, 2, 4, 5, 0], [1, 2, 3, 4, 0], [1, 2, 0, 0, 0], [4, 1, 1, 1, 1]])
         rows = {"user_id": torch.ones(5, dtype=torch.long), "item_id": torch.arange(8, 13)}
@@ -75,17 +79,23 @@ def test_popularity_counts_as_far_as_training_knows_the_history(
             torch.testing.assert_close(found, scores[by_history][torch.arange(5), torch.arange(7, 12)])
             vectors = model.history_vectors()[seq]
             state = model.user_of_vectors(
-                *(vectors, batch[model.ITEM_SEQ_LEN], torch.zeros_like(seq), torch.zeros(5, dtype=torch.long)),
-                model.score_bias.trained[seq],
+                *(vectors, batch[model.ITEM_SEQ_LEN], torch.zeros_like(seq), torch.zeros(5, dtype=torch.long))
             )
             (_, factors), *_ = model.factors(batch)
             torch.testing.assert_close(state, factors.users)
             bias = model.score_bias()[1:]
+            nothing = Pairs(torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long))
+            ranked = rank_groups(model.factors(batch), nothing, nothing, 20, with_ranks=False)
+            torch.testing.assert_close(ranked.scores, scores[by_history].sort(dim=1, descending=True).values)
+            histories = [row[:n].numpy() for row, n in zip(seq, batch[model.ITEM_SEQ_LEN].tolist(), strict=True)]
+            known = None if model.score_bias.known is None else model.score_bias.known.numpy()
+            torch.testing.assert_close(factors.weight, torch.from_numpy(bias_weight(known, histories, 5)))
     weight = torch.tensor([1.0, 1.0, 0.5, LEAST_WEIGHT, 0.4])[:, None]
-    torch.testing.assert_close(scores[True], (scores[False] - bias) / weight + bias, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(scores[True], scores[False] + (weight - 1) * bias, rtol=1e-4, atol=1e-4)
 
 
 def test_without_a_history_popularity_counts_whole(small_dataset, settings):
     small_dataset(n_users=10, n_items=20)
     bias = build(XLingConfig("LLMSASRec", "small", config_dict=settings)).model.score_bias
-    assert bias.weight(torch.zeros(1, 4, dtype=torch.bool), torch.tensor([0])) == 1
+    assert bias.weight(torch.zeros(1, 4, dtype=torch.long), torch.tensor([0])) == 1
+    assert bias_weight(bias.known.numpy(), [np.empty(0, dtype=np.int64)], 4) == 1

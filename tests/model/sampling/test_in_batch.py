@@ -60,6 +60,20 @@ def test_the_same_item_in_another_language_is_no_negative():
     assert own[5] == {1, 5}
 
 
+def test_a_user_without_a_history_weighs_as_much_as_his_other_positions():
+    windows, texts, vectors, _ = make_windows()
+    windows.weight[1] *= 3
+    batch = in_batch(windows, DistinctTexts(texts, vectors), LOGIT_ADJUSTMENT, EACH)
+    torch.testing.assert_close(batch.weight / batch.weight[0], torch.tensor([1.0] * 3 + [3] * 2 + [1] * 4 + [3, 1, 1]))
+
+
+def test_a_process_may_have_no_windows():
+    windows, *_ = make_windows(slice(0, 0))
+    texts, table = make_windows()[1], make_windows()[3]
+    batch = in_batch(windows, DistinctTexts(texts, table[texts]), LOGIT_ADJUSTMENT, EACH)
+    assert len(batch.target) == 0 and len(batch.items) == len(texts)
+
+
 TWO = """
 import sys, torch
 sys.path.insert(0, sys.argv[3])

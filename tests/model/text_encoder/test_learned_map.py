@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from recbole_xling.errors import CheckpointError
 from recbole_xling.model.text_encoder.encoder import TextEncoder
 from recbole_xling.model.text_encoder.learned_map import LearnedMap
 
@@ -124,5 +125,24 @@ def test_a_map_is_pulled_back_to_its_start(build_encoder: Callable[..., TextEnco
     torch.testing.assert_close(mapped.mlp[2].weight.grad, torch.full((6, 4), 0.15))
     again = build_encoder(embedding_size=6, embedding_l2_sp=0.5, embedding_mlp_size=4, embedding_init="whitening")
     again.load_state_dict(encoder.state_dict())  # a run that is resumed
+    again.load_adapter_state(encoder.adapter_state())
     again.start_projection(again.tokenize(_TEXTS))
     assert float(again.regularization()) == pytest.approx(float(encoder.regularization()))
+
+
+@pytest.mark.parametrize("init", ["random", "whitening"])
+def test_a_map_of_an_earlier_run_is_pulled_back_to_what_that_one_learned(
+    build_encoder: Callable[..., TextEncoder], init: str
+) -> None:
+    free = build_encoder(embedding_size=6, embedding_init=init)  # which knows no start
+    free.start_projection(free.tokenize(_TEXTS))
+    assert free.projection is not None and not free.adapter_state()
+    with torch.no_grad():
+        free.projection.weight += 0.1
+    pulled = build_encoder(embedding_size=6, embedding_init=init, embedding_l2_sp=0.5)
+    pulled.load_state_dict(free.state_dict())
+    pulled.start_projection(pulled.tokenize(_TEXTS))
+    assert float(pulled.regularization()) == 0
+    free.load_state_dict(pulled.state_dict())  # and the other way round
+    with pytest.raises(CheckpointError, match="another size"):
+        build_encoder(embedding_size=5, embedding_l2_sp=0.5).load_adapter_state(pulled.adapter_state())
