@@ -17,7 +17,13 @@ import yaml
 from pydantic.fields import FieldInfo
 
 from recbole_xling.config import OverallConfig
-from recbole_xling.model.baselines import BaselineConfig, ContentKNNConfig, HistoryEASEConfig, HistoryItemKNNConfig
+from recbole_xling.model.baselines import (
+    BaselineConfig,
+    ContentEASEConfig,
+    ContentKNNConfig,
+    HistoryEASEConfig,
+    HistoryItemKNNConfig,
+)
 from recbole_xling.model.llmsasrec import LLMSASRecConfig
 from recbole_xling.model.xlingcrossencoder import XLingCrossEncoderConfig
 from recbole_xling.model.xlingmlp import XLingMLPConfig
@@ -42,6 +48,7 @@ PROPERTIES: dict[str, tuple[type[TypedConfig], str]] = {
     ),
     "model/XLingMLP": (XLingMLPConfig, "XLingMLP: a perceptron over ids, languages, text, columns. See docs/mlp.md."),
     "model/XLingTwoTower": (XLingTwoTowerConfig, "XLingTwoTower: two towers over item text. See docs/two-tower.md."),
+    "model/ContentEASE": (ContentEASEConfig, "ContentEASE: EASE of texts and interactions. See docs/models.md."),
     "model/ContentKNN": (ContentKNNConfig, "ContentKNN: neighbors by frozen text vectors. See docs/models.md."),
     "model/HistoryEASE": (HistoryEASEConfig, "HistoryEASE: EASE on the history of the row. See docs/models.md."),
     "model/HistoryItemKNN": (HistoryItemKNNConfig, "HistoryItemKNN: ItemKNN on the row's history. See docs/models.md."),

@@ -26,6 +26,7 @@ _OWN_MODELS = {
     "XLingCrossEncoder": "recbole_xling.model.xlingcrossencoder",
     "XLingMLP": "recbole_xling.model.xlingmlp",
     "XLingTwoTower": "recbole_xling.model.xlingtwotower",
+    "ContentEASE": "recbole_xling.model.baselines",
     "ContentKNN": "recbole_xling.model.baselines",
     "HistoryEASE": "recbole_xling.model.baselines",
     "HistoryItemKNN": "recbole_xling.model.baselines",

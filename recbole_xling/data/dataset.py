@@ -174,9 +174,8 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """Return the sparse user-item matrix of this split: its targets and the users' first interactions."""
-        first = self.inter_feat[_ROW][self.inter_feat[self.item_list_length_field] == 1] - 1
-        merged = {f: torch.cat([self.inter_feat[f], v[first]]) for f, v in self.sequence.interaction.items()}
-        return self._create_sparse_matrix(Interaction(merged), self.uid_field, self.iid_field, form, value_field)
+        trained = self.sequence[torch.from_numpy(self.train_mask)]
+        return self._create_sparse_matrix(trained, self.uid_field, self.iid_field, form, value_field)
 
     # ---- what models and loaders ask for ----------------------------------------------------------------------
 

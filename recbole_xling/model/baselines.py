@@ -1,4 +1,4 @@
-"""Baselines that are not trained: neighbors by text or by co-occurrence, EASE, and popularity per language.
+"""Baselines that are not trained: neighbors by text or by co-occurrence, EASE of ids or texts, popularity per language.
 
 RecBole's ItemKNN and EASE know a user by his row of the training interactions, so whoever is not in training gets the
 same score for all items. These models score the history that a row states, so they serve readers of a language that
@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import Field
 from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.itemknn import ComputeSimilarity
@@ -79,13 +80,38 @@ class Baseline(XLingRecommender):
 # ---- by text --------------------------------------------------------------------------------------------------
 
 
-class ContentKNNConfig(HistoryConfig, BaselineConfig):
-    """All settings of ContentKNN."""
+class ContentConfig(TypedConfig):
+    """How text vectors are prepared."""
 
     section: ClassVar[str] = "text"
 
     centering: bool = Field(True, description="Take from vectors what all texts of their language have in common.")
     text_whitening: bool = Field(False, description="Bring the principal axes of the vectors to like variance.")
+
+
+def text_tables(config: Any, dataset: XLingDataset, n_views: int) -> Tensor:
+    """Return the text vectors of items, ``(n_views, n_items, D)`` of unit length; zero without a text."""
+    settings = ContentConfig.of(config)
+    vectors, row = dataset.catalog.model_vectors  # (n, D), (n_views, n_items)
+    languages = torch.from_numpy(dataset.catalog.model_language_ids)
+    tables = torch.from_numpy(vectors[row[:n_views]])
+    has_text = tables.abs().sum(dim=-1) > 0
+    if settings.centering:
+        center = LanguageCentering().eval()
+        centered = [
+            center(F.normalize(table, dim=-1), language, text.float())
+            for table, language, text in zip(tables, languages, has_text, strict=False)
+        ]
+        tables = torch.stack(centered) * has_text[..., None]
+    if settings.text_whitening:
+        tables = torch.from_numpy(whiten(tables.flatten(0, 1).numpy())).view_as(tables)
+    return F.normalize(tables, dim=-1)
+
+
+class ContentKNNConfig(ContentConfig, HistoryConfig, BaselineConfig):
+    """All settings of ContentKNN."""
+
+    section: ClassVar[str] = "text"
 
 
 class ContentKNN(Baseline):
@@ -100,22 +126,8 @@ class ContentKNN(Baseline):
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
-        settings = ContentKNNConfig.of(config)
         self.views = ReaderViews(dataset)
-        vectors, row = dataset.catalog.model_vectors  # (n, D), (n_views, n_items)
-        languages = torch.from_numpy(dataset.catalog.model_language_ids)
-        tables = torch.from_numpy(vectors[row[: self.views.number]])  # (n_views, n_items, D)
-        has_text = tables.abs().sum(dim=-1) > 0
-        if settings.centering:
-            center = LanguageCentering().eval()
-            centered = [
-                center(F.normalize(table, dim=-1), language, text.float())
-                for table, language, text in zip(tables, languages, has_text, strict=False)
-            ]
-            tables = torch.stack(centered) * has_text[..., None]
-        if settings.text_whitening:
-            tables = torch.from_numpy(whiten(tables.flatten(0, 1).numpy())).view_as(tables)
-        self.register_buffer("tables", F.normalize(tables, dim=-1), persistent=False)
+        self.register_buffer("tables", text_tables(config, dataset, self.views.number), persistent=False)
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
@@ -172,11 +184,10 @@ class ItemSimilarity(OfInteractions):
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
-        self.similarity: Any = self.similarities(config, self.matrix)
+        self.similarity: Any = self.similarities(config, dataset)
 
-    @classmethod
-    def similarities(cls, config: Any, matrix: sp.csr_matrix) -> Any:
-        """Return the similarities of items, given how often users chose them, ``(n_users, n_items)``."""
+    def similarities(self, config: Any, dataset: XLingDataset) -> Any:
+        """Return the similarities of items, ``(n_items, n_items)``."""
         raise NotImplementedError
 
     def full_sort_predict(self, interaction: Interaction) -> Tensor:
@@ -206,11 +217,10 @@ class HistoryItemKNN(ItemSimilarity):
 
     config_class: ClassVar = HistoryItemKNNConfig
 
-    @classmethod
-    def similarities(cls, config: Any, matrix: sp.csr_matrix) -> Any:
+    def similarities(self, config: Any, dataset: XLingDataset) -> Any:
         """Return the cosines of items with their ``k`` nearest ones."""
         settings = HistoryItemKNNConfig.of(config)
-        return ComputeSimilarity(matrix, topk=settings.k, shrink=settings.shrink).compute_similarity()[1]
+        return ComputeSimilarity(self.matrix, topk=settings.k, shrink=settings.shrink).compute_similarity()[1]
 
 
 class HistoryEASEConfig(HistoryConfig, BaselineConfig):
@@ -229,18 +239,57 @@ class HistoryEASE(ItemSimilarity):
 
     config_class: ClassVar = HistoryEASEConfig
 
-    @classmethod
-    def similarities(cls, config: Any, matrix: sp.csr_matrix) -> Any:
+    def similarities(self, config: Any, dataset: XLingDataset) -> Any:
         """Return the weights of the regression of each item on all others."""
-        known = np.unique(matrix.indices)  # an item without interactions has no weight, and is none's
-        gram = (matrix[:, known].T @ matrix[:, known]).toarray().astype(np.float64)
-        gram[np.diag_indices_from(gram)] += HistoryEASEConfig.of(config).reg_weight
-        inverse = np.linalg.inv(gram)
-        found = inverse / -np.diag(inverse)
-        np.fill_diagonal(found, 0.0)
-        weights = np.zeros((matrix.shape[1],) * 2, dtype=np.float32)
-        weights[np.ix_(known, known)] = found
-        return weights
+        known = np.unique(self.matrix.indices)  # an item without interactions has no weight, and is none's
+        gram = (self.matrix[:, known].T @ self.matrix[:, known]).toarray().astype(np.float64)
+        return _regression(gram, HistoryEASEConfig.of(config).reg_weight, known, self.n_items)
+
+
+def _regression(gram: NDArray[np.float64], penalty: float, items: NDArray[Any], n_items: int) -> NDArray[np.float32]:
+    """Return the weights of EASE, ``(n_items, n_items)``, by the inner products of some items' columns, ``(n, n)``."""
+    gram[np.diag_indices_from(gram)] += penalty
+    inverse = np.linalg.inv(gram)
+    inverse /= -np.diag(inverse)
+    np.fill_diagonal(inverse, 0.0)
+    weights = np.zeros((n_items, n_items), dtype=np.float32)
+    weights[np.ix_(items, items)] = inverse
+    return weights
+
+
+class ContentEASEConfig(ContentConfig, HistoryConfig, BaselineConfig):
+    """All settings of ContentEASE."""
+
+    section: ClassVar[str] = "regression"
+
+    text_whitening: bool = Field(True, description="Bring the principal axes of the vectors to like variance.")
+    reg_weight: float = Field(30.0, gt=0, description="Weight of the L2 penalty.")
+    text_weight: float = Field(
+        100.0, ge=0, description="How often the texts count as interactions do, a dimension as a user; 0: EASE of ids."
+    )
+
+
+class ContentEASE(ItemSimilarity):
+    """EASE that explains item texts beside interactions: each item's column of both, by those of all other items.
+
+    This is CEASE (Jeunen, Van Balen and Goethals, "Closed-Form Models for Collaborative Filtering with
+    Side-Information", RecSys 2020) with the dimensions of text vectors in place of tags. Items are alike that are read
+    together or say the same, so those without interactions are served too; and as vectors of a multilingual encoder
+    are about what a text means, not in which words, readers of all languages profit. An item with several texts has
+    the mean of their vectors. Memory is that of :class:`HistoryEASE`.
+    """
+
+    config_class: ClassVar = ContentEASEConfig
+
+    def similarities(self, config: Any, dataset: XLingDataset) -> Any:
+        """Return the weights of the regression of each item on all others."""
+        settings = ContentEASEConfig.of(config)
+        tables = text_tables(config, dataset, ReaderViews(dataset).number)  # (n_views, n_items, D)
+        texts = F.normalize(tables.mean(dim=0), dim=-1).double().numpy()
+        some = np.union1d(np.unique(self.matrix.indices), np.flatnonzero(texts.any(axis=1)))
+        gram = (self.matrix[:, some].T @ self.matrix[:, some]).toarray().astype(np.float64)
+        gram += settings.text_weight * (texts[some] @ texts[some].T)
+        return _regression(gram, settings.reg_weight, some, self.n_items)
 
 
 # ---- by popularity --------------------------------------------------------------------------------------------

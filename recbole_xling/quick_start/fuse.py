@@ -82,14 +82,7 @@ def fuse(
     """
     started = time.perf_counter()
     _check(len(runs), method, weights)
-    parts: list[RunScores] = []
-    for folder in runs:
-        if parts and method == RERANK:  # it may have been tested among few candidates, because all items cost too much
-            file = model_file(folder)
-            with taking_from(file):
-                own = {**read_trained(file).settings["eval_args"], "mode": "full"}
-            settings = {"eval_args": own, **settings}
-        parts.append(RunScores(Path(folder), load_run(folder, **settings)))
+    parts = _open(runs, method, settings)
     first = parts[0]
     config, longest = first.run.config, max(first.run.config["topk"])
     if depth is None:
@@ -97,11 +90,6 @@ def fuse(
     if depth < longest:
         raise ConfigError(f"depth {depth} is less than the length of the evaluated lists (topk {longest})")
     rules = LanguageRules(first.run.context, longest, tuple(only_languages), dict(quotas or {}), calibration)
-    for part in parts[1:]:
-        part.follow(first)
-        if method != RERANK:
-            check_full_ranking(part.run.model, part.run.test_data)
-    check_full_ranking(first.run.model, first.run.test_data)
     loaded = time.perf_counter()
     tuned = weights is None and method == "log_softmax"
     if weights is None:
@@ -147,6 +135,24 @@ def _check(n_runs: int, method: str, weights: Sequence[float] | None) -> None:
         raise ConfigError(f"{len(weights)} weights for {n_runs} runs: give one for each")
     if weights is not None and (min(weights) < 0 or not sum(weights)):
         raise ConfigError(f"weights must not be negative, and one must be positive, not {list(weights)}")
+
+
+def _open(runs: Sequence[str | os.PathLike[str]], method: str, settings: Mapping[str, Any]) -> list[RunScores]:
+    """Load the runs, with items numbered as the first one numbers them."""
+    parts: list[RunScores] = []
+    for folder in runs:
+        if parts and method == RERANK:  # it may have been tested among few candidates, because all items cost too much
+            file = model_file(folder)
+            with taking_from(file):
+                own = {**read_trained(file).settings["eval_args"], "mode": "full"}
+            settings = {"eval_args": own, **settings}
+        part = RunScores(Path(folder), load_run(folder, **settings))
+        if parts:
+            part.follow(parts[0])
+        if not parts or method != RERANK:
+            check_full_ranking(part.run.model, part.run.test_data)
+        parts.append(part)
+    return parts
 
 
 def _measure(model: _FusedModel, first: RunScores) -> tuple[dict[str, Any], pl.DataFrame | None]:

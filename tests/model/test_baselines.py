@@ -36,6 +36,11 @@ class TestHistoryEASE(_WithoutWeights):
     model = "HistoryEASE"
 
 
+class TestContentEASE(_WithoutWeights):
+    model = "ContentEASE"
+    variants = {"texts": {}, "ids": {"text_weight": 0.0}}
+
+
 class TestHistoryItemKNN(_WithoutWeights):
     model = "HistoryItemKNN"
     settings = {"k": 4, "history_decay": 0.9}
@@ -109,6 +114,42 @@ def test_similarities_of_ease_are_those_of_its_closed_form(tmp_path, scores_of):
     history = rows["item_id_list"][0][:length].numpy()
     want = sum(0.5 ** (length - 1 - place) * weights[item] for place, item in enumerate(history))
     np.testing.assert_allclose(next(iter(own.values()))[1:], want[1:], atol=1e-5)
+
+
+def test_texts_count_as_further_users(tmp_path, scores_of):
+    """By its definition: ridge regression of each item's column on those of all others, interactions above texts."""
+    write_small_dataset(tmp_path / "data")
+    raw = {"centering": False, "text_whitening": False}
+    parts, _, rows, own = scores_of("ContentEASE", reg_weight=2.0, text_weight=5.0, **raw)
+    matrix = parts.train_data._dataset.inter_matrix().toarray()
+    vectors = parts.dataset.catalog.vectors
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    columns = np.concatenate([matrix, 5**0.5 * unit.T])[:, 1:]  # without the padding item
+    others = ~np.eye(columns.shape[1], dtype=bool)
+    weights = np.zeros(others.shape)
+    for item, rest in enumerate(others):
+        known = columns[:, rest]
+        penalized = known.T @ known + 2.0 * np.eye(rest.sum())
+        weights[rest, item] = np.linalg.solve(penalized, known.T @ columns[:, item])
+    history = rows["item_id_list"][0][: int(rows["item_length"][0])].numpy()
+    np.testing.assert_allclose(next(iter(own.values()))[1:], weights[history - 1].sum(axis=0), atol=1e-5)
+
+
+def test_without_weight_texts_do_not_count(tmp_path, scores_of):
+    write_small_dataset(tmp_path / "data")
+    *_, ids = scores_of("HistoryEASE", reg_weight=4.0)
+    *_, both = scores_of("ContentEASE", reg_weight=4.0, text_weight=0.0)
+    for user, found in ids.items():
+        torch.testing.assert_close(both[user], found)
+
+
+@pytest.mark.parametrize("changed", [{"MAX_ITEM_LIST_LENGTH": 1}, {"unused_col": {"inter": ["rating"]}}])
+def test_each_training_interaction_counts_once(tmp_path, scores_of, changed):
+    write_small_dataset(tmp_path / "data")
+    parts, *_ = scores_of("HistoryEASE", **changed)
+    users, items = parts.train_data._dataset.training_pairs()
+    assert parts.model.matrix.sum() == len(users)
+    np.testing.assert_array_equal(parts.model.matrix.sum(axis=0).A1, np.bincount(items, minlength=parts.model.n_items))
 
 
 def test_content_is_the_cosine_with_the_mean_of_the_history(tmp_path, scores_of):
