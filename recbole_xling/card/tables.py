@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from tabulate import tabulate
 
 from recbole_xling.card.schema import Card, Quantiles, SplitStats
+from recbole_xling.convert.reading.numbers import number_text
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.pages.page import Table
 
@@ -91,7 +92,7 @@ def _size_tables(card: Card) -> Iterator[Table]:
     if card.time is not None:
         ends = (("first", card.time.first, card.time.first_date), ("last", card.time.last, card.time.last_date))
         for name, time, date in ends:
-            rows.append((f"{name} interaction", f"{date[:16].replace('T', ' ')} UTC" if date else f"{time:g}"))
+            rows.append((f"{name} interaction", f"{date[:16].replace('T', ' ')} UTC" if date else number_text(time)))
     note = (
         "Bilingual: at least two and at least a fifth of the user's interactions, the test target aside, are in a "
         "second language."

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Mapping
 import polars as pl
 
 from recbole_xling.convert.base import Features
+from recbole_xling.convert.reading.numbers import number_text, written_number
 from recbole_xling.convert.reading.rejects import BadRowError
 from recbole_xling.errors import DataError
 from recbole_xling.text.atomic_files import PADDING
 from recbole_xling.text.raw_tables import MISSING_WORDS
-from recbole_xling.utils.arguments import finite_number
 
 FIELD_TYPES = ("token", "token_seq", "float")
 
@@ -55,7 +55,7 @@ def bad_ids(column: str) -> pl.Expr:
     ids = pl.col(column)
     missing = ids.is_null() | ids.is_in(MISSING_WORDS)
     unreadable = ids.str.contains(_FORBIDDEN)
-    too_long = ids.str.len_bytes() > _LONGEST
+    too_long = ids.str.len_chars() > _LONGEST
     reasons = (
         (missing, MISSING_ID),
         (ids == PADDING, PADDING_ID),
@@ -92,11 +92,10 @@ def feature_cells(features: Features, columns: Mapping[str, str], faults: list[s
                 expected = "must be a text; declare the column as token_seq for a sequence"
                 raise DataError(f"column '{name}': {value!r} {expected}")
             elif kind == "float" and value:
-                number = finite_number(value)
+                number = written_number(value)
                 if number is None:
                     raise BadRowError("no finite number")
-                # the shortest text that reads back as the same number
-                yield str(int(number)) if number.is_integer() and abs(number) < 2**63 else repr(number)
+                yield number_text(number)
             else:
                 yield _token(value)
         except BadRowError as error:
@@ -114,7 +113,7 @@ def checked_features(columns: Mapping[str, str]) -> Iterator[tuple[pl.Expr, pl.E
         if kind == "token_seq":
             cells = cells.str.replace_all(r"\s+", " ").str.strip_chars(" ")
         numbers = cells.str.strip_chars().cast(pl.Float64, strict=False)
-        reasons = [(cells.str.contains(_FORBIDDEN), UNREADABLE), (cells.str.len_bytes() > _LONGEST, TOO_LONG)]
+        reasons = [(cells.str.contains(_FORBIDDEN), UNREADABLE), (cells.str.len_chars() > _LONGEST, TOO_LONG)]
         if kind == "float":
             reasons = [((cells != "") & ~numbers.is_finite().fill_null(False), "no finite number")]
         fault = pl.coalesce(pl.when(found).then(pl.lit(f"column '{name}': {reason}")) for found, reason in reasons)

@@ -6,9 +6,10 @@ import argparse
 from collections.abc import Mapping
 from hashlib import blake2b
 
+from recbole_xling.convert.reading.numbers import written_number
 from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import UNDETERMINED, asked_language
-from recbole_xling.utils.arguments import comma_list, finite_number
+from recbole_xling.utils.arguments import comma_list
 
 _ROUNDED = 0.01  # what the sum of three shares of .333 lacks, and more
 
@@ -63,7 +64,7 @@ def _shares(text: str) -> dict[str, float]:
     shares: dict[str, float] = {}
     for word in comma_list(text):
         tag, equals, number = word.partition("=")
-        share = finite_number(number)
+        share = written_number(number)
         if not (tag and equals) or share is None or tag in shares:
             raise argparse.ArgumentTypeError(f"{text!r} is not written like de=.3,it=.7, each language once")
         shares[tag] = share

@@ -17,6 +17,7 @@ NOT_ONE_LANGUAGE = frozenset((UNDETERMINED, "mul", "mis", "zxx"))
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _CODE = re.compile(r"[a-z]{1,3}([-_].*)?", re.IGNORECASE | re.DOTALL)
 _UNDETERMINED = re.compile(r"(und([-_].*)?)?", re.IGNORECASE | re.DOTALL)
+_NO_VALUE = frozenset(("nan", "nil", "unk"))  # "none" and "null" are no codes
 _NO_COUNTRY = "Unknown Region"
 # As in CLDR since release 39, "no" means Bokmål; langcodes leaves "nb" as it is. Filipino and Tagalog are one language
 # in CLDR under "fil", but "tl" in ISO 639-1, py3langid and most models.
@@ -65,7 +66,8 @@ def normalize_language(tag: str) -> str:
             return _shortest(tag)
     elif tag.isprintable():  # langcodes' table of names breaks on NUL
         with suppress(LookupError):
-            return _shortest(langcodes.find(tag).to_tag())
+            found = langcodes.find(tag).to_tag()
+            return UNDETERMINED if _UNDETERMINED.fullmatch(found) else _shortest(found)
     raise DataError(
         f"{tag!r} names no language; write a BCP 47 tag like 'de' or 'zh-Hant', or a name like 'German'; "
         "if the language is unknown, write 'und'"
@@ -74,7 +76,13 @@ def normalize_language(tag: str) -> str:
 
 @lru_cache(maxsize=4096)
 def stated_language(value: str) -> str:
-    """Return the BCP 47 tag of a language that data state; ``und`` if the value does not name exactly one."""
+    """Return the BCP 47 tag of a language that data state; ``und`` if the value does not name exactly one.
+
+    A mere ``nan``, ``nil`` or ``unk`` is what programs write for a missing value, not Min Nan, Nila or Enawené-Nawé,
+    whose codes these are: ``Min Nan Chinese`` and ``nan-Hant`` are languages.
+    """
+    if value.strip().lower() in _NO_VALUE:
+        return UNDETERMINED
     try:
         tag = normalize_language(value)
     except DataError:

@@ -27,7 +27,8 @@ class TextView:
       display text.
     - ``pivot:<x>``: the item's own text in x, else a translation into x, the first in the file.
 
-    Language x is a BCP 47 tag that covers its variants: ``en`` takes ``en-GB`` as well, but prefers ``en``.
+    Language x is a BCP 47 tag that covers its variants: ``en`` takes ``en-GB`` as well, but prefers ``en``. Own
+    texts go before translations, then an exact tag before variants, then the display text before parallel ones.
 
     Args:
         setting: the value of ``text_view``.
@@ -71,7 +72,7 @@ class TextView:
 
         def rank(text: ItemText) -> tuple[bool, bool, bool]:
             variant = text.language.lower() != self.language.lower()
-            return text.source not in (DISPLAY, PARALLEL), text.source != DISPLAY, variant
+            return text.source not in (DISPLAY, PARALLEL), variant, text.source != DISPLAY
 
         shown = store.display(item_id)
         if self.language:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from recbole_xling.errors import ConfigError, DataError, unknown_name
-from recbole_xling.language.tags import UNDETERMINED, covers, is_language
+from recbole_xling.language.tags import UNDETERMINED, asked_language, covers
 from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, check_text, format_text
 from recbole_xling.text.store import ItemTextStore, itemtext_path
 from recbole_xling.translate.base import Pair, Translator
@@ -73,7 +73,7 @@ def translate_dataset(
         folder: folder of the dataset.
         dataset: its name.
         translator: what to translate with.
-        targets: BCP 47 tags of the languages wanted.
+        targets: tags or names of the languages wanted; ``pt_BR`` is ``pt``, ``zh-TW`` is ``zh-Hant``.
         fields: fields to translate, the others are copied; if not given, all but :data:`COPIED_FIELDS`. Values
             without a letter are copied in any case.
         source_language: translate from the item's own text in this language instead of its display text.
@@ -89,10 +89,8 @@ def translate_dataset(
         TranslationError: the translator cannot translate between these languages, or failed.
         XlingError: the cache cannot be written.
     """
-    targets = list(dict.fromkeys(targets))
-    for language in [*targets, source_language]:
-        if language is not None and not is_language(language):
-            raise ConfigError(f"language {language!r} is not a BCP 47 tag; write it like 'de' or 'zh-Hant'")
+    targets = list(dict.fromkeys(map(asked_language, targets)))
+    source_language = None if source_language is None else asked_language(source_language)
     path = itemtext_path(folder, dataset)
     cache = TranslationCache(cache_dir or user_cache_folder("translations"))
     while True:
@@ -183,7 +181,10 @@ def select_jobs(
             sources = (text for text in texts if text.source == DISPLAY and text.language != UNDETERMINED)
         else:
             own = (text for text in texts if text.source in (DISPLAY, PARALLEL))
-            sources = (text for text in own if covers(source_language, text.language))
+            covered = [text for text in own if covers(source_language, text.language)]
+            # an exact tag goes before variants, as in a text view
+            exact = (text for text in covered if text.language.lower() == source_language.lower())
+            sources = (text for text in (*exact, *covered))
         text = next(sources, None)
         if text is None:
             without_source += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
 from datetime import datetime, timezone
@@ -34,21 +33,3 @@ def parse_iso_time(text: str) -> float | None:
     except ValueError:
         return None
     return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
-
-
-def parse_time(text: str) -> float | None:
-    """Return a time stamp as it is, an ISO date or time in Unix seconds, None for anything else."""
-    number = finite_number(text)
-    return parse_iso_time(text) if number is None else number
-
-
-def time_argument(text: str) -> float:
-    """Return the time in an argument of the command line.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not a time.
-    """
-    time = parse_time(text)
-    if time is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2015-01-31, or as a number")
-    return time

@@ -26,6 +26,12 @@ def test_json_holds_the_card(made, tmp_path):
     assert json.loads(path.read_text(encoding="utf-8"))["mixing"]["targets"][0] == [1, 1, 0, 1]
 
 
+def test_times_without_dates_keep_their_digits(made):
+    rows = "|".join(f"u1 {item} 12345678{place}" for place, item in enumerate("abcd"))
+    text = card_table(build_card(made(interactions=rows), "made"))
+    assert "123456780" in text and "123456783" in text
+
+
 def test_page_is_complete_in_itself(made, tmp_path):
     card = build_card(made(), "made")
     _, path = write_card(card, tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import polars as pl
 
 from recbole_xling.convert.reading.compressed import BLOCK_BYTES, SUFFIXES, blocks, check_expansion
+from recbole_xling.convert.reading.numbers import written_number
 from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable, batch_schema, check_columns
 from recbole_xling.errors import DataError
@@ -114,7 +116,7 @@ def _in_order(names: Sequence[str]) -> list[list[tuple[int, str]]]:
 
 
 class JsonLines:
-    """One JSON object per line; numbers are taken as texts where texts are wanted.
+    """One JSON object per line; numbers and booleans are taken as texts where texts are wanted.
 
     Args:
         path: the file, compressed or not.
@@ -190,6 +192,8 @@ def _json_cell(value: object, key: str, column: Column, faults: list[str]) -> st
 
 
 def _wanted_value(value: object, key: str, column: Column) -> str | float:
+    if isinstance(value, bool) and not column.required:  # what is required is an id or a time
+        value = json.dumps(value)  # as it is written, and as those of Parquet are
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise BadRowError(f"neither text nor number in column '{key}'")
     if column.kind == "text":
@@ -199,7 +203,7 @@ def _wanted_value(value: object, key: str, column: Column) -> str | float:
         if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
             raise BadRowError(f"a NUL or half a surrogate pair in column '{key}'")
         return text
-    number = finite_number(value)
+    number = written_number(value) if isinstance(value, str) else finite_number(value)
     if number is None:
         raise BadRowError(f"no number in column '{key}'")
     return number

@@ -6,7 +6,6 @@ A block in which nothing is odd is parsed at once; one with quotes, carriage ret
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,15 +15,19 @@ from typing import Any, Literal
 import polars as pl
 
 from recbole_xling.convert.reading.compressed import blocks
+from recbole_xling.convert.reading.numbers import written_number
 from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
 from recbole_xling.errors import DataError, unknown_name
 from recbole_xling.text.raw_tables import LONGEST_LINE
-from recbole_xling.utils.arguments import finite_number
 
 Kind = Literal["text", "number"]
 Cells = list[str | float | None]
 
 _LONGEST_RECORD = 200  # lines; a quote left open would otherwise swallow the rest of the file
+
+
+class _OpenQuoteError(Exception):
+    """The lines end within a quoted cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +162,10 @@ class TextTable:
         """Take the names of the columns from the first line; return the other lines."""
         line, _, rest = data.partition(b"\n")
         try:
-            names = [name.strip() for name in self._cells(line.decode(self.layout.encoding, "replace").rstrip("\r"))]
-        except csv.Error:
+            cells, _ = self._record([line], 0)
+        except (csv.Error, _OpenQuoteError):
             raise DataError(f"{self.path}:1: broken quotes in the first line") from None
+        names = [name.strip() for name in cells]
         if self.layout.numbered:
             names = [str(number) for number in range(1, len(names) + 1)]
         spelled = {re.sub("[_ ]", "-", name).lower(): place for place, name in reversed(list(enumerate(names)))}
@@ -221,50 +225,88 @@ class TextTable:
         lines = data.split(b"\n")
         if lines and not lines[-1]:
             lines.pop()
-        begin = 0
-        while begin < len(lines):
-            end = self._end_of_record(lines, begin)
-            if (
-                end is None
-                and not last
-                and len(lines) - begin <= _LONGEST_RECORD
-                and sum(map(len, lines[begin:])) <= LONGEST_LINE
-            ):
-                break
-            record = b"\n".join(lines[begin : end or begin + 1])
-            number = self._line + begin
-            begin = end or begin + 1
-            if record.strip():
-                self.rejects.saw(self.path, 1)
-                text = record.removesuffix(b"\r").decode(self.layout.encoding, "replace")
-                faults: list[str] = []
+        begin, before = 0, csv.field_size_limit(LONGEST_LINE)
+        try:
+            while begin < len(lines):
+                cells: list[str] = []
+                end, fault = begin + 1, None
                 try:
-                    rows.append((number, *self._wanted_cells(record, text, faults, closed=end is not None)))
-                except BadRowError as error:
-                    self.rejects.add(self.path, number, str(error), text)
-                    continue
-                for fault in faults:
-                    self.rejects.omit(self.path, number, fault, text)
+                    cells, end = self._record(lines, begin)
+                except _OpenQuoteError:
+                    left = lines[begin : begin + _LONGEST_RECORD]
+                    if not last and len(left) < _LONGEST_RECORD and sum(map(len, left)) <= LONGEST_LINE:
+                        break
+                    fault = "a quote is not closed"
+                except csv.Error:
+                    fault = "broken quotes" if self._has_quote(lines[begin]) else "a carriage return within the row"
+                record = b"\n".join(lines[begin:end])
+                number = self._line + begin
+                begin = end
+                if record.strip():
+                    self.rejects.saw(self.path, 1)
+                    text = record.removesuffix(b"\r").decode(self.layout.encoding, "replace")
+                    faults: list[str] = []
+                    try:
+                        rows.append((number, *self._wanted_cells(record, cells, fault, faults)))
+                    except BadRowError as error:
+                        self.rejects.add(self.path, number, str(error), text)
+                        continue
+                    for omitted in faults:
+                        self.rejects.omit(self.path, number, omitted, text)
+        finally:
+            csv.field_size_limit(before)
         self._line += begin
         frame = pl.DataFrame(rows, schema=batch_schema(self.columns), orient="row")
         return frame, b"\n".join(lines[begin:]) + b"\n" if begin < len(lines) else b""
 
-    def _end_of_record(self, lines: list[bytes], begin: int) -> int | None:
-        """Return the index after a record's last line, None if its quotes are not closed."""
-        if self.layout.quote is None:
-            return begin + 1
-        quote, quotes = self.layout.quote.encode(), 0
-        for end in range(begin, min(len(lines), begin + _LONGEST_RECORD)):
-            line = lines[end]
-            if self.layout.escape is not None:
-                line = re.sub(re.escape(self.layout.escape.encode()) + b".", b"", line)
-            quotes += line.count(quote)
-            if quotes % 2 == 0:
-                return end + 1
-        return None
+    def _has_quote(self, line: bytes) -> bool:
+        return self.layout.quote is not None and self.layout.quote.encode() in line
 
-    def _wanted_cells(self, record: bytes, text: str, faults: list[str], *, closed: bool) -> Cells:
-        """Return the wanted cells of a record, given as bytes and decoded; ``faults`` takes what is left out of it.
+    def _record(self, lines: list[bytes], begin: int) -> tuple[list[str], int]:
+        """Return the cells of the record that begins with a line, and the index after its last line.
+
+        Only the csv reader tells where a record ends: a quote within an unquoted cell is text, and opens nothing.
+
+        Raises:
+            csv.Error: the quotes are broken, or there is a carriage return outside of them.
+            _OpenQuoteError: a quote is still open where the lines end, or after as many as a record may have.
+        """
+        layout = self.layout
+        if layout.quote is None:
+            text = lines[begin].removesuffix(b"\r").decode(layout.encoding, "replace")
+            return text.split(layout.separator), begin + 1
+        reader = csv.reader(
+            self._texts(lines, begin),
+            delimiter=layout.separator,
+            quotechar=layout.quote,
+            escapechar=layout.escape,
+            strict=True,
+        )
+        return next(reader), begin + reader.line_num
+
+    def _texts(self, lines: list[bytes], begin: int) -> Iterator[str]:
+        """Yield the lines from ``begin`` that may be of one record.
+
+        Raises:
+            _OpenQuoteError: more than these are asked for.
+        """
+        size = 0
+        for line in lines[begin : begin + _LONGEST_RECORD]:
+            if size and size + len(line) > LONGEST_LINE:
+                break
+            size += len(line)
+            # the row of a NUL is bad, and Python 3.10 reads none
+            yield line.decode(self.layout.encoding, "replace").replace("\0", "\ufffd") + "\n"
+        raise _OpenQuoteError
+
+    def _wanted_cells(self, record: bytes, cells: list[str], fault: str | None, faults: list[str]) -> Cells:
+        """Return the wanted ones of a record's cells.
+
+        Args:
+            record: its bytes.
+            cells: all of its cells.
+            fault: why they could not be read.
+            faults: takes what is left out of it.
 
         Raises:
             BadRowError: the row is bad; the message says why.
@@ -276,12 +318,8 @@ class TextTable:
             record.decode(self.layout.encoding)
         except UnicodeDecodeError:
             raise BadRowError(f"not valid {self.layout.encoding}") from None
-        if not closed:
-            raise BadRowError("a quote is not closed")
-        try:
-            cells = self._cells(text)
-        except csv.Error:
-            raise BadRowError("broken quotes") from None
+        if fault is not None:
+            raise BadRowError(fault)
         expected = len(self._names)
         if len(cells) != expected:
             raise BadRowError(f"{expected} cells expected" + (", more found" if len(cells) > expected else ""))
@@ -293,24 +331,11 @@ class TextTable:
             if not cell or column.kind == "text":
                 wanted.append(cell or None)
                 continue
-            number = None if "_" in cell else finite_number(cell)  # Python reads 1_0 as 10
+            number = written_number(cell)
             if number is None:
-                fault = f"no number in column '{name}'"
+                no_number = f"no number in column '{name}'"
                 if column.required:
-                    raise BadRowError(fault)
-                faults.append(fault)
+                    raise BadRowError(no_number)
+                faults.append(no_number)
             wanted.append(number)
         return wanted
-
-    def _cells(self, text: str) -> list[str]:
-        layout = self.layout
-        if layout.quote is None:
-            return text.split(layout.separator)
-        reader = csv.reader(
-            io.StringIO(text, newline=""),
-            delimiter=layout.separator,
-            quotechar=layout.quote,
-            escapechar=layout.escape,
-            strict=True,
-        )
-        return next(reader, [])

@@ -25,12 +25,12 @@ from recbole_xling.convert.base import (
     located_rows,
 )
 from recbole_xling.convert.reading.compressed import blocks, find_file
+from recbole_xling.convert.reading.numbers import written_number
 from recbole_xling.convert.reading.rejects import LINE, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.record import DISPLAY
-from recbole_xling.utils.arguments import finite_number
 
 _NAMES = {
     "ratings": ("BX-Book-Ratings.csv", "Ratings.csv", "ratings.csv"),
@@ -192,7 +192,7 @@ user and rating are needed; each file may be compressed (.gz, .xz, .bz2, .zst, .
         for frame in table:
             for row in self._with_isbns(frame).iter_rows(named=True):
                 location = SourceLocation(str(table.path), row[LINE])
-                number = finite_number(row["year"] or "0")
+                number = written_number(row["year"] or "0")
                 if number is None and _OUT_OF_PLACE in row["title"]:
                     self._shifted.add(row["item_id"])
                     title, _, author = row["title"].partition(_OUT_OF_PLACE)
@@ -202,7 +202,7 @@ user and rating are needed; each file may be compressed (.gz, .xz, .bz2, .zst, .
                         "publisher": row["year"],
                         "year": row["author"],
                     }
-                    number = finite_number(row["year"] or "0")
+                    number = written_number(row["year"] or "0")
                 if number is None:
                     rejects.omit(table.path, row[LINE], "a year that is no number", f"{row['item_id']} {row['year']}")
                 row["year"] = str(int(number)) if number is not None and int(number) in _YEARS else ""

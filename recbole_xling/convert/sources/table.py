@@ -12,14 +12,16 @@ import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, chance_order, located
 from recbole_xling.convert.cells import bad_ids
+from recbole_xling.convert.reading.numbers import written_number
 from recbole_xling.convert.reading.open_table import Batches, open_table, table_files
 from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.convert.reading.text_table import Column
+from recbole_xling.convert.sources.table_conditions import Condition
 from recbole_xling.convert.sources.table_mapping import Feature, read_mapping
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED, stated_language
 from recbole_xling.text.record import DISPLAY, PARALLEL
-from recbole_xling.utils.arguments import parse_time
+from recbole_xling.utils.arguments import parse_iso_time
 
 _OPTIONS = (
     ("user", "COLUMN", "column of user ids in the interactions (default: user_id)"),
@@ -54,6 +56,7 @@ _FLAGS = (
     ("no-header", "the first line of .csv, .tsv, .txt and .dat is a row: columns are called 1, 2, ..."),
 )
 _SHOWN = 10  # values of a column in a message
+_NUMBER, _DATE = "time as a number", "time as a date"  # no names of features, which have no spaces
 
 
 class TableConverter(Converter):
@@ -95,6 +98,7 @@ or a folder of such files, which are read in the order of their names; all but P
         self._met: dict[str, dict[str, None]] = {}  # the first values of columns with a condition
         self._unmet: dict[tuple[str, str], None] = {}  # columns and values that no row has had yet
         self._rounded = 0  # time stamps with more digits than a float holds
+        self._has_dates: bool | None = None  # whether the times are dates, None before the first one
 
     @classmethod
     def add_arguments(cls, parser: argparse._ArgumentGroup) -> None:
@@ -113,6 +117,7 @@ or a folder of such files, which are read in the order of their names; all but P
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield the interactions; dates become Unix seconds, numbers stay as they are."""
         mapping, before = self.mapping, 0
+        self._has_dates = None
         for frame in self._interactions(rejects):
             if mapping.time is not None:
                 frame = self._timed(frame, rejects)
@@ -207,10 +212,12 @@ or a folder of such files, which are read in the order of their names; all but P
         if mapping.rating is not None:
             columns[mapping.rating] = Column("rating", "number", hint="--rating names the column of ratings")
         if mapping.time is not None:
-            columns[mapping.time] = Column("timestamp", hint="--time names the column of times")
+            columns[mapping.time] = Column(self._name_of(mapping.time), hint="--time names the column of times")
         self._removed = Counter({str(condition): 0 for condition in mapping.where})
         self._met = {condition.column: {} for condition in mapping.where}
-        self._unmet = dict.fromkeys((c.column, v) for c in mapping.where for v in c.values if not c.compares_numbers)
+        self._unmet = dict.fromkeys(
+            (c.column, value) for c in mapping.where if not c.compares_numbers for value in self._values_of(c)
+        )
         left = 0
         for table in self._open(mapping.input, columns, rejects):
             for frame in located(table):
@@ -225,13 +232,21 @@ or a folder of such files, which are read in the order of their names; all but P
     def _name_of(self, column: str) -> str:
         """Return the name in frames of a column of the interactions."""
         mapping = self.mapping
-        named = {mapping.user: "user_id", mapping.item: "item_id", mapping.rating: "rating", mapping.time: "timestamp"}
+        named = {mapping.user: "user_id", mapping.item: "item_id", mapping.rating: "rating"}
         return named.get(column, f"cell {column}")
 
     def _text_of(self, column: str) -> pl.Expr:
         """Return the texts of a column of the interactions, also of that of the ratings, which are numbers."""
         texts = pl.col(self._name_of(column)).cast(pl.String)
         return texts.str.strip_suffix(".0") if column == self.mapping.rating else texts
+
+    def _values_of(self, condition: Condition) -> tuple[str, ...]:
+        """Return a condition's values, numbers among those of ratings as :meth:`_text_of` writes them."""
+        if condition.column != self.mapping.rating:
+            return condition.values
+        numbers = pl.Series("rating", [written_number(value) for value in condition.values], pl.Float64)
+        texts = numbers.to_frame().select(self._text_of(condition.column)).to_series()
+        return tuple(value if text is None else text for value, text in zip(condition.values, texts, strict=True))
 
     def _kept(self, frame: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
         """Return the rows for which the conditions hold."""
@@ -241,34 +256,50 @@ or a folder of such files, which are read in the order of their names; all but P
             for value in values.head(_SHOWN):
                 if len(self._met[condition.column]) < _SHOWN:
                     self._met[condition.column][value or "(nothing)"] = None
-            for value in values.filter(values.is_in(list(condition.values))):
+            wanted = self._values_of(condition)
+            for value in values.filter(values.is_in(list(wanted))):
                 self._unmet.pop((condition.column, value), None)
             if condition.compares_numbers:
                 is_number = cells.cast(pl.Float64, strict=False).is_finite().fill_null(False)
                 no_number = pl.lit(f"no number in column '{condition.column}'")
                 reason = pl.when(cells.is_not_null() & ~is_number).then(no_number)
                 frame = rejects.sift(frame, [reason], lambda row: f"{row['user_id']} {row['item_id']}")
-            kept = frame.filter(condition.holds(cells))
+            kept = frame.filter(condition._replace(values=wanted).holds(cells))
             self._removed[str(condition)] += frame.height - kept.height
             frame = kept
         return frame
 
     def _timed(self, frame: pl.DataFrame, rejects: Rejects) -> pl.DataFrame:
-        """Return the rows whose time can be read, with it as a number."""
-        texts = frame["timestamp"]
-        times = texts.cast(pl.Float64, strict=False)
-        if times.null_count():
-            unique = texts.unique().to_list()
-            times = texts.replace_strict(unique, [parse_time(text) for text in unique], return_dtype=pl.Float64)
-        reason = f"neither a number nor an ISO date in column '{self.mapping.time}'"
-        good = rejects.sift(
-            frame.with_columns(times.alias("number")),
-            [pl.when(pl.col("number").is_null()).then(pl.lit(reason))],
-            lambda row: f"{row['user_id']} {row['item_id']} {row['timestamp']}",
+        """Return the rows whose time can be read and is of the kind of the others, with it as a number.
+
+        The first batch tells whether the times are numbers or dates: nobody knows the unit of the numbers, and a date
+        among milliseconds would come before all of them.
+        """
+        column = self.mapping.time
+        assert column is not None
+        texts = frame[self._name_of(column)]
+        numbers = texts.str.strip_chars().cast(pl.Float64, strict=False)
+        numbers = numbers.set(~numbers.is_finite(), None)
+        others = texts.filter(numbers.is_null()).unique().to_list()
+        dates = texts.replace_strict(
+            others, [parse_iso_time(text) for text in others], default=None, return_dtype=pl.Float64
         )
-        whole = good["timestamp"].cast(pl.Int64, strict=False)
-        self._rounded += int((whole != good["number"].cast(pl.Int64, strict=False)).sum())
-        return good.drop("timestamp").rename({"number": "timestamp"})
+        if self._has_dates is None and numbers.count() + dates.count():
+            self._has_dates = dates.count() > numbers.count()
+        number, date = pl.col(_NUMBER), pl.col(_DATE)
+        neither = f"neither a number nor an ISO date in column '{column}'"
+        if self._has_dates:
+            other = pl.when(number.is_not_null()).then(pl.lit(f"a number where others are dates in column '{column}'"))
+        else:
+            other = pl.when(date.is_not_null()).then(pl.lit(f"a date where others are numbers in column '{column}'"))
+        good = rejects.sift(
+            frame.with_columns(numbers.alias(_NUMBER), dates.alias(_DATE)),
+            [pl.when(number.is_null() & date.is_null()).then(pl.lit(neither)), other],
+            lambda row: f"{row['user_id']} {row['item_id']} {row[self._name_of(column)]}",
+        )
+        whole = good[self._name_of(column)].cast(pl.Int64, strict=False)
+        self._rounded += int((whole != good[_NUMBER].cast(pl.Int64, strict=False)).sum())
+        return good.with_columns(pl.coalesce(_NUMBER, _DATE).alias("timestamp"))
 
     # ---- items and texts --------------------------------------------------------------------------------------
 
@@ -303,14 +334,14 @@ or a folder of such files, which are read in the order of their names; all but P
         for language in mapping.text_languages:
             own = {part.name: row[part.column] or "" for part in mapping.text if part.language == language}
             if any(own.values()):
-                texts[language] = own if mapping.language else plain | own
+                texts[language] = own if mapping.language else _filled(plain, own)
         shown = next(iter(texts), mapping.text_languages[0] if len(mapping.text_languages) == 1 else UNDETERMINED)
         if mapping.language:
             main = stated_language(stated or "")
             if any(plain.values()) or main in texts or not texts:
                 own = texts.pop(main, {})
                 shown = stated if stated and main == UNDETERMINED else main
-                texts = {shown: plain | own} | texts
+                texts = {shown: _filled(plain, own)} | texts
         return shown, texts or {shown: plain}
 
     # ---- tables -----------------------------------------------------------------------------------------------
@@ -343,6 +374,11 @@ or a folder of such files, which are read in the order of their names; all but P
 
 def _kinds(features: Mapping[str, Feature]) -> dict[str, str]:
     return {name: feature.kind for name, feature in features.items()}
+
+
+def _filled(common: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Return the parts of all languages with those of one language in their place, where these are not empty."""
+    return {**common, **{name: part for name, part in own.items() if part or name not in common}}
 
 
 def _features(row: Mapping[str, str | None], features: Mapping[str, Feature]) -> dict[str, str | tuple[str, ...]]:

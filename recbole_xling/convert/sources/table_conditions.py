@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import polars as pl
 
+from recbole_xling.convert.reading.numbers import written_number
 from recbole_xling.errors import ConfigError
-from recbole_xling.utils.arguments import finite_number
 
 _WRITTEN = re.compile(r"(?P<column>[^=!<>]+)(?P<sign>!=|>=|<=|=|>|<)(?P<values>[^=!<>]*)")
 _COMPARED: dict[str, Callable[[pl.Expr, float], pl.Expr]] = {
@@ -62,6 +62,6 @@ def parse_condition(text: str) -> Condition:
     condition = Condition(
         found["column"].strip(), found["sign"], tuple(value.strip() for value in found["values"].split(","))
     )
-    if condition.compares_numbers and (len(condition.values) > 1 or finite_number(condition.values[0]) is None):
+    if condition.compares_numbers and (len(condition.values) > 1 or written_number(condition.values[0]) is None):
         raise ConfigError(f"where: {text!r} compares numbers, and {found['values']!r} is none; write stars>=4")
     return condition

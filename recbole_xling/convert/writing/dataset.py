@@ -138,6 +138,9 @@ def _write(
     converter, rejects = drafts.converter, drafts.rejects
     if not interactions.rows:
         raise DataError(f"{converter.name}: {converter.origin} has no interactions; is it the right one?")
+    filters = filters.in_unit_of(interactions)
+    if user_profile is not None:  # while all interactions are there to tell the unit
+        user_profile = user_profile.in_unit_of(interactions)
     removed = filters.apply(interactions, drafts.languages)
     if not interactions.rows:
         raise DataError(f"{converter.name}: the filters left no interaction ({removed}); set them lower")

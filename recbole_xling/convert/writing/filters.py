@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
+from recbole_xling.convert.reading.numbers import number_text
 from recbole_xling.convert.writing.interactions import ROW, InteractionTable
+from recbole_xling.convert.writing.times import Date, in_unit_of, time_argument
 from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import asked_language, covers
-from recbole_xling.utils.arguments import comma_list, time_argument
+from recbole_xling.utils.arguments import comma_list
 
 DUPLICATES = ("all", "first", "last")
 
@@ -21,7 +23,8 @@ class Filters:
     """What is taken out, in this order; by default nothing.
 
     Attributes:
-        since: keep interactions at this time or later; Unix seconds, or the unit of the source.
+        since: keep interactions at this time or later: in the unit of the source, or a
+            :class:`~recbole_xling.convert.writing.times.Date`.
         until: keep interactions before this time.
         languages: keep items in one of these languages; ``zh`` includes ``zh-Hant``.
         duplicates: of several interactions of a user with an item keep ``all``, the ``first``, or the ``last``: by
@@ -46,8 +49,11 @@ class Filters:
         if self.duplicates not in DUPLICATES:
             raise ConfigError(f"duplicates is one of {', '.join(DUPLICATES)}, not {self.duplicates!r}")
         object.__setattr__(self, "languages", tuple(dict.fromkeys(map(asked_language, self.languages))))
-        if self.since is not None and self.until is not None and self.since >= self.until:
-            raise ConfigError(f"since ({self.since:g}) must be before until ({self.until:g})")
+        if self.since is not None and self.until is not None:
+            is_comparable = isinstance(self.since, Date) == isinstance(self.until, Date)
+            if is_comparable and self.since >= self.until:
+                since, until = number_text(self.since), number_text(self.until)
+                raise ConfigError(f"since ({since}) must be before until ({until})")
         if min(self.user_core, self.item_core) < 0:
             raise ConfigError("user_core and item_core are numbers of interactions, 0 for no limit")
 
@@ -70,11 +76,23 @@ class Filters:
         """Tell whether items in a language stay."""
         return not self.languages or any(covers(wanted, language) for wanted in self.languages)
 
+    def in_unit_of(self, interactions: InteractionTable) -> Filters:
+        """Return the filters with their times in the unit of a table.
+
+        Raises:
+            ConfigError: one is a date, and the times of the table are none.
+        """
+        return replace(
+            self,
+            since=in_unit_of(interactions, "since", self.since),
+            until=in_unit_of(interactions, "until", self.until),
+        )
+
     def apply(self, interactions: InteractionTable, languages: Mapping[str, str]) -> dict[str, int]:
         """Take rows out of a table; return the number of rows that each active filter removed.
 
         Args:
-            interactions: the table.
+            interactions: the table, in whose unit the times are.
             languages: language by item.
 
         Raises:

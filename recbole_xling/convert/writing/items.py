@@ -63,6 +63,7 @@ class RecordDrafts:
         self.show_progress = show_progress
         self.languages: dict[str, str] = {}
         self.users: set[str] = set()
+        self._repeated: set[tuple[str, SourceLocation]] = set()  # items and where rows of them are that do not count
         self._unsure: set[str] = set()  # items shown in a language that is not identified surely
         self._drafts = {kind: folder / kind for kind in ("items", "users", "texts")}
 
@@ -94,6 +95,8 @@ class RecordDrafts:
                 continue
             if item.item_id in self.languages:
                 self._list(item, item.item_id, "a second row of the same item")
+                if item.location is not None:
+                    self._repeated.add((item.item_id, item.location))
             else:
                 self.languages[item.item_id] = self.reader.tag(item.language)
                 yield cells
@@ -115,12 +118,11 @@ class RecordDrafts:
 
     def _texts(self) -> Iterator[str]:
         if self.reader.lacks_candidates:
-            texts = self._progress(self.converter.texts(self.rejects), "languages")
-            stated = {stated_language(text.language) for text in texts}
+            stated = {stated_language(text.language) for text in self._source_texts("languages")}
             self.reader.choose_among({*self.languages.values(), *stated})
         index = RowIndex()
         empty: dict[str, tuple[SourceText, ItemText]] = {}  # display texts, which tell the language of their item
-        for source_text in self._progress(self.converter.texts(self.rejects), "texts"):
+        for source_text in self._source_texts("texts"):
             fields = dict(source_text.fields)
             if self.clean is not None:
                 fields = {name: self.clean(value) for name, value in fields.items()}
@@ -148,6 +150,12 @@ class RecordDrafts:
                 yield format_text(text)
             else:
                 self._list(source_text, format_text(text), reason)
+
+    def _source_texts(self, what: str) -> Iterator[SourceText]:
+        """Yield the texts of the source but those in rows that the rejects have as second ones of their items."""
+        for text in self._progress(self.converter.texts(self.rejects), what):
+            if text.location is None or (text.item_id, text.location) not in self._repeated:
+                yield text
 
     def _fault(self, text: ItemText, index: RowIndex) -> str | None:
         """Return why a text cannot be kept; an item of unknown language gets that of its first display text."""

@@ -10,11 +10,12 @@ from pathlib import Path
 import polars as pl
 
 from recbole_xling.convert.cells import header
+from recbole_xling.convert.reading.numbers import number_text
 from recbole_xling.convert.writing.interactions import ROW, InteractionTable
+from recbole_xling.convert.writing.times import in_unit_of, time_argument
 from recbole_xling.errors import ConfigError
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.language.users import BILINGUAL_MIN, LANGUAGE_SOURCE, USER_LANGUAGE, languages_of_users
-from recbole_xling.utils.arguments import time_argument
 from recbole_xling.utils.files import polars_os_errors
 
 COLUMNS = {
@@ -37,15 +38,24 @@ class ProfileSetting:
     """Which interactions make a user's profile; a run may not be tested on any of them.
 
     Attributes:
-        until: those before this time, in the unit of the source; None for all but the last two of each user.
+        until: those before this time, in the unit of the source, or a
+            :class:`~recbole_xling.convert.writing.times.Date`; None for all but the last two of each user.
     """
 
     until: float | None = None
 
     def __str__(self) -> str:
-        return (
-            "all but each user's last two interactions" if self.until is None else f"interactions before {self.until:g}"
-        )
+        if self.until is None:
+            return "all but each user's last two interactions"
+        return f"interactions before {number_text(self.until)}"
+
+    def in_unit_of(self, interactions: InteractionTable) -> ProfileSetting:
+        """Return the setting with its time in the unit of a table.
+
+        Raises:
+            ConfigError: it is a date, and the times of the table are none.
+        """
+        return ProfileSetting(in_unit_of(interactions, "--user-profile", self.until))
 
     @classmethod
     def add_argument(cls, group: argparse._ArgumentGroup) -> None:
@@ -74,7 +84,7 @@ def derive_profiles(parts: InteractionTable, languages: Mapping[str, str], setti
     Args:
         parts: the interactions; there must be some.
         languages: language by item.
-        setting: the interactions that count.
+        setting: the interactions that count, its time in their unit.
 
     Returns:
         Columns ``user_id``, ``main language`` (the most frequent language, of several the first by alphabet),

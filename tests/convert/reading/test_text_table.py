@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import zipfile
 from io import BytesIO
@@ -73,6 +74,7 @@ def test_rows_have_line_numbers_and_types(read, rejects):
         (b"a\0,3,x", "NUL byte"),
         (b'a,3,"x', "a quote is not closed"),
         (b'a,3,"x"y"z"', "broken quotes"),
+        (b"a,3,x\rb,4,y", "a carriage return within the row"),
     ],
 )
 def test_a_bad_row_is_named_and_the_others_are_read(read, rejects, row, reason):
@@ -98,6 +100,32 @@ def test_an_open_quote_costs_one_row_not_the_rest(read, rejects):
     lines[10] = 'u10,10,"10'
     assert len(read((HEADER + "\n".join(lines) + "\n").encode())) == 999
     assert [bad["line"] for bad in listed(rejects)] == [12]
+
+
+def test_a_quote_within_a_cell_is_text(read, rejects):
+    rows = read((HEADER + 'a,1,5" x\nb,2,\nc,3,"6"" y"\nd,4,7"\ne,5,x"",",\n"\n').encode())
+    assert [row[1:] for row in rows] == [
+        ("a", 1.0, '5" x'),
+        ("b", 2.0, None),
+        ("c", 3.0, '6" y'),
+        ("d", 4.0, '7"'),
+    ]
+    assert [(row["line"], row["reason"]) for row in listed(rejects)] == [(6, "3 cells expected, more found")]
+    assert rejects.seen == 5
+
+
+def test_broken_quotes_cost_their_line_only(read, rejects):
+    lines = [f"u{n},{n},x" for n in range(100)]
+    lines[10] = lines[90] = 'u,1,"5" x"'
+    assert len(read((HEADER + "\n".join(lines) + "\n").encode())) == 98
+    assert [(row["line"], row["reason"]) for row in listed(rejects)] == [(12, "broken quotes"), (92, "broken quotes")]
+
+
+def test_a_quoted_cell_may_be_longer_than_the_csv_module_expects(read, rejects):
+    before = csv.field_size_limit()
+    text = "long, " * 50_000
+    assert read(f'{HEADER}a,1,"{text}"\n'.encode()) == [(2, "a", 1.0, text)]
+    assert csv.field_size_limit() == before
 
 
 def test_escaped_quotes_are_quotes(read):

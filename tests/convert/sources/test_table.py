@@ -302,6 +302,105 @@ def test_one_language_of_all_texts(
     assert _texts(tmp_path)[-1] == ("c", "fr", {"title": ""}, "display")
 
 
+def test_an_empty_part_in_one_language_leaves_the_common_one(
+    convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    rows = [{"item_id": "a", "lang": "de", "name": "Ding", "own": "", "more": "Mehr"}]
+    settings = {"input": write_rows(tmp_path / "clicks.csv", [{"user_id": "u", "item_id": "a"}])}
+    settings |= {"items": write_rows(tmp_path / "items.csv", rows), "text": "title=name,title:de=own,more:de=more"}
+    for language in ({}, {"language": "lang"}):
+        convert(TableConverter(**settings, **language))
+        assert _texts(tmp_path) == [("a", "de", {"title": "Ding", "more": "Mehr"}, "display")]
+
+
+def test_texts_of_a_second_row_of_an_item_are_not_used(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    rows = [
+        {"item_id": "a", "lang": "", "name": "", "fr": "Chose"},
+        {"item_id": "a", "lang": "de", "name": "Haus", "fr": "Maison"},
+        {"item_id": "b", "lang": "de", "name": "Ding", "fr": ""},
+        {"item_id": "b", "lang": "de", "name": "Baum", "fr": "Arbre"},
+    ]
+    report = convert(
+        TableConverter(
+            input=write_rows(tmp_path / "clicks.csv", [{"user_id": "u", "item_id": "a"}]),
+            items=write_rows(tmp_path / "items.csv", rows),
+            language="lang",
+            text="title=name,title:fr=fr",
+        ),
+        max_bad=0.5,
+    )
+    assert [(item, title["title"]) for item, _, title, _ in _texts(tmp_path)] == [("a", "Chose"), ("b", "Ding")]
+    assert report.rejected == {"a second row of the same item": 2}
+    assert report.items_per_language == {"fr": 1, "de": 1}
+
+
+# ---- times ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("times", "reason", "kept"),
+    [
+        (["1704067200000", "2024-01-02", "1704067200002"], "a date where others are numbers", "ac"),
+        (["2024-01-01", "1704067200000", "2024-01-03"], "a number where others are dates", "ac"),
+        (["2024-01-01", "2024_01_04", "2024-01-03"], "neither a number nor an ISO date", "ac"),
+        (["1", "nan", " 3 "], "neither a number nor an ISO date", "ac"),
+    ],
+)
+def test_times_are_numbers_or_dates_but_not_both(
+    times: list[str], reason: str, kept: str, convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    rows = [{"user_id": "u", "item_id": item, "at": time} for item, time in zip("abc", times, strict=True)]
+    report = convert(TableConverter(input=write_rows(tmp_path / "clicks.csv", rows), time="at"), max_bad=0.5)
+    assert report.rejected == {f"{reason} in column 'at'": 1}
+    assert "".join(line.split("\t")[1] for line in lines(tmp_path, "inter")[1:]) == kept
+
+
+def test_the_kind_of_the_times_holds_for_all_shards(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    (tmp_path / "clicks").mkdir()
+    for number, time in enumerate(("2024-01-01", "1704067200000")):
+        write_rows(tmp_path / "clicks" / f"{number}.csv", [{"user_id": "u", "item_id": "a", "at": time}])
+    report = convert(TableConverter(input=tmp_path / "clicks", time="at"), max_bad=0.5)
+    assert report.rejected == {"a number where others are dates in column 'at'": 1}
+
+
+def test_the_column_of_times_may_be_a_feature_and_have_a_condition(
+    convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    rows = [{"user_id": "u", "item_id": item, "at": f"2024-01-0{day}"} for day, item in enumerate("abc", 1)]
+    path = write_rows(tmp_path / "clicks.csv", rows)
+    convert(TableConverter(input=path, time="at", interaction_features="day=at", where="at!=2024-01-02"))
+    assert lines(tmp_path, "inter")[1:] == ["u\ta\t1704067200\t2024-01-01", "u\tc\t1704240000\t2024-01-03"]
+
+
+@pytest.mark.parametrize(("unit", "zeros"), [(1, ""), (1_000, "000"), (1_000_000_000, "000000000")])
+def test_a_date_of_a_filter_or_a_profile_is_in_the_unit_of_the_data(
+    unit: int, zeros: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = [0, *(1704067200 + day * 86_400 for day in range(6))]  # a time that is missing is often 0
+    rows = [{"user_id": "u", "item_id": "ab"[n % 2], "at": time * unit} for n, time in enumerate(seconds)]
+    items = [{"item_id": item, "lang": language, "name": item} for item, language in (("a", "de"), ("b", "en"))]
+    words = ["--input", str(write_rows(tmp_path / "clicks.csv", rows)), "--time", "at", "--language", "lang"]
+    words += ["--items", str(write_rows(tmp_path / "items.csv", items)), "--text", "title=name", "--name", "d"]
+    words += ["--output", str(tmp_path / "out"), "--since", "2024-01-02", "--until", "2024-01-06"]
+    assert cli.main(["convert", "table", *words, "--user-profile", "2024-01-04"]) == 0
+    assert [line.split("\t")[2] for line in lines(tmp_path, "inter")[1:]] == [
+        str((1704067200 + day * 86_400) * unit) for day in range(1, 5)
+    ]
+    assert lines(tmp_path, "user")[1].startswith("u\tde\tde en\t0.5 0.5")
+    assert f"interactions before 1704326400{zeros}:" in capsys.readouterr().out
+
+
+def test_a_date_of_a_filter_needs_times_that_are_dates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"user_id": "u", "item_id": item, "at": day} for day, item in enumerate("abc", 1)]
+    words = ["--input", str(write_rows(tmp_path / "clicks.csv", rows)), "--time", "at", "--name", "d"]
+    words += ["--output", str(tmp_path / "out")]
+    for option, name in (("--since", "since"), ("--until", "until"), ("--user-profile", "--user-profile")):
+        assert cli.main(["convert", "table", *words, option, "2024-01-02"]) != 0
+        assert f"{name} is a date, but the time stamps of the source (1 to 3) are no" in capsys.readouterr().err
+    assert cli.main(["convert", "table", *words, "--since", "2"]) == 0
+    assert len(lines(tmp_path, "inter")) == 3
+
+
 # ---- events, conditions ---------------------------------------------------------------------------------------
 
 EVENTS = [
@@ -358,6 +457,30 @@ def test_conditions_choose_the_rows_that_are_interactions(
         removed = [int(note.split()[-2]) for note in report.notes if "took out" in note]
         assert sum(removed) == 4 - len(kept)
     assert {line.split("\t")[0] for line in lines(tmp_path, "item")[1:]} == {item for _, item in kept}
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(("where", "kept"), [("stars!=0.0", "bc"), ("stars=0,4.50", "ab"), ("stars=-1", "")])
+def test_values_of_ratings_are_compared_as_numbers(
+    suffix: str, where: str, kept: str, convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    rows = [{"user_id": "u", "item_id": item, "stars": stars} for item, stars in zip("abc", (0.0, 4.5, 5), strict=True)]
+    converter = TableConverter(input=write_rows(tmp_path / f"x{suffix}", rows), rating="stars", where=where)
+    if kept:
+        notes = convert(converter).notes
+        assert "".join(line.split("\t")[1] for line in lines(tmp_path, "inter")[1:]) == kept
+        assert not any("no row has" in note for note in notes)
+    else:
+        with pytest.raises(DataError, match="no row is left"):
+            convert(converter)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_booleans_are_texts(suffix: str, convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    rows = [{"user_id": "u", "item_id": "ab"[gone], "gone": gone} for gone in (False, True)]
+    path = write_rows(tmp_path / f"x{suffix}", rows)
+    report = convert(TableConverter(input=path, where="gone!=true", interaction_features="gone"))
+    assert (lines(tmp_path, "inter")[1:], report.omitted) == (["u\ta\tfalse"], {})
 
 
 def test_values_that_no_row_has_are_told_and_cells_that_are_no_numbers_are_bad(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -15,8 +16,8 @@ from recbole_xling.convert.base import Item, User
 from recbole_xling.convert.writing import interactions as interactions_module
 from recbole_xling.convert.writing.filters import Filters
 from recbole_xling.convert.writing.interactions import InteractionTable
+from recbole_xling.convert.writing.times import Date, time_argument
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.utils.arguments import parse_time
 
 Row = tuple[str, str, float, float]
 LANGUAGES = {"a": "zh", "b": "zh-Hant", "c": "en", "d": "und"}
@@ -147,7 +148,11 @@ def test_filters_that_leave_nothing_or_do_not_fit_the_source_are_refused(tmp_pat
     [
         ({"duplicates": "none"}, "all, first, last"),
         ({"languages": ("de", "xx")}, "'xx' names no language"),
-        ({"since": 2.0, "until": 1.0}, "must be before"),
+        (
+            {"since": 1704067200123.0, "until": 1704067200122.0},
+            r"\(1704067200123\) must be before until \(1704067200122\)",
+        ),
+        ({"since": Date(2), "until": Date(1)}, "must be before"),
         ({"user_core": -1}, "user_core"),
     ],
 )
@@ -168,10 +173,17 @@ def test_languages_of_a_filter_are_normalized() -> None:
         ("2015-01-31 12:00:00+02:00", 1422698400.0),
         ("881250949", 881250949.0),
         ("1e9", 1e9),
-        ("nan", None),
-        ("31.1.2015", None),
-        ("", None),
     ],
 )
-def test_a_time_is_a_number_or_an_iso_date(written: str, seconds: float | None) -> None:
-    assert parse_time(written) == seconds
+def test_a_time_is_a_number_or_an_iso_date(written: str, seconds: float) -> None:
+    assert time_argument(written) == seconds
+
+
+@pytest.mark.parametrize("written", ["nan", "31.1.2015", "", "2015_01_31"])
+def test_all_else_is_no_time(written: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is not a time"):
+        time_argument(written)
+
+
+def test_only_a_date_is_a_date() -> None:
+    assert [isinstance(time_argument(text), Date) for text in ("2015-01-31", "1422662400")] == [True, False]

@@ -77,6 +77,13 @@ def test_what_names_no_language_is_und_and_counted(tmp_path: Path) -> None:
     assert figures["unread_languages"] == report.unread_languages
 
 
+@pytest.mark.parametrize("value", ["NaN", "NAN", "nan", "nil", "unk", "UNK", "none", "null", "undetermined"])
+def test_words_for_a_missing_value_are_no_languages(tmp_path: Path, value: str) -> None:
+    report = write(tmp_path, items=[Item("a", value), Item("b", "Min Nan Chinese")], texts=[])
+    assert languages(tmp_path / "d") == {"a": "und", "b": "nan"}
+    assert report.unread_languages == {value: 1}
+
+
 def test_many_unread_values_do_not_flood_the_terminal(tmp_path: Path) -> None:
     report = write(tmp_path, items=[Item("a", "de"), *(Item(str(i), f"nothing {i}") for i in range(50))], texts=[],
                    interactions=[frame(("u", "a"))])  # fmt: skip

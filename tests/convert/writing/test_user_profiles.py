@@ -128,6 +128,11 @@ def test_a_time_takes_the_place_of_the_last_two(tmp_path: Path) -> None:
     ]
 
 
+def test_the_history_is_told_with_all_digits() -> None:
+    assert str(ProfileSetting(1714521600123)) == "interactions before 1714521600123"
+    assert str(ProfileSetting(1714521600.5)) == "interactions before 1714521600.5"
+
+
 def test_filters_go_before_profiles(tmp_path: Path) -> None:
     rows = history("u", "d1 d2 e1 f1 f1 e1 e1")
     without_french = profiles(tmp_path, rows, filters=Filters(languages=("de", "en")))

@@ -1,0 +1,63 @@
+"""Times that people ask for, in the unit of the data."""
+
+from __future__ import annotations
+
+import argparse
+
+import polars as pl
+
+from recbole_xling.convert.reading.numbers import number_text, written_number
+from recbole_xling.convert.writing.interactions import InteractionTable
+from recbole_xling.errors import ConfigError
+from recbole_xling.utils.arguments import parse_iso_time
+
+_SECONDS = (473385600.0, 4102444800.0)  # between 1985 and 2099, as in the data card
+_UNITS = (1.0, 1e3, 1e6, 1e9)  # from seconds to nanoseconds
+
+
+class Date(float):
+    """A time that was given as a date: Unix seconds, whatever the unit of the data; a mere number has theirs."""
+
+    __slots__ = ()
+
+
+def time_argument(text: str) -> float:
+    """Return the time in an argument of the command line.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not a time.
+    """
+    number = written_number(text)
+    if number is not None:
+        return number
+    seconds = parse_iso_time(text)
+    if seconds is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write it like 2015-01-31, or as a number")
+    return Date(seconds)
+
+
+def in_unit_of(interactions: InteractionTable, option: str, time: float | None) -> float | None:
+    """Return a time in the unit of a table's times, which is the one in which most of them are between 1985 and 2099.
+
+    Args:
+        interactions: the table.
+        option: that gave the time.
+        time: returned as it is if it was not given as a date, or if the table has no times.
+
+    Raises:
+        ConfigError: it was given as a date, and the table's times are none.
+    """
+    if not isinstance(time, Date) or "timestamp" not in interactions.columns:
+        return time
+    times = pl.col("timestamp")
+    first, last = _SECONDS
+    dates = (times.is_between(first * unit, last * unit).sum().alias(str(unit)) for unit in _UNITS)
+    found = interactions.scan().select(*dates, first=times.min(), last=times.max()).collect(engine="streaming")
+    counts = found.row(0)[: len(_UNITS)]
+    if not any(counts):
+        ends = " to ".join(number_text(found[name].item()) for name in ("first", "last"))
+        raise ConfigError(
+            f"{option} is a date, but the time stamps of the source ({ends}) are no Unix times of 1985 to 2099; give "
+            "it as a number in their unit"
+        )
+    return time * _UNITS[counts.index(max(counts))]
