@@ -111,6 +111,8 @@ def _to_file(recommender: Recommender, options: argparse.Namespace, filters: Fil
 
     if options.batch == "-":
         raise ConfigError("--to needs a file of requests, which several processes can read: --batch FILE")
+    if Path(options.to).is_dir():
+        raise ConfigError(f"--to {options.to} is a folder: name a file in it")
     folder, share = Path(options.run), Share.of_environment()
     made_of = [*sorted(folder.glob("*.json*")), *folder.glob(MODEL_FILE), Path(options.batch)]
     known = len(recommender.catalog.tokens), crc32(recommender.users.items.tobytes())  # a run's data may change
@@ -127,6 +129,7 @@ def _to_file(recommender: Recommender, options: argparse.Namespace, filters: Fil
 def _explained(recommender: Recommender, options: argparse.Namespace) -> str:
     from tabulate import tabulate
 
+    from recbole_xling.serve.answers import short_title
     from recbole_xling.serve.explanations import explain
 
     if options.user is None and options.history is None:
@@ -143,7 +146,7 @@ def _explained(recommender: Recommender, options: argparse.Namespace) -> str:
     def share(attention: float | None) -> str:
         return "" if attention is None else f"{attention:.0%}"
 
-    named = [(part.item, _short(part.title), part.language) for part in found.parts]
+    named = [(part.item, short_title(part.title, _LONGEST_TITLE), part.language) for part in found.parts]
     worths = [(f"{part.worth:+.4f}", share(part.attention)) for part in found.parts]
     rows = [(*name, *worth) for name, worth in zip(named, worths, strict=True)]
     lead = f"{found.lead:+.4f} above the average item; what it loses without an item of the history:"
@@ -172,8 +175,11 @@ def _answers(
         owners = [requests[place].get("user") for place in kinds["history"]]
         answers = recommender.recommend_histories(histories, options.k, users=owners, reader=options.reader, **seen)
         found |= zip(kinds["history"], answers, strict=True)
+    languages = list(filters.languages or ())  # of one language alone, as its readers see items
+    reader = options.reader or (languages[0] if len(languages) == 1 else "")
+    view = recommender.catalog.view_of.get(reader, 0)
     for place in kinds["similar"]:
-        found[place] = recommender.similar_items(requests[place]["similar"], options.k, filters=filters)
+        found[place] = recommender.similar_items(requests[place]["similar"], options.k, filters=filters, view=view)
     if texts := [requests[place]["text"] for place in kinds["text"]]:
         answers = recommender.recommend_texts(texts, options.k, reader=options.reader, filters=filters)
         found |= zip(kinds["text"], answers, strict=True)
@@ -196,6 +202,9 @@ def _requests(file: str) -> Iterator[dict[str, Any]]:
                 raise DataError(f"{file}:{number}: not valid JSON: {error}") from None
             if not isinstance(request, dict) or not request or not request.keys() <= set(_KEYS):
                 raise DataError(f"{file}:{number}: a request has {', '.join(_KEYS)}, and nothing else: {line[:60]!r}")
+            if len(request) > 1 and request.keys() != {"user", "history"}:
+                told = f"{' and '.join(request)} do not go together, only user and history do"
+                raise DataError(f"{file}:{number}: {told}; write a line for each")
             for key, value in request.items():
                 texts = value if key == "history" and isinstance(value, list) else [value]
                 if not all(isinstance(text, str) for text in texts) or (key == "history") != isinstance(value, list):
@@ -231,16 +240,13 @@ def _where(words: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
-def _short(title: str) -> str:
-    title = " ".join(title.split())
-    return title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"
-
-
 def _table(answer: Answer) -> str:
     from tabulate import tabulate
 
+    from recbole_xling.serve.answers import short_title
+
     rows = [
-        (rank, item.item, _short(item.title), item.language, f"{item.score:.4f}")
+        (rank, item.item, short_title(item.title, _LONGEST_TITLE), item.language, f"{item.score:.4f}")
         for rank, item in enumerate(answer.items, start=1)
     ]
     table = tabulate(rows, headers=("rank", "item", "title", "language", "score"), disable_numparse=True)

@@ -11,10 +11,12 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from recbole_xling.errors import ConfigError
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.terminal import on_screen
 
 DESCRIPTION = "Replay interactions to an export in the order of time: what would it have recommended just before each?"
+_USER_LANGUAGE = "user_language"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +43,8 @@ def run(options: argparse.Namespace) -> str:
         XlingError: the export or the dataset cannot be used, or the server does not answer.
     """
     lines = _lines(options)
+    if options.output is not None and Path(options.output).is_dir():
+        raise ConfigError(f"--output {options.output} is a folder: name a file in it")
     if options.output is None:
         return _text(list(lines), options.csv)
     last: list[dict[str, Any]] = []
@@ -55,11 +59,11 @@ def run(options: argparse.Namespace) -> str:
 
 def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield lines as periods end, with a bar where somebody sees it."""
-    from recbole_xling.errors import DataError
     from recbole_xling.serve.asking import AskExport, AskServer
-    from recbole_xling.serve.events import read_columns, read_events
+    from recbole_xling.serve.events import read_events
     from recbole_xling.serve.folder import load_export
     from recbole_xling.serve.replay import Replay
+    from recbole_xling.text.raw_tables import table_columns, table_rows
 
     recommender = load_export(options.export)
     ask = AskServer(options.url) if options.url else AskExport(recommender)
@@ -67,10 +71,9 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     events = read_events(folder / f"{options.dataset}.inter", options.columns)
     reads: dict[str, str] = {}
     users = folder / f"{options.dataset}.user"
-    if users.is_file():
-        with suppress(DataError):  # without the column nobody states a language
-            columns = (options.columns[0], "user_language")
-            reads = {user: _language(tag) for _, (user, tag) in read_columns(users, columns) if tag}
+    if users.is_file() and _USER_LANGUAGE in table_columns(users):
+        columns = (options.columns[0], _USER_LANGUAGE)
+        reads = {user: _language(tag) for _, (user, tag) in table_rows(users, columns) if tag}
     replay = Replay(
         recommender.catalog,
         recommender.users,

@@ -9,7 +9,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from recbole_xling.errors import ConfigError, XlingError, unknown_name
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.compare import compare
 from recbole_xling.trainer.trainer import RESUME_FILE
+from recbole_xling.utils.files import FolderLock
 from recbole_xling.utils.run_folder import (
     RESULT_FILE,
     STAGES_FILE,
@@ -135,7 +137,8 @@ def benchmark(
     """Run what has not been run, compare all, and write ``benchmark.json`` into the benchmark's folder.
 
     A run that has finished with the same settings on the same data is not repeated; one that was killed goes on where
-    it stopped; one that fails does not keep the others from running.
+    it stopped; one that fails does not keep the others from running. ``benchmark.json`` has all runs of the file that
+    are known, those that are left out here as earlier calls have left them.
 
     Args:
         file: as for :func:`read_benchmark`.
@@ -143,26 +146,65 @@ def benchmark(
         only: as for :func:`read_benchmark`.
 
     Returns:
-        The runs; and by dataset what :func:`~recbole_xling.quick_start.compare.compare` says, or why it cannot.
+        The runs that ``only`` names; and by their datasets what
+        :func:`~recbole_xling.quick_start.compare.compare` says of all known ones, or why it cannot.
 
     Raises:
-        ConfigError: the file is wrong.
+        ConfigError: the file is wrong, or another process runs a benchmark in the folder.
     """
-    cells = read_benchmark(file, output, only)
+    every, chosen = read_benchmark(file, output), {cell.folder for cell in read_benchmark(file, output, only)}
+    cells = [cell for cell in every if cell.folder in chosen]
     widths = [max(len(cell.dataset) for cell in cells), max(len(cell.model) for cell in cells)]
-    compared: dict[str, pd.DataFrame | str] = {}
-    for number, cell in enumerate(cells, start=1):
-        known = _run(cell)
-        names = f"{cell.dataset:<{widths[0]}}  {cell.model:<{widths[1]}}  {cell.seed}"
-        logger.info("[%*d/%d] %s  %s", len(str(len(cells))), number, len(cells), names, _told(cell, known))
-        same = [other for other in cells[:number] if other.dataset == cell.dataset]
-        compared[cell.dataset] = _comparison(same)
-        _write(Path(output) / RESULTS_FILE, str(file), cells[:number], compared)
-    return cells, compared
+    with only_one(Path(output)):
+        for cell in every:
+            cell.state = _known(cell)
+        compared = {cell.dataset: _comparison(every, cell.dataset) for cell in every if cell.state}
+        for number, cell in enumerate(cells, start=1):
+            known = _run(cell)
+            names = f"{cell.dataset:<{widths[0]}}  {cell.model:<{widths[1]}}  {cell.seed}"
+            logger.info("[%*d/%d] %s  %s", len(str(len(cells))), number, len(cells), names, _told(cell, known))
+            compared[cell.dataset] = _comparison(every, cell.dataset)
+            _write(Path(output) / RESULTS_FILE, str(file), [cell for cell in every if cell.state], compared)
+    return cells, {cell.dataset: compared[cell.dataset] for cell in cells}
 
 
-def _comparison(cells: Sequence[Cell]) -> pd.DataFrame | str:
+@contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Make a folder, and keep others who ask for it out of it meanwhile: they would do the same work there.
+
+    Raises:
+        ConfigError: another process works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FolderLock(folder)
+    try:
+        if not (lock.is_held or lock.is_impossible):
+            told = "another benchmark or search is at work: wait until it has ended, or name another folder (--output)"
+            raise ConfigError(f"'{folder}': {told}")
+        yield
+    finally:
+        lock.release()
+
+
+def _known(cell: Cell) -> dict[str, Any]:
+    """Return what is known of a cell from earlier calls; nothing if its result is gone."""
+    file = cell.folder / _CELL_FILE
+    if not file.is_file():
+        return {}
+    try:
+        state = _read_state(file)
+        if state.get("status") == FINISHED:
+            if not (Path(state["run_dir"]) / RESULT_FILE).is_file():
+                return {}
+            read_result(Path(state["run_dir"]))
+    except (XlingError, OSError, KeyError) as error:
+        return {"status": FAILED, "error": str(error)}
+    return state
+
+
+def _comparison(every: Sequence[Cell], dataset: str) -> pd.DataFrame | str:
     """Return the comparison of the finished runs of one dataset, or why there is none."""
+    cells = [cell for cell in every if cell.dataset == dataset]
     groups: dict[str, list[str]] = {}
     for cell in cells:
         if cell.is_finished:
@@ -190,7 +232,6 @@ def _write(path: Path, file: str, cells: Sequence[Cell], compared: dict[str, pd.
             for name, found in compared.items()
         },
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, content)
 
 

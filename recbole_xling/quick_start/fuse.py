@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -133,8 +134,8 @@ def _check(n_runs: int, method: str, weights: Sequence[float] | None) -> None:
         raise ConfigError(f"{RERANK} needs two runs: one for the candidates, one that puts them in order; not {n_runs}")
     if weights is not None and len(weights) != n_runs:
         raise ConfigError(f"{len(weights)} weights for {n_runs} runs: give one for each")
-    if weights is not None and (min(weights) < 0 or not sum(weights)):
-        raise ConfigError(f"weights must not be negative, and one must be positive, not {list(weights)}")
+    if weights is not None and not (all(0 <= weight < math.inf for weight in weights) and any(weights)):
+        raise ConfigError(f"weights must be finite and not negative, and one must be positive, not {list(weights)}")
 
 
 def _open(runs: Sequence[str | os.PathLike[str]], method: str, settings: Mapping[str, Any]) -> list[RunScores]:

@@ -10,7 +10,7 @@ import yaml
 
 from recbole_xling.errors import shown
 from recbole_xling.quick_start.build import Run
-from recbole_xling.serve.recommender import UNDETERMINED
+from recbole_xling.language.tags import UNDETERMINED
 
 _ENCODER = """
 `encoder/` is the text encoder that was tuned, adapters merged: sentence-transformers and transformers load it.

@@ -17,7 +17,7 @@ from pydantic import Field, field_validator
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
-from recbole_xling.quick_start.benchmark import asked_of
+from recbole_xling.quick_start.benchmark import asked_of, only_one
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.train import run
 from recbole_xling.utils.files import replacing
@@ -90,7 +90,7 @@ def tune(
 
     Raises:
         CheckpointError: the search in ``output`` is damaged.
-        ConfigError: the search is wrong, or ``output`` has another one.
+        ConfigError: the search is wrong, or ``output`` has another one, or another process works there.
         XlingError: all trials failed.
     """
     optuna = _optuna()
@@ -107,7 +107,7 @@ def tune(
             XLingConfig(config_dict=as_words({**plan.settings, name: value}), arguments=arguments)
     if config["stages"]:
         raise ConfigError("stages cannot be searched: tune a model without them")
-    with _database(optuna, Path(output) / STUDY_FILE):
+    with only_one(Path(output)), _database(optuna, Path(output) / STUDY_FILE):
         study = _open(optuna, config, plan, Path(output))
         counted = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
         grid = _grid(ranges, plan.trials)
@@ -122,11 +122,13 @@ def tune(
             settings = {**plan.settings, **{name: _draw(trial, name, values) for name, values in ranges.items()}}
             _run_trial(optuna, study, trial, settings, arguments, Path(output) / f"trial-{trial.number}")
             logger.info("[%d/%d] %s", len(done) + 1, n_trials, _told(study.trials[trial.number]))
-    if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
-        raise XlingError(f"all {len(done)} trials failed; the last one: {done[-1].user_attrs.get('error', 'pruned')}")
-    best = yaml.safe_dump(simple({**given, **study.best_params}), allow_unicode=True, sort_keys=False)
-    with replacing(Path(output) / BEST_FILE) as new:
-        new.write_text(best, encoding="utf-8")
+        if not study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)):
+            raise XlingError(
+                f"all {len(done)} trials failed; the last one: {done[-1].user_attrs.get('error', 'pruned')}"
+            )
+        best = yaml.safe_dump(simple({**given, **study.best_params}), allow_unicode=True, sort_keys=False)
+        with replacing(Path(output) / BEST_FILE) as new:
+            new.write_text(best, encoding="utf-8")
     return study
 
 
@@ -179,14 +181,13 @@ def _draw(trial: Any, name: str, values: list[Any] | Range) -> Any:
 
 @contextmanager
 def _database(optuna: Any, path: Path) -> Iterator[None]:
-    """Make the folder of a search, and turn errors of its database into one that says what can be done.
+    """Turn errors of a search's database into one that says what can be done.
 
     Raises:
         CheckpointError: it is damaged, or the system refuses to read or write it.
     """
     from sqlalchemy.exc import OperationalError, SQLAlchemyError  # which Optuna needs
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:

@@ -61,3 +61,9 @@ def to_frame(answers: Sequence[Answer]) -> Any:
         if not answer.items:
             rows.append((user, *[None] * (len(COLUMNS) - 2), note))
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"rank": "Int64", "score": float})
+
+
+def short_title(title: str, longest: int) -> str:
+    """Return a title in one line of at most so many letters."""
+    title = " ".join(title.split())
+    return title if len(title) <= longest else title[: longest - 1] + "…"

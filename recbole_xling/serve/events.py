@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import DataError
+from recbole_xling.text.raw_tables import table_rows
 
 _SECONDS = (2e8, 1e10)  # times that are dates of 1976 to 2286
 
@@ -59,12 +59,13 @@ def read_events(path: Path, columns: Sequence[str]) -> Events:
         columns: names of those of users, items and times.
 
     Raises:
-        DataError: the file is missing, empty, lacks a column, or has a time that is no number.
+        DataError: the file is missing, empty, lacks a column or a value, is no text in UTF-8, or has a time that is no
+            number.
     """
     numbers: tuple[dict[str, int], dict[str, int]] = ({}, {})
     places: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]] = ([], [], [])
     block: tuple[list[int], list[int], list[float]] = ([], [], [])
-    for line, (user, item, time) in read_columns(path, columns):
+    for line, (user, item, time) in table_rows(path, columns):
         block[0].append(numbers[0].setdefault(user, len(numbers[0])))
         block[1].append(numbers[1].setdefault(item, len(numbers[1])))
         try:
@@ -95,25 +96,3 @@ def _move(block: tuple[list[int], list[int], list[float]], places: tuple[list[np
     for (values, kind), part in zip(parts, places, strict=True):
         part.append(np.array(values, dtype=kind))
         values.clear()
-
-
-def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number of each line and its values of some columns of an atomic file.
-
-    Raises:
-        DataError: the file is missing, lacks a column or a value.
-    """
-    try:
-        file = path.open(encoding="utf-8", newline="")
-    except OSError as error:
-        raise DataError(f"cannot read '{path}': {error.strerror or error}") from error
-    with file:
-        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        names = [name.partition(":")[0] for name in next(rows, [])]
-        if missing := [name for name in columns if name not in names]:
-            raise DataError(f"'{path}' has no column '{missing[0]}', only {', '.join(names) or 'nothing'}")
-        wanted = [names.index(name) for name in columns]
-        for line, row in enumerate(rows, start=2):
-            if len(row) != len(names):
-                raise DataError(f"'{path}', line {line}: {len(row)} values in {len(names)} columns")
-            yield line, [row[place] for place in wanted]

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.serve.added import intake_of
-from recbole_xling.serve.answers import Recommendation
+from recbole_xling.serve.answers import Recommendation, short_title
 from recbole_xling.serve.catalog import Filters
-from recbole_xling.serve.recommender import UNDETERMINED, Recommender, Request
+from recbole_xling.serve.recommender import Recommender, Request
 from recbole_xling.serve.scorer import Rows
 from recbole_xling.text.template import TextTemplate
 
@@ -265,18 +266,14 @@ def _sentence(
     said = SENTENCES[language]
 
     def listed(names: Sequence[str]) -> str:
-        *others, last = (said.quoted.format(_short(name)) for name in names[:_NAMED])
+        *others, last = (said.quoted.format(short_title(name, _LONGEST_TITLE)) for name in names[:_NAMED])
         return f"{', '.join(others)} {said.last} {last}" if others else last
 
-    item, reasons = said.quoted.format(_short(title)), [part.title or part.item for part in parts if part.worth > 0]
+    item = said.quoted.format(short_title(title, _LONGEST_TITLE))
+    reasons = [part.title or part.item for part in parts if part.worth > 0]
     sentences = [said.because.format(item=item, because=listed(reasons)) if reasons else said.nothing.format(item=item)]
     if for_it := [word.word for word in words if word.worth > 0]:
         sentences.append(said.titled.format(words=listed(for_it)))
     if neighbors:
         sentences.append(said.alike.format(items=listed([other.title or other.item for other in neighbors])))
     return " ".join(sentences)
-
-
-def _short(title: str) -> str:
-    title = " ".join(title.split())
-    return title if len(title) <= _LONGEST_TITLE else title[: _LONGEST_TITLE - 1] + "…"

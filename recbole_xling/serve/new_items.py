@@ -49,8 +49,8 @@ class NewItem:
 
     Attributes:
         item: external id.
-        texts: the fields of its text in each language, the one that everybody sees first; none of an item that is
-            given by its vector alone.
+        texts: the fields of its text in each language, the one that everybody sees first; an item that is given by its
+            vector alone has no fields in its language, and no language if that is unknown.
         columns: the values to filter by.
         vectors: as histories consist of them: under ``""`` that of everybody's view, under a language that of its
             readers where they see another text.
@@ -60,6 +60,11 @@ class NewItem:
     texts: Mapping[str, Mapping[str, str]]
     columns: Mapping[str, Sequence[str]]
     vectors: Mapping[str, FloatArray] = field(default_factory=dict)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether a model can read it."""
+        return any(self.texts.values())
 
     def seen_in(self, language: str) -> tuple[str, Mapping[str, str]]:
         """Return the language and the fields of the text that readers of a language see."""
@@ -124,7 +129,8 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
 
     Args:
         record: ``item_id``; ``texts``, a text or its fields by language, the one that everybody sees first, or ``text``
-            and ``language``; ``vector`` in place of texts or beside them; all others are columns to filter by.
+            and ``language``; ``vector`` in place of texts (perhaps with ``language``) or beside them; all others are
+            columns to filter by.
         intake: of the model.
         catalog: whose columns there are.
 
@@ -139,7 +145,7 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
     if "text" in record:
         if given:
             raise DataError(f"item '{item}' has 'text' and 'texts': give one of them")
-        given = {record.get("language") or UNDETERMINED: record["text"]}
+        given = {_language(item, record.get("language") or UNDETERMINED): record["text"]}
     if not isinstance(given, Mapping):
         raise DataError(f"'texts' of item '{item}' must be an object such as {{\"de\": \"...\"}}")
     vectors = {"": _vector(item, record["vector"])} if record.get("vector") is not None else {}
@@ -147,6 +153,8 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
         raise DataError(f"item '{item}' has neither a text nor a vector")
     template = TextTemplate(intake.template)
     texts = {tag: _fields(item, tag, text, template) for tag, text in given.items()}
+    if not texts and record.get("language"):
+        texts = {_language(item, record["language"]): {}}
     columns = {}
     for name, values in record.items():
         if name not in _KEYS:
@@ -158,10 +166,15 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
     return NewItem(item, texts, columns, vectors)
 
 
-def _fields(item: str, tag: object, text: object, template: TextTemplate) -> Mapping[str, str]:
-    """Return the fields of a text; one without fields is the title, or the first field of the template."""
+def _language(item: str, tag: object) -> str:
     if not isinstance(tag, str) or not is_language(tag):
         raise DataError(f"language {tag!r} of item '{item}' is not a BCP 47 tag; write it like 'de' or 'zh-Hant'")
+    return tag
+
+
+def _fields(item: str, tag: object, text: object, template: TextTemplate) -> Mapping[str, str]:
+    """Return the fields of a text; one without fields is the title, or the first field of the template."""
+    _language(item, tag)
     plain = "title" if "title" in template.fields else template.fields[0]
     fields = {plain: text} if isinstance(text, str) else text
     if not isinstance(fields, Mapping) or not all(isinstance(value, str) for value in fields.values()):

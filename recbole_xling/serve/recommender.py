@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError
+from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.serve.answers import Answer, Recommendation
 from recbole_xling.serve.catalog import Catalog, Filters, IntArray, Users
 from recbole_xling.serve.new_items import Intake
-from recbole_xling.serve.scorer import Given, Rows, Scorer
+from recbole_xling.serve.scorer import Given, Rows, Scorer, unit
 
-UNDETERMINED = "und"
 MOST_POPULAR = "these are the items that are chosen most"
 _NAMED = 3  # ids that a note names
 _AT_ONCE = 1 << 15  # items that are compared with another one
@@ -181,14 +181,14 @@ class Recommender:
         view = self.catalog.view_of.get(language or "", 0) if view is None else view
         others = self.catalog.candidates(filters, view)
         others = others[others != number]
-        own = _unit(self.scorer.vectors(view, np.array([number], dtype=np.int64)))[0]
+        own = unit(self.scorer.vectors(view, np.array([number], dtype=np.int64)))[0]
         if not own.any():
             return Answer(None, [], [f"the model knows nothing of '{item}'"])
         found, cosines = others[:0], np.empty(0, dtype=np.float32)
         for at in range(0, len(others), _AT_ONCE):
             block = others[at : at + _AT_ONCE]
             found = np.concatenate([found, block])
-            cosines = np.concatenate([cosines, _unit(self.scorer.vectors(view, block)) @ own])
+            cosines = np.concatenate([cosines, unit(self.scorer.vectors(view, block)) @ own])
             order = np.argsort(-cosines, kind="stable")[:k]
             found, cosines = found[order], cosines[order]
         notes = [] if len(found) == k else [f"only {len(found)} items are left by the filters"]
@@ -339,11 +339,6 @@ class Recommender:
 def _rows(requests: Sequence[Request]) -> Rows:
     users = np.array([request.number for request in requests], dtype=np.int64)
     return Rows(users, [request.language for request in requests], [request.history for request in requests])
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scale vectors to unit length; zero vectors stay."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _check_list(what: str, given: Collection[object]) -> None:

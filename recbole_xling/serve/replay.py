@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.serve.asking import Asked, Asking, Listed
 from recbole_xling.serve.catalog import Catalog, Users
 from recbole_xling.serve.events import Events
@@ -18,7 +19,6 @@ from recbole_xling.serve.popularity import PopularitySoFar
 
 PERIODS = {"hour": 3600.0, "day": 86_400.0}
 ALL = "all"
-_UNDETERMINED = "und"
 _LONGEST = 500  # items of a history that are sent, the latest
 _AT_ONCE = 256  # questions that are asked together
 _MOSTLY = 0.5  # share of interactions that the export may know already
@@ -105,6 +105,8 @@ class Replay:
             raise ConfigError(unknown_name("period", per, PERIODS))
         if k < 1:
             raise ConfigError(f"k must be at least 1, not {k}")
+        if begin is not None and not math.isfinite(begin):
+            raise ConfigError(f"the time to begin at must be a number, not {begin}")
         if by_user and from_empty:
             raise ConfigError("the model knows readers by their ids, with all that it learned: histories are not empty")
         self._catalog, self._users, self._ask, self._by_user = catalog, users, ask, by_user
@@ -121,9 +123,14 @@ class Replay:
         The last lines are those of all periods.
 
         Raises:
-            ConfigError: most interactions that are measured are among the histories that the export has.
+            ConfigError: there is nothing to measure, or most of it is among the histories that the export has.
             XlingError: the server does not answer.
         """
+        if events.times[-1] < self._begin:
+            raise ConfigError(
+                f"nothing to measure: the last interaction is at {events.times[-1]:.15g}, before the time to begin at, "
+                f"{self._begin:.15g}"
+            )
         self._refuse_known(events)
         step = PERIODS[self._per] * (events.scale or 1.0)
         period: float | None = None
@@ -186,7 +193,7 @@ class Replay:
     def _question(self, token: str, user: int, items: Sequence[str]) -> list[tuple[Asked, list[int], list[int], str]]:
         history = self._history(token, user)
         number = self._users.number.get(token, 0)
-        language = self._users.languages[number] if number else self._reads.get(token, _UNDETERMINED)
+        language = self._users.languages[number] if number else self._reads.get(token, UNDETERMINED)
         view = self._catalog.view_of.get(language, 0)
         seen = {self._catalog.number.get(item, 0) for item in history}
         if not self._from_empty:
@@ -194,7 +201,7 @@ class Replay:
         targets = []
         for item in dict.fromkeys(items):
             place = self._catalog.number.get(item, 0)
-            of_item = str(self._catalog.languages[view][place]) if place else _UNDETERMINED
+            of_item = str(self._catalog.languages[view][place]) if place else UNDETERMINED
             tally = self._now.setdefault(of_item, Tally())
             if self._exclude_seen and place in seen and place:
                 tally.repeats += 1
@@ -207,7 +214,7 @@ class Replay:
         popular = self._popular.best(self._k, seen if self._exclude_seen else (), self._catalog.shown)
         # a user who is named has the export's history beside the given one
         is_named = self._by_user or (bool(number) and not self._from_empty)
-        reader = None if is_named or language == _UNDETERMINED else language
+        reader = None if is_named or language == UNDETERMINED else language
         return [(Asked(token if is_named else None, reader, list(history)), targets, popular, language)]
 
     def _answer(self, waiting: list[tuple[Asked, list[int], list[int], str]]) -> None:
@@ -220,7 +227,7 @@ class Replay:
             numbers = [self._catalog.number.get(item, 0) for item in listed.items]
             view = self._catalog.view_of.get(language, 0)
             for target in targets:
-                of_item = str(self._catalog.languages[view][target]) if target else _UNDETERMINED
+                of_item = str(self._catalog.languages[view][target]) if target else UNDETERMINED
                 tally = self._now[of_item]
                 tally.fallbacks += listed.is_fallback
                 for side, items in enumerate((numbers, popular)):

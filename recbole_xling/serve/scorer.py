@@ -131,3 +131,8 @@ class Scorer(Protocol):
         Raises:
             ConfigError: the model has none.
         """
+
+
+def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale vectors to unit length, ``(n, D)``; zero vectors stay."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

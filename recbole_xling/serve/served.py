@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from recbole_xling.errors import ConfigError, XlingError
+from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.serve.added import add_items, intake_of, read_added
 from recbole_xling.serve.answers import Answer
 from recbole_xling.serve.bodies import Change, Wanted
 from recbole_xling.serve.catalog import Filters
 from recbole_xling.serve.folder import as_remembered, load_export, read_manifest
 from recbole_xling.serve.new_items import NewItem, new_item
-from recbole_xling.serve.recommender import UNDETERMINED, Recommender
-from recbole_xling.serve.withdrawn import read_withdrawn, withdraw
+from recbole_xling.serve.recommender import Recommender
+from recbole_xling.serve.withdrawn import check_withdrawal, read_withdrawn, withdraw
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class Served:
     def change(self, change: Change) -> dict[str, list[str]]:
         """Add items, withdraw items and show others again, for good; return what is added and withdrawn then.
 
+        A change that is refused has done nothing.
+
         Raises:
             ConfigError: there is no such item, a new one cannot be added, or the folder is another one now.
             DataError: a new item is wrong.
@@ -100,8 +103,7 @@ class Served:
                 intake = intake_of(recommender)
                 items = [new_item(record, intake, recommender.trained.catalog) for record in change.add]
             known = recommender.catalog.number.keys() | {item.item for item in items}
-            if unknown := [item for item in change.withdraw if item not in known]:
-                raise ConfigError(f"no item '{unknown[0]}'")
+            check_withdrawal(known, read_withdrawn(folder), change.withdraw, change.restore)  # before anything is added
             if items:
                 add_items(recommender, folder, items, replace=change.replace)
                 recommender = as_remembered(recommender, folder)
@@ -148,7 +150,7 @@ def _taken_along(found: _Now, before: _Now) -> tuple[_Now, list[str]]:
         if item.item in recommender.catalog.number:
             continue
         try:
-            if not item.texts:
+            if not item.has_text:
                 raise ConfigError("there is no text, which another model could read")
             add_items(recommender, folder, [NewItem(item.item, item.texts, item.columns)])
         except XlingError:

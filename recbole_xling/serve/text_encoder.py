@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recbole_xling.errors import CheckpointError, MissingExtraError
 from recbole_xling.serve.catalog import IntArray
+from recbole_xling.serve.scorer import unit
 from recbole_xling.utils.json_text import parse_json
 
 FloatArray = NDArray[np.float32]
@@ -47,7 +48,7 @@ class ExportedEncoder:
         """Return the vectors of texts, ``(n, size)``."""
         found: FloatArray = np.asarray(self._model.encode(list(texts), show_progress_bar=False), dtype=np.float32)
         if self._means is not None:
-            found = _unit(found - self._means[self._numbers(languages)])
+            found = unit(found - self._means[self._numbers(languages)])
         return found
 
     def vectors_of_items(self, texts: Sequence[Sequence[str]], languages: Sequence[Sequence[str]]) -> FloatArray:
@@ -55,7 +56,7 @@ class ExportedEncoder:
         flat = [text for of_item in texts for text in of_item], [tag for tags in languages for tag in tags]
         own = self.vectors_of_texts(*flat)
         starts = np.cumsum([0, *(len(of_item) for of_item in texts[:-1])])
-        return _unit(np.add.reduceat(own, starts, axis=0)) if len(own) else own
+        return unit(np.add.reduceat(own, starts, axis=0)) if len(own) else own
 
 
 def _check(folder: Path) -> None:
@@ -76,7 +77,3 @@ def _check(folder: Path) -> None:
     others = [path.name for path in folder.rglob("*") if path.suffix in (".bin", ".pt", ".pth", ".pkl", ".py")]
     if not kinds <= _PARTS or activation != _LINEAR or others:
         raise CheckpointError(f"the encoder '{folder}' is not as export writes one, and might run code: export again")
-
-
-def _unit(vectors: FloatArray) -> FloatArray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

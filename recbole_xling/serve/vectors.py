@@ -252,8 +252,9 @@ class VectorScorer:
         for at in range(0, len(users), _ROWS):
             part = slice(at, at + _ROWS)
             if seen.search is not None and pool is not None:
-                items[part], scores[part] = self._found(seen, seen.search, users[part], pool, left_out[part], k)
-                few = at + np.flatnonzero(scores[part, k - 1] == -np.inf)  # the index has found too little for them
+                found = self._found(seen, seen.search, users[part], pool, left_out[part], k)
+                items[part], scores[part], is_short = found
+                few = at + np.flatnonzero(is_short)
             else:
                 few = np.arange(at, min(at + _ROWS, n_rows))
             if len(few):
@@ -348,13 +349,16 @@ class VectorScorer:
 
     def _found(
         self, view: View, search: Search, users: FloatArray, pool: _Pool, left_out: Sequence[IntArray], k: int
-    ) -> tuple[IntArray, FloatArray]:
-        """Score what the index finds, and the candidates beside it."""
+    ) -> tuple[IntArray, FloatArray, NDArray[np.bool_]]:
+        """Score what the index finds, and the candidates beside it; tell too for whom that may not be the best."""
         most = max((len(of_user) for of_user in left_out), default=0) + min(_FURTHER, pool.n_gone)
-        places = search(users, min(k + most, len(view.indexed)))
-        items = view.indexed[np.maximum(places, 0)]  # (B, n)
+        # one more than needed, whose score is clearly below those of the list, however they are rounded
+        places = search(users, min(k + most + 1, len(view.indexed)))
+        items, is_nothing = view.indexed[np.maximum(places, 0)], places < 0  # (B, n)
         scores = np.einsum("bd,bnd->bn", users, view.items[items]) + self._bias[items]
-        scores[(places < 0) | pool.is_gone[items]] = -np.inf
+        lowest = np.where(is_nothing, np.inf, scores).min(axis=1)  # nothing that the index has not found is above it
+        has_more = (~is_nothing).sum(axis=1) < len(view.indexed)
+        scores[is_nothing | pool.is_gone[items]] = -np.inf
         for row, of_row, gone in zip(scores, items, left_out, strict=True):
             row[(of_row[:, None] == gone).any(axis=1)] = -np.inf  # for few numbers faster than isin
         if len(pool.beside):
@@ -363,7 +367,8 @@ class VectorScorer:
             beside = np.broadcast_to(pool.beside, others.shape)
             items, scores = np.concatenate([items, beside], axis=1), np.concatenate([scores, others], axis=1)
         items, scores = _highest(items, scores, k)
-        return items, scores
+        # where most of what was found is gone, items beside would take the places of better ones further down
+        return items, scores, has_more & (scores[:, -1] < lowest)
 
 
 def _leave_out(scores: FloatArray, items: IntArray, left_out: Sequence[IntArray]) -> None:
@@ -377,6 +382,10 @@ def _highest(items: IntArray, scores: FloatArray, k: int) -> tuple[IntArray, Flo
     """Return the ``k`` highest scores of each row and their items, the highest first; of equal ones the first items."""
     if scores.shape[1] > k:
         kept = np.argpartition(-scores, k - 1, axis=1)[:, :k]
+        last = np.take_along_axis(scores, kept, axis=1).min(axis=1, keepdims=True)  # (B, 1)
+        for row in np.flatnonzero(np.count_nonzero(scores >= last, axis=1) > k):  # of equal ones that has taken any
+            best = np.flatnonzero(scores[row] >= last[row])
+            kept[row] = best[np.lexsort((items[row, best], -scores[row, best]))[:k]]
         items, scores = np.take_along_axis(items, kept, axis=1), np.take_along_axis(scores, kept, axis=1)
     order = np.lexsort((items, -scores), axis=1)
     return np.take_along_axis(items, order, axis=1), np.take_along_axis(scores, order, axis=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from pathlib import Path
 
 from recbole_xling.errors import CheckpointError, ConfigError
@@ -42,6 +42,23 @@ def write_withdrawn(folder: str | os.PathLike[str], items: Collection[str]) -> N
     write_text(Path(folder) / WITHDRAWN_FILE, json.dumps(sorted(items), ensure_ascii=False, indent=0) + "\n")
 
 
+def check_withdrawal(
+    items: Container[str], withdrawn: Container[str], add: Collection[str], remove: Collection[str]
+) -> None:
+    """Raise a ConfigError if there is no such item to withdraw, or none is withdrawn that is to be shown again.
+
+    Args:
+        items: the ids that there are.
+        withdrawn: those that are withdrawn.
+        add: to be withdrawn.
+        remove: to be shown again.
+    """
+    unknown = [*(item for item in add if item not in items), *(item for item in remove if item not in withdrawn)]
+    if unknown:
+        what = "no item" if unknown[0] not in items else "not withdrawn is"
+        raise ConfigError(f"{what} '{unknown[0]}'")
+
+
 def withdraw(
     catalog: Catalog, folder: str | os.PathLike[str], *, add: Collection[str] = (), remove: Collection[str] = ()
 ) -> list[str]:
@@ -54,10 +71,7 @@ def withdraw(
     lock = FolderLock(Path(folder), wait=True)  # another process may withdraw something at the same time
     try:
         withdrawn = set(read_withdrawn(folder))
-        unknown = [*catalog.known(add)[1], *(item for item in remove if item not in withdrawn)]
-        if unknown:
-            what = "no item" if unknown[0] not in catalog.number else "not withdrawn is"
-            raise ConfigError(f"{what} '{unknown[0]}'")
+        check_withdrawal(catalog.number, withdrawn, add, remove)
         withdrawn = (withdrawn | set(add)) - set(remove)
         write_withdrawn(folder, withdrawn)
     finally:

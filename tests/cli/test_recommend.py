@@ -57,6 +57,7 @@ def test_batches_are_answered_by_json_lines_in_their_order(folder, capsys, monke
         (["--user", "u1", "--where", "market=DE"], "unknown column 'market'"),
         (["--similar", "i99"], "no item 'i99'"),
         (["--batch", "missing.jsonl"], "file missing.jsonl does not exist"),
+        (["--batch", "latin.txt", "--to", "."], "--to . is a folder"),
         (["--batch", "latin.txt"], "latin.txt:1: byte 4 is not valid utf-8"),
         (["--user", "u1", "--items", "latin.txt"], "latin.txt:1: byte 4 is not valid utf-8"),
         (["--user", "u1", "--block", "latin.txt"], "latin.txt:1: byte 4 is not valid utf-8"),
@@ -77,7 +78,15 @@ def test_somebody_of_whom_nothing_is_known_but_the_language_he_reads(folder, cap
     assert "Note: no user of the model states the language ja" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"user": 3}', '{"history": "i1"}', '{"usr": "u1"}', "{}"])
+TOO_MANY = [  # keys of which one would not count
+    '{"user": "u1", "similar": "i3"}',
+    '{"user": "u1", "text": "x"}',
+    '{"history": ["i1"], "text": "x"}',
+    '{"user": "u1", "history": ["i1"], "similar": "i3"}',
+]
+
+
+@pytest.mark.parametrize("line", ["{", "[]", '{"user": 3}', '{"history": "i1"}', '{"usr": "u1"}', "{}", *TOO_MANY])
 def test_a_wrong_request_is_named_by_its_line(folder, capsys, tmp_path, line):
     (tmp_path / "requests").write_text('{"user": "u1"}\n' + line + "\n")
     assert cli.main(["recommend", str(folder), "--batch", str(tmp_path / "requests")]) == 2

@@ -13,7 +13,7 @@ from recbole_xling.cli.main import main
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
 from recbole_xling.quick_start import benchmark as benchmarks
-from recbole_xling.quick_start.benchmark import benchmark, read_benchmark
+from recbole_xling.quick_start.benchmark import benchmark, only_one, read_benchmark
 from recbole_xling.quick_start.train import run
 from recbole_xling.testing import small_settings, write_small_dataset
 from recbole_xling.trainer.trainer import XLingTrainer
@@ -103,6 +103,39 @@ def test_a_failed_run_does_not_stop_the_rest_and_finished_ones_are_not_repeated(
     assert cells[0].state["error"].startswith(f"'{damaged}' is damaged") and len(in_this_process) == 5
 
 
+def test_a_part_of_a_benchmark_leaves_the_other_results_where_they_are(tmp_path, plan, in_this_process, monkeypatch):
+    file, output = tmp_path / "plan.yaml", tmp_path / "out"
+    plan["datasets"]["again"] = {"dataset": "small"}
+    plan["models"], plan["seeds"] = {"content": {"model": "ContentKNN"}, "LanguagePop": {}}, [1]
+    file.write_text(yaml.safe_dump(plan, sort_keys=False))
+    _, compared = benchmark(file, output)
+    assert list(compared) == ["small", "again"]
+    whole = json.loads((output / "benchmark.json").read_text())
+    seen, write = [], benchmarks._write
+    monkeypatch.setattr(benchmarks, "_write", lambda *given: (write(*given), seen.append(given[0].read_text())))
+    cells, compared = benchmark(file, output, ["LanguagePop", "small"])
+    assert [cell.model for cell in cells] == ["LanguagePop"] and list(compared) == ["small"]
+    for text in seen:  # after each run
+        found = json.loads(text)
+        assert found["runs"] == whole["runs"] and found["comparison"] == whole["comparison"]
+    (finished,) = (output / "again" / "content").glob("1/ContentKNN-*/result.json")
+    finished.unlink()  # the others are there
+    (damaged,) = (output / "again" / "LanguagePop" / "1").glob("cell.json")
+    damaged.write_text("{")
+    benchmark(file, output, ["LanguagePop", "small"])
+    runs = json.loads((output / "benchmark.json").read_text())["runs"]
+    assert len(runs) == len(whole["runs"]) - 1
+    assert [run["error"] for run in runs if "damaged" in run.get("error", "")]
+
+
+def test_two_benchmarks_do_not_share_a_folder(tmp_path, plan, in_this_process):
+    with only_one(tmp_path / "out"), pytest.raises(ConfigError, match=r"out': another .* is at work"):
+        benchmark(tmp_path / "plan.yaml", tmp_path / "out", ["LanguagePop"])
+    assert not in_this_process and not (tmp_path / "out" / "benchmark.json").exists()
+    benchmark(tmp_path / "plan.yaml", tmp_path / "out", ["LanguagePop"])
+    assert len(in_this_process) == 2
+
+
 def test_a_killed_run_goes_on(tmp_path, plan, in_this_process, monkeypatch):
     class Killed(BaseException):
         """The process ends here."""
@@ -186,9 +219,12 @@ def test_the_command_runs_processes_and_tells_of_failures_at_the_end(tmp_path, p
     assert state["status"] == "finished" and state["peak_memory"] > 2**26
 
 
-def test_the_benchmark_of_the_project_has_settings_that_exist(tmp_path):
-    cells = read_benchmark(Path(__file__).parents[2] / "benchmarks" / "crosslingual.yaml", tmp_path)
-    assert {cell.settings["dataset"] for cell in cells} == {"debian", "debian-disjoint"}
+@pytest.mark.parametrize(
+    ("name", "datasets"), [("crosslingual", {"debian", "debian-disjoint"}), ("amazon", {"toys", "sports"})]
+)
+def test_the_benchmarks_of_the_project_have_settings_that_exist(tmp_path, name, datasets):
+    cells = read_benchmark(Path(__file__).parents[2] / "benchmarks" / f"{name}.yaml", tmp_path)
+    assert {cell.settings["dataset"] for cell in cells} == datasets
     for cell in {cell.model: cell for cell in cells}.values():
         assert XLingConfig(config_dict=cell.settings)["seed"] == cell.seed
 

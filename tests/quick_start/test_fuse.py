@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -110,7 +111,11 @@ def test_runs_that_do_not_fit_each_other_are_refused_and_leave_nothing(trained, 
     for arguments, message in [
         (([folder],), "at least two"),
         (([folder, folder], "rrf", [1.0]), "1 weights for 2 runs"),
-        (([folder, folder], "rrf", [1.0, -1.0]), "must not be negative"),
+        (([folder, folder], "rrf", [1.0, -1.0]), "not negative"),
+        (([folder, folder], "rrf", [1.0, math.inf]), "must be finite"),
+        (([folder, folder], "rrf", [math.nan, 1.0]), "must be finite"),
+        (([folder, folder], "rrf", [1.0, math.nan]), "must be finite"),
+        (([folder, folder], "rrf", [0.0, 0.0]), "one must be positive"),
         (([folder, folder], "combsun"), "Did you mean 'combsum'"),
     ]:
         with pytest.raises(ConfigError, match=message):

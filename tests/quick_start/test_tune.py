@@ -13,6 +13,7 @@ from recbole_xling.cli.main import main
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.quick_start import tune as tuning
+from recbole_xling.quick_start.benchmark import only_one
 from recbole_xling.quick_start.train import run
 from recbole_xling.quick_start.tune import trials_table, tune
 from recbole_xling.testing import small_settings, write_small_dataset
@@ -90,6 +91,13 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path, plan, scored):
     (tmp_path / "out" / "study.db").write_bytes(b"garbage" * 900)
     with pytest.raises(CheckpointError, match=r"study\.db' is damaged: .*Name another folder"):
         tune(plan, tmp_path / "out")
+
+
+def test_two_searches_do_not_share_a_folder(tmp_path, plan, scored):
+    with only_one(tmp_path / "out"), pytest.raises(ConfigError, match=r"out': another .* is at work"):
+        tune(plan, tmp_path / "out")
+    assert not scored and not list((tmp_path / "out").iterdir())
+    assert len(tune(plan, tmp_path / "out").trials) == 3
 
 
 def test_settings_drawn_twice_are_run_once_and_failures_do_not_stop_the_rest(tmp_path, plan, scored):

@@ -174,12 +174,33 @@ def test_a_damaged_file_is_refused(tmp_path):
     path = write(tmp_path, [("a", "i1", "soon")])
     with pytest.raises(DataError, match=r"line 2: the time 'soon' is no number"):
         read_events(path, ("user_id", "item_id", "timestamp"))
-    with pytest.raises(DataError, match="has no column 'time', only user_id"):
+    with pytest.raises(DataError, match="no column 'time'; its columns are user_id"):
         read_events(path, ("user_id", "item_id", "time"))
     with pytest.raises(DataError, match="has no interaction"):
         read_events(write(tmp_path, []), ("user_id", "item_id", "timestamp"))
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="does not exist"):
         read_events(tmp_path / "gone", ("user_id", "item_id", "timestamp"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [(b"a\t\xff\t1\n", r"new\.inter:3: .* not valid utf-8"), (b"a\ti1\n", r"new\.inter:3: 2 cells")],
+)
+def test_a_line_that_is_no_text_or_lacks_a_value_is_named(tmp_path, line, message):
+    path = write(tmp_path, [("a", "i1", START)])
+    path.write_bytes(path.read_bytes() + line)
+    with pytest.raises(DataError, match=message):
+        read_events(path, ("user_id", "item_id", "timestamp"))
+
+
+def test_long_fields_are_read(tmp_path):
+    assert events_of(tmp_path, [("a" * 200_000, "i1", START)]).user_tokens == ["a" * 200_000]
+
+
+@pytest.mark.parametrize("begin", [START + 10, math.nan, math.inf])
+def test_nothing_to_measure_is_an_error(tmp_path, begin):
+    with pytest.raises(ConfigError, match="to begin at"):
+        replayed(made(), events_of(tmp_path, [("a", "i1", START), ("a", "i2", START + 9)]), begin=begin)
 
 
 @pytest.fixture
@@ -203,6 +224,28 @@ def test_the_command_writes_json_lines_and_csv(command_line, tmp_path):
     assert told.splitlines()[1].startswith("all,") and told.endswith("out.csv")
     with pytest.raises(ConfigError, match="unknown period 'week'"):
         call("replay", [*words, "--per", "week"])
+    with pytest.raises(ConfigError, match="is a folder"):
+        call("replay", [*words, "--output", str(tmp_path)])
+
+
+def test_stated_languages_are_those_of_the_file_or_an_error(command_line, tmp_path, monkeypatch):
+    _, words = command_line
+    given, init = [], Replay.__init__
+
+    def noted(self, *arguments, reads, **options):
+        given.append(reads)
+        init(self, *arguments, reads=reads, **options)
+
+    monkeypatch.setattr(Replay, "__init__", noted)
+    users = tmp_path / "new" / "new.user"
+    call("replay", words)
+    users.write_text("user_id:token\tage:float\nn1\t9\n")  # nobody states one
+    call("replay", words)
+    assert given == [{"n1": "fr"}, {}]
+    for damaged in (b"n2\n", b"n2\t\xff\n"):
+        users.write_bytes(b"user_id:token\tuser_language:token\nn1\tfr\n" + damaged)
+        with pytest.raises(DataError, match=r"new\.user:3: "):
+            call("replay", words)
 
 
 def test_a_server_gives_the_same_lines(command_line, tmp_path):

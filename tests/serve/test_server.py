@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 import recbole_xling
+from recbole_xling.cli import main as cli
+from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.serving_export import export_run
 from recbole_xling.serve import explain, load_export
+from recbole_xling.serve.withdrawn import read_withdrawn
 from recbole_xling.testing import small_settings, write_small_dataset
 
 pytest.importorskip("fastapi")
@@ -189,6 +192,63 @@ def test_items_are_added_for_good_and_refused_with_a_reason(client, exported, tm
     assert client.get("/health").json()["shown"] == 31  # nothing was withdrawn on the way
     assert client.post("/items", json={"withdraw": ["new"]}).json() == {"withdrawn": ["new"], "added": ["new"]}
     assert client.get("/health").json()["shown"] == 30
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"restore": ["i3"]}, "not withdrawn is 'i3'"),
+        ({"restore": ["gone"]}, "no item 'gone'"),
+        ({"withdraw": ["new", "gone"]}, "no item 'gone'"),
+        ({"withdraw": ["new"], "restore": ["new"]}, "not withdrawn is 'new'"),
+    ],
+)
+def test_a_change_that_is_refused_has_done_nothing(client, exported, tmp_path, wrong, message):
+    item = {"item_id": "new", "vector": [0.5] * load_export(exported).scorer.history_size}
+    refused = client.post("/items", json={"add": [item], **wrong})
+    assert refused.status_code == 400 and message in refused.json()["detail"]
+    assert not (tmp_path / "one" / "added.jsonl").exists() and read_withdrawn(tmp_path / "one") == []
+    assert client.get("/health").json()["added"] == 0 and client.post("/reload").json()["added"] == 0
+    assert client.post("/items", json={"add": [item]}).json()["added"] == ["new"]
+
+
+def test_an_item_given_by_its_vector_alone_keeps_its_language(client, exported, tmp_path, shop_export):
+    size = load_export(exported).scorer.history_size
+    item = {"item_id": "new", "vector": [0.5] * size, "language": "de"}
+    for wrong in ("d!", ["de"], 3):
+        refused = client.post("/items", json={"add": [{**item, "language": wrong}]})
+        assert refused.status_code == 400 and "is not a BCP 47 tag" in refused.json()["detail"]
+        refused = client.post("/items", json={"add": [{"item_id": "new", "text": "x", "language": wrong}]})
+        assert refused.status_code == 400 and "is not a BCP 47 tag" in refused.json()["detail"]
+    assert client.post("/items", json={"add": [item]}).status_code == 200
+    found = client.post("/recommend", json={"users": ["u1"], "languages": ["de"], "k": 31}).json()["answers"][0]
+    assert [(one["title"], one["language"]) for one in found["items"] if one["item"] == "new"] == [("", "de")]
+
+    (run,) = shop_export.parent.glob("LLMSASRec-shop-*")
+    shutil.copytree(run, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    run.add_items([{**item, "vector": [0.5] * run.recommender.scorer.history_size}])
+    shown = run.recommend(["u1"], 30, exclude_seen=False, languages=["de"]).set_index("item")
+    assert shown.loc["new", "language"] == "de"
+    shutil.copytree(exported, tmp_path / "two")  # which cannot read it, as there is no text
+    os.unlink(tmp_path / "current")
+    os.symlink(tmp_path / "two", tmp_path / "current")
+    assert client.post("/reload").json()["not_taken_along"] == ["new"]
+
+
+def test_the_command_finds_similar_items_as_the_server_does(shop_export, capsys):
+    export = load_export(shop_export)
+    as_read = export.similar_items("i3", 5, view=export.catalog.view_of["fr"])
+    of_server = export.similar_items("i3", 5, language="fr")
+    assert as_read != export.similar_items("i3", 5)
+    for words, expected in (
+        (["--reader", "fr"], as_read),
+        (["--languages", "fr"], of_server),
+        (["--languages", "fr", "--reader", "fr"], of_server),
+        ([], export.similar_items("i3", 5)),
+    ):
+        assert cli.main(["recommend", str(shop_export), "--similar", "i3", "-k", "5", "--json", *words]) == 0
+        assert json.loads(capsys.readouterr().out) == expected.record(), words
 
 
 def test_added_items_that_another_export_cannot_read_are_named(client, exported, tmp_path):

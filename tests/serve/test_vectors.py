@@ -107,7 +107,7 @@ def test_an_index_is_asked_for_more_where_items_are_left_out(tmp_path):
     order, scores = expected(users, items, bias, candidates, left_out, 5)
     np.testing.assert_array_equal(best.items, order)
     np.testing.assert_allclose(best.scores, scores, rtol=1e-5, atol=1e-6)
-    assert asked == [5 + 29 + 2]
+    assert asked == [5 + 29 + 2 + 1]
     scorer.best(0, rows(20), np.arange(1, 300), left_out, 5)  # a filter: all candidates are scored
     assert len(asked) == 1
 
@@ -124,6 +124,62 @@ def test_withdrawn_items_are_made_up_for_by_further_ones_of_the_index(tmp_path, 
     order, scores = expected(users, items, bias, candidates, [[]] * 20, 40)
     np.testing.assert_array_equal(best.items, order)
     np.testing.assert_allclose(best.scores, scores, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "usearch"])
+@pytest.mark.parametrize("n_added", [0, 30])
+def test_what_is_beside_the_index_does_not_hide_that_it_found_too_little(tmp_path, kind, n_added):
+    """All that users like most is gone, while there are items of a higher bias, or added ones, to fill their lists."""
+    pytest.importorskip("usearch" if kind == "usearch" else "faiss")
+    rng = np.random.default_rng(0)
+    items, liked = rng.normal(size=(4000, 8)).astype(np.float32), np.full(8, 2, dtype=np.float32)
+    items[:230] = liked + 0.1 * rng.normal(size=(230, 8))
+    items[200:230] *= 0.8  # what comes next
+    bias = 0.5 * rng.random(4000).astype(np.float32) * (n_added == 0)
+    bias[:230] = 0
+    search = open_index(kind, tmp_path / "index", write_index(kind, items, bias, tmp_path / "index"))
+    view = View(items, items, np.zeros(4000, dtype=np.int64), np.ones(4000, dtype=bool), np.arange(4000), search)
+    last = Tower(lambda given: given["items"][:, 0], 1, {})
+    scorer = VectorScorer("model", [view], bias, 8, last, without_history=True)
+    more = rng.normal(size=(n_added, 8)).astype(np.float32)
+    scorer = scorer.grown([more], [["und"] * n_added], skipped=0, bias=0.0)
+    table, biases = np.concatenate([items, more]), np.append(bias, np.zeros(n_added, np.float32))
+    candidates, history = np.arange(200, 4000 + n_added), np.array([3])
+    best = scorer.best(0, Rows(np.zeros(1, dtype=np.int64), ["und"], [history]), candidates, [history], 10)
+    order, scores = expected(items[[3]], table, biases, candidates, [history], 10)
+    np.testing.assert_array_equal(best.items, order)
+    np.testing.assert_allclose(best.scores, scores, rtol=1e-5, atol=1e-5)
+
+
+def test_not_all_items_are_scored_where_the_index_has_found_enough(tmp_path, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(module, "_LIKELY", 50)
+    _, items, bias, users = made(500, n_users=200)
+    search = open_index("flat", tmp_path / "index", write_index("flat", items, bias, tmp_path / "index"))
+    scorer, *_ = made(500, n_users=200, indexed=np.arange(500), search=search)
+    monkeypatch.setattr(scorer, "_exact", None)
+    nothing = [np.empty(0, dtype=np.int64)] * 200
+    for k in (1, 5, 50):
+        best = scorer.best(0, rows(200), np.arange(500), nothing, k)
+        np.testing.assert_array_equal(best.items, expected(users, items, bias, np.arange(500), nothing, k)[0])
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_a_longer_list_begins_with_the_shorter_one_where_scores_are_equal(tmp_path, indexed):
+    items = np.random.default_rng(0).integers(0, 2, size=(500, 3)).astype(np.float32)
+    bias, users, own = np.zeros(500, dtype=np.float32), np.eye(3, dtype=np.float32), {}
+    if indexed:
+        pytest.importorskip("faiss")
+        search = open_index("flat", tmp_path / "index", write_index("flat", items, bias, tmp_path / "index"))
+        own = {"search": search}
+    places = np.arange(500) if indexed else np.arange(0)
+    view = View(items, items, np.zeros(500, dtype=np.int64), None, places, **own)
+    scorer = VectorScorer("model", [view], bias, 3, users, without_history=True)
+    nothing = [np.empty(0, dtype=np.int64)] * 3
+    order, _ = expected(users, items, bias, np.arange(500), nothing, 500)
+    for k in (1, 2, 7, 499) if not indexed else (499,):  # an index chooses among equal ones itself
+        best = scorer.best(0, rows(3), np.arange(500), nothing, k)
+        np.testing.assert_array_equal(best.items, order[:, :k])
 
 
 @pytest.mark.parametrize("indexed", [False, True])
