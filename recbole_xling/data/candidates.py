@@ -52,12 +52,13 @@ class SampledEvalLoader(NegSampleDataLoader):  # type: ignore[misc]
         self._seen_before = pd.Series(users).groupby(users).cumcount().to_numpy()  # rows of the same user
         self.sample_size = len(self._begins) - 1
         super().__init__(config, dataset, sampler, shuffle=False)
-        self._pool = _Pool(
-            [str(token) for token in dataset.field2id_token[self.iid_field]],
-            np.bincount(sampler._get_candidates_list(), minlength=dataset.item_num) ** float(sampler.alpha)
-            if arguments["distribution"] == "popularity"
-            else np.ones(dataset.item_num),
-        )
+        weights = np.ones(dataset.item_num)
+        if arguments["distribution"] == "popularity":
+            weights = np.bincount(sampler._get_candidates_list(), minlength=dataset.item_num) ** float(sampler.alpha)
+        absent = getattr(dataset, "absent", {}).get(self.iid_field)
+        if absent is not None:  # the model was trained on them, but nobody can choose them now
+            weights[absent] = 0
+        self._pool = _Pool([str(token) for token in dataset.field2id_token[self.iid_field]], weights)
         self._short = False
 
     def _init_batch_size_and_step(self) -> None:

@@ -150,8 +150,24 @@ class ItemCatalog:
 
     @property
     def _some_state_none(self) -> bool:
-        """Whether some users see display texts because they state no language."""
-        return not self.stated_languages or len(self.stated_languages) < len(self._language_cells)
+        """Whether some users see display texts because they state no language, or have no row to state it in."""
+        if not self.stated_languages or len(self.stated_languages) < len(self._language_cells):
+            return True
+        columns = self.config["load_col"]
+        if self.config["filter_inter_by_user_or_item"] and (columns is None or columns.get("user")):
+            return False  # interactions of users without a row are left out
+        return not self._interacting_users <= self._language_cells.keys()
+
+    @property
+    def _interacting_users(self) -> set[str]:
+        """External ids of the users in the files of interactions."""
+        name, found = self.config["USER_ID_FIELD"], set[str]()
+        for part in self.config["benchmark_filename"] or [""]:
+            path = self.folder / ".".join(filter(None, (self.dataset, part, "inter")))
+            if path.is_file():
+                file = read_atomic_file(path, [name], **file_format(self.config))
+                found.update(file.cells[name].drop_nulls().unique() if name in file.types else ())
+        return found
 
     @cached_property
     def _own(self) -> dict[str, NDArray[np.bool_]]:

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_xling.data.dataset import ELAPSED_LIST, XLingDataset
 from recbole_xling.data.language_balance import LanguageBalance
-from recbole_xling.data.sequences import TrainingWindows, crop_windows, reorder
+from recbole_xling.data.sequences import TrainingWindows, crop_windows, reorder, split_windows
 from recbole_xling.errors import ConfigError
 
 TARGET_LIST = "target_id_list"
@@ -34,8 +34,9 @@ class WindowLoader:
     come more often than once, those of large ones less often; where ``languages`` names some, others are no targets.
 
     ``train_batch_size`` counts targets, as RecBole counts them, so that an epoch makes as many optimizer steps as
-    RecBole's with one row per target. The batches depend on the seed and the epoch alone, so a resumed run sees the
-    same ones as an uninterrupted run. Under several processes each takes its share of every batch.
+    RecBole's with one row per target. A window of more targets than a batch has is divided; its parts see as much
+    history. The batches depend on the seed and the epoch alone, so a resumed run sees the same ones as an uninterrupted
+    run. Under several processes each takes its share of every batch.
 
     With ``train_history: set`` every epoch has each history in another random order, so that any item of it is a target
     given any of the others: the order-agnostic training of autoregressive models (Uria et al., *A Deep and Tractable
@@ -147,13 +148,14 @@ class WindowLoader:
             crops = np.random.default_rng([self.config["seed"], self.epoch, _CROPS])
             windows = crop_windows(windows, self._cropped, crops)
         n_targets = int(self._balance.n_targets(windows).sum())  # every epoch has as many steps, whatever is drawn
+        n_batches = max(1, -(-n_targets // self._batch_size))
+        windows = split_windows(windows, max(1, n_targets // n_batches))  # a window of two batches would leave one out
         windows = self._balance.draw(windows, self.epoch)
         order = rng.permutation(len(windows)) if self.shuffle else np.arange(len(windows))
         targets = self._balance.n_targets(windows)
         # sort by length within chunks of some batches: little padding, yet every epoch mixes other users
         chunk = np.cumsum(targets[order]) // (self._batch_size * _CHUNK)
         order = order[np.lexsort((windows.length[order], chunk))]
-        n_batches = max(1, -(-n_targets // self._batch_size))
         filled = np.cumsum(targets[order])
         number = np.minimum((filled - 1) * n_batches // max(1, int(filled[-1]) if len(filled) else 1), n_batches - 1)
         batches = np.split(order, np.flatnonzero(np.diff(number)) + 1) if len(order) else []

@@ -112,6 +112,16 @@ def cut_windows(segments: Segments, max_length: int, stride: int, rng: np.random
     return TrainingWindows(segments.start[segment] + begin, end - begin, trained_from - begin)
 
 
+def split_windows(windows: TrainingWindows, most: int) -> TrainingWindows:
+    """Divide windows that train more than ``most`` targets; each piece keeps what its window has before its targets."""
+    n = -(-(windows.length - windows.loss_from) // most)  # pieces of each, (n_windows,)
+    window = np.repeat(np.arange(len(windows)), n)  # (n_pieces,), as all that follows
+    index = np.arange(len(window)) - np.repeat(np.cumsum(n) - n, n)  # of the piece in its window
+    trained_from = windows.loss_from[window] + index * most
+    end = np.minimum(trained_from + most, windows.length[window])
+    return TrainingWindows(windows.start[window], end, trained_from)
+
+
 def crop_windows(windows: TrainingWindows, chance: float, rng: np.random.Generator) -> TrainingWindows:
     """Cut some windows in two at a random place, so that what follows it does not see what was before.
 

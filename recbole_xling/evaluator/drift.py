@@ -120,6 +120,13 @@ def since(then: Side, now: Side) -> tuple[Side, int]:
     Returns:
         The interactions to look at, and how many of then are still among those of now.
     """
+    before, after = _keys(then, now)
+    kept = before.join(after.unique(), on=before.columns, how="semi").height
+    return (now if kept < _LATER_STATE * len(then.users) else now.rows(_is_new(before, after))), kept
+
+
+def _keys(then: Side, now: Side) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what tells interactions apart, one row each: numbers of user and item, and the time if both know it."""
     keys = ["user", "item"] + ["time"] * (then.times is not None and now.times is not None)
 
     def numbered(tokens: Sequence[NDArray[np.str_]]) -> list[IntArray]:
@@ -133,18 +140,23 @@ def since(then: Side, now: Side) -> tuple[Side, int]:
         pl.DataFrame({"user": users[place][side.users], "item": items[place][side.items], "time": side.times})
         for place, side in enumerate((then, now))
     ]
-    before, after = (table.select(keys) for table in tables)
-    kept = before.join(after.unique(), on=keys, how="semi").height
-    if kept < _LATER_STATE * len(then.users):
-        return now, kept
-    new = after.with_row_index("row").join(before.unique(), on=keys, how="anti")["row"].to_numpy()
-    chosen = np.zeros(len(now.users), dtype=bool)
+    return tables[0].select(keys), tables[1].select(keys)
+
+
+def _is_new(before: pl.DataFrame, after: pl.DataFrame) -> NDArray[np.bool_]:
+    """Return which interactions of now are none of then, ``(n,)``, by what :func:`_keys` returns."""
+    new = after.with_row_index("row").join(before.unique(), on=before.columns, how="anti")["row"].to_numpy()
+    chosen = np.zeros(after.height, dtype=bool)
     chosen[new] = True
-    return now.rows(chosen), kept
+    return chosen
 
 
 def joined(then: Side, now: Side) -> Side:
-    """Return the interactions of both, numbered anew; what both know of a user or an item is that of now."""
+    """Return the interactions of both, numbered anew, those of then that are among those of now once.
+
+    What both know of a user or an item is that of now.
+    """
+    now = now.rows(_is_new(*_keys(then, now)))
 
     def together(one: NDArray[np.str_], other: NDArray[np.str_], *values: NDArray[np.str_]) -> tuple[Any, ...]:
         tokens = np.concatenate([one[:1], np.unique(np.concatenate([one[1:], other[1:]]))])

@@ -37,8 +37,8 @@ def check_impressions(config: Any, data: Any, split: str) -> None:
     """Check what :func:`evaluate_impressions` needs, before a model is built; arguments are the same.
 
     Raises:
-        DataError: interactions have no times, or the impressions cannot be read, or none of the split tells what was
-            clicked and what was not.
+        DataError: interactions have no times, or those of a part of the split are not kept, or the impressions cannot
+            be read, or none of the split tells what was clicked and what was not.
     """
     dataset = data.dataset
     if data.interactions.times is None:
@@ -51,6 +51,13 @@ def check_impressions(config: Any, data: Any, split: str) -> None:
         raise DataError(
             f"impressions need the times of all interactions, but {missing:,} of '{dataset.dataset_name}' have no "
             f"{dataset.time_field}: leave them out of the file"
+        )
+    needed = {"test": [data.test_data], "valid": [data.valid_data, data.test_data]}.get(split, [])
+    if any(dataset.time_field not in loader._dataset.inter_feat for loader in needed):
+        raise DataError(
+            f"impressions of split '{split}' are those since a user's first target, but the targets of "
+            f"'{dataset.dataset_name}' have no '{dataset.time_field}' any more: evaluate --split all, or train with it "
+            "named in load_col, as context-aware models drop it otherwise, and not in unused_col"
         )
     path = impressions_file(Path(config["data_path"]), config["dataset"])
     can_rank = False
@@ -199,7 +206,7 @@ class ImpressionRanker:
         number = self.context.readers.seen(block.users[block.impression_of_candidate], block.items)
         begin = np.cumsum(block.sizes) - block.sizes
         lowest, highest = (f.reduceat(number, begin) for f in (np.minimum, np.maximum))
-        candidates = np.split(block.items, begin[1:]) if self.context.columns else []
+        candidates = [block.items[at : at + n] for at, n in zip(begin, block.sizes, strict=True)]
         more = {
             name: pl.Series([column.value(ids) for ids in owners], dtype=column.dtype)
             for name, column in self.context.columns.items()

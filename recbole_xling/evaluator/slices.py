@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -111,8 +112,8 @@ def remaining_pairs(users: IntArray, items: IntArray, held_out: Sequence[Evaluat
 def popularity_bands(train_counts: IntArray) -> list[str]:
     """Return each item's band: ``cold`` (untrained), ``rare`` (1 to 5 times), ``popular`` (top fifth) or ``medium``."""
     trained = np.sort(train_counts[train_counts > 0])[::-1]
-    place = int(len(trained) * POPULAR_SHARE)
-    threshold = max(RARE_UP_TO + 1, int(trained[place]) if len(trained) else 0)
+    n_popular = math.ceil(len(trained) * POPULAR_SHARE)  # and those that occur as often as the last of them
+    threshold = max(RARE_UP_TO + 1, int(trained[n_popular - 1]) if len(trained) else 0)
     bands = np.where(train_counts >= threshold, "popular", "medium")
     bands = np.where(train_counts <= RARE_UP_TO, "rare", bands)
     return np.where(train_counts == 0, "cold", bands).tolist()

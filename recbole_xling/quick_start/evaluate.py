@@ -16,6 +16,7 @@ from recbole.utils import ModelType
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.identity import changes, fingerprint
 from recbole_xling.data.impressions import impressions_file
+from recbole_xling.data.splits.build import all_rows
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.impressions import check_impressions, evaluate_impressions
 from recbole_xling.evaluator.ranking import eval_context_of, evaluate_full_ranking
@@ -120,10 +121,7 @@ def _rank_catalog(
     if split == "all":
         if config["MODEL_TYPE"] != ModelType.SEQUENTIAL or config["eval_args"]["mode"]["test"] != "full":
             raise ConfigError("--split all is for sequential models that rank all items (eval_args: {mode: full})")
-        rows = data.dataset.copy(data.dataset.inter_feat)
-        if rows.item_list_length_field not in rows.inter_feat:  # splits GT, CI and LT make rows of their parts only
-            rows.data_augmentation()
-        loader: Any = FullSortEvalDataLoader(config, rows, None)
+        loader: Any = FullSortEvalDataLoader(config, all_rows(data.dataset), None)
     else:
         loader = data.test_data if split == "test" else data.valid_data
     if not len(loader._dataset):

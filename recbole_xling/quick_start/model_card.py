@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from recbole_xling.errors import shown
-from recbole_xling.quick_start.build import Run
 from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.quick_start.build import Run
 
 _ENCODER = """
 `encoder/` is the text encoder that was tuned, adapters merged: sentence-transformers and transformers load it.

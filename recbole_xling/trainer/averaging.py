@@ -36,25 +36,28 @@ class CheckpointAverage:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Let the model have the mean of the epochs' weights meanwhile."""
-        if len(self._epochs) < 2:
-            yield
-            return
-        self.load_mean()
+        is_mean = self.load_mean()
         try:
             yield
         finally:
-            self._model.load_state_dict(self._epochs[-1], strict=False)
+            if is_mean:
+                self._model.load_state_dict(self._epochs[-1], strict=False)
 
-    def load_mean(self) -> None:
-        """Give the model the mean of the epochs' weights; what is not a number with a fraction stays the last one."""
+    def load_mean(self) -> bool:
+        """Give the model the mean of the epochs' weights; what is not a number with a fraction stays the last one.
+
+        Returns:
+            Whether there are several epochs; else the model keeps the weights that it has.
+        """
         if len(self._epochs) < 2:
-            return
+            return False
         mean = {
             name: torch.stack([epoch[name] for epoch in self._epochs]).mean(dim=0)
             for name, last in self._epochs[-1].items()
             if last.is_floating_point()
         }
         self._model.load_state_dict(mean, strict=False)
+        return True
 
     def state(self) -> list[dict[str, Tensor]]:
         """Return what an exact resume needs: the weights of all epochs but the last, which are the model's."""

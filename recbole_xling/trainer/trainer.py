@@ -177,7 +177,10 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
                 self._save_resume_state(epoch, stopped, train_data)
         if saved and not Path(self.saved_model_file).exists():  # no epochs at all: the untrained model
             self._save_checkpoint(-1, verbose=verbose)
-        self._average.load_mean()
+        if self._average.load_mean():  # a model that is not saved is tested as it is now
+            self.model.eval()
+            with torch.no_grad():
+                self.hooks.end_epoch(max(self.train_loss_dict))  # what follows from weights is still the last epoch's
         self._add_hparam_to_tensorboard(self.best_valid_score)
         return (self.best_valid_score, self.best_valid_result) if valid_data else (-1, None)
 

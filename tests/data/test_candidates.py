@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import collections
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from recbole_xling.config import XLingConfig
 from recbole_xling.data.candidates import _Pool
-from recbole_xling.quick_start.build import build_trainer
+from recbole_xling.data.identity import DataIdentity
+from recbole_xling.quick_start.build import build_data, build_trainer
 from recbole_xling.quick_start.evaluate import evaluate_run
 from recbole_xling.quick_start.train import run
 
@@ -91,6 +94,23 @@ def test_a_loaded_run_meets_the_same_candidates(small_dataset, settings, model):
     result = run(model, "small", config_dict={**settings, **changed})
     again = evaluate_run(result["run_dir"])
     assert again["test"] == result["test"] and again["slices"] == result["slices"]
+
+
+@pytest.mark.parametrize("mode", ["uni5", "pop5"])
+@pytest.mark.parametrize("model", ["LLMSASRec", "SASRec", "BPR"])
+def test_items_that_the_files_no_longer_have_are_not_drawn(small_dataset, settings, model, mode):
+    folder = small_dataset()
+    changed = {"eval_args": {"mode": mode}, "allow_unknown_keys": True}
+    config = XLingConfig(model, "small", config_dict={**settings, **changed})
+    known = replace(DataIdentity.of(build_data(config).train_data._dataset), same_ids=True)
+    gone = {f"i{item}" for item in range(15)}
+    for file, column in ((folder / "small.inter", 1), (folder / "small.item", 0)):
+        header, *lines = file.read_text().splitlines()
+        kept = [line for line in lines if line.split("\t")[column] not in gone]
+        file.write_text("\n".join([header, *kept]) + "\n")
+    lists = names_of_lists(build_data(config, known)).values()
+    drawn = {item for _, negatives in lists for item in negatives}
+    assert drawn and not drawn & gone
 
 
 def test_history_is_left_out_of_the_negatives_on_demand(small_dataset, build_small):

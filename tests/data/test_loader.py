@@ -64,6 +64,19 @@ def test_targets_that_move_have_no_language_of_their_own(small_dataset, build_sm
     build_small(train_history="set", language_weights="inverse")
 
 
+@pytest.mark.parametrize("changed", [{}, {"history_crop": 0.5}, {"train_history": "set"}])
+@pytest.mark.parametrize("batch_size", [1, 5, 7, 64])
+def test_an_epoch_has_as_many_steps_as_its_targets_fill_batches(small_dataset, build_small, batch_size, changed):
+    small_dataset(n_users=16, lengths=[30] * 6 + [3] * 10)
+    parts = build_small(MAX_ITEM_LIST_LENGTH=25, train_batch_size=batch_size, **changed)
+    loader, n_targets = parts.train_data, len(parts.train_data._dataset)
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        sizes = [int((batch[TARGET_WEIGHT] > 0).sum()) for batch in loader]
+        assert len(sizes) == -(-n_targets // batch_size) and sum(sizes) == n_targets
+        assert min(sizes) > 0 and max(sizes) < 2 * batch_size
+
+
 # ---- augmented histories --------------------------------------------------------------------------------------
 
 

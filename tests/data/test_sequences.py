@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT, WindowLoader
-from recbole_xling.data.sequences import Segments, cut_windows, next_item_rows
+from recbole_xling.data.sequences import Segments, cut_windows, next_item_rows, split_windows
 
 
 @given(
@@ -31,6 +31,20 @@ def test_windows_train_every_target_once(lengths, max_length, stride, seed):
         assert len(set(users[start : start + length + 1])) == 1
         trained += list(range(start + loss_from + 1, start + length + 1))
     assert sorted(trained) == list(np.flatnonzero(is_target))
+
+
+def test_divided_windows_train_each_target_with_the_history_that_it_had():
+    windows = cut_windows(Segments(np.array([0, 40]), np.array([30, 3])), 12, 5, np.random.default_rng(0))
+
+    def targets(of):
+        rows = zip(of.start, of.length, of.loss_from, strict=True)
+        return [(start, start + step + 1) for start, length, loss_from in rows for step in range(loss_from, length)]
+
+    pieces = split_windows(windows, 4)
+    assert targets(pieces) == targets(windows)
+    assert (pieces.length - pieces.loss_from).max() == 4 < (windows.length - windows.loss_from).max()
+    whole = split_windows(windows, 12)
+    assert all(np.array_equal(vars(whole)[name], column) for name, column in vars(windows).items())
 
 
 def test_windows_cut_with_a_small_stride_have_long_histories():

@@ -68,6 +68,26 @@ def test_languages_can_be_weighed_and_added(tmp_path):
     assert chances(catalog(tmp_path, ("", ""), train_text_languages=["da"]))[0] == everything
 
 
+def test_users_without_a_row_see_display_texts_and_so_does_training(tmp_path):
+    third = round(1 / 3, 4)
+    everything = {"trousers": third, "pantaloni": third, "bukser": third}
+    interactions = "item_id:token\tuser_id:token\na\tu0\nb\tu1\n"
+    (tmp_path / "d.inter").write_text(interactions)
+    assert chances(catalog(tmp_path))[0] == {"pantaloni": 0.5, "bukser": 0.5}
+    (tmp_path / "d.inter").write_text(interactions + "c\tstranger\n")
+    assert chances(catalog(tmp_path))[0] == everything
+    loaded = {"load_col": {"inter": ["user_id", "item_id"], "user": ["user_id"]}}
+    assert chances(catalog(tmp_path, **loaded))[0] == {"pantaloni": 0.5, "bukser": 0.5}  # the stranger is left out
+    assert chances(catalog(tmp_path, **loaded, filter_inter_by_user_or_item=False))[0] == everything
+    (tmp_path / "d.inter").write_text(interactions)
+    for part in ("one", "two"):
+        (tmp_path / f"d.{part}.inter").write_text(interactions)
+    parts = {"benchmark_filename": ["one", "two"]}
+    assert chances(catalog(tmp_path, **parts))[0] == {"pantaloni": 0.5, "bukser": 0.5}
+    (tmp_path / "d.two.inter").write_text(interactions + "c\tstranger\n")
+    assert chances(catalog(tmp_path, **parts))[0] == everything
+
+
 def test_translations_are_used_by_choice_where_an_item_has_no_text_of_its_own(tmp_path):
     found = catalog(tmp_path, train_text_translations=True)
     assert views(found)["da"] == ["", "bukser", "skjorte", "scarpa"]

@@ -66,6 +66,18 @@ def test_only_what_has_come_since_is_compared_with_a_later_state():
     assert since(*without)[0].users.tolist() == [4]
 
 
+def test_what_both_have_counts_once_in_histories():
+    then = side([(0, 0, 1), (0, 1, 2), (1, 1, 3)])
+    now = side([(0, 0, 1), (0, 0, 8), (0, 2, 9), (1, 3, 7)])
+    after, kept = since(then, now)
+    assert kept == 1 and len(after.users) == 4  # too few of then for a later state: all of now is looked at
+    both = joined(then, after)
+    assert both.lengths(np.array(["u0", "u1"])).tolist() == [4, 2]
+    assert sorted(both.times.tolist()) == [1, 2, 3, 7, 8, 9]
+    without = joined(*(replace(part, times=None) for part in (then, after)))
+    assert without.lengths(np.array(["u0", "u1"])).tolist() == [3, 2]
+
+
 def test_items_and_users_are_matched_by_their_ids():
     then = side([(0, 0, 1), (1, 1, 2)])
     now = side([(0, 0, 3), (0, 1, 4), (1, 1, 5), (1, 2, 6)], first_item=4, first_user=4, users=3)

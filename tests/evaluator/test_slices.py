@@ -63,6 +63,14 @@ def test_popularity_bands_are_cold_rare_medium_and_popular():
     assert popularity_bands(np.zeros(3, dtype=np.int64)) == ["cold"] * 3
 
 
+@pytest.mark.parametrize(("n", "popular"), [(1, 1), (5, 1), (6, 2), (10, 2), (11, 3)])
+def test_the_popular_items_are_the_top_fifth_rounded_up_and_ties(n, popular):
+    counts = np.arange(10, 10 + n)
+    assert popularity_bands(counts).count("popular") == popular
+    counts[: n - popular] = counts[n - popular]
+    assert popularity_bands(counts).count("popular") == n
+
+
 def test_remaining_pairs_takes_each_held_out_occurrence_away_once():
     users, items = np.array([1, 1, 1, 2, 2]), np.array([5, 5, 6, 5, 7])
     left = remaining_pairs(users, items, [rows([1, 2], [[5], [7]])])

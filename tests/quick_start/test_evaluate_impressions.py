@@ -14,10 +14,12 @@ from recbole.data.interaction import Interaction
 
 import recbole_xling
 from recbole_xling.cli import main as cli
+from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.evaluator import impressions
 from recbole_xling.evaluator.bootstrap import bootstrap_interval
 from recbole_xling.model.xlingcrossencoder import XLingCrossEncoder
+from recbole_xling.quick_start.build import build_data
 from recbole_xling.testing import make_tiny_encoder
 
 # Hand-made tensors are compared here.
@@ -168,6 +170,18 @@ def test_scores_do_not_depend_on_the_number_of_histories_per_batch(trained, show
     assert tables[0].equals(tables[1])
 
 
+def test_blocks_without_a_usable_impression_have_no_rows_in_slices_by_item(trained, shown, monkeypatch):
+    from recbole_xling.data import impressions as reading
+
+    tables = []
+    for _ in range(2):
+        sliced = {"slice_by": ["item.item_language"]}
+        result = recbole_xling.evaluate_run(trained(), "west", split="all", impressions=True, config_dict=sliced)
+        tables.append(pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet"))
+        monkeypatch.setattr(reading, "_BLOCK", 1)  # an impression each, the last ones without a click or a history
+    assert tables[0].equals(tables[1]) and set(tables[0]["item.item_language"]) == {"fr"}
+
+
 def test_a_user_without_interactions_keeps_the_language_that_he_states(trained, shown, home, monkeypatch):
     from recbole_xling.model.llmsasrec import LLMSASRec
 
@@ -202,6 +216,23 @@ def test_impressions_are_not_placed_by_times_that_nobody_stated():
     data = SimpleNamespace(dataset=dataset, interactions=SimpleNamespace(times=np.zeros(3)))
     with pytest.raises(DataError, match="2 of 'west' have no timestamp"):
         impressions.check_impressions({"eval_args": {"order": "RO"}}, data, "test")
+
+
+@pytest.mark.parametrize("split", ["test", "valid"])
+@pytest.mark.parametrize(
+    ("model", "changed"),
+    [
+        ("LLMSASRec", {"unused_col": {"inter": ["timestamp"]}}),
+        ("XLingMLP", {"load_col": {"inter": ["user_id", "item_id"]}}),
+    ],
+)
+def test_times_that_the_split_does_not_keep_are_named_before_anything_is_encoded(home, shown, model, changed, split):
+    known = {"data_path": str(home / "data"), "encoder": "hashing", "topk": [10], **changed}
+    config = XLingConfig(model, "west", config_dict=known)
+    data = build_data(config)
+    with pytest.raises(DataError, match=r"have no 'timestamp' any more: evaluate --split all, or .* load_col"):
+        impressions.check_impressions(config, data, split)
+    impressions.check_impressions(config, data, "all")
 
 
 @pytest.mark.parametrize(

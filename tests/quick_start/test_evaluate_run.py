@@ -137,6 +137,14 @@ def test_split_all_ranks_every_interaction_with_a_history(trained, sequences):
         assert set(table["user_language"]) == {"it"}
 
 
+@pytest.mark.parametrize("split", ["{'CI': [0.6, 0.2, 0.2]}", "{'GT': [0.6, 0.2, 0.2]}"])
+def test_split_all_ranks_the_same_rows_for_recboles_models(trained, sequences, split):
+    run, arguments = trained("SASRec", train_neg_sample_args=None), [f"--eval_args={{'split': {split}}}"]
+    table = users_of(recbole_xling.evaluate_run(run, split="all", arguments=arguments))
+    rows = sorted(zip(table["user_id"], table["target_item"], strict=True))
+    assert rows == sorted((user, item) for user, walk in sequences("nord").items() for item in walk[1:])
+
+
 def test_settings_of_the_evaluation_win_over_those_of_the_run(trained):
     words = ["--topk=[9]", "--valid_metric=NDCG@9", "--text_template={brand}", "--exclude_history=True"]
     result = recbole_xling.evaluate_run(trained(), "sud", config_dict={"metrics": ["NDCG"]}, arguments=words)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from recbole_xling.quick_start.build import build_trainer
 from recbole_xling.quick_start.train import run
 from recbole_xling.trainer.checkpoint import load_checkpoint, trainable_state
 from recbole_xling.trainer.trainer import XLingTrainer
@@ -51,6 +52,18 @@ def test_the_stored_model_is_the_mean_of_the_last_epochs_and_training_goes_on_wi
         if tensor.is_floating_point() and not name.startswith("score_bias"):
             torch.testing.assert_close(tensor, (alone[2][name] + alone[3][name] + alone[4][name]) / 3)
     assert mean["test"] != plain["test"]
+
+
+def test_a_mean_that_is_not_saved_has_what_follows_from_its_weights(small_dataset, build_small):
+    small_dataset()
+    split = {"eval_args": {"split": {"CI": [0.6, 0.2, 0.2]}}}
+    parts = build_small(epochs=4, average_checkpoints=3, cold_exposure=0.1, **split)
+    build_trainer(parts.config, parts.model).fit(parts.train_data, saved=False, verbose=False)
+    found = parts.model.score_bias.cold_offset.clone()
+    assert not parts.model.training
+    with torch.no_grad():
+        parts.model.end_epoch(3)
+    assert found != 0 and torch.equal(parts.model.score_bias.cold_offset, found)
 
 
 def test_a_killed_run_ends_with_the_same_average(small_dataset, settings, monkeypatch):

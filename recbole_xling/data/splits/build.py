@@ -67,9 +67,18 @@ def build_parts(dataset: Any) -> list[Any]:
         model = dataset.config["model"]
         raise ConfigError(f"{model} makes rows in its own way ({own.__qualname__}): split by LS, RS or TS")
     parts = split(dataset)
+    dataset.unsplit_feat = dataset.inter_feat  # some interactions are in no part
     # RecBole's build leaves all rows in the dataset, and counts FLOPs with them
     dataset.inter_feat = cat_interactions([part.inter_feat for part in parts])
     return parts
+
+
+def all_rows(dataset: Any) -> Any:
+    """Return a sequential dataset with a row for every interaction that has a history, however it was split."""
+    rows = dataset.copy(getattr(dataset, "unsplit_feat", dataset.inter_feat))
+    if rows.item_list_length_field not in rows.inter_feat:  # our splits make rows of their parts only
+        rows.data_augmentation()
+    return rows
 
 
 def with_validation(parts: list[Any]) -> list[Any]:

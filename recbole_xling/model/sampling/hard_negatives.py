@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from recbole.data.interaction import Interaction
@@ -15,6 +16,7 @@ from recbole_xling.utils.chunks import score_chunks
 from recbole_xling.utils.typed_config import TypedConfig
 
 _DEPTH = 100  # the first places of a user's list, from which negatives are drawn: the very first are often right
+_ROUNDING = 1  # tells these random numbers from others of the seed and epoch
 
 
 class HardNegativesConfig(TypedConfig):
@@ -77,8 +79,9 @@ class HardNegatives:
     def draw(self, match: Callable[[Interaction], Tensor], epoch: int) -> None:
         """Resample the negatives of all users.
 
-        ``cross_language`` is the share of negatives in other languages than the user's newest item. Where one kind is
-        short, the other one fills up.
+        ``cross_language`` is the share of negatives in other languages than the user's newest item. Where it is no
+        whole number of a user's negatives, it is rounded up for some users and down for others, drawn anew each time,
+        so that it holds on average. Where one kind is short, the other one fills up.
 
         Args:
             match: gives how well each item matches the users, ``(B, n_items)``, its popularity left out.
@@ -86,7 +89,8 @@ class HardNegatives:
         """
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch + 1)
         language, view_of_user = self._language.cpu(), self._view_of_user.cpu()
-        n_cross = round(self.per_user * self.cross_language)
+        chance = np.random.default_rng([self._seed, epoch + 1, _ROUNDING]).random((len(self._histories), 1))
+        n_cross = torch.from_numpy(np.floor(self.per_user * self.cross_language + chance))  # (n_histories, 1)
         for part in score_chunks(len(self._histories), language.shape[1]):
             rows = self._histories[part]
             scores = match(rows).cpu()  # (B, n_items)
@@ -100,8 +104,8 @@ class HardNegatives:
             view = view_of_user[rows[self._users]][:, None]  # (B, 1)
             cross = language[view, head.indices] != language[view, newest]  # (B, depth)
             shuffled = torch.rand(cross.shape, generator=generator)  # (B, depth), from 0 to 1
-            wanted = _first(shuffled, cross & shown, n_cross)
-            wanted |= _first(shuffled, ~cross & shown, self.per_user - n_cross)
+            wanted = _first(shuffled, cross & shown, n_cross[part])
+            wanted |= _first(shuffled, ~cross & shown, self.per_user - n_cross[part])
             order = shuffled + 2 * ~wanted + 2 * ~shown  # wanted items come first, then others, then empty places
             place = order.topk(min(self.per_user, order.shape[1]), dim=1, largest=False).indices
             items = head.indices.gather(1, place) * shown.gather(1, place)
@@ -109,7 +113,13 @@ class HardNegatives:
             self.items[rows[self._users]] = torch.nn.functional.pad(items, (0, missing)).int()  # (B, hard_negatives)
 
 
-def _first(order: Tensor, kind: Tensor, number: int) -> Tensor:
-    """Return a mask ``(B, depth)`` of the ``number`` places of a kind that are first by ``order``, from 0 to 1."""
+def _first(order: Tensor, kind: Tensor, number: Tensor) -> Tensor:
+    """Return a mask ``(B, depth)`` of the places of a kind that are first by ``order``, from 0 to 1.
+
+    Args:
+        order: ``(B, depth)``.
+        kind: ``(B, depth)``.
+        number: of places in each row, ``(B, 1)``.
+    """
     rank = (order + 2 * ~kind).argsort(dim=1).argsort(dim=1)
     return kind & (rank < number)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT, WindowLoader
 from recbole_xling.data.sequences import cut_windows
+from recbole_xling.data.splits.build import all_rows
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.quick_start.build import build
 
@@ -26,6 +27,9 @@ SPLITS = {
     "LT, both tested": {"LT": {"source": ["de", "fr"], "target": ["en"], "by": "user", "test": "both"}},
     "LT few-shot": {"LT": {"source": ["de"], "target": ["en", "fr"], "by": "item", "interactions": 1}},
 }
+
+
+NO_SAMPLES = {"train_neg_sample_args": None}
 
 
 def write(root, sequences):
@@ -96,7 +100,7 @@ def test_rows_and_windows_never_see_held_out_interactions(split, sequences):
             reject()
         train, valid, test = (data._dataset for data in (parts.train_data, parts.valid_data, parts.test_data))
         found = {"train": rows_of(train), "valid": rows_of(valid), "test": rows_of(test)}
-        theirs = make("SASRec", root, split, train_neg_sample_args=None)
+        theirs = make("SASRec", root, split, **NO_SAMPLES)
         for name, data in (("train", theirs.train_data), ("valid", theirs.valid_data), ("test", theirs.test_data)):
             assert rows_of(data._dataset) == found[name]
 
@@ -159,6 +163,16 @@ def test_recboles_models_are_tested_on_the_same_targets(made, split):
     )
     assert sequential <= trained  # users with a single interaction have no row in a sequential model
     assert (general.context.train_counts >= ours.context.train_counts).all()
+
+
+@pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, *SPLITS.values()], ids=["LS", *SPLITS])
+def test_all_rows_are_those_of_every_interaction_with_a_history_for_all_sequential_models(made, split):
+    root, rows = made
+    ours, theirs = (make(model, root, split, **more) for model, more in (("LLMSASRec", {}), ("SASRec", NO_SAMPLES)))
+    found = rows_of(all_rows(ours.dataset))
+    assert sorted(found) == sorted(rows_of(all_rows(theirs.dataset)))
+    users = [user for user, *_ in rows]
+    assert len(found) == len(users) - len(set(users))
 
 
 def test_a_language_transfer_can_go_by_a_column_of_the_user_file(made):

@@ -58,6 +58,21 @@ def test_the_share_of_other_languages_is_as_asked(training, share, want, monkeyp
     assert (other.sum(dim=1) == want).all()
 
 
+@pytest.mark.parametrize(("number", "share", "low"), [(1, 0.5, 0), (1, 0.3, 0), (3, 0.5, 1), (3, 0.9, 2)])
+def test_a_share_that_is_no_whole_number_holds_on_average(training, number, share, low, monkeypatch):
+    monkeypatch.setattr(module, "_DEPTH", 26)
+    negatives = make(training, hard_negatives=number, hard_negative_cross_language=share)
+    rows = training.last_histories(training.user_num)
+    newest = rows["item_id_list"].gather(1, rows["item_length"][:, None] - 1)
+    counts = []
+    for epoch in range(25):
+        negatives.draw(match, epoch)
+        other = LANGUAGE[negatives.items[rows["user_id"]].long()] != LANGUAGE[newest]
+        counts.append(other.sum(dim=1))
+    assert set(torch.cat(counts).tolist()) == {low, low + 1}
+    assert torch.cat(counts).float().mean() == pytest.approx(number * share, abs=0.06)
+
+
 def test_every_epoch_draws_others_and_the_same_epoch_the_same(training):
     drawn = []
     for epoch in (0, 0, 1):
