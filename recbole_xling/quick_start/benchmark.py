@@ -204,7 +204,7 @@ def _known(cell: Cell) -> dict[str, Any]:
 
 def _comparison(every: Sequence[Cell], dataset: str) -> pd.DataFrame | str:
     """Return the comparison of the finished runs of one dataset, or why there is none."""
-    cells = [cell for cell in every if cell.dataset == dataset]
+    cells = [cell for cell in every if cell.dataset == dataset and cell.state]  # others were never asked for
     groups: dict[str, list[str]] = {}
     for cell in cells:
         if cell.is_finished:

@@ -230,7 +230,7 @@ class _Workers:
     def __init__(self) -> None:
         self.processes: list[Any] = []
         self._reports: list[Connection] = []
-        self._errors: list[tuple[float, str]] = []  # time and message
+        self._errors: list[tuple[float, str, str]] = []  # time, message, and where it happened if nobody foresaw it
         self.folder = ""
 
     def work(self, nproc: int, task: Task, settings: dict[str, Any]) -> None:
@@ -270,8 +270,11 @@ class _Workers:
             if failed:
                 self._read()
                 killed = {rank: code for rank, code in failed.items() if code < 0}
+                if killed or not self._errors:
+                    raise XlingError(_died(*(killed or failed).popitem()))
                 # the first to fail says why: the others report that they lost their connection to it
-                told = min(self._errors)[1] if self._errors and not killed else _died(*(killed or failed).popitem())
+                _, told, where = min(self._errors)
+                sys.stderr.write(where)
                 raise XlingError(told)
         self._read()
 
@@ -289,9 +292,9 @@ class _Workers:
         for report in self._reports:
             try:
                 while report.poll():
-                    kind, text, when = report.recv()
+                    kind, text, where, when = report.recv()
                     if kind == "error":
-                        self._errors.append((when, text))
+                        self._errors.append((when, text, where))
                     else:
                         self.folder = self.folder or text
             except (EOFError, OSError):  # it has ended, and perhaps in the middle of a word
@@ -328,8 +331,8 @@ def _work(rank: int, nproc: int, task: Task, settings: dict[str, Any], reports: 
     if "OMP_NUM_THREADS" not in os.environ:  # else each would start as many threads as there are cores
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // nproc))
 
-    def report(kind: str, text: str) -> None:
-        reports.send((kind, text, time.time()))
+    def report(kind: str, text: str, where: str = "") -> None:
+        reports.send((kind, text, where, time.time()))
 
     try:
         task(rank, settings, report)
@@ -338,8 +341,7 @@ def _work(rank: int, nproc: int, task: Task, settings: dict[str, Any], reports: 
     except OSError as error:
         report("error", os_error_message(error))
     except BaseException as error:
-        traceback.print_exc()
-        report("error", f"process {rank} failed: {type(error).__name__}: {error}")
+        report("error", f"process {rank} failed: {type(error).__name__}: {error}", traceback.format_exc())
     else:
         return
     sys.stderr.flush()

@@ -99,9 +99,9 @@ def test_a_wrong_number_on_the_command_line_is_one_line(words, small_dataset, tm
     ("codes", "message"),
     [((1, 1), "no data"), ((1, -signal.SIGKILL), "process 1 was ended by SIGKILL; did memory run out?")],
 )
-def test_of_several_failures_the_cause_is_told_not_the_lost_connection(codes, message):
+def test_of_several_failures_the_cause_is_told_not_the_lost_connection(codes, message, capsys):
     workers, context = _Workers(), torch.multiprocessing.get_context("spawn")
-    for code, error in zip(codes, (("lost the connection", 2.0), ("no data", 1.0)), strict=True):
+    for code, error in zip(codes, (("lost the connection", "Traceback", 2.0), ("no data", "", 1.0)), strict=True):
         receiver, sender = context.Pipe(duplex=False)
         if code > 0:
             sender.send(("error", *error))
@@ -111,6 +111,7 @@ def test_of_several_failures_the_cause_is_told_not_the_lost_connection(codes, me
         workers._reports.append(receiver)
     with pytest.raises(XlingError, match=re.escape(message)):
         workers.wait()
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.slow
