@@ -225,7 +225,7 @@ class ModelHooks:
     def known_items(self) -> Tensor | None:
         """Return which items make the bias of scores count for those who have them in their history, ``(n_items,)``.
 
-        None if it counts alike for all (:func:`~recbole_xling.model.layers.score_bias.bias_weight`).
+        None if it counts alike for all (:func:`~recbole_xling.serve.vectors.bias_weight`).
         """
         return None
 
