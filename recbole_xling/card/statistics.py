@@ -32,6 +32,7 @@ from recbole_xling.card.schema import (
     UserLanguages,
 )
 from recbole_xling.card.split import IntArray, Split
+from recbole_xling.convert.writing.times import UNITS, UNIX_SECONDS
 from recbole_xling.evaluator.slices import popularity_bands
 from recbole_xling.language.identification import MIN_CONFIDENCE, count_confidence
 from recbole_xling.language.tags import UNDETERMINED
@@ -43,7 +44,6 @@ MOST_SHARED = 5
 PERIODS = 60
 _POPULARITY_POINTS = 200
 _LENGTHS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000)
-_SECONDS = (473385600.0, 4102444800.0)  # between 1985 and 2099
 _KINDS = (DISPLAY, PARALLEL, "translation")
 
 
@@ -90,8 +90,8 @@ def describe_time(split: Split) -> Time | None:
 
 def time_scale(first: float, last: float) -> float | None:
     """Return how many units make a second if times look like Unix times in seconds to nanoseconds, else None."""
-    for scale in (1.0, 1e3, 1e6, 1e9):
-        if _SECONDS[0] <= first / scale and last / scale <= _SECONDS[1]:
+    for scale in UNITS:
+        if UNIX_SECONDS[0] <= first / scale and last / scale <= UNIX_SECONDS[1]:
             return scale
     return None
 

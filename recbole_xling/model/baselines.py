@@ -111,8 +111,6 @@ def text_tables(config: Any, dataset: XLingDataset, n_views: int) -> Tensor:
 class ContentKNNConfig(ContentConfig, HistoryConfig, BaselineConfig):
     """All settings of ContentKNN."""
 
-    section: ClassVar[str] = "text"
-
 
 class ContentKNN(Baseline):
     """Items whose text is like the texts of the history: cosine with the weighted mean of its frozen text vectors.
@@ -242,17 +240,27 @@ class HistoryEASE(ItemSimilarity):
     def similarities(self, config: Any, dataset: XLingDataset) -> Any:
         """Return the weights of the regression of each item on all others."""
         known = np.unique(self.matrix.indices)  # an item without interactions has no weight, and is none's
-        gram = (self.matrix[:, known].T @ self.matrix[:, known]).toarray().astype(np.float64)
-        return _regression(gram, HistoryEASEConfig.of(config).reg_weight, known, self.n_items)
+        return _regression(self.matrix, known, HistoryEASEConfig.of(config).reg_weight)
 
 
-def _regression(gram: NDArray[np.float64], penalty: float, items: NDArray[Any], n_items: int) -> NDArray[np.float32]:
-    """Return the weights of EASE, ``(n_items, n_items)``, by the inner products of some items' columns, ``(n, n)``."""
+def _regression(
+    matrix: sp.csr_matrix, items: NDArray[Any], penalty: float, further: NDArray[np.float64] | float = 0.0
+) -> NDArray[np.float32]:
+    """Return the weights of EASE, ``(n_items, n_items)``.
+
+    Args:
+        matrix: how often users chose items, ``(n_users, n_items)``.
+        items: those that have weights, ``(n,)``.
+        penalty: of the weights.
+        further: inner products of what is explained besides, ``(n, n)``.
+    """
+    gram = (matrix[:, items].T @ matrix[:, items]).toarray().astype(np.float64)
+    gram += further
     gram[np.diag_indices_from(gram)] += penalty
     inverse = np.linalg.inv(gram)
     inverse /= -np.diag(inverse)
     np.fill_diagonal(inverse, 0.0)
-    weights = np.zeros((n_items, n_items), dtype=np.float32)
+    weights = np.zeros((matrix.shape[1],) * 2, dtype=np.float32)
     weights[np.ix_(items, items)] = inverse
     return weights
 
@@ -287,9 +295,8 @@ class ContentEASE(ItemSimilarity):
         tables = text_tables(config, dataset, ReaderViews(dataset).number)  # (n_views, n_items, D)
         texts = F.normalize(tables.mean(dim=0), dim=-1).double().numpy()
         some = np.union1d(np.unique(self.matrix.indices), np.flatnonzero(texts.any(axis=1)))
-        gram = (self.matrix[:, some].T @ self.matrix[:, some]).toarray().astype(np.float64)
-        gram += settings.text_weight * (texts[some] @ texts[some].T)
-        return _regression(gram, settings.reg_weight, some, self.n_items)
+        of_texts = settings.text_weight * (texts[some] @ texts[some].T)
+        return _regression(self.matrix, some, settings.reg_weight, of_texts)
 
 
 # ---- by popularity --------------------------------------------------------------------------------------------

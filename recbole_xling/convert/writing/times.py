@@ -11,8 +11,10 @@ from recbole_xling.convert.writing.interactions import InteractionTable
 from recbole_xling.errors import ConfigError
 from recbole_xling.utils.arguments import parse_iso_time
 
-_SECONDS = (473385600.0, 4102444800.0)  # between 1985 and 2099, as in the data card
-_UNITS = (1.0, 1e3, 1e6, 1e9)  # from seconds to nanoseconds
+UNIX_SECONDS = (473385600.0, 4102444800.0)
+"""Between 1985 and 2099: what looks like Unix time."""
+UNITS = (1.0, 1e3, 1e6, 1e9)
+"""How many units make a second, from seconds to nanoseconds."""
 
 
 class Date(float):
@@ -50,14 +52,14 @@ def in_unit_of(interactions: InteractionTable, option: str, time: float | None) 
     if not isinstance(time, Date) or "timestamp" not in interactions.columns:
         return time
     times = pl.col("timestamp")
-    first, last = _SECONDS
-    dates = (times.is_between(first * unit, last * unit).sum().alias(str(unit)) for unit in _UNITS)
+    first, last = UNIX_SECONDS
+    dates = (times.is_between(first * unit, last * unit).sum().alias(str(unit)) for unit in UNITS)
     found = interactions.scan().select(*dates, first=times.min(), last=times.max()).collect(engine="streaming")
-    counts = found.row(0)[: len(_UNITS)]
+    counts = found.row(0)[: len(UNITS)]
     if not any(counts):
         ends = " to ".join(number_text(found[name].item()) for name in ("first", "last"))
         raise ConfigError(
             f"{option} is a date, but the time stamps of the source ({ends}) are no Unix times of 1985 to 2099; give "
             "it as a number in their unit"
         )
-    return time * _UNITS[counts.index(max(counts))]
+    return time * UNITS[counts.index(max(counts))]
