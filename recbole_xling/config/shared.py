@@ -57,6 +57,10 @@ class DataConfig(TypedConfig):
         description="Which text of an item training sees: the `own` one that evaluation shows as well, the one in the "
         "language of the `reader`, one drawn at `random` for each batch, or the mean of `all`.",
     )
+    train_text_draw: Literal["item", "batch"] = Field(
+        "item",
+        description="Whether `random` draws a language for each `item` of a batch, or one for all of the `batch`.",
+    )
     train_text_languages: list[str] | dict[str, float] | None = Field(
         None,
         description="Languages of these texts besides those that users read, or a weight for each: `{it: 2, da: 1}`.",
@@ -81,6 +85,8 @@ class DataConfig(TypedConfig):
                 "train_text_code_switch and train_text_back_translation are shares of what is drawn at random: set "
                 "train_text_view to random, or both to 0"
             )
+        if self.train_text_draw != "item" and self.train_text_view != "random":
+            raise ConfigError("train_text_draw says how train_text_view: random draws: set that too, or leave it out")
         if sum(shares) > 1:
             raise ConfigError("train_text_code_switch and train_text_back_translation are more than 1 together")
         return self

@@ -1,7 +1,8 @@
-"""Weights that are larger than the memory of the machine are an error before they fill it."""
+"""What takes memory: weights that are larger than the machine's, pages of files that have been read."""
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -44,3 +45,12 @@ def weights_in_memory(model: str) -> Iterator[None]:
         raise
     finally:
         hook.remove()
+
+
+def give_back(file: mmap.mmap) -> None:
+    """Return the pages of a mapped file to the system, where it takes them: what was read is no memory of ours then.
+
+    Changes of a private mapping are lost; the next access reads the file again.
+    """
+    if hasattr(mmap, "MADV_DONTNEED"):
+        file.madvise(mmap.MADV_DONTNEED)

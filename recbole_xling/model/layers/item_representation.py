@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +18,7 @@ from recbole_xling.encode.vector_table import read_blocks
 from recbole_xling.model.layers.fusion import FUSIONS, Fusion
 from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.model.layers.text_projection import TEXT_PROJECTIONS, LinearProjection
+from recbole_xling.utils.memory import give_back
 from recbole_xling.utils.typed_config import TypedConfig
 
 FloatArray = NDArray[np.float32]
@@ -109,7 +111,7 @@ class ItemRepresentation(nn.Module):
         id_size, text_size = fusion.sizes(size, config.null_space_size)
         self.id_dropout_prob = config.id_dropout_prob
         self.hidden_size = size
-        self.is_mapped = False  # text vectors are in a file
+        self._file: mmap.mmap | None = None  # that text vectors are in
         self.sparse_gradients = False  # of the ID embeddings, where some items are asked for
         self.language_embedding: nn.Embedding | None = None
         self.item_embedding: nn.Embedding | None = None
@@ -140,7 +142,7 @@ class ItemRepresentation(nn.Module):
             self.register_buffer("has_text", torch.from_numpy(has_text), persistent=False)
             self.register_buffer("text_row", torch.from_numpy(row), persistent=False)
             self.register_buffer("text_vectors", torch.from_numpy(vectors), persistent=False)
-            self.is_mapped = isinstance(vectors, np.memmap)
+            self._file = vectors.base if isinstance(vectors.base, mmap.mmap) else None
             self.text_projection = TEXT_PROJECTIONS[kind](
                 vectors.shape[1],
                 text_size,
@@ -205,6 +207,8 @@ class ItemRepresentation(nn.Module):
         if self.text_projection is not None:
             row = in_view(self.text_row) if len(self.text_row) > 1 else None
             text_part = self.text_projection(of(self.text_vectors, row).float())  # (N, H)
+            if self._file is not None:
+                give_back(self._file)
             has_text = of(self.has_text, row)  # (N, 1)
         if id_part is not None and text_part is not None:
             # Text alone represents cold items, whose IDs have not learned anything. In training it also represents
@@ -216,6 +220,11 @@ class ItemRepresentation(nn.Module):
         if self.language_embedding is not None:
             items = items + self.language_embedding(of(in_view(self.language_ids)))
         return items
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether text vectors are in a file."""
+        return self._file is not None
 
     @property
     def takes_new(self) -> bool:

@@ -87,7 +87,8 @@ class TrainingViews(ReaderViews):
 
     They are those of evaluation unless the catalog has others for training. With ``random``, each item is shown in one
     of them in the histories of a batch, and in another one, drawn independently, as target and candidate: what is
-    learned then joins languages, and does not belong to the words of one.
+    learned then joins languages, and does not belong to the words of one. With ``train_text_draw: batch`` one draw is
+    for all items of the batch: those with texts in the same languages are then shown in the same one.
 
     Args:
         dataset: the training split.
@@ -111,6 +112,7 @@ class TrainingViews(ReaderViews):
         self.of_user = torch.from_numpy(readers.view_of_user) * (self.number > 1)
         if kind == RANDOM:
             self.chance = torch.from_numpy(views.chances(catalog.training_language_weights))
+            self._draws = 1 if dataset.config["train_text_draw"] == "batch" else dataset.item_num
 
     def train_counts(self, dataset: XLingDataset) -> Tensor:
         """Return how often each item occurs in training in each view, ``(number, n_items)``; if drawn, in all views."""
@@ -130,7 +132,7 @@ class TrainingViews(ReaderViews):
         """
         if self.chance is None:
             return None, None
-        uniform = np.random.default_rng([*number, _DRAW]).random((2, 1, self.chance.shape[1]), dtype=np.float32)
+        uniform = np.random.default_rng([*number, _DRAW]).random((2, 1, self._draws), dtype=np.float32)
         passed = torch.from_numpy(uniform) >= self._upper  # (2, number, n_items)
         in_history, scored = passed.sum(dim=1).to(self.of_user.device)
         return in_history, scored

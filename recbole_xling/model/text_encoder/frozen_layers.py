@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, batch_width, length_buckets
+from recbole_xling.utils.memory import give_back
 from recbole_xling.utils.terminal import on_screen
 
 logger = logging.getLogger(__name__)
@@ -65,8 +66,7 @@ class FrozenStates:
         position, mask = self._positions(text_ids)
         place = (self._place[text_ids][:, None] + position).masked_fill(~mask, 0)  # (N, T)
         rows = torch.from_numpy(self._rows[place.numpy()]).float()  # (N, T, size)
-        if hasattr(mmap, "MADV_DONTNEED"):  # where the system has it: what was read does not count as our memory
-            self._map.madvise(mmap.MADV_DONTNEED)
+        give_back(self._map)
         return rows.masked_fill_(~mask[..., None], 0)
 
     def put(self, text_ids: Tensor, states: Tensor) -> None:

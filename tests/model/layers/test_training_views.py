@@ -14,6 +14,7 @@ from shop import write_shop
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
+from recbole_xling.errors import ConfigError
 from recbole_xling.quick_start.build import build
 from recbole_xling.quick_start.evaluate import evaluate_run
 from recbole_xling.quick_start.train import run
@@ -45,6 +46,24 @@ def test_draws_follow_the_chances_and_depend_on_seed_and_step_alone(make):
     agree = torch.stack([one == other for one, other in drawn]).float().mean(dim=0)[2:]  # drawn independently
     torch.testing.assert_close(agree, (views.chance**2).sum(dim=0)[2:], rtol=0, atol=0.06)
     assert not torch.equal(views.draw(2, 0, 1)[0], drawn[0][0])
+
+
+def test_a_draw_for_the_batch_shows_items_with_the_same_languages_in_one(make):
+    views = make(train_text_view="random", train_text_languages={"fr": 2}, train_text_draw="batch").model.training_views
+    kinds, kind_of = torch.unique(views.chance, dim=1, return_inverse=True)
+    assert kinds.shape[1] < len(kind_of)
+    drawn = torch.stack([torch.stack(views.draw(1, step, 1)) for step in range(2000)])  # (steps, 2, n_items)
+    for kind in range(kinds.shape[1]):
+        alike = drawn[:, :, kind_of == kind]
+        assert (alike == alike[:, :, :1]).all()
+        share = torch.stack([(alike[..., 0] == view).float().mean(dim=0) for view in range(3)], dim=1)
+        torch.testing.assert_close(share, kinds[:, kind].float().expand(2, -1), rtol=0, atol=0.05)
+    assert (drawn[:, 0] != drawn[:, 1]).any()  # histories and candidates independently
+
+
+def test_how_to_draw_needs_draws(settings):
+    with pytest.raises(ConfigError, match="train_text_draw says how train_text_view: random draws"):
+        XLingConfig("LLMSASRec", "small", config_dict={**settings, "train_text_draw": "batch"})
 
 
 def test_histories_and_candidates_have_the_texts_that_were_drawn(make, monkeypatch):
