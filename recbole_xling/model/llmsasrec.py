@@ -413,8 +413,8 @@ class LLMSASRec(XLingRecommender):
         self._step = step
         if self.loss_type == "CE" and self.n_items >= _FULL_SOFTMAX_TO:
             logger.warning(
-                "loss_type=CE scores %s items for every target: from %s items on loss_type=sampled_softmax takes a "
-                "fraction of its time (docs/scale.md)",
+                "loss_type=CE scores %s items for every target: from %s items on loss_type=sampled_softmax with "
+                "learner=sparse_adam takes a fraction of its time (docs/scale.md)",
                 *(f"{self.n_items - 1:,}", f"{_FULL_SOFTMAX_TO:,}"),
             )
         if self.language_adversary is not None:

@@ -262,7 +262,7 @@ def test_the_log_recommends_sampled_negatives_for_large_catalogs(make, caplog, m
     make(**SAMPLED).model.begin_training(10, 0)
     assert "sampled_softmax" not in caplog.text
     make().model.begin_training(10, 0)
-    assert "loss_type=CE scores" in caplog.text and "loss_type=sampled_softmax" in caplog.text
+    assert "loss_type=CE scores" in caplog.text and "loss_type=sampled_softmax with learner=sparse_adam" in caplog.text
 
 
 def test_init_starts_from_the_principal_components_of_the_text(make):
