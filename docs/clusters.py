@@ -77,8 +77,11 @@ def with_ray(source: str, target: str, **options: Any) -> None:
     """Clean all shards by Ray Data, on the cluster that ``RAY_ADDRESS`` names or on this machine."""
     import ray
 
-    ray.data.DataContext.get_current().execution_options.preserve_order = True
-    ray.data.read_parquet(source).map_batches(partial(cleaned, **options), batch_format="pandas").write_parquet(target)
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.use_datasource_v2 = False  # the default of Ray 2.60 groups shards by size, in another order
+    batches = ray.data.read_parquet(source).map_batches(partial(cleaned, **options), batch_format="pandas")
+    batches.write_parquet(target, mode="error")  # the default adds the rows to those of an earlier run
 
 
 def with_spark(source: str, target: str, **options: Any) -> None:

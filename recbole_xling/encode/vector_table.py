@@ -15,6 +15,7 @@ from recbole_xling.encode.base import Encoder
 from recbole_xling.encode.cache import EmbeddingCache, text_digests
 from recbole_xling.errors import EncoderError
 from recbole_xling.utils.kept_folder import kept_folder
+from recbole_xling.utils.memory import give_back
 
 _VECTORS = "vectors.npy"
 _BLOCK = 65_536  # rows read at a time
@@ -101,6 +102,7 @@ def _write(
         own = items[place]
         table[own] = np.repeat(block, repeats, axis=0)
         square[own] = np.repeat(np.sum(np.square(block), axis=1), repeats)
+        give_back(table.base)
     assert table is not None  # some item has a text
     filled = square[square > 0]
     length = np.float32(np.sqrt(np.mean(filled)) if len(filled) else 1.0)
@@ -109,6 +111,7 @@ def _write(
         if not np.isfinite(block).all():
             raise EncoderError(f"vectors are too long for {dtype}: set vector_dtype: float32")
         table[part] = block / length
+        give_back(table.base)
     table.flush()
 
 

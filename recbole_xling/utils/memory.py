@@ -47,10 +47,13 @@ def weights_in_memory(model: str) -> Iterator[None]:
         hook.remove()
 
 
-def give_back(file: mmap.mmap) -> None:
+def give_back(file: object) -> None:
     """Return the pages of a mapped file to the system, where it takes them: what was read is no memory of ours then.
 
-    Changes of a private mapping are lost; the next access reads the file again.
+    What was written to a shared mapping is in the file, changes of a private one are lost.
+
+    Args:
+        file: a ``mmap.mmap``, such as the ``base`` of a mapped array; anything else has no pages to return.
     """
-    if hasattr(mmap, "MADV_DONTNEED"):
+    if isinstance(file, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         file.madvise(mmap.MADV_DONTNEED)

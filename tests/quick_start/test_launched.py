@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,16 +44,34 @@ VARIABLES = {
 
 @pytest.fixture
 def torchrun(tmp_path, small_dataset, settings):
-    """Return a function that lets torchrun start a command in two processes, whose settings are in a file."""
+    """Return a function that lets torchrun start a command in two processes, whose settings are in a file.
+
+    With ``machines=2`` two torchruns meet, as those of two machines do, and start a process each.
+    """
     small_dataset(n_users=41)  # an odd number of rows: RecBole's sampler repeats one
     (tmp_path / "script.py").write_text(SCRIPT)
 
-    def start(mode: str, *words: str, **changed: object) -> subprocess.CompletedProcess[str]:
+    def start(mode: str, *words: str, machines: int = 1, **changed: object) -> subprocess.CompletedProcess[str]:
         file = tmp_path / "settings.yaml"
         file.write_text(json.dumps({**settings, "use_gpu": False, **changed}))
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={2 // machines}"]
+        if machines == 1:
+            launch += ["--standalone"]
+        else:
+            with socket.socket() as free:
+                free.bind(("localhost", 0))
+                meeting = f"localhost:{free.getsockname()[1]}"
+            launch += [f"--nnodes={machines}", "--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}", "--rdzv-id=x"]
         command = [*launch, "script.py", mode, *words, "--dataset=small", "--config_files", str(file)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        kept = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        started = [subprocess.Popen(command, **kept) for _ in range(machines)]
+        try:
+            told = [agent.communicate(timeout=300) for agent in started]
+        finally:
+            for agent in started:
+                agent.terminate()  # the other one, if one waits in vain
+        codes, (out, err) = [agent.returncode for agent in started], map("".join, zip(*told, strict=True))
+        return subprocess.CompletedProcess(command, max(codes, key=abs), out, err)
 
     return start
 
@@ -107,7 +126,7 @@ def test_what_torchrun_cannot_start_is_refused(launched, capsys, words, message)
 @pytest.mark.slow
 def test_torchrun_trains_like_one_process_and_writes_once(torchrun, settings, tmp_path):
     same = {"item_representation": "delta", "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
-    done = torchrun("run", "run", "--model=LLMSASRec", **same)
+    done = torchrun("run", "run", "--model=LLMSASRec", machines=2, **same)
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "saved").iterdir()
     assert done.stdout.count(str(folder)) == 1  # the first process tells the result, the other one nothing

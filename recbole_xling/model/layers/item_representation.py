@@ -207,8 +207,7 @@ class ItemRepresentation(nn.Module):
         if self.text_projection is not None:
             row = in_view(self.text_row) if len(self.text_row) > 1 else None
             text_part = self.text_projection(of(self.text_vectors, row).float())  # (N, H)
-            if self._file is not None:
-                give_back(self._file)
+            give_back(self._file)
             has_text = of(self.has_text, row)  # (N, 1)
         if id_part is not None and text_part is not None:
             # Text alone represents cold items, whose IDs have not learned anything. In training it also represents
