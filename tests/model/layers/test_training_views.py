@@ -125,6 +125,7 @@ def test_another_dataset_is_ranked_without_the_languages_of_training(tmp_path, s
     texts = other / "other.itemtext.jsonl"
     texts.write_text("".join(line for line in texts.open() if '"fr"' not in line))
     given = {**settings, **TEXT_ONLY, "load_col": None, "train_text_view": "random", "train_text_languages": ["fr"]}
+    given["train_text_draw"] = "batch"
     result = run("LLMSASRec", "shop", config_dict=given)
     assert evaluate_run(result["run_dir"], "other")["zero_shot"]
 
