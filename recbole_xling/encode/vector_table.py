@@ -64,19 +64,15 @@ def vector_table(
 
 
 def read_blocks(table: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
-    """Yield some rows of vectors at a time; those of a mapped file are read, so that they take no memory afterwards.
+    """Yield some rows of vectors at a time; the pages of a mapped file are given back after each.
 
     Args:
         table: ``(n, dimension)``.
     """
     for start in range(0, len(table), _BLOCK):
         part = slice(start, min(start + _BLOCK, len(table)))
-        if isinstance(table, np.memmap) and table.filename is not None:
-            count, width = (part.stop - part.start) * table.shape[1], table.itemsize * table.shape[1]
-            flat = np.fromfile(table.filename, table.dtype, count, offset=table.offset + part.start * width)
-            yield part, flat.reshape(-1, table.shape[1])
-        else:
-            yield part, table[part]
+        yield part, np.asarray(table[part])
+        give_back(table.base)
 
 
 def _write(
@@ -111,7 +107,6 @@ def _write(
         if not np.isfinite(block).all():
             raise EncoderError(f"vectors are too long for {dtype}: set vector_dtype: float32")
         table[part] = block / length
-        give_back(table.base)
     table.flush()
 
 
