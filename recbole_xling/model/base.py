@@ -77,6 +77,8 @@ class ModelHooks:
     Attributes:
         config_class: type of the model's settings; None if they are not typed.
         ranks_without_history: whether the model can score a user whose history has length 0.
+        trains_on_host: whether ``calculate_loss`` reads its batches on the CPU, and moves to the model's device what it
+            makes of them; else it gets them there.
         scores_pairs: whether each pair of a history and an item costs a pass of its own: where candidates are few,
             ``predict`` scores them then, and not ``full_sort_predict`` all items.
         warm_start_parts: name of a setting that names an earlier run -> submodule that starts from its weights.
@@ -84,6 +86,7 @@ class ModelHooks:
 
     config_class: ClassVar[type[Any] | None] = None
     ranks_without_history: ClassVar[bool] = False
+    trains_on_host: ClassVar[bool] = False
     scores_pairs: ClassVar[bool] = False
     warm_start_parts: ClassVar[Mapping[str, str]] = {}
 

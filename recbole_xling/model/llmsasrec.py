@@ -39,6 +39,7 @@ from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.model.loss.scalable_cross_entropy import scalable_cross_entropy
 from recbole_xling.model.sampling.shared_negatives import NextItemLossConfig, SharedNegatives
 from recbole_xling.utils.chunks import by_length
+from recbole_xling.utils.devices import to_device
 
 logger = logging.getLogger(__name__)
 
@@ -227,7 +228,8 @@ class LLMSASRec(XLingRecommender):
         seen, scored = self.training_views.draw(self.seed, self._step, self._draws)
         first = self.training_views.first
         if seen is not None and scored is not None:
-            loss = self._loss(interaction, places, negative, first + seen, first + scored)
+            views = (to_device(first + drawn, self.candidates.device) for drawn in (seen, scored))
+            loss = self._loss(interaction, places, negative, *views)
         else:
             parts = [
                 self._loss(rows, places if rows is interaction else _trained_places(rows), negative, view, view)
@@ -273,8 +275,8 @@ class LLMSASRec(XLingRecommender):
         """Return the loss of the classifier of languages on some items, drawn evenly, in views drawn evenly."""
         rng = np.random.default_rng([self.seed, self._step, self._draws, _ADVERSARY_DRAW])
         chosen = rng.permutation(len(self.candidates))[:_ADVERSARY_ITEMS]
-        items = self.candidates[torch.from_numpy(chosen).to(self.candidates.device)]  # (K,)
-        view = self.training_views.evenly(rng, self.n_items).to(items.device)  # (n_items,)
+        items = self.candidates[to_device(torch.from_numpy(chosen), self.candidates.device)]  # (K,)
+        view = to_device(self.training_views.evenly(rng, self.n_items), items.device)  # (n_items,)
         vectors = self.items(items, self.training_views.first + view)  # (K, H)
         language = self.item_language[self.training_views.first + view[items], items]  # (K,)
         return adversary(vectors, language, self._step)
@@ -322,7 +324,7 @@ class LLMSASRec(XLingRecommender):
             ``(B, H)``.
         """
         item_seq = item_seq[:, : int(item_seq_len.max())]
-        last = last_positions(item_seq_len, item_seq.shape[1])
+        last = last_positions(item_seq_len)
         elapsed = None if elapsed is None else elapsed[:, : item_seq.shape[1]]
         state: Tensor = self.sequence_encoder(nn.functional.embedding(item_seq, table), last, elapsed)
         return state

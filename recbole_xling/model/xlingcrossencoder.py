@@ -24,6 +24,7 @@ from recbole_xling.model.text_encoder.adapters import AdapterConfig
 from recbole_xling.model.text_encoder.encoder import POOLING, build_encoder, check_encoder
 from recbole_xling.model.text_encoder.pair_texts import PairTexts
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_buckets
+from recbole_xling.utils.devices import to_device
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class XLingCrossEncoder(XLingRecommender):
 
     config_class: ClassVar = XLingCrossEncoderConfig
     ranks_without_history = True
+    trains_on_host = True
     scores_pairs = True
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
@@ -106,6 +108,7 @@ class XLingCrossEncoder(XLingRecommender):
         self.head = nn.Linear(self.encoder.hidden_size, 1)
         catalog = dataset.catalog
         self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
+        self._trained_view = self.training_views.of_user  # (n_users,), stays on the CPU as batches do
         views = catalog.texts_of_views + (catalog.training_views.texts if catalog.training_views else [])
         lengths = (settings.encoder_max_length, settings.text_max_length)
         self.pairs = PairTexts([*chain.from_iterable(views)], self.encoder.tokenizer, *lengths, settings.encoder_prompt)
@@ -175,9 +178,9 @@ class XLingCrossEncoder(XLingRecommender):
         config = self.encoder.config
         pooled = torch.empty(tokens.n_texts, self.encoder.hidden_size, device=self.device)
         for bucket in length_buckets(tokens.length, config.encoder_batch_size, self.device):
-            inputs, mask = (part.to(self.device) for part in tokens.batch(bucket))  # (n, T) each
+            inputs, mask = (to_device(part, self.device) for part in tokens.batch(bucket))  # (n, T) each
             states = self.encoder.transformer(input_ids=inputs, attention_mask=mask).last_hidden_state
-            pooled[bucket.to(self.device)] = POOLING[config.pooling](states.float(), mask)
+            pooled[to_device(bucket, self.device)] = POOLING[config.pooling](states.float(), mask)
         return pooled
 
     # ---- training ---------------------------------------------------------------------------------------------
@@ -201,14 +204,15 @@ class XLingCrossEncoder(XLingRecommender):
         shown = F.pad(wrong, (1, 0), value=True)  # (N, 1 + n)
 
         views, first = self.training_views, self.training_views.first
-        seen, scored = (None if drawn is None else drawn.cpu() for drawn in views.draw(*batch))
-        of_user = views.of_user[interaction[self.USER_ID]].cpu()[row, None]  # (N, 1)
+        seen, scored = views.draw(*batch)
+        of_user = self._trained_view[users][:, None]  # (N, 1)
         history = self._history(item_seq, step + 1, first + (of_user if seen is None else seen[item_seq]))  # (N, L)
         text = self.text_row[first + (of_user if scored is None else scored[candidate]), candidate]  # (N, 1 + n)
         pair, _ = torch.nonzero(shown, as_tuple=True)
-        shown, weight = shown.to(self.device), weight[row, step].to(self.device)
+        text, weight = text[shown], to_device(weight[row, step], self.device)
+        shown = to_device(shown, self.device)
         logits = shown.new_full(shown.shape, float("-inf"), dtype=torch.float32)
-        logits = logits.masked_scatter(shown, self.forward(history[pair], text[shown.cpu()]))
+        logits = logits.masked_scatter(shown, self.forward(history[pair], text))
         loss = (self._losses(logits, shown) * weight).sum()
         return loss + self.encoder.regularization()
 

@@ -36,6 +36,7 @@ from recbole_xling.model.sampling.parallel_pairs import ParallelPairs
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, build_encoder, check_encoder
 from recbole_xling.model.text_encoder.item_texts import ItemTable, ItemTexts
+from recbole_xling.utils.devices import to_device
 from recbole_xling.utils.distributed import gather_rows, process
 
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
@@ -209,7 +210,9 @@ class XLingTwoTower(XLingRecommender):
         users, item_seq = interaction[self.USER_ID], interaction[self.ITEM_SEQ]  # (B,), (B, L)
         target, weight = interaction[TARGET_LIST], interaction[TARGET_WEIGHT]  # (B, L)
         self._draws += 1
-        seen, scored = self.training_views.draw(self.seed, self._step, self._draws)  # views of items
+        batch = self.seed, self._step, self._draws
+        drawn_views = self.training_views.draw(*batch)  # of items, on the CPU
+        seen, scored = (None if view is None else to_device(view, item_seq.device) for view in drawn_views)
         units_of = self.texts.trained.of
         view, in_history = self.training_views.seen(users, item_seq, seen), item_seq > 0  # (B, L) each
         read = units_of(item_seq, view)  # (B, L)
@@ -218,17 +221,17 @@ class XLingTwoTower(XLingRecommender):
         inputs, trained = in_history.nonzero(as_tuple=True), weight.nonzero(as_tuple=True)  # looked up once
         chosen = [history[inputs], target[trained]]
         if self.hard_negatives:
-            negative = self.hard_negatives.items[users.cpu()].to(item_seq.device)  # (B, hard_negatives)
+            negative = self.hard_negatives.items[users]  # (B, hard_negatives)
             chosen.append(units_of(negative, self.training_views.seen(users, negative, scored))[negative > 0])
-        drawn = self.catalog_negatives.draw(scored, self.seed, self._step, self._draws).to(item_seq.device)  # (K,)
+        drawn = to_device(self.catalog_negatives.draw(drawn_views[1], *batch), item_seq.device)  # (K,)
         chosen.append(drawn[process()[0] :: process()[1]])  # all processes draw alike, and each encodes its share
         candidates = torch.unique(torch.cat(chosen))  # (C,)
         present = torch.unique(torch.cat([candidates, read[inputs]]))  # (V,)
-        drawn_pairs = self.pairs.draw(self.seed, self._step, self._draws) if self.pairs else ()
-        pairs = [part.to(item_seq.device) for part in drawn_pairs]  # two texts and the item of each, (P,)
+        drawn_pairs = self.pairs.draw(*batch) if self.pairs else ()
+        pairs = [to_device(part, item_seq.device) for part in drawn_pairs]  # two texts and the item of each, (P,)
 
         own = self.texts.trained.texts_of(present)
-        texts = torch.unique(torch.cat([own, *pairs[:2]]))  # (U,)
+        texts = torch.unique(torch.cat([own, *pairs[:2]])) if pairs else own  # (U,)
         pooled = self.encoder.pooled_together(self.texts.tokens, texts)  # (U, H)
         encoded = DistinctTexts(texts, self.encoder.project(pooled))  # (U, D)
         centered = self.texts.centered(encoded, own)  # (U, D)
@@ -243,14 +246,15 @@ class XLingTwoTower(XLingRecommender):
                 states=states,
                 empty=self.user_tower.empty(user_language),  # (B, D)
                 history=history,
-                in_history=in_history,
+                inputs=inputs,
                 target=target,
                 weight=weight,
+                trained=trained,
             )
-            batch = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
+            whole = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
             of_target = self.tasks(states[trained], interaction[TARGET_LIST][trained], weight[trained])
             of_batch = gather_rows(of_target[None]).mean()  # each process has counted its own windows
-            loss = in_batch_softmax(batch, self.scale, self.hardness, self.sizes)
+            loss = in_batch_softmax(whole, self.scale, self.hardness, self.sizes)
             return self.tasks.weighed(NEXT_ITEM, loss) + of_batch
 
         loss = self.tasks.penalty() + adversarial_loss(self.adversarial, match, units.look_up(read, in_history))
@@ -493,5 +497,5 @@ class XLingTwoTower(XLingRecommender):
             )
         self.encoder.load_adapter_state(para["adapters"])
         if self.hard_negatives and para["hard_negatives"] is not None:
-            drawn = para["hard_negatives"].cpu()
+            drawn = para["hard_negatives"]
             self.hard_negatives.items[: len(drawn)] = drawn  # users that training did not have get none

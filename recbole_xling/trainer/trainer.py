@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recbole.data.interaction import Interaction
 from recbole.trainer import Trainer
 from recbole.utils import dict2str, early_stopping, set_color
 from torch import Tensor
@@ -32,6 +31,7 @@ from recbole_xling.trainer.lazy_adam import for_clipping
 from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
 from recbole_xling.trainer.plain_state import PlainState
+from recbole_xling.utils.devices import on_device
 from recbole_xling.utils.distributed import average_gradients, is_main_process
 from recbole_xling.utils.precision import prepare_autocast
 from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
@@ -273,7 +273,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         several = False
         for batch, last_of_group, size in self._groups(train_data, epoch_idx, show_progress):
             with torch.autocast(device_type=self.device.type, enabled=self.enable_amp):
-                losses = loss_func(on_device(batch, self.device))
+                losses = loss_func(batch if self.hooks.trains_on_host else on_device(batch, self.device))
             several = isinstance(losses, tuple)
             parts = torch.stack([part.float().reshape(()) for part in (losses if several else (losses,))])
             self.scaler.scale(parts.sum() / size).backward()
@@ -401,14 +401,6 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             for name, generator in _generators(train_data).items():
                 generator.set_state(stored[name].cpu())
             return bool(state["stopped"])
-
-
-def on_device(batch: Interaction, device: torch.device) -> Interaction:
-    """Return a batch on a device; it goes to a GPU from pinned memory, so that the host does not wait for the copy."""
-    if device.type != "cuda":
-        return batch.to(device)
-    columns = batch.interaction.items()
-    return Interaction({name: values.pin_memory().to(device, non_blocking=True) for name, values in columns})
 
 
 def _generators(train_data: Any) -> dict[str, torch.Generator]:

@@ -51,16 +51,18 @@ class ReaderViews(nn.Module):
         return counts.view(self.number, dataset.item_num)
 
     def parts(self, rows: Interaction) -> Iterator[tuple[int, Interaction, Tensor]]:
-        """Yield each view that users of some rows have, these rows, and a mask of them, ``(B,)``.
+        """Yield each view that users of some rows have, these rows, and their places among all, ``(n,)``.
 
         Where all users have the same view, rows need no users.
         """
         if self.number == 1:
-            yield 0, rows, torch.ones(len(rows), dtype=torch.bool, device=self.of_user.device)
+            yield 0, rows, torch.arange(len(rows), device=self.of_user.device)
             return
         view = self.of_user[rows[self._user_field]]
         for number in torch.unique(view).tolist() or [0]:  # of several processes one may have no rows of a batch
-            yield number, rows[view == number], view == number
+            place = (view == number).nonzero().squeeze(1)
+            # RecBole's own way to choose rows makes a list of their numbers
+            yield number, Interaction({name: column[place] for name, column in rows.interaction.items()}), place
 
     def factors(self, rows: Interaction, of: Callable[[Interaction, int], Factors]) -> list[tuple[Tensor, Factors]]:
         """Return the factors of scores (:meth:`~recbole_xling.model.base.ModelHooks.factors`).
@@ -69,16 +71,16 @@ class ReaderViews(nn.Module):
             rows: a batch.
             of: returns the factors of rows whose users have one view, and of that.
         """
-        return [(mask.nonzero().squeeze(1), of(part, view)) for view, part, mask in self.parts(rows)]
+        return [(place, of(part, view)) for view, part, place in self.parts(rows)]
 
     def scores(self, rows: Interaction, score: Callable[[Interaction, int], Tensor]) -> Tensor:
         """Return the scores of rows, ``(B, ...)``, given a function of rows whose users have one view, and of that."""
-        parts = [(score(part, view), mask) for view, part, mask in self.parts(rows)]
+        parts = [(score(part, view), place) for view, part, place in self.parts(rows)]
         if len(parts) == 1:
             return parts[0][0]
         found = parts[0][0].new_empty(len(rows), *parts[0][0].shape[1:])
-        for scores, mask in parts:
-            found[mask] = scores
+        for scores, place in parts:
+            found[place] = scores
         return found
 
 
@@ -120,7 +122,7 @@ class TrainingViews(ReaderViews):
         return counts if self.chance is None else counts.sum(dim=0, keepdim=True).expand(self.number, -1)
 
     def draw(self, *number: int) -> tuple[Tensor, Tensor] | tuple[None, None]:
-        """Draw the view of each item for a batch: in histories, and as target or candidate, ``(n_items,)`` each.
+        """Draw the view of each item for a batch: in histories, and as target or candidate, ``(n_items,)`` on the CPU.
 
         The same numbers give the same views, in a resumed run and in each of several processes.
 
@@ -134,7 +136,7 @@ class TrainingViews(ReaderViews):
             return None, None
         uniform = np.random.default_rng([*number, _DRAW]).random((2, 1, self._draws), dtype=np.float32)
         passed = torch.from_numpy(uniform) >= self._upper  # (2, number, n_items)
-        in_history, scored = passed.sum(dim=1).to(self.of_user.device)
+        in_history, scored = passed.sum(dim=1)
         return in_history, scored
 
     def met(self, of_views: Tensor, items: Tensor) -> Tensor:
@@ -148,7 +150,7 @@ class TrainingViews(ReaderViews):
         return found.flatten() if self.chance is None else found[self.chance[:, items] > 0]
 
     def evenly(self, rng: np.random.Generator, n_items: int) -> Tensor:
-        """Draw one of the views that training may show of each item, all of them alike, ``(n_items,)``."""
+        """Draw one of the views that training may show of each item, all of them alike, ``(n_items,)`` on the CPU."""
         drawn = torch.from_numpy(rng.random((self.number, n_items), dtype=np.float32))
         return (drawn if self.chance is None else drawn * (self.chance > 0)).argmax(dim=0)
 

@@ -179,6 +179,6 @@ class SequenceEncoder(nn.Module):
         return torch.stack(found).mean(dim=0) if found else None
 
 
-def last_positions(length: Tensor, width: int) -> Tensor:
-    """Return the mask ``(B, width)`` of each sequence's last position, from lengths ``(B,)`` of at least 1."""
-    return torch.arange(width, device=length.device) == length[:, None] - 1
+def last_positions(length: Tensor) -> Places:
+    """Return the place of each sequence's last position, from lengths ``(B,)`` of at least 1."""
+    return torch.arange(len(length), device=length.device), length - 1

@@ -60,11 +60,11 @@ class CatalogNegatives:
         """Draw units for a batch, ``(K,)``, each once, on the CPU; the same numbers give the same units.
 
         Args:
-            scored: the views drawn for candidates, ``(n_items,)``; None if views are not drawn.
+            scored: the views drawn for candidates, ``(n_items,)``, on the CPU; None if views are not drawn.
             number: what the batch is known by: seed, optimizer step, and which batch of the step.
         """
         view, item = self._view, self._item
         if self._number < len(item):
             drawn = np.random.default_rng([*number, _DRAW]).choice(len(item), self._number, replace=False)
             view, item = view[drawn], item[drawn]
-        return torch.unique(self._of_item[view if scored is None else scored.cpu()[item], item])
+        return torch.unique(self._of_item[view if scored is None else scored[item], item])

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from pydantic import Field
 from recbole.data.interaction import Interaction
-from torch import Tensor
+from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.utils.chunks import score_chunks
@@ -37,7 +37,7 @@ class HardNegativesConfig(TypedConfig):
     )
 
 
-class HardNegatives:
+class HardNegatives(nn.Module):
     """Some negatives for each training user, drawn from the head of his list.
 
     Drawing from many places instead of taking the first ones keeps false negatives rare (as ANCE does: Xiong et al.,
@@ -57,7 +57,10 @@ class HardNegatives:
         ConfigError: a setting is out of its range.
     """
 
+    items: Tensor
+
     def __init__(self, config: Any, dataset: XLingDataset, item_language: Tensor, view_of_user: Tensor) -> None:
+        super().__init__()
         settings = HardNegativesConfig.of(config)
         self.per_user, self.every = settings.hard_negatives, settings.hard_negative_epochs
         self.margin = settings.hard_negative_margin
@@ -70,7 +73,7 @@ class HardNegatives:
         )
         self._histories = dataset.last_histories(dataset.user_num)
         self._language, self._view_of_user = item_language, view_of_user
-        self.items = torch.zeros(dataset.user_num, self.per_user, dtype=torch.int32)
+        self.register_buffer("items", torch.zeros(dataset.user_num, self.per_user, dtype=torch.int32), persistent=False)
 
     def due(self, epoch: int) -> bool:
         """Whether to resample the negatives after ``epoch``."""
@@ -110,7 +113,8 @@ class HardNegatives:
             place = order.topk(min(self.per_user, order.shape[1]), dim=1, largest=False).indices
             items = head.indices.gather(1, place) * shown.gather(1, place)
             missing = self.per_user - items.shape[1]
-            self.items[rows[self._users]] = torch.nn.functional.pad(items, (0, missing)).int()  # (B, hard_negatives)
+            users, items = rows[self._users], nn.functional.pad(items, (0, missing)).int()  # (B,), (B, hard_negatives)
+            self.items[users.to(self.items.device)] = items.to(self.items.device)
 
 
 def _first(order: Tensor, kind: Tensor, number: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recbole_xling.model.layers.attention import Places
 from recbole_xling.model.loss.in_batch_softmax import InBatch
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.utils.distributed import gather_rows, process
@@ -23,17 +24,19 @@ class BatchWindows:
         states: ``(B, L, D)`` the user after each position.
         empty: ``(B, D)`` the user before the first one.
         history: ``(B, L)`` texts of the inputs.
-        in_history: ``(B, L)`` False for padding.
+        inputs: places of the inputs, ``(K,)`` rows and columns; the rest is padding.
         target: ``(B, L)`` texts to predict.
         weight: ``(B, L)`` of the positions in the loss, 0 where nothing is predicted.
+        trained: places where it is not 0.
     """
 
     states: Tensor
     empty: Tensor
     history: Tensor
-    in_history: Tensor
+    inputs: Places
     target: Tensor
     weight: Tensor
+    trained: Places
 
 
 def in_batch(
@@ -50,10 +53,9 @@ def in_batch(
         texts: the distinct texts of this process's windows, and other negatives.
         logit_adjustment: ``(n_texts,)`` constants of the logits of texts that enter a batch with a window, or drawn.
         same: ``(n_texts,)`` a number that texts share which one item has in different languages.
-        drawn: texts that were drawn from the catalog for the batch, the same in all processes.
+        drawn: texts that were drawn from the catalog for the batch, each once, the same in all processes.
     """
-    # places are looked up once: a GPU makes the host wait each time
-    trained, inputs = windows.weight.nonzero(as_tuple=True), windows.in_history.nonzero(as_tuple=True)
+    trained, inputs = windows.trained, windows.inputs
     n_windows, device = len(windows.history), windows.history.device
     # Everything below is gathered from all processes, so a window needs a number that no other process uses: by it
     # each position finds the texts of its own window among candidates that come from anywhere.
@@ -67,7 +69,7 @@ def in_batch(
     target = gather_rows(torch.cat([windows.target[trained], windows.history[:, 0]]))  # (N,)
     weight = gather_rows(torch.cat([windows.weight[trained], empty_weight]))  # (N,)
     is_user = gather_rows(torch.cat([torch.ones_like(of_position[trained]), torch.zeros_like(number)])).bool()  # (N,)
-    candidates = DistinctTexts.of_repeated(gather_rows(texts.texts), gather_rows(texts.vectors))  # (U,), (U, D)
+    candidates = texts.of_all_processes()  # (U,), (U, D)
 
     # A candidate that occurs in the window of a position is an accidental hit: the user chose it too, only at another
     # time. As a negative it would teach that his own items are wrong, and so would their texts in other languages.
@@ -83,7 +85,7 @@ def in_batch(
     # the mean of the others' constants, so that their logits stay comparable.
     at_rate, constant = belongs.any(dim=0), logit_adjustment[candidates.texts]  # (U,)
     if drawn is not None:
-        at_rate |= torch.isin(candidates.texts, drawn)
+        at_rate |= torch.isin(candidates.texts, drawn, assume_unique=True)
     return InBatch(
         states=states,
         items=candidates.vectors,

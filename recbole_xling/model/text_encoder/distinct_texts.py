@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from recbole_xling.utils.distributed import gather_rows, process
+
 
 @dataclass(frozen=True)
 class DistinctTexts:
@@ -35,6 +37,12 @@ class DistinctTexts:
         order = torch.arange(len(texts), device=texts.device)
         first = torch.full_like(distinct, len(texts)).scatter_reduce_(0, place, order, "amin")  # (U,)
         return cls(distinct, vectors[first])
+
+    def of_all_processes(self) -> DistinctTexts:
+        """Return the texts of all processes, each once, with the vector of the first process that has it."""
+        if process()[1] == 1:
+            return self
+        return DistinctTexts.of_repeated(gather_rows(self.texts), gather_rows(self.vectors))
 
     def rows(self, texts: Tensor) -> Tensor:
         """Return the row of each text in :attr:`vectors`, of the shape of ``texts``; all texts must be here."""

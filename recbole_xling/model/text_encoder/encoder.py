@@ -26,6 +26,7 @@ from recbole_xling.model.text_encoder.learned_map import LearnedMap
 from recbole_xling.model.text_encoder.loading import load_pretrained, longest_input
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_buckets
 from recbole_xling.model.text_encoder.untuned import UntunedVectors
+from recbole_xling.utils.devices import to_device
 from recbole_xling.utils.distributed import gather_rows, process, sum_over_processes, take_from_first_process
 from recbole_xling.utils.paths import user_cache_folder
 
@@ -284,14 +285,14 @@ class TextEncoder(nn.Module):
             inputs, mask = tokens.batch(text_ids[bucket])  # (N, T) each
             if self._lower_layers is not None:
                 inputs = self._lower_layers(tokens, text_ids[bucket], self.device)  # (N, T, H)
-            inputs, mask = inputs.to(self.device), mask.to(self.device)
+            inputs, mask = to_device(inputs, self.device), to_device(mask, self.device)
             if training and n_left > most:  # the last ones, the longest, stay in memory: their backward pass is first
                 vectors.append(checkpoint(self._encode, inputs, mask, use_reentrant=False))
             else:
                 vectors.append(self._encode(inputs, mask))
             n_left -= len(bucket)
         order = torch.argsort(torch.cat(buckets))  # text -> its row in vectors
-        return torch.cat(vectors)[order[place].to(self.device)]
+        return torch.cat(vectors)[to_device(order[place], self.device)]
 
     def untuned(self, tokens: TokenizedTexts, text_ids: Tensor) -> Tensor:
         """Return vectors of before any training, ``(N, H)`` of unit length; not for ``peft: full``.

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, batch_width, length_buckets
+from recbole_xling.utils.devices import to_device
 from recbole_xling.utils.memory import give_back
 from recbole_xling.utils.terminal import on_screen
 
@@ -149,18 +150,18 @@ class FrozenLayers:
             kept = self._kept[tokens] = self._keep(tokens, device)
         known = kept.known(text_ids)
         if known.all():
-            return kept.get(text_ids).to(device)
-        stored = kept.get(text_ids[known]).to(device)
+            return to_device(kept.get(text_ids), device)
+        stored = to_device(kept.get(text_ids[known]), device)
         computed = self._compute(tokens, text_ids[~known], device)
         width = max(stored.shape[1], computed.shape[1])
         states = torch.zeros(len(text_ids), width, self._size, device=device)
-        states[known.to(device), : stored.shape[1]] = stored
-        states[~known.to(device), : computed.shape[1]] = computed
+        for part, found in ((known, stored), (~known, computed)):
+            states[to_device(part.nonzero().squeeze(1), device), : found.shape[1]] = found
         return states
 
     def _compute(self, tokens: TokenizedTexts, text_ids: Tensor, device: torch.device) -> Tensor:
         input_ids, mask = tokens.batch(text_ids)
-        return self._run(input_ids.to(device), mask.to(device)).float()
+        return self._run(to_device(input_ids, device), to_device(mask, device)).float()
 
     def _keep(self, tokens: TokenizedTexts, device: torch.device) -> FrozenStates:
         room = self._max_bytes - sum(kept.n_bytes for kept in self._kept.values())

@@ -15,7 +15,7 @@ from recbole_xling.model.layers.language_embedding import language_numbers
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.text_units import TextUnits
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts
-from recbole_xling.utils.distributed import gather_rows
+from recbole_xling.utils.distributed import gather_rows, process
 
 
 class ItemTexts(nn.Module):
@@ -79,8 +79,8 @@ class ItemTexts(nn.Module):
 
         Args:
             encoded: the vectors of distinct texts, ``(U, D)``.
-            candidates: those of them that count in the means, unless empty. In training, processes that have the same
-                candidate share its weight, so that it counts once.
+            candidates: those of them that count in the means, each once, unless empty. In training, processes that have
+                the same candidate share its weight, so that it counts once.
         """
         if self.centering is None:
             return encoded
@@ -92,8 +92,8 @@ class ItemTexts(nn.Module):
         """Return what is taken from the vectors of each language, ``(languages, D)``; arguments as above."""
         assert self.centering is not None
         texts = encoded.texts
-        weight = torch.isin(texts, candidates) & (texts != self._empty)  # (U,)
-        if self.training:
+        weight = torch.isin(texts, candidates, assume_unique=True) & (texts != self._empty)  # (U,)
+        if self.training and process()[1] > 1:
             everyone, n_processes = torch.unique(gather_rows(candidates), return_counts=True)
             weight = weight / n_processes[torch.searchsorted(everyone, texts) * weight]
         return self.centering.means(encoded.vectors, self.text_language[texts], weight)

@@ -61,8 +61,8 @@ class TextUnits(nn.Module):
         return self.of_item[view, items]
 
     def texts_of(self, units: Tensor) -> Tensor:
-        """Return the distinct texts of units ``(C,)``, ascending, ``(U,)``."""
-        return torch.unique(self.texts[units][self.share[units] > 0] if self.averages else units)
+        """Return the distinct texts of units ``(C,)``, which are ascending and each once, as are these ``(U,)``."""
+        return torch.unique(self.texts[units][self.share[units] > 0]) if self.averages else units
 
     def vectors(self, units: Tensor, texts: DistinctTexts) -> Tensor:
         """Return the vectors of units, ``(C, D)``, from those of their texts."""

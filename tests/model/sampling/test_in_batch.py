@@ -27,7 +27,8 @@ def make_windows(rows: slice = slice(None)) -> tuple[BatchWindows, torch.Tensor,
     texts = torch.unique(torch.cat([history[in_history], target[weight > 0]]))
     states = table[history].cumsum(dim=1)  # a user tower without weights
     empty = table[0].expand(len(history), SIZE)
-    return BatchWindows(states, empty, history, in_history, target, weight), texts, table[texts], table
+    inputs, trained = in_history.nonzero(as_tuple=True), weight.nonzero(as_tuple=True)
+    return BatchWindows(states, empty, history, inputs, target, weight, trained), texts, table[texts], table
 
 
 LOGIT_ADJUSTMENT = torch.linspace(-1, 1, N_TEXTS, dtype=torch.double)
