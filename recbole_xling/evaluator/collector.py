@@ -16,6 +16,7 @@ from recbole.utils import EvaluatorType
 from torch import Tensor
 
 from recbole_xling.evaluator.streaming import Factors, Pairs, Ranked, rank_groups, rank_scores
+from recbole_xling.utils.devices import to_device
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,11 @@ class XLingCollector(Collector):
             self.data_struct.update_tensor("rows.n_targets", torch.ones(len(interaction), dtype=torch.int64))
             self.data_struct.update_tensor("rows.targets", interaction[self.config["ITEM_ID_FIELD"]])
             return
-        history = self._history(interaction, len(scores_tensor), positive_u, positive_i)
+        targets, device = Pairs(positive_u, positive_i), scores_tensor.device
+        history = self._history(interaction, len(scores_tensor), targets)
         if history is not None:
-            scores_tensor.scatter_(1, history.to(scores_tensor.device), float("-inf"))
-        targets = Pairs(positive_u.to(scores_tensor.device), positive_i.to(scores_tensor.device))
-        self._collect_ranking(partial(rank_scores, scores_tensor), interaction, targets)
+            scores_tensor.scatter_(1, to_device(history, device), float("-inf"))
+        self._collect_ranking(partial(rank_scores, scores_tensor), interaction, targets, device)
 
     def collect_factors(
         self,
@@ -109,15 +110,15 @@ class XLingCollector(Collector):
             positive_i: items to be found.
         """
         device, n_rows = groups[0][1].users.device, len(interaction)
-        history = self._history(interaction, n_rows, positive_u, positive_i)
+        targets = Pairs(positive_u, positive_i)
+        history = self._history(interaction, n_rows, targets)
         if history is not None:
             rows = torch.arange(n_rows, device=device).repeat_interleave(history.shape[1])
-            known = Pairs(rows, history.to(device).flatten())
+            known = Pairs(rows, to_device(history, device).flatten())
             left_out = Pairs(*(torch.cat(both) for both in zip(left_out, known, strict=True)))
-        targets = Pairs(positive_u.to(device), positive_i.to(device))
-        self._collect_ranking(partial(rank_groups, groups, left_out), interaction, targets)
+        self._collect_ranking(partial(rank_groups, groups, left_out), interaction, targets, device)
 
-    def _history(self, interaction: Interaction, n_rows: int, positive_u: Tensor, positive_i: Tensor) -> Tensor | None:
+    def _history(self, interaction: Interaction, n_rows: int, targets: Pairs) -> Tensor | None:
         """Return the items of the rows' histories if they are not to be ranked; count the targets among them.
 
         RecBole takes known items out of the ranking for its general models only.
@@ -126,16 +127,26 @@ class XLingCollector(Collector):
         if not self.config["exclude_history"] or history not in interaction.columns or len(interaction) != n_rows:
             return None
         items: Tensor = interaction[history]
-        met = (items.to(positive_i.device)[positive_u] == positive_i[:, None]).any(dim=1)
-        self.data_struct.update_tensor("rows.unreachable", met)
+        rows, wanted = targets.on(items.device)
+        self.data_struct.update_tensor("rows.unreachable", (items[rows] == wanted[:, None]).any(dim=1))
         return items
 
-    def _collect_ranking(self, rank: Callable[..., Ranked], interaction: Interaction, targets: Pairs) -> None:
-        """Rank, and keep what RecBole's ranking metrics need, in the form in which its own collector keeps it."""
-        distinct = targets.distinct()
+    def _collect_ranking(
+        self, rank: Callable[..., Ranked], interaction: Interaction, targets: Pairs, device: torch.device
+    ) -> None:
+        """Rank, and keep what RecBole's ranking metrics need, in the form in which its own collector keeps it.
+
+        Args:
+            rank: by scores on ``device``.
+            interaction: the batch.
+            targets: on the CPU, where the loader has made them.
+            device: that of the scores.
+        """
+        once = targets.distinct()
+        distinct = once.on(device)
         ranked = rank(distinct, max(self.topk), with_ranks=bool(self.register.need("rec.meanrank")))
         n_rows = len(ranked.best)
-        n_distinct = torch.bincount(distinct.rows, minlength=n_rows)[:, None]
+        n_distinct = to_device(torch.bincount(once.rows, minlength=n_rows)[:, None], device)
         is_ranked = ranked.scores > -torch.inf  # the others fill lists that are longer than what is left to rank
         if self.keeps_lists:
             self.data_struct.update_tensor("rows.lists", ranked.best.masked_fill(~is_ranked, 0))

@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recbole_xling.errors import XlingError
+from recbole_xling.utils.devices import to_device
 
 _ITEMS = 1 << 14  # scores of a row made at a time
-_ROWS = 512  # so that a block of scores takes 32 MiB and mostly stays in the processor's cache
+_ROWS = {"cpu": 512}  # so that a block of scores takes 32 MiB and mostly stays in the processor's cache
+_ROWS_ELSEWHERE = 4096  # 256 MiB
 _GROUP = 64  # neighboring items of which the largest score stands for all
 
 
@@ -49,6 +51,10 @@ class Pairs(NamedTuple):
 
     rows: Tensor
     items: Tensor
+
+    def on(self, device: torch.device) -> Pairs:
+        """Return the pairs on a device."""
+        return Pairs(to_device(self.rows, device), to_device(self.items, device))
 
     def distinct(self) -> Pairs:
         """Return each pair once, ordered by row and item."""
@@ -115,23 +121,25 @@ def rank_groups(
         XlingError: a factor is not a number.
     """
     n_rows, device = sum(len(rows) for rows, _ in groups), targets.rows.device
+    at_once = _ROWS.get(device.type, _ROWS_ELSEWHERE)
     best = torch.empty(n_rows, k, dtype=torch.long, device=device)
     scores = torch.empty(n_rows, k, dtype=groups[0][1].users.dtype, device=device)
     ranks = torch.empty(len(targets.rows), dtype=torch.float64, device=device) if with_ranks else None
     n_ranked = torch.empty(n_rows, dtype=torch.long, device=device) if with_ranks else None
     for rows, factors in groups:
         _check_numbers(*(part for part in factors if part is not None))
-        for at in range(0, len(rows), _ROWS):
-            block = rows[at : at + _ROWS]
+        for at in range(0, len(rows), at_once):
+            block = rows[at : at + at_once]
             place = torch.full((n_rows,), -1, device=device)
             place[block] = torch.arange(len(block), device=device)
-            here = place[targets.rows] >= 0
-            users, weight = factors.users[at : at + _ROWS], factors.weight
+            users, weight = factors.users[at : at + at_once], factors.weight
             if weight is not None:  # dividing by it leaves the order, and one bias for all
-                weight = weight[at : at + _ROWS]
+                weight = weight[at : at + at_once]
                 users = users / weight
             part = Factors(users, factors.items, factors.bias)
-            ranked = _rank_block(part, _renumbered(left_out, place), _renumbered(targets, place), k, with_ranks)
+            gone, _ = _renumbered(left_out, place)
+            wanted, here = _renumbered(targets, place)
+            ranked = _rank_block(part, gone, wanted, k, with_ranks)
             best[block] = ranked.best
             scores[block] = ranked.scores if weight is None else ranked.scores * weight
             if ranks is not None and n_ranked is not None:
@@ -142,50 +150,57 @@ def rank_groups(
 
 def _check_numbers(*tensors: Tensor) -> None:
     """Raise an error rather than rank by chance."""
-    if any(bool(tensor.isnan().any()) for tensor in tensors):
+    if torch.stack([tensor.isnan().any() for tensor in tensors]).any():
         raise XlingError(
             "the model's scores are not numbers (NaN): its training has gone astray. Try a smaller learning_rate, or "
             "clip_grad_norm: {max_norm: 1}"
         )
 
 
-def _renumbered(pairs: Pairs, place: Tensor) -> Pairs:
-    """Return the pairs of some rows, given the new number of each row, -1 for all others."""
+def _renumbered(pairs: Pairs, place: Tensor) -> tuple[Pairs, Tensor]:
+    """Return the pairs of some rows, given the new number of each row, -1 for all others, and where they were."""
     rows = place[pairs.rows]
-    return Pairs(rows[rows >= 0], pairs.items[rows >= 0])
+    here = (rows >= 0).nonzero().squeeze(1)
+    return Pairs(rows[here], pairs.items[here]), here
 
 
 def _rank_block(factors: Factors, left_out: Pairs, targets: Pairs, k: int, with_ranks: bool) -> Ranked:
     by_item = torch.argsort(left_out.items)
     left_out = Pairs(left_out.rows[by_item], left_out.items[by_item])
-    own = torch.empty(len(targets.rows), dtype=factors.users.dtype, device=factors.users.device)
+    starts = torch.arange(0, len(factors.items) + _ITEMS, _ITEMS, device=factors.users.device)
+    bounds = torch.searchsorted(left_out.items, starts).tolist()  # between what each block leaves out
+    own = torch.zeros(len(targets.rows), dtype=factors.users.dtype, device=factors.users.device)
     best = number = None
-    for start, scores in _score_blocks(factors, left_out):
+    for start, scores in _score_blocks(factors, left_out, bounds):
         if best is None or number is None:
             best, number = scores.topk(min(k, scores.shape[1]), dim=1)
         else:
             best, number = _merge(best, number, scores, start, k)
         if with_ranks:
-            here = (targets.items >= start) & (targets.items < start + scores.shape[1])
-            own[here] = scores[targets.rows[here], targets.items[here] - start]
+            place = (targets.items - start).clamp(0, scores.shape[1] - 1)
+            own = torch.where(targets.items == start + place, scores[targets.rows, place], own)
     assert best is not None and number is not None
     if not with_ranks:
         return Ranked(number, best, None, None)
     higher, equal = torch.zeros_like(own, dtype=torch.long), torch.zeros_like(own, dtype=torch.long)
     n_ranked = torch.zeros(len(number), dtype=torch.long, device=number.device)
-    for _, scores in _score_blocks(factors, left_out):
+    for _, scores in _score_blocks(factors, left_out, bounds):
         more = _compare(scores, own, targets.rows)
         higher, equal, n_ranked = higher + more[0], equal + more[1], n_ranked + (scores > -torch.inf).sum(dim=1)
     return Ranked(number, best, higher + (equal.double() + 1) / 2, n_ranked)
 
 
-def _score_blocks(factors: Factors, left_out: Pairs) -> Iterator[tuple[int, Tensor]]:
-    """Yield the first item of each block and the block's scores, ``(B, n)``, which the next block overwrites."""
+def _score_blocks(factors: Factors, left_out: Pairs, bounds: list[int]) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first item of each block and the block's scores, ``(B, n)``, which the next block overwrites.
+
+    Args:
+        factors: of the scores.
+        left_out: pairs without a score, ordered by item.
+        bounds: where the pairs of each block begin among these, and where those of the last one end.
+    """
     users, n_items = factors.users, len(factors.items)
     buffer = users.new_empty(len(users), min(_ITEMS, n_items))
-    starts = list(range(0, n_items, _ITEMS))
-    bounds = torch.searchsorted(left_out.items, torch.tensor([*starts, n_items], device=users.device)).tolist()
-    for place, start in enumerate(starts):
+    for place, start in enumerate(range(0, n_items, _ITEMS)):
         items = factors.items[start : start + _ITEMS]
         out = buffer if len(items) == buffer.shape[1] else users.new_empty(len(users), len(items))
         if factors.bias is None:
@@ -229,7 +244,7 @@ def _merge(best: Tensor, number: Tensor, scores: Tensor, start: int, k: int) -> 
 def _compare(scores: Tensor, own: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
     """Return how many of a row's scores are higher than a target's own, and how many equal it, ``(n_targets,)``."""
     higher, equal = (torch.zeros(len(rows), dtype=torch.long, device=rows.device) for _ in range(2))
-    step = max(1, _ROWS * _ITEMS // scores.shape[1])
+    step = max(1, _ROWS.get(scores.device.type, _ROWS_ELSEWHERE) * _ITEMS // scores.shape[1])
     for at in range(0, len(rows), step):  # a row may have many targets
         part = slice(at, at + step)
         of_row = scores[rows[part]]

@@ -43,6 +43,7 @@ from recbole_xling.trainer.checkpoint import (
     trainable_state,
 )
 from recbole_xling.utils.chunks import score_chunks
+from recbole_xling.utils.devices import on_device, to_device
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.plain_data import from_plain, to_plain
 from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
@@ -257,21 +258,20 @@ class XLingTrainerMixin:
             absent: items that are not ranked.
         """
         interaction, history, positive_u, positive_i = batch
-        interaction = interaction.to(self.device)
+        interaction = on_device(interaction, self.device)
         groups = factors_of(self.model, interaction)
         if groups is not None:
             rows = torch.arange(len(interaction), device=self.device)
-            gone = torch.as_tensor(absent, dtype=torch.long, device=self.device)
+            gone = to_device(torch.as_tensor(absent, dtype=torch.long), self.device)
             left_out = Pairs(rows.repeat_interleave(len(gone)), gone.repeat(len(rows)))
             if history is not None:
-                left_out = Pairs(
-                    *(torch.cat([one, other.to(one)]) for one, other in zip(left_out, history, strict=True))
-                )
+                more = Pairs(*history).on(self.device)
+                left_out = Pairs(*(torch.cat(both) for both in zip(left_out, more, strict=True)))
             self.eval_collector.collect_factors(groups, interaction, left_out, positive_u, positive_i)
             return
         for part in self._rows_at_once(len(interaction)):
             rows = interaction[part]
-            known = None if history is None else _within(history, part)
+            known = None if history is None else Pairs(*_within(history, part)).on(self.device)
             cut = (rows, known, *_within((positive_u, positive_i), part))
             _, scores, *positives = self._full_sort_batch_eval(cut)  # type: ignore[attr-defined]
             if len(absent):  # the model was trained on them, but nobody can choose them now

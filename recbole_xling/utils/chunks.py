@@ -39,9 +39,10 @@ def by_length(states_of: Callable[..., Tensor], item_seq: Tensor, item_seq_len: 
     if not len(item_seq):
         return states_of(item_seq, item_seq_len, *further)
     order = torch.argsort(item_seq_len, stable=True)
+    chunks = order.split(_HISTORIES_AT_ONCE)
+    widths = item_seq_len[torch.stack([rows[-1] for rows in chunks])].tolist()  # looked up together: a GPU makes wait
     parts = []
-    for rows in order.split(_HISTORIES_AT_ONCE):
-        width = int(item_seq_len[rows[-1]])
+    for rows, width in zip(chunks, widths, strict=True):
         others = (columns[rows, :width] for columns in further)
         parts.append(states_of(item_seq[rows, :width], item_seq_len[rows], *others))
     sorted_states = torch.cat(parts)

@@ -18,7 +18,7 @@ from recbole_xling.utils import chunks
 @pytest.fixture(params=[(1 << 14, 512), (64, 7), (10, 3)], ids=["one block", "small blocks", "tiny blocks"])
 def block_size(request, monkeypatch):
     monkeypatch.setattr(streaming, "_ITEMS", request.param[0])
-    monkeypatch.setattr(streaming, "_ROWS", request.param[1])
+    monkeypatch.setattr(streaming, "_ROWS", {"cpu": request.param[1]})
     monkeypatch.setattr(streaming, "_GROUP", 8)
 
 
