@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_CHUNK_ELEMENTS = 1 << 19  # logits computed at a time: 2 MiB in float32, about a core's cache
+_CHUNK_ELEMENTS = {"cpu": 1 << 19}  # logits computed at a time: 2 MiB in float32, about a core's cache
+_CHUNK_ELEMENTS_ELSEWHERE = 1 << 26  # 256 MiB, and as much again for what is made of them
 _LEAST_ROWS = 128  # fewer would read the table of a large catalog too often
 
 
@@ -22,14 +23,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         position_weight: Tensor,
         dtype: torch.dtype,
     ) -> Tensor:
-        rows = max(_LEAST_ROWS, _CHUNK_ELEMENTS // max(1, weight.shape[0]))
+        elements = _CHUNK_ELEMENTS.get(hidden.device.type, _CHUNK_ELEMENTS_ELSEWHERE)
+        rows = max(_LEAST_ROWS, elements // max(1, weight.shape[0]))
         table = weight.to(dtype)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight)
         buffer = hidden.new_empty(min(rows, hidden.shape[0]), weight.shape[0])
         loss = hidden.new_zeros(())
         # float16 ends at 6e-8, and most gradients are smaller than that: a probability times a share of the batch
-        scale = float(position_weight.abs().amax().clamp_min(1e-30)) if dtype == torch.float16 else 1.0
+        scale = position_weight.abs().amax().clamp_min(1e-30) if dtype == torch.float16 else None
         for begin in range(0, hidden.shape[0], rows):
             part = slice(begin, begin + rows)
             states = hidden[part].to(dtype)
@@ -42,10 +44,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
             loss += ((total.log() + top - picked) * share).sum()
             gradient = logits.mul_(share / total)  # of the loss with respect to the logits, once the
             gradient.scatter_add_(1, target[part, None], -share)  # target's own share is taken off
-            gradient = (gradient if scale == 1.0 else gradient.div_(scale)).to(dtype)
+            gradient = (gradient if scale is None else gradient.div_(scale)).to(dtype)
             grad_hidden[part] = gradient @ table
             grad_weight.addmm_(gradient.T, states) if dtype == buffer.dtype else grad_weight.add_(gradient.T @ states)
-        if scale != 1.0:
+        if scale is not None:
             grad_hidden *= scale
             grad_weight *= scale
         ctx.save_for_backward(grad_hidden, grad_weight)

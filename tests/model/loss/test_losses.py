@@ -25,7 +25,7 @@ def reference(logits: np.ndarray, target: np.ndarray, weight: np.ndarray) -> flo
 
 @pytest.fixture(params=[1 << 19, 64, 1], ids=["one chunk", "some chunks", "row by row"])
 def chunk(request, monkeypatch):
-    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", request.param)
+    monkeypatch.setattr(module, "_CHUNK_ELEMENTS", {"cpu": request.param})
     monkeypatch.setattr(module, "_LEAST_ROWS", 1)
 
 
