@@ -34,10 +34,10 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
-        own = torch.tensor([len(rows)], device=rows.device)
+        own = torch.full((1,), len(rows), device=rows.device)
         everyone = [torch.empty_like(own) for _ in range(dist.get_world_size())]
         dist.all_gather(everyone, own)
-        sizes = [int(size) for size in everyone]
+        sizes = torch.cat(everyone).tolist()
         ctx.begin, ctx.size = sum(sizes[: dist.get_rank()]), len(rows)
         padded = rows.new_zeros(max(sizes), *rows.shape[1:])
         padded[: len(rows)] = rows

@@ -189,8 +189,9 @@ class RankAllocation:
         """Update importances and take ranks away: after the optimizer's step ``step``, counted from 0."""
         done = step + 1
         if done < self._config.total_step - self._config.tfinal:
-            factors = [factor for name, factor in self._tuner.model.named_parameters() if "lora_" in name]
-            if any(factor.grad is None or not factor.grad.isfinite().all() for factor in factors):
+            gradients = [part.grad for name, part in self._tuner.model.named_parameters() if "lora_" in name]
+            found = [gradient.isfinite().all() for gradient in gradients if gradient is not None]
+            if len(found) < len(gradients) or not torch.stack(found).all():
                 return  # the gradient scaler has left out this step
         self._tuner.update_and_allocate(done)
 
