@@ -112,6 +112,7 @@ def test_evaluation_on_a_gpu_has_the_values_of_a_cpu(trained, far):
         trainer = build_trainer(run.config, run.model)
         found = trainer.evaluate(run.valid_data, load_best_model=False)
     assert found == pytest.approx(expected, abs=1e-3)
+    assert far.waits["up"] == 2  # the two columns of items, once
 
 
 @pytest.mark.device
