@@ -24,6 +24,7 @@ _NO_COUNTRY = "Unknown Region"
 _SAME_AS = {"nb": "no", "fil": "tl"}
 
 
+@lru_cache(maxsize=4096)
 def is_language(tag: str) -> bool:
     """Tell whether ``tag`` has the form of a BCP 47 language tag such as ``de``, ``zh-Hant`` or ``und``."""
     return _LANGUAGE.fullmatch(tag) is not None

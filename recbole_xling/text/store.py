@@ -17,7 +17,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from recbole_xling.errors import DataError, NoTextError
 from recbole_xling.language.tags import UNDETERMINED
@@ -28,7 +28,7 @@ from recbole_xling.utils.staging import settle, staged
 
 
 class ItemTextStore:
-    """All texts of a catalog, kept as one block of bytes: about 40 bytes per text on top of the text and its item id.
+    """All texts of a catalog, kept as one block of bytes: about 30 bytes per text on top of the text and its item id.
 
     ``len(store)`` counts items and iterating yields their ids in the order of the file; :meth:`texts` yields the texts.
 
@@ -41,9 +41,7 @@ class ItemTextStore:
 
     def __init__(self, texts: Iterable[ItemText] = ()) -> None:
         self._index = RowIndex()
-        self._schemas: Names[tuple[str, ...]] = Names()
-        self._schema = array("i")  # per row: the names of its fields
-        self._end = array("q")  # per row: where its values end in the block
+        self._bounds = array("q", [0])  # of the values of the rows in the block: where each begins, and the last ends
         self._confidence = array("d")  # per row: of its language, NaN if that is stated
         self._block = bytearray()  # the values, UTF-8, NUL between two values of a row
         for text in texts:
@@ -59,8 +57,10 @@ class ItemTextStore:
         """
         store = cls()
         for number, line in text_lines(Path(path)):
-            with _located(f"{path}:{number}"):
+            try:
                 store._add(parse_text(line))
+            except DataError as error:
+                raise DataError(f"{path}:{number}: {error}") from None
         return store
 
     @classmethod
@@ -101,22 +101,27 @@ class ItemTextStore:
     @property
     def fields(self) -> tuple[str, ...]:
         """The name of every field that any text has, sorted."""
-        return tuple(sorted({name for names in self._schemas.values for name in names}))
+        return tuple(sorted({name for kind in self._index.kinds.values for name in kind.fields}))
 
     @property
     def languages(self) -> tuple[str, ...]:
         """Every language that any text is in, sorted."""
-        return tuple(sorted(self._index.languages.values))
+        return tuple(sorted({kind.language for kind in self._index.kinds.values}))
 
     def display(self, item_id: str) -> ItemText | None:
         """Return the text that is shown for the item, None if it has none."""
-        row = self._display_row(item_id)
+        row = self._index.display_row(item_id)
         return None if row is None else self._text(item_id, row)
 
     def display_language(self, item_id: str) -> str | None:
         """Return the language of the text that is shown for the item, None if it has none."""
-        row = self._display_row(item_id)
-        return None if row is None else self._index.language(row)
+        row = self._index.display_row(item_id)
+        return None if row is None else self._index.kind(row).language
+
+    def display_fields(self, item_id: str) -> dict[str, str]:
+        """Return the fields of the text that is shown for the item, no field if it has none."""
+        row = self._index.display_row(item_id)
+        return {} if row is None else self._fields(row)
 
     def parallel(self, item_id: str) -> tuple[ItemText, ...]:
         """Return all other texts of the item, translations included, in the order of the file."""
@@ -133,35 +138,32 @@ class ItemTextStore:
             yield from self._texts_of(item_id)
 
     def __len__(self) -> int:
-        return len(self._index.items)
+        return len(self._index.first)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._index.items)
+        return iter(self._index.first)
 
     def __contains__(self, item_id: object) -> bool:
-        return item_id in self._index.items
+        return item_id in self._index.first
 
     def _add(self, text: ItemText) -> None:
         """Append a text that was checked."""
         self._index.add(text)
-        self._schema.append(self._schemas.number(tuple(text.fields)))
         self._confidence.append(math.nan if text.language_confidence is None else text.language_confidence)
         self._block += "\0".join(text.fields.values()).encode()
-        self._end.append(len(self._block))
-
-    def _display_row(self, item_id: str) -> int | None:
-        return next((row for row in self._index.rows(item_id) if self._index.source(row) == DISPLAY), None)
+        self._bounds.append(len(self._block))
 
     def _texts_of(self, item_id: str) -> Iterator[ItemText]:
         return (self._text(item_id, row) for row in self._index.rows(item_id))
 
     def _text(self, item_id: str, row: int) -> ItemText:
-        start = self._end[row - 1] if row else 0
-        values = self._block[start : self._end[row]].decode().split("\0")
-        fields = dict(zip(self._schemas.values[self._schema[row]], values, strict=True))
-        known = None if math.isnan(self._confidence[row]) else self._confidence[row]
-        language, source = self._index.language(row), self._index.source(row)
-        return ItemText(item_id, language, fields, source, language_confidence=known)
+        kind, known = self._index.kind(row), self._confidence[row]
+        confidence = None if math.isnan(known) else known
+        return ItemText(item_id, kind.language, self._fields(row), kind.source, language_confidence=confidence)
+
+    def _fields(self, row: int) -> dict[str, str]:
+        values = self._block[self._bounds[row] : self._bounds[row + 1]].decode().split("\0")
+        return dict(zip(self._index.kind(row).fields, values, strict=True))
 
 
 def itemtext_path(dataset_folder: str | Path, dataset: str) -> Path:
@@ -261,20 +263,25 @@ class Names(Generic[Name]):
         return number
 
 
+class Kind(NamedTuple):
+    """What many texts have in common: language, source, and the names of the fields."""
+
+    language: str
+    source: str
+    fields: tuple[str, ...]
+
+
 class RowIndex:
-    """Which rows belong to which item, and their languages and sources; refuses contradicting rows.
+    """Which rows belong to which item, and of which kind they are; refuses contradicting rows.
 
     Rows are chained per item in arrays of numbers, so that millions of them need little memory.
     """
 
     def __init__(self) -> None:
-        self.items: dict[str, int] = {}
-        self.languages: Names[str] = Names()
-        self.sources: Names[str] = Names()
-        self._first = array("q")  # per item: its first row
+        self.first: dict[str, int] = {}  # per item: its first row
+        self.kinds: Names[Kind] = Names()
         self._next = array("q")  # per row: the item's next row
-        self._language = array("i")
-        self._source = array("i")
+        self._kind = array("i")  # per row: the number of its kind
 
     def add(self, text: ItemText) -> int:
         """Append a row and return its number.
@@ -282,39 +289,45 @@ class RowIndex:
         Raises:
             DataError: the item has this text already, or already has a display text.
         """
-        language, source = self.languages.number(text.language), self.sources.number(text.source)
+        row = len(self._next)
+        if self.first.setdefault(text.item_id, row) != row:
+            self._next[self._row_before(text)] = row
+        self._next.append(_END)
+        self._kind.append(self.kinds.number(Kind(text.language, text.source, tuple(text.fields))))
+        return row
+
+    def _row_before(self, text: ItemText) -> int:
+        """Return the last row of the text's item so far, after a look at all of them.
+
+        Raises:
+            DataError: the text contradicts one of them.
+        """
         last = _END
         for last in self.rows(text.item_id):
-            if self._source[last] == source and self._language[last] == language:
+            known = self.kind(last)
+            if known.source == text.source and known.language == text.language:
                 raise DataError(f"item '{text.item_id}' has its {text.language} text ({text.source}) twice; keep one")
-            if self._source[last] == source and text.source == DISPLAY:
+            if known.source == text.source == DISPLAY:
                 raise DataError(
-                    f"item '{text.item_id}' has two display texts ({self.language(last)} and {text.language}); "
+                    f"item '{text.item_id}' has two display texts ({known.language} and {text.language}); "
                     "keep one and make the other 'parallel'"
                 )
-        row = len(self._next)
-        if last == _END:
-            self.items[text.item_id] = len(self._first)
-            self._first.append(row)
-        else:
-            self._next[last] = row
-        self._next.append(_END)
-        self._language.append(language)
-        self._source.append(source)
-        return row
+        return last
 
     def rows(self, item_id: str) -> Iterator[int]:
         """Yield the rows of an item in the order in which they were added; none for an unknown item."""
-        item = self.items.get(item_id)
-        row = _END if item is None else self._first[item]
+        row = self.first.get(item_id, _END)
         while row != _END:
             yield row
             row = self._next[row]
 
-    def language(self, row: int) -> str:
-        """Return the language of a row."""
-        return self.languages.values[self._language[row]]
+    def display_row(self, item_id: str) -> int | None:
+        """Return the row of an item's display text, None if it has none."""
+        row = self.first.get(item_id, _END)
+        while row != _END and self.kind(row).source != DISPLAY:
+            row = self._next[row]
+        return None if row == _END else row
 
-    def source(self, row: int) -> str:
-        """Return the source of a row."""
-        return self.sources.values[self._source[row]]
+    def kind(self, row: int) -> Kind:
+        """Return what a row has in common with others."""
+        return self.kinds.values[self._kind[row]]

@@ -52,6 +52,10 @@ class TextView:
         An item without any text gives ``""`` and ``und``. An item that is shown in some language but has no text in
         the pivot language gives None.
         """
+        if not self.language:
+            rendered = template.render(store.display_fields(item_id))
+            language = store.display_language(item_id) or UNDETERMINED
+            return (rendered, language) if rendered.strip() else ("", UNDETERMINED)
         for text in self._candidates(store, item_id):
             rendered = template.render(text.fields)
             if rendered.strip():
@@ -69,11 +73,6 @@ class TextView:
 
     def _candidates(self, store: ItemTextStore, item_id: str) -> Iterator[ItemText]:
         """Yield the texts that may be taken, in order of preference."""
-
-        def rank(text: ItemText) -> tuple[bool, bool, bool]:
-            variant = text.language.lower() != self.language.lower()
-            return text.source not in (DISPLAY, PARALLEL), variant, text.source != DISPLAY
-
         shown = store.display(item_id)
         if self.language:
             texts = [] if shown is None else [shown]
@@ -81,6 +80,11 @@ class TextView:
             fitting = [text for text in texts if covers(self.language, text.language)]
             if self.kind == LANGUAGE:
                 fitting = [text for text in fitting if text.source in (DISPLAY, PARALLEL)]
-            yield from sorted(fitting, key=rank)
+            yield from sorted(fitting, key=self._rank)
         if self.kind != PIVOT and shown is not None:
             yield shown
+
+    def _rank(self, text: ItemText) -> tuple[bool, bool, bool]:
+        """Order the texts in the language: lower ones are preferred."""
+        variant = text.language.lower() != self.language.lower()
+        return text.source not in (DISPLAY, PARALLEL), variant, text.source != DISPLAY

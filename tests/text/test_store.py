@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -78,12 +79,25 @@ def test_the_language_of_display_texts_is_known_without_their_texts() -> None:
         ('{"item_id": "2", "language": "de", "item_id": "3"}', "'item_id' is given twice"),
         ('{"item_id": "2", "fields": {"title": "a", "title": "b"}}', "'title' is given twice"),
         ('{"item_id": "2", "fields": {"title": "a: b", "title" : "c"}}', "'title' is given twice"),
+        ('{"item_id": "2", "fields": {"title": "a", "title": "b\\u003a"}}', "'title' is given twice"),
+        (json.dumps(row(item_id="2", fields={"title": "b:"}))[:-1] + ', "item_id": "3"}', "'item_id' is given twice"),
+        (json.dumps(row(item_id="2"))[:-1] + ', "x": {"y": 1, "y": 2}}', "'y' is given twice"),
+        (json.dumps(row(item_id="2")) + " {}", "not valid JSON: Extra data"),
+        (json.dumps(row(item_id="2"))[:-1], "not valid JSON: Expecting ',' delimiter"),
+        ("\ufeff" + json.dumps(row(item_id="2")), "not valid JSON: Unexpected UTF-8 BOM"),
+        (
+            json.dumps(row(item_id="2", fields={"title": "\t"})).replace("\\t", "\t"),
+            "not valid JSON: Invalid control char",
+        ),
         ({"item_id": "2", "language": "de", "fields": {"title": "x"}}, "'source' is missing"),
         (row(item_id=2), "'item_id' must be a text"),
         (row(item_id=""), "'item_id' must be a text"),
         (row(item_id="2", language=None), "'language' must be a text"),
         (row(item_id="2", language="german"), "not a BCP 47 tag"),
         (row(item_id="2", language="pt_BR"), "not a BCP 47 tag"),
+        (row(item_id="2", language_confidence=10**400), "number from 0 to 1, not 1000"),
+        (row(item_id="2", language_confidence=True), "number from 0 to 1, not True"),
+        (row(item_id="2", language_confidence=math.nan), "number from 0 to 1, not nan"),
         (row(item_id="2", language_confidence=1.5), "number from 0 to 1, not 1.5"),
         (row(item_id="2", language_confidence="sure"), "number from 0 to 1, not 'sure'"),
         (row(item_id="2", source="Display"), "unknown source"),
@@ -91,6 +105,9 @@ def test_the_language_of_display_texts_is_known_without_their_texts() -> None:
         (row(item_id="2", fields="x"), "'fields' must be an object"),
         (row(item_id="2", fields={}), "'fields' must be an object"),
         (row(item_id="2", fields={"title": None}), "field 'title' must be a text"),
+        (row(item_id="2", fields={"title": 5}), "field 'title' must be a text, not 5"),
+        (row(item_id="2", fields={"": "x"}), "field '' must be a text"),
+        (row(item_id="2\0"), "NUL"),
         (row(item_id="2", fields={"title": "a\0b"}), "NUL"),
         (row(item_id="2", fields={"title": "\ud800"}), "surrogate"),
         (row(language="en"), "two display texts"),
@@ -105,6 +122,36 @@ def test_a_malformed_record_is_refused_with_file_and_line(
         ItemTextStore.load(path)
     assert str(error.value).startswith(f"{path}:3: ")
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "title", ["Alien: Resurrection", "a\\u003a b", "\\u00e9\\ud83d\\ude00", '\\"x\\": {\\n', "Ä\u2028" * 9000]
+)
+@pytest.mark.parametrize(
+    "ending", ["}", " }\t", ', "language_confidence": null}', ', "price": {"EUR": [1.5, true]}, "url": "https://x"}']
+)
+def test_a_line_is_read_whatever_its_escapes_spaces_and_unknown_keys(tmp_path: Path, title: str, ending: str) -> None:
+    line = (
+        f'{{"source":"display","language" : "de", "fields": {{"a:b": "", "title": "{title}"}}, "item_id": "1:x"{ending}'
+    )
+    store = ItemTextStore.load(write_rows(tmp_path / "d.itemtext.jsonl", line))
+    assert list(store.texts()) == [ItemText("1:x", "de", {"a:b": "", "title": json.loads(f'"{title}"')}, "display")]
+
+
+def test_a_byte_order_mark_carriage_returns_and_blank_lines_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "d.itemtext.jsonl"
+    lines = [json.dumps(row()), "", json.dumps(row(item_id="2", language_confidence=1))]
+    path.write_bytes(("\ufeff" + "\r\n".join(lines)).encode())
+    assert [(text.item_id, text.language_confidence) for text in ItemTextStore.load(path).texts()] == [
+        ("1", None),
+        ("2", 1),
+    ]
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 0.1, 1e-300, 0.30000000000000004])
+def test_confidences_are_kept_to_the_last_digit(tmp_path: Path, confidence: float) -> None:
+    path = write_rows(tmp_path / "d.itemtext.jsonl", row(language_confidence=confidence))
+    assert ItemTextStore.load(path).display("1").language_confidence == confidence
 
 
 @pytest.mark.parametrize(
