@@ -258,14 +258,13 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
             while sides and before != (before := sum(len(table) for _, table in self._tables())):
                 is_kept = np.ones(len(self.inter_feat), dtype=bool)
                 for suffix, field_name, interval in sides:
-                    ids = self.inter_feat[field_name]
-                    counts = ids.value_counts()
-                    fitting = counts.index[self._within_intervals(counts.to_numpy(), interval)]
-                    is_kept &= ids.isin(fitting).to_numpy()
+                    number, ids = pd.factorize(self.inter_feat[field_name])
+                    fits = self._within_intervals(np.bincount(number), interval)
+                    is_kept &= fits[number]
                     known = getattr(self, f"{suffix}_feat")
                     if known is not None:
-                        has_none = ~known[field_name].isin(counts.index) & (interval[0][1] <= 0)
-                        setattr(self, f"{suffix}_feat", known[known[field_name].isin(fitting) | has_none])
+                        has_none = ~known[field_name].isin(ids) & (interval[0][1] <= 0)
+                        setattr(self, f"{suffix}_feat", known[known[field_name].isin(ids[fits]) | has_none])
                 self.inter_feat = self.inter_feat[is_kept]
 
     def _reset_index(self) -> None:
