@@ -108,8 +108,9 @@ def _has_no_other_key(line: str, text: ItemText) -> bool:
 def _parse_closely(line: str) -> ItemText:
     """Do the same as :func:`parse_text` by Python's own parser: it finds keys that are there twice."""
     try:
-        json.loads(line)  # what is no JSON is told before what is there twice
-        record = json.loads(line, object_pairs_hook=_record)
+        record = json.loads(line)
+        if not _has_each_key_once(record, line):
+            record = json.loads(line, object_pairs_hook=_record)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON: {error}") from None
     if not isinstance(record, dict):
@@ -120,6 +121,12 @@ def _parse_closely(line: str) -> ItemText:
     text = ItemText(*(record[key] for key in _KEYS), language_confidence=record.get(_CONFIDENCE))
     check_text(text)
     return text
+
+
+def _has_each_key_once(record: Any, line: str) -> bool:
+    """Whether a line surely has no key twice: a colon follows each key. Texts with colons are looked at closely."""
+    objects = [record, *record.values()] if isinstance(record, dict) else ()
+    return line.count(":") == sum(len(part) for part in objects if isinstance(part, dict))
 
 
 def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
