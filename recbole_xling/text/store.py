@@ -57,7 +57,7 @@ class ItemTextStore:
         """
         store = cls()
         for number, line in text_lines(Path(path)):
-            try:
+            try:  # as _located does, without a context for each of millions of lines
                 store._add(parse_text(line))
             except DataError as error:
                 raise DataError(f"{path}:{number}: {error}") from None
