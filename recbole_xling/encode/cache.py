@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,14 @@ _KEPT = "the vectors stored so far are kept and not encoded again"
 _PROGRESS_STEP = 256  # texts between two updates of the progress bar
 
 
+class Block(NamedTuple):
+    """Vectors of some texts."""
+
+    texts: NDArray[np.int64]  # (n,) number of each
+    vectors: Vectors  # (m, dimension) of these and perhaps of others, in memory or mapped from a shard
+    rows: NDArray[np.int64]  # (n,) row in vectors of each
+
+
 class EmbeddingCache:
     """A folder of vectors, keyed by encoder and text.
 
@@ -63,8 +71,8 @@ class EmbeddingCache:
         """Return how many distinct ``texts`` are stored and how many are still to be encoded."""
         wanted = np.unique(text_digests(texts))
         stored = np.zeros(len(wanted), dtype=bool)
-        for places, _ in _stored_blocks(self.folder(encoder), wanted, {}):
-            stored[places] = True
+        for block in _stored(self.folder(encoder), wanted, {}):
+            stored[block.texts] = True
         return int(stored.sum()), int((~stored).sum())
 
     def vectors(
@@ -92,23 +100,15 @@ class EmbeddingCache:
         # U distinct texts, in the order of their digests: row of each one's first occurrence, and place of each row's
         _, first, place = np.unique(digests, return_index=True, return_inverse=True)  # (U,), (N,)
         result: Vectors | None = None  # (N, D)
-        for rows, block in self._blocks(encoder, texts, digests, first, chunk_size, show_progress):
+        for block in self._blocks(encoder, texts, digests, first, chunk_size, show_progress):
             if result is None:
-                result = np.empty((len(texts), block.shape[1]), dtype=np.float32)
-            result[rows] = block
+                result = np.empty((len(texts), block.vectors.shape[1]), dtype=np.float32)
+            result[block.texts] = block.vectors[block.rows]
         assert result is not None  # each text is stored or missing
         original = first[place]  # (N,) row of the first occurrence of each row's text
         repeated = np.flatnonzero(original != np.arange(len(texts)))
         result[repeated] = result[original[repeated]]
         return result
-
-    def blocks(
-        self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True, chunk_size: int = _CHUNK
-    ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-        """Yield rows of distinct ``texts`` and their vectors, a block at a time; otherwise as :meth:`vectors`."""
-        digests = text_digests(texts)
-        first = np.argsort(digests)
-        yield from self._blocks(encoder, list(texts), digests, first, chunk_size, show_progress)
 
     def fill(self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True) -> None:
         """Encode and store those ``texts`` that are not stored yet; otherwise as :meth:`vectors`."""
@@ -116,6 +116,19 @@ class EmbeddingCache:
         first = np.unique(digests, return_index=True)[1]
         for _ in self._blocks(encoder, list(texts), digests, first, _CHUNK, show_progress):
             pass
+
+    def blocks(self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True) -> list[Block]:
+        """Return the vectors of distinct ``texts``, mapped from their files; otherwise as :meth:`vectors`."""
+        digests = text_digests(texts)
+        first = np.argsort(digests)
+        while True:
+            found, missing = [], np.ones(len(first), dtype=bool)
+            for places, vectors, rows in _stored(self.folder(encoder), digests[first], {}):
+                missing[places] = False
+                found.append(Block(first[places], vectors, rows))
+            if not missing.any():
+                return found
+            self.fill(encoder, texts, show_progress=show_progress)
 
     def _blocks(
         self,
@@ -125,14 +138,14 @@ class EmbeddingCache:
         first: NDArray[np.int64],
         chunk_size: int,
         show_progress: bool,
-    ) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-        """Yield rows and vectors of the texts in rows ``first``, which are distinct and in the order of digests."""
+    ) -> Iterator[Block]:
+        """Yield blocks of the texts in rows ``first``, which are distinct and in the order of digests."""
         folder = self.folder(encoder)
         missing, dimension = np.ones(len(first), dtype=bool), None
         known: dict[Path, Shard | None] = {}
-        for places, block in _stored_blocks(folder, digests[first], known):
-            missing[places], dimension = False, block.shape[1]
-            yield first[places], block
+        for block in _stored(folder, digests[first], known):
+            missing[block.texts], dimension = False, block.vectors.shape[1]
+            yield Block(first[block.texts], block.vectors, block.rows)
         known = dict.fromkeys(known)
         todo = np.sort(first[missing])
         if not todo.size:
@@ -165,10 +178,8 @@ def text_digests(texts: Sequence[str]) -> Digests:
     return np.frombuffer(joined, dtype=f"S{DIGEST_BYTES}")
 
 
-def _stored_blocks(
-    folder: Path, wanted: Digests, known: dict[Path, Shard | None]
-) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-    """Yield places in the sorted ``wanted`` and the vectors stored for them; damaged shards are deleted.
+def _stored(folder: Path, wanted: Digests, known: dict[Path, Shard | None]) -> Iterator[Block]:
+    """Yield what is stored of the sorted ``wanted``, texts by their place there; damaged shards are deleted.
 
     Sidecars are read once and then ``known``; those that are None there have nothing that is wanted any more.
     """
@@ -178,7 +189,7 @@ def _stored_blocks(
         try:
             found = known[sidecar] = known.get(sidecar) or read_sidecar(sidecar)
             places, rows = found.rows_of(wanted)
-            block = found.read(rows) if rows.size else None
+            vectors = found.vectors() if rows.size else None
         except FileNotFoundError:
             continue  # another process has just deleted it
         except OSError as error:
@@ -187,8 +198,8 @@ def _stored_blocks(
             logger.warning("deleting the damaged shard %s: %s; its texts are encoded again", sidecar, error)
             delete_shard(sidecar)
         else:
-            if block is not None:
-                yield places, block
+            if vectors is not None:
+                yield Block(places, vectors, rows)
 
 
 def _encoded_blocks(
@@ -200,8 +211,8 @@ def _encoded_blocks(
     known: dict[Path, Shard | None],
     chunk_size: int,
     show_progress: bool,
-) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
-    """Encode and store the rows ``todo`` of ``texts``; yield rows and vectors, chunk by chunk.
+) -> Iterator[Block]:
+    """Encode and store the rows ``todo`` of ``texts``; yield them chunk by chunk.
 
     Chunks that another process is encoding meanwhile are read when it has stored them.
     """
@@ -213,22 +224,22 @@ def _encoded_blocks(
     with tqdm(total=todo.size, desc=name, unit="text", disable=not (show_progress and on_screen())) as bar:
         while waiting:
             rows = waiting.popleft()
-            blocks: list[tuple[NDArray[np.int64], Vectors]] = []
+            blocks: list[Block] = []
             with claimed(folder, digests[rows], wait=taken > len(waiting)) as ours:
                 if ours:
                     rows = rows[np.argsort(digests[rows])]
                     missing = np.ones(len(rows), dtype=bool)
-                    for places, block in _stored_blocks(folder, digests[rows], known):
+                    for places, vectors, own in _stored(folder, digests[rows], known):
                         missing[places] = False
-                        blocks.append((rows[places], block))
+                        blocks.append(Block(rows[places], vectors, own))
                         bar.update(len(places))
                     if missing.any():
                         # by length, so that what one step encodes together needs little padding
                         own = np.array(sorted(np.sort(rows[missing]), key=lambda row: len(texts[row])), dtype=np.int64)
-                        block = _encode_chunk(encoder, [texts[row] for row in own], bar)
+                        vectors = _encode_chunk(encoder, [texts[row] for row in own], bar)
                         with clear_write_errors(folder, "embedding", _KEPT):
-                            known[write_shard(folder, digests[own], block)] = None
-                        blocks.append((own, block))
+                            known[write_shard(folder, digests[own], vectors)] = None
+                        blocks.append(Block(own, vectors, np.arange(len(own))))
                         n_encoded += len(own)
             taken = 0 if ours else taken + 1
             if not ours:

@@ -55,8 +55,8 @@ class Shard:
         rows = np.flatnonzero(wanted[place] == self.digests)
         return place[rows], rows
 
-    def read(self, rows: NDArray[np.int64]) -> Vectors:
-        """Return the vectors of ``rows``, ``(len(rows), dimension)``, after checking the whole file.
+    def vectors(self) -> Vectors:
+        """Return all vectors, ``(count, dimension)``, mapped from the file after checking the whole of it.
 
         Raises:
             DamagedShardError: the file is missing or not the one that was written.
@@ -70,8 +70,8 @@ class Shard:
             raise DamagedShardError(f"its vectors take {state.st_size} bytes instead of {self.vectors_size}")
         if _file_crc32(path, state.st_size, state.st_mtime_ns) != self.vectors_crc32:
             raise DamagedShardError("its vectors do not match their checksum")
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        return np.asarray(vectors[rows])
+        mapped: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+        return mapped
 
 
 def write_shard(folder: Path, digests: Digests, vectors: Vectors) -> Path:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from numpy.typing import NDArray
 
-from recbole_xling.encode.base import Encoder
-from recbole_xling.encode.cache import EmbeddingCache, text_digests
-from recbole_xling.errors import EncoderError
+from recbole_xling.encode.base import Encoder, Vectors
+from recbole_xling.encode.cache import Block, EmbeddingCache, text_digests
 from recbole_xling.utils.kept_folder import kept_folder
 from recbole_xling.utils.memory import give_back
 
 _VECTORS = "vectors.npy"
 _BLOCK = 65_536  # rows read at a time
+_WRITTEN = 131_072  # rows written at a time: for each of them pages of all shards are read
 
 Table = np.memmap[Any, np.dtype[Any]]
 
@@ -48,17 +48,19 @@ def vector_table(
         show_progress: as for :meth:`EmbeddingCache.vectors`.
 
     Raises:
-        EncoderError: the encoder failed, or its vectors are too long for float16.
+        EncoderError: the encoder failed.
         XlingError: the file cannot be written.
     """
     key = blake2b(text_digests(texts).tobytes() + row.tobytes() + dtype.encode(), digest_size=16).hexdigest()
 
-    def make(folder: Path) -> None:
-        _write(folder / _VECTORS, cache.blocks(encoder, texts, show_progress=show_progress), row, dtype)
-
     folder = cache.folder(encoder) / "tables" / key
-    if not folder.exists():  # one process writes the file, and all may encode before
-        cache.fill(encoder, texts, show_progress=show_progress)
+    options: dict[str, Any] = {"show_progress": show_progress}
+    # one process writes the file, and all may encode before
+    blocks = [] if folder.exists() else cache.blocks(encoder, texts, **options)
+
+    def make(folder: Path) -> None:
+        _write(folder / _VECTORS, blocks or cache.blocks(encoder, texts, **options), row, dtype)
+
     kept_folder(folder, make, "vector table")
     return np.lib.format.open_memmap(folder / _VECTORS, mode="c")
 
@@ -75,45 +77,48 @@ def read_blocks(table: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
         give_back(table.base)
 
 
-def _write(
-    path: Path, blocks: Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]], row: NDArray[np.int64], dtype: str
-) -> None:
-    """Write the file of a table.
+def _write(path: Path, blocks: Sequence[Block], row: NDArray[np.int64], dtype: str) -> None:
+    """Write the file of a table from its first row to its last.
 
     Args:
         path: of the new file.
-        blocks: numbers of texts from 0, and their vectors.
+        blocks: the vectors of all texts.
         row: as for :func:`vector_table`.
         dtype: of the file.
     """
-    items, text = np.argsort(row, kind="stable"), np.sort(row)
-    table: Table | None = None
-    square = np.zeros(len(row), dtype=np.float32)
-    for numbers, block in blocks:
-        if table is None:
-            table = _new_table(path, (len(row), block.shape[1]), dtype)
-        begin, end = (np.searchsorted(text, numbers + 1, side) for side in ("left", "right"))
-        repeats = end - begin
-        place = np.repeat(begin - np.cumsum(repeats) + repeats, repeats) + np.arange(repeats.sum())
-        own = items[place]
-        table[own] = np.repeat(block, repeats, axis=0)
-        square[own] = np.repeat(np.sum(np.square(block), axis=1), repeats)
-        give_back(table.base)
-    assert table is not None  # some item has a text
-    filled = square[square > 0]
-    length = np.float32(np.sqrt(np.mean(filled)) if len(filled) else 1.0)
-    table.flush()
-    for part, block in read_blocks(table):
-        if not np.isfinite(block).all():
-            raise EncoderError(f"vectors are too long for {dtype}: set vector_dtype: float32")
-        table[part] = block / length
-    table.flush()
+    n_texts = 1 + max(int(block.texts.max()) for block in blocks)
+    block_of = np.full(1 + n_texts, -1)  # of each text from 1; -1 for no text
+    place = np.zeros(1 + n_texts, dtype=np.int64)  # of the text in its block
+    square = np.zeros(1 + n_texts, dtype=np.float32)  # squared norm
+    for number, (texts, vectors, rows) in enumerate(blocks):
+        block_of[texts + 1], place[texts + 1] = number, rows
+        square[texts + 1] = np.sum(np.square(vectors[rows]), axis=1)
+        give_back(vectors.base)
+    filled = square[row][square[row] > 0]
+    length = np.sqrt(np.mean(filled)) if len(filled) else np.float32(1)
+    with path.open("wb") as file:
+        header = {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+        write_array_header_1_0(file, {**header, "shape": (len(row), blocks[0].vectors.shape[1])})
+        for start in range(0, len(row), _WRITTEN):
+            found = _rows(blocks, block_of, place, row[start : start + _WRITTEN], length)
+            file.write(found.astype(dtype, copy=False).data)
+            for block in blocks:
+                give_back(block.vectors.base)
 
 
-def _new_table(path: Path, shape: tuple[int, int], dtype: str) -> Table:
-    """Return a new mapped file of zeros, for all of which the disk has room."""
-    table: Table = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-    if hasattr(os, "posix_fallocate"):  # writing to a mapped file on a full disk ends the process
-        with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return table
+def _rows(
+    blocks: Sequence[Block],
+    block_of: NDArray[np.int64],
+    place: NDArray[np.int64],
+    row: NDArray[np.int64],
+    length: np.float32,
+) -> Vectors:
+    """Return the vectors of some items, divided by ``length``: ``(len(row), dimension)``."""
+    found = np.zeros((len(row), blocks[0].vectors.shape[1]), dtype=np.float32)
+    order = np.argsort(block_of[row], kind="stable")
+    ends = np.searchsorted(block_of[row[order]], np.arange(-1, len(blocks)), side="right")
+    for block, begin, end in zip(blocks, ends[:-1], ends[1:], strict=True):
+        items = order[begin:end]
+        found[items] = block.vectors[place[row[items]]]
+    found /= length
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shutil import rmtree
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from recbole_xling.data import catalog as catalogs
 from recbole_xling.data.item_vectors import unit_norm
 from recbole_xling.encode import EmbeddingCache
 from recbole_xling.encode.vector_table import read_blocks, vector_table
+from recbole_xling.errors import XlingError
 from recbole_xling.quick_start.build import build
 
 TEXTS = [f"text {number}" for number in range(50)]
@@ -54,6 +56,35 @@ def test_other_texts_or_places_have_another_file(cache, counting_encoder):
     np.testing.assert_array_equal(moved, first[::-1])
     vector_table(cache, counting_encoder(), TEXTS[::-1], ROW)
     assert len(_files(cache)) == 3
+
+
+def test_a_text_that_two_processes_stored_is_there_once(cache, counting_encoder):
+    encoder = counting_encoder()
+    wanted = np.array(vector_table(cache, encoder, TEXTS, ROW))
+    for shard in sorted(cache.folder(encoder).glob("*.npy")):
+        for part in (shard, shard.with_suffix(".json")):
+            part.with_stem(f"0{shard.stem[1:]}x").write_bytes(part.read_bytes())
+    (path,) = _files(cache)
+    rmtree(path.parent)
+    again = counting_encoder()
+    np.testing.assert_array_equal(vector_table(cache, again, TEXTS, ROW), wanted)
+    assert not again.asked
+
+
+def test_a_table_is_written_in_parts_from_several_shards(cache, counting_encoder, monkeypatch):
+    encoder = counting_encoder()
+    wanted = np.array(vector_table(EmbeddingCache(cache.root.parent / "other"), encoder, TEXTS, ROW))
+    for start in range(0, 50, 7):
+        cache.fill(encoder, TEXTS[start : start + 7])
+    monkeypatch.setattr("recbole_xling.encode.vector_table._WRITTEN", 8)
+    np.testing.assert_array_equal(vector_table(cache, encoder, TEXTS, ROW), wanted)
+
+
+def test_a_full_disk_leaves_no_table(cache, counting_encoder, full_disk, monkeypatch):
+    monkeypatch.setattr("recbole_xling.encode.vector_table._rows", full_disk)
+    with pytest.raises(XlingError, match=r"vector table.*No space left"):
+        vector_table(cache, counting_encoder(), TEXTS, ROW)
+    assert not _files(cache)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "no checksum"])
