@@ -17,8 +17,7 @@ from recbole_xling.utils.kept_folder import kept_folder
 from recbole_xling.utils.memory import give_back
 
 _VECTORS = "vectors.npy"
-_BLOCK = 65_536  # rows read at a time
-_WRITTEN = 131_072  # rows written at a time: for each of them pages of all shards are read
+_BLOCK = 65_536  # rows read, or written, at a time
 
 Table = np.memmap[Any, np.dtype[Any]]
 
@@ -99,11 +98,9 @@ def _write(path: Path, blocks: Sequence[Block], row: NDArray[np.int64], dtype: s
     with path.open("wb") as file:
         header = {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
         write_array_header_1_0(file, {**header, "shape": (len(row), blocks[0].vectors.shape[1])})
-        for start in range(0, len(row), _WRITTEN):
-            found = _rows(blocks, block_of, place, row[start : start + _WRITTEN], length)
+        for start in range(0, len(row), _BLOCK):
+            found = _rows(blocks, block_of, place, row[start : start + _BLOCK], length)
             file.write(found.astype(dtype, copy=False).data)
-            for block in blocks:
-                give_back(block.vectors.base)
 
 
 def _rows(
@@ -120,5 +117,6 @@ def _rows(
     for block, begin, end in zip(blocks, ends[:-1], ends[1:], strict=True):
         items = order[begin:end]
         found[items] = block.vectors[place[row[items]]]
+        give_back(block.vectors.base)
     found /= length
     return found

@@ -76,7 +76,7 @@ def test_a_table_is_written_in_parts_from_several_shards(cache, counting_encoder
     wanted = np.array(vector_table(EmbeddingCache(cache.root.parent / "other"), encoder, TEXTS, ROW))
     for start in range(0, 50, 7):
         cache.fill(encoder, TEXTS[start : start + 7])
-    monkeypatch.setattr("recbole_xling.encode.vector_table._WRITTEN", 8)
+    monkeypatch.setattr("recbole_xling.encode.vector_table._BLOCK", 8)
     np.testing.assert_array_equal(vector_table(cache, encoder, TEXTS, ROW), wanted)
 
 
