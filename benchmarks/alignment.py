@@ -31,6 +31,7 @@ N_TRAINED = 500  # sentences of a language that training may see; the others are
 LANGUAGES = ("cmn", "deu", "fra", "ita", "jpn", "por", "spa")
 NAME = "ml-100k-xling"
 COMMON: dict[str, Any] = {
+    "peft": "lora",
     "adapter_layers": 4,
     "train_batch_size": 2048,
     "epochs": 2,

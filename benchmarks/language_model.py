@@ -32,6 +32,7 @@ LANGUAGES = ("cmn", "deu", "fra", "jpn")
 POOLS = (200, 500)  # sentences among which a translation is to be found
 NAME = "sentences"
 SETTINGS: dict[str, Any] = {
+    "peft": "lora",
     "adapter_layers": 4,
     "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "pooling": "last",

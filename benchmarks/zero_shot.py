@@ -50,6 +50,7 @@ NEWS: dict[str, Any] = {
     "show_progress": False,
 }
 TWO_TOWER: dict[str, Any] = {
+    "peft": "lora",
     "adapter_layers": 4,
     "learning_rate": 5e-5,
     "epochs": 1,  # validation in the same language does not tell when more of them cost transfer

@@ -375,7 +375,7 @@ def test_recboles_settings_have_types_and_ranges_in_every_way_in(model, key, val
 @pytest.mark.parametrize(
     ("model", "words", "key", "value"),
     [
-        ("XLingTwoTower", ["--target_modules=[query,value]"], "target_modules", ["query", "value"]),
+        ("XLingTwoTower", ["--target_modules=[query,value]", "--peft=lora"], "target_modules", ["query", "value"]),
         ("XLingTwoTower", ["--train_stride=3"], "train_stride", 3),
         ("BPR", ["--shuffle=no"], "shuffle", False),
         ("BPR", ["--gpu_id=0,1"], "gpu_id", "0,1"),
@@ -427,6 +427,15 @@ def test_a_dataset_may_have_a_number_for_a_name(tmp_path):
 def test_usual_abbreviations_are_understood_as_what_they_mean(model, name, meant):
     with pytest.raises(ConfigError, match=rf"unknown setting '{name}'\. Did you mean '{meant}'"):
         XLingConfig(model, "small", arguments=[f"--{name}=1"])
+
+
+@pytest.mark.parametrize("given", [{"lora_rank": 16}, {"adapter_layers": 4}, {"target_modules": ["query"]}])
+def test_settings_of_adapters_ask_for_adapters(given):
+    with pytest.raises(ConfigError, match=rf"{next(iter(given))} is for adapters, and peft: frozen.*set peft: lora"):
+        XLingConfig("XLingTwoTower", "small", config_dict=given)
+    XLingConfig("XLingTwoTower", "small", config_dict={**given, "peft": "frozen"})
+    assert XLingConfig("XLingTwoTower", "small", config_dict={**given, "peft": "lora"})["peft"] == "lora"
+    assert XLingConfig("XLingCrossEncoder", "small", config_dict=given)["peft"] == "lora"
 
 
 def test_commands_about_datasets_check_what_they_use_and_suggest_settings_of_models():

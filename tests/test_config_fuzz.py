@@ -126,7 +126,7 @@ def test_wrong_settings_end_in_a_run_or_a_short_error(tmp_path, small_dataset, s
         given = sources(wrong, way, tmp_path)
         base = {**settings, "epochs": 1, "topk": [5], "valid_metric": "NDCG@5", "worker": 0}
         if model in OF_ENCODER:
-            base |= {"encoder": str(tiny_encoder), "encoder_options": None, "lora_rank": 2}
+            base |= {"encoder": str(tiny_encoder), "encoder_options": None, "peft": "lora", "lora_rank": 2}
         known = {*XLingConfig(model, "small").final_config_dict, *OverallConfig.model_fields}
         base = {key: value for key, value in base.items() if key in known and key not in wrong}
         given["config_dict"] = {**base, **given.get("config_dict", {})}

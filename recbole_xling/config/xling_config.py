@@ -197,6 +197,8 @@ class XLingConfig(Config):
                 f"{process} is no setting of a run but says how many processes are started: give --{process}=... to "
                 "'recbole-xling run' on the command line, or call run_processes"
             )
+        if typed := settings_of(self.model_class):
+            typed.check_given(given)
         in_time = read_split(self["eval_args"]["split"]) is not None or self["MODEL_TYPE"] == ModelType.SEQUENTIAL
         if in_time and self["eval_args"]["order"] != "TO":
             raise ConfigError("sequential models and splits GT, CI, LT need time order: eval_args={'order': 'TO'}")

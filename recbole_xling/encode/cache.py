@@ -120,7 +120,9 @@ class EmbeddingCache:
     def blocks(self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True) -> list[Block]:
         """Return the vectors of distinct ``texts``, mapped from their files; otherwise as :meth:`vectors`."""
         digests = text_digests(texts)
-        first = np.argsort(digests)
+        first = np.unique(digests, return_index=True)[1]
+        if len(first) < len(texts):
+            raise EncoderError(f"{len(texts) - len(first)} texts occur a second time: blocks are of distinct texts")
         while True:
             found, missing = [], np.ones(len(first), dtype=bool)
             for places, vectors, rows in _stored(self.folder(encoder), digests[first], {}):

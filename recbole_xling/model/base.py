@@ -81,6 +81,7 @@ class ModelHooks:
             makes of them; else it gets them there.
         scores_pairs: whether each pair of a history and an item costs a pass of its own: where candidates are few,
             ``predict`` scores them then, and not ``full_sort_predict`` all items.
+        optional_parts: prefixes that ``learning_rates`` may name although some settings leave these parts out.
         warm_start_parts: name of a setting that names an earlier run -> submodule that starts from its weights.
     """
 
@@ -88,6 +89,7 @@ class ModelHooks:
     ranks_without_history: ClassVar[bool] = False
     trains_on_host: ClassVar[bool] = False
     scores_pairs: ClassVar[bool] = False
+    optional_parts: ClassVar[tuple[str, ...]] = ()
     warm_start_parts: ClassVar[Mapping[str, str]] = {}
 
     @classmethod

@@ -47,6 +47,9 @@ class XLingCrossEncoderConfig(AdapterConfig, EncodingConfig, WindowsConfig):
     train_text_view: Literal["own", "reader", "random"] = Field(
         "own", description="Which text of an item training sees, as for all models; a pair cannot show several."
     )
+    peft: Literal["frozen", "lora", "adalora", "ia3", "full"] = Field(
+        "lora", description="Which weights of the encoder are trained."
+    )
     pair_loss: Literal["softmax", "binary"] = Field(
         "softmax", description="The target among its negatives, or each pair by itself."
     )

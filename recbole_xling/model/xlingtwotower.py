@@ -33,6 +33,7 @@ from recbole_xling.model.sampling.catalog_negatives import CatalogNegatives, Cat
 from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
 from recbole_xling.model.sampling.in_batch import BatchWindows, adjust_logits, in_batch
 from recbole_xling.model.sampling.parallel_pairs import ParallelPairs
+from recbole_xling.model.text_encoder.adapters import AdapterConfig
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, build_encoder, check_encoder
 from recbole_xling.model.text_encoder.item_texts import ItemTable, ItemTexts
@@ -80,13 +81,20 @@ class XLingTwoTowerConfig(
     init_user_tower_from: str | None = Field(None, description="Run folder whose user tower to start from.")
     learning_rate: float = Field(0.0003, gt=0, description="Of the adapters.")
     learning_rates: dict[str, float] | None = Field(
-        {"user_tower": 0.001, "user_tower.pooling.recency": 0.03},
+        {"encoder.projection": 0.001, "user_tower": 0.001, "user_tower.pooling.recency": 0.03},
         description="Of the other parts.",
         examples=[{"user_tower": 0.001}],
     )
     train_batch_size: int = Field(512, ge=1, description="Targets per batch.")
-    epochs: int = Field(10, ge=0, description="Epochs at most.")
-    stopping_step: int = Field(3, ge=0, description="Patience of early stopping.")
+    epochs: int = Field(60, ge=0, description="Epochs at most.")
+    stopping_step: int = Field(5, ge=0, description="Patience of early stopping.")
+
+    @classmethod
+    def check_given(cls, given: Mapping[str, Any]) -> None:
+        """Raise a ConfigError if settings of adapters are given, and by default there are none."""
+        adapters = [name for name in AdapterConfig.model_fields if name in given]
+        if adapters and "peft" not in given:
+            raise ConfigError(f"{adapters[0]} is for adapters, and peft: frozen, the default, has none: set peft: lora")
 
     @model_validator(mode="after")
     def _encoder_as_it_was(self) -> XLingTwoTowerConfig:
@@ -124,6 +132,7 @@ class XLingTwoTower(XLingRecommender):
 
     config_class: ClassVar = XLingTwoTowerConfig
     ranks_without_history = True
+    optional_parts: ClassVar[tuple[str, ...]] = ("encoder.projection",)
     warm_start_parts: ClassVar[Mapping[str, str]] = {
         "init_adapter_from": "encoder",
         "init_user_tower_from": "user_tower",

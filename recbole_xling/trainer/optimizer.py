@@ -34,15 +34,17 @@ def parameter_groups(
         learning_rates: parameter name prefix to rate; the longest matching prefix wins.
 
     Raises:
-        ConfigError: a prefix matches no parameter.
+        ConfigError: a prefix matches no parameter, and is not one of the model's ``optional_parts`` that settings
+            leave out.
     """
     # "adaptor" was its name when checkpoints of the first release were written: they have their groups in this order
     length = {prefix: len(prefix.replace("items.text_projection", "items.adaptor")) for prefix in learning_rates or {}}
     prefixes = sorted(length, key=length.__getitem__, reverse=True)
     groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in ["", *prefixes]}
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    optional = getattr(model, "optional_parts", ())
     for prefix in prefixes:
-        if not any(name.startswith(prefix) for name in names):
+        if prefix not in optional and not any(name.startswith(prefix) for name in names):
             tops = sorted({".".join(name.split(".")[:2]) for name in names})
             raise ConfigError(
                 f"learning_rates: no trainable parameter starts with '{prefix}'. Known: {', '.join(tops)}"

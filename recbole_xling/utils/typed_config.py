@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -88,6 +89,14 @@ class TypedConfig(BaseModel):
             faults = [fault for fault in error.errors() if fault["loc"][-1:] != (_OR_AUTO,)]
             lines = [_message(type(self), fault) for fault in faults]
             raise ConfigError("\n".join(lines[:_MOST_LINES])) from error
+
+    @classmethod
+    def check_given(cls, given: Mapping[str, Any]) -> None:
+        """Raise a ConfigError if settings that were given contradict defaults; nothing is checked unless overridden.
+
+        Args:
+            given: what files, dictionaries and arguments say.
+        """
 
     @classmethod
     def of(cls: type[_Typed], config: Any) -> _Typed:

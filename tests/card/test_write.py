@@ -162,7 +162,7 @@ def test_command_knows_the_settings_of_a_run(made, tmp_path):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"model": "XLingTwoTower", "user_tower": "attention", "lora_rank": 4, "train_batch_size": 32},
+        {"model": "XLingTwoTower", "user_tower": "attention", "peft": "lora", "lora_rank": 4, "train_batch_size": 32},
         {"model": "SASRec", "n_layers": 3, "loss_type": "BPR"},
         {"model": "DeepFM", "mlp_hidden_size": [8], "numerical_features": ["timestamp"], "threshold": {"rating": 3}},
         {"model": "BPR", "embedding_size": 32, "eval_args": {"split": {"RS": [0.6, 0.2, 0.2]}, "order": "RO"}},

@@ -48,7 +48,7 @@ class Bench:
         encoder = make_tiny_encoder(root / "encoder")
         self.runs = {}
         for model in _MODELS:
-            own = [f"--encoder={encoder}", "--encoder_options={}"] if model == "XLingTwoTower" else []
+            own = [f"--encoder={encoder}", "--encoder_options={}", "--peft=lora"] if model == "XLingTwoTower" else []
             code, told = self.call(f"--model={model}", "--dataset=small", *self.settings, *own)
             assert code == 0, told
             (folder,) = (root / "saved").glob(f"{model}-*")

@@ -259,7 +259,7 @@ def test_the_demo_of_languages_draws_what_readers_of_each_get(tmp_path, monkeypa
 @pytest.mark.parametrize(
     "settings_of_a_run",
     [
-        {"model": "XLingTwoTower", "user_tower": "attention", "lora_rank": 4, "train_batch_size": 32},
+        {"model": "XLingTwoTower", "user_tower": "attention", "peft": "lora", "lora_rank": 4, "train_batch_size": 32},
         {"user_tower": "attention", "sub_batch_size": 16, "init_adapter_from": "saved/earlier"},
         {"model": "BPR", "embedding_size": 32, "train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}},
         {"num_layers": 3, "loss_type": "BPR", "learner": "adagrad"},

@@ -14,7 +14,7 @@ from recbole_xling.data import catalog as catalogs
 from recbole_xling.data.item_vectors import unit_norm
 from recbole_xling.encode import EmbeddingCache
 from recbole_xling.encode.vector_table import read_blocks, vector_table
-from recbole_xling.errors import XlingError
+from recbole_xling.errors import EncoderError, XlingError
 from recbole_xling.quick_start.build import build
 
 TEXTS = [f"text {number}" for number in range(50)]
@@ -78,6 +78,11 @@ def test_a_table_is_written_in_parts_from_several_shards(cache, counting_encoder
         cache.fill(encoder, TEXTS[start : start + 7])
     monkeypatch.setattr("recbole_xling.encode.vector_table._BLOCK", 8)
     np.testing.assert_array_equal(vector_table(cache, encoder, TEXTS, ROW), wanted)
+
+
+def test_texts_that_occur_twice_are_refused(cache, counting_encoder):
+    with pytest.raises(EncoderError, match="1 texts occur a second time"):
+        cache.blocks(counting_encoder(), ["a", "b", "a"])
 
 
 def test_a_full_disk_leaves_no_table(cache, counting_encoder, full_disk, monkeypatch):

@@ -29,7 +29,13 @@ def settings_of(tmp_path, encoder):
     write_shop(tmp_path / "data")
     own = {
         "LLMSASRec": {"hidden_size": 16, "inner_size": 32, "train_batch_size": 16},
-        "XLingTwoTower": {"encoder": encoder, "encoder_options": None, "encoder_max_length": 24, "lora_rank": 2},
+        "XLingTwoTower": {
+            "encoder": encoder,
+            "encoder_options": None,
+            "encoder_max_length": 24,
+            "peft": "lora",
+            "lora_rank": 2,
+        },
     }
     return lambda model, **changed: {**small_settings(tmp_path), "load_col": None, **own[model], **changed}
 

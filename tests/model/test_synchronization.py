@@ -23,6 +23,7 @@ DRAWN = {**ONCE, "_unique2": 1}  # and which items the batch needs
 # where its targets and inputs are and which users it has; which candidates, texts, windows and items; what mined
 # negatives get; the numbers of the texts, which are on the CPU
 FROZEN = {"nonzero": 3, "_unique2": 4, "by mask": 1}
+LORA = {"peft": "lora"}
 TOWER = {**FROZEN, "down": 1, "item": 1}  # and whether a text of the bucket is shorter: transformers asks
 SHOP = {"dataset": "shop", "load_col": None, "text_view": "display", "train_text_view": "random"}
 MODELS: dict[str, tuple[str, dict[str, Any], dict[str, int]]] = {
@@ -39,11 +40,11 @@ MODELS: dict[str, tuple[str, dict[str, Any], dict[str, int]]] = {
     "adversary": ("LLMSASRec", {"language_adversary_weight": 0.1}, ONCE),
     "drawn views": ("LLMSASRec", SHOP, ONCE),
     "mlp": ("XLingMLP", {}, {}),
-    "tower": ("XLingTwoTower", {}, TOWER),
-    "tower, frozen": ("XLingTwoTower", {"peft": "frozen", "embedding_size": 16}, FROZEN),
-    "tower, some layers": ("XLingTwoTower", {"adapter_layers": 2}, TOWER),
-    "tower, hard negatives": ("XLingTwoTower", {"hard_negatives": 3}, {**TOWER, "by mask": 2}),
-    "tower, drawn views": ("XLingTwoTower", {**SHOP, "catalog_negatives": 4}, TOWER),
+    "tower": ("XLingTwoTower", LORA, TOWER),
+    "tower, frozen": ("XLingTwoTower", {"embedding_size": 16}, FROZEN),
+    "tower, some layers": ("XLingTwoTower", {**LORA, "adapter_layers": 2}, TOWER),
+    "tower, hard negatives": ("XLingTwoTower", {**LORA, "hard_negatives": 3}, {**TOWER, "by mask": 2}),
+    "tower, drawn views": ("XLingTwoTower", {**LORA, **SHOP, "catalog_negatives": 4}, TOWER),
     "cross-encoder": ("XLingCrossEncoder", {}, {"item": 40}),  # one for each bucket of texts, as above
 }
 

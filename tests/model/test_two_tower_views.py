@@ -24,7 +24,14 @@ def encoder(tmp_path_factory):
 @pytest.fixture
 def settings(tmp_path, encoder):
     write_shop(tmp_path / "data")
-    own = {"encoder": encoder, "encoder_options": None, "encoder_max_length": 24, "lora_rank": 4, "load_col": None}
+    own = {
+        "encoder": encoder,
+        "encoder_options": None,
+        "encoder_max_length": 24,
+        "peft": "lora",
+        "lora_rank": 4,
+        "load_col": None,
+    }
     return {**small_settings(tmp_path), **own, "centering": False, "epochs": 1, "topk": [10]}
 
 

@@ -27,7 +27,7 @@ def encoder(tmp_path_factory):
 @pytest.fixture
 def settings(settings, encoder):
     changed = {key: value for key, value in settings.items() if key not in ("hidden_size", "inner_size")}
-    changed |= {"encoder": encoder, "encoder_options": None, "encoder_max_length": 24, "lora_rank": 4}
+    changed |= {"encoder": encoder, "encoder_options": None, "encoder_max_length": 24, "peft": "lora", "lora_rank": 4}
     return {**changed, "learning_rate": 0.003}
 
 
@@ -77,6 +77,16 @@ class TestContract(ModelContract):
     @pytest.mark.slow
     def test_overfits_a_small_set(self, tmp_path, base_settings, variant):
         super().test_overfits_a_small_set(tmp_path, base_settings, variant)
+
+
+@pytest.mark.parametrize("peft", ["frozen", "lora"])
+def test_map_and_adapters_have_learning_rates_of_their_own(make, peft):
+    run = make(peft=peft, learning_rate=0.0003, learn_temperature=True)
+    groups = build_trainer(run.config, run.model).optimizer.param_groups
+    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    of_name = {name: rate[id(p)] for name, p in run.model.named_parameters() if p.requires_grad}
+    assert set(of_name.values()) == {0.0003, 0.001, 0.03}
+    assert {of_name[name] for name in of_name if name.startswith("encoder.")} == {0.001 if peft == "frozen" else 0.0003}
 
 
 @pytest.fixture

@@ -89,7 +89,13 @@ def test_items_added_to_a_run_are_scored_as_those_of_its_files(tmp_path, views, 
 
 
 def test_items_added_to_a_tuned_encoder_and_its_export(tmp_path, tiny_encoder):
-    own = {"encoder": str(tiny_encoder), "encoder_max_length": 32, "user_tower": "transformer", "lora_rank": 2}
+    own = {
+        "encoder": str(tiny_encoder),
+        "encoder_max_length": 32,
+        "user_tower": "transformer",
+        "peft": "lora",
+        "lora_rank": 2,
+    }
     own |= {"language_embedding": True, "centering": True, "embedding_size": 8}
     settings = shop_settings(tmp_path, **own)
     folder = recbole_xling.run("XLingTwoTower", "shop", config_dict=settings)["run_dir"]
@@ -110,7 +116,7 @@ def test_items_added_to_a_tuned_encoder_and_its_export(tmp_path, tiny_encoder):
 
 
 def test_items_that_only_the_untuned_encoder_knows(tmp_path, tiny_encoder):
-    own = {"encoder": str(tiny_encoder), "encoder_max_length": 32, "untuned_count": 3.0, "lora_rank": 2}
+    own = {"encoder": str(tiny_encoder), "encoder_max_length": 32, "untuned_count": 3.0, "peft": "lora", "lora_rank": 2}
     own |= {"centering": False}
     settings = shop_settings(tmp_path, **own)
     folder = recbole_xling.run("XLingTwoTower", "shop", config_dict=settings)["run_dir"]

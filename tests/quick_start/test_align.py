@@ -37,7 +37,7 @@ def settings(tmp_path):
 
 def _encoder(tmp_path):
     name = str(make_tiny_encoder(tmp_path / "encoder"))
-    return {"encoder": name, "encoder_options": None, "lora_rank": 2, "encoder_max_length": 24}
+    return {"encoder": name, "encoder_options": None, "peft": "lora", "lora_rank": 2, "encoder_max_length": 24}
 
 
 @pytest.fixture

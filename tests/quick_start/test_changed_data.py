@@ -54,6 +54,7 @@ def two_tower(tiny_encoder):
         "encoder": str(tiny_encoder),
         "encoder_options": None,
         "encoder_max_length": 12,
+        "peft": "lora",
         "language_embedding": True,
         "epochs": 1,
     }

@@ -99,7 +99,13 @@ def test_a_run_is_merged_without_its_data(
 ) -> None:
     folder = small_dataset()
     changed = {key: value for key, value in settings.items() if key not in ("hidden_size", "inner_size")}
-    changed |= {"encoder": str(tiny_encoder), "encoder_options": None, "encoder_max_length": 24, "epochs": 1}
+    changed |= {
+        "encoder": str(tiny_encoder),
+        "encoder_options": None,
+        "encoder_max_length": 24,
+        "epochs": 1,
+        "peft": "lora",
+    }
     result = run("XLingTwoTower", "small", config_dict={**changed, "learning_rate": 0.01})
     encoder = load_run(result["run_dir"]).model.encoder
     shutil.rmtree(folder)

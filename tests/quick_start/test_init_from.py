@@ -32,7 +32,13 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def models(tiny_encoder):
-    tower = {"encoder": str(tiny_encoder), "encoder_options": None, "encoder_max_length": 12, "epochs": 1}
+    tower = {
+        "encoder": str(tiny_encoder),
+        "encoder_options": None,
+        "encoder_max_length": 12,
+        "peft": "lora",
+        "epochs": 1,
+    }
     return {**MODELS, "two tower": ("XLingTwoTower", tower)}
 
 

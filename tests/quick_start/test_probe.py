@@ -26,7 +26,7 @@ def test_each_text_of_an_item_is_probed_once_before_and_after(settings, tmp_path
     given = {**settings, "reader_vectors": "reader"}
     if model == "XLingTwoTower":
         given |= {"encoder": str(make_tiny_encoder(tmp_path / "encoder")), "encoder_options": None}
-        given |= {"encoder_max_length": 24, "lora_rank": 2}
+        given |= {"encoder_max_length": 24, "peft": "lora", "lora_rank": 2}
     else:  # a vector per language is added: nothing is easier to tell
         given |= {"hidden_size": 16, "item_language_embedding": True, "initializer_range": 1.0}
     folder = run(model, "shop", config_dict=given)["run_dir"]

@@ -83,7 +83,13 @@ def test_readers_of_an_export_have_their_views(tmp_path, views, tiny_encoder):
     settings = {"data_path": str(tmp_path / "data"), "checkpoint_dir": str(tmp_path), "encoder": str(tiny_encoder)}
     settings |= {"embedding_cache_dir": str(tmp_path / "cache"), "load_col": columns, "epochs": 1, "topk": [5, 10]}
     settings |= {"text_view": "reader", "reader_vectors": views, "encoder_max_length": 32, "show_progress": False}
-    settings |= {"user_tower": "transformer", "language_embedding": True, "untuned_count": 3.0, "lora_rank": 2}
+    settings |= {
+        "user_tower": "transformer",
+        "language_embedding": True,
+        "untuned_count": 3.0,
+        "peft": "lora",
+        "lora_rank": 2,
+    }
     folder = recbole_xling.run("XLingTwoTower", "shop", config_dict=settings)["run_dir"]
     pytest.importorskip("usearch")
     manifest = export_run(folder, tmp_path / "export", index="usearch", license_id="mit")

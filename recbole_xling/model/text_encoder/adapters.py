@@ -33,8 +33,8 @@ class AdapterConfig(TypedConfig):
 
     section: ClassVar[str] = "adapters"
 
-    peft: Literal["lora", "adalora", "ia3", "full", "frozen"] = Field(
-        "lora", description="Which weights of the encoder are trained."
+    peft: Literal["frozen", "lora", "adalora", "ia3", "full"] = Field(
+        "frozen", description="Which weights of the encoder are trained."
     )
     lora_rank: int = Field(16, ge=1, description="Rank of LoRA; the final mean rank of AdaLoRA.")
     lora_alpha: int = Field(32, ge=1, description="Scale of LoRA's update, as a multiple of 1 / rank.")

@@ -152,7 +152,7 @@ def test_a_resumed_run_draws_on_where_it_was(tmp_path, settings, model, request)
     if model == "XLingTwoTower":
         folder = request.getfixturevalue("tiny_encoder")
         given = {key: value for key, value in given.items() if key not in ("hidden_size", "inner_size")}
-        given |= {"encoder": folder, "encoder_options": None, "encoder_max_length": 24}
+        given |= {"encoder": folder, "encoder_options": None, "encoder_max_length": 24, "peft": "lora"}
     whole = run(model, "shop", config_dict=given)
     given["checkpoint_dir"] += "-killed"
     done = subprocess.run([sys.executable, "-c", KILLED, json.dumps([model, "shop", given])], capture_output=True)

@@ -65,7 +65,7 @@ def test_full_tuning_of_everything_and_of_the_top_layers(build_encoder: _Build) 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"peft": "lara"}, "peft must be one of lora, .*, not 'lara'. Did you mean 'lora'"),
+        ({"peft": "lara"}, "peft must be one of frozen, lora, .*, not 'lara'. Did you mean 'lora'"),
         ({"target_modules": ["querry"]}, "unknown linear layer .*'querry'.*attention.self.query.*output.dense"),
         ({"adapter_layers": 5}, "between 1 and the encoder's 4, not 5"),
         ({"adapter_layers": 0}, "adapter_layers must be at least 1, not 0"),
