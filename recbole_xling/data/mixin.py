@@ -112,8 +112,9 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
         rows.read += len(table)
         for name in settings:
             file.refuse(name, file.cells[name] == PADDING, "is the name that RecBole has for no id at all; rename it")
-            rows.dropped[WITHOUT.format(name)] += int(table[name].isna().sum())
-            table = table[table[name].notna()]
+            if file.cells[name].null_count():  # looking for them in the table takes long
+                rows.dropped[WITHOUT.format(name)] += int(table[name].isna().sum())
+                table = table[table[name].notna()]
         return table.reset_index(drop=True)
 
     def _id_settings(self, source: FeatureSource | str) -> dict[str, str]:
@@ -263,8 +264,8 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
                     is_kept &= fits[number]
                     known = getattr(self, f"{suffix}_feat")
                     if known is not None:
-                        has_none = ~known[field_name].isin(ids) & (interval[0][1] <= 0)
-                        setattr(self, f"{suffix}_feat", known[known[field_name].isin(ids[fits]) | has_none])
+                        place = pd.Index(ids).get_indexer(known[field_name])  # -1: no interactions
+                        setattr(self, f"{suffix}_feat", known[np.append(fits, interval[0][1] <= 0)[place]])
                 self.inter_feat = self.inter_feat[is_kept]
 
     def _reset_index(self) -> None:
