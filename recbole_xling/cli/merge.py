@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-DESCRIPTION = "Write the encoder that XLingTwoTower has tuned, adapters merged, as a Hugging Face folder."
+DESCRIPTION = (
+    "Write the encoder of an XLingTwoTower run, with its map or its adapters merged, as a Hugging Face folder."
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

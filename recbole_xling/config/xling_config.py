@@ -166,6 +166,8 @@ class XLingConfig(Config):
         if takes_any_loss and settings.get("loss_type") == "CE" and "train_neg_sample_args" not in chosen:
             settings["train_neg_sample_args"] = None  # RecBole's CE models refuse its default sampling
         self._check_types(settings)
+        if typed := settings_of(self.model_class):
+            typed.adjust_defaults(settings, chosen)
         if takes_any_loss and settings.get("loss_type", "CE") not in ("CE", "BPR"):
             raise ConfigError(f"loss_type must be CE or BPR, not {settings['loss_type']!r}")
         return settings
@@ -197,8 +199,6 @@ class XLingConfig(Config):
                 f"{process} is no setting of a run but says how many processes are started: give --{process}=... to "
                 "'recbole-xling run' on the command line, or call run_processes"
             )
-        if typed := settings_of(self.model_class):
-            typed.check_given(given)
         in_time = read_split(self["eval_args"]["split"]) is not None or self["MODEL_TYPE"] == ModelType.SEQUENTIAL
         if in_time and self["eval_args"]["order"] != "TO":
             raise ConfigError("sequential models and splits GT, CI, LT need time order: eval_args={'order': 'TO'}")

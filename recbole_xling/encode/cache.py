@@ -49,8 +49,16 @@ class Block(NamedTuple):
     """Vectors of some texts."""
 
     texts: NDArray[np.int64]  # (n,) number of each
-    vectors: Vectors  # (m, dimension) of these and perhaps of others, in memory or mapped from a shard
-    rows: NDArray[np.int64]  # (n,) row in vectors of each
+    source: Vectors | Path  # of these and perhaps of others; the file of a shard is opened when it is read
+    rows: NDArray[np.int64]  # (n,) row of each there
+    dimension: int
+
+    def vectors(self, which: NDArray[np.int64] | slice = slice(None)) -> Vectors:
+        """Return the vectors of the texts, or of those in some places of ``texts``, ``(n, dimension)``."""
+        held = self.source
+        if isinstance(held, Path):
+            held = np.load(held, mmap_mode="r", allow_pickle=False)
+        return np.asarray(held[self.rows[which]])
 
 
 class EmbeddingCache:
@@ -102,8 +110,8 @@ class EmbeddingCache:
         result: Vectors | None = None  # (N, D)
         for block in self._blocks(encoder, texts, digests, first, chunk_size, show_progress):
             if result is None:
-                result = np.empty((len(texts), block.vectors.shape[1]), dtype=np.float32)
-            result[block.texts] = block.vectors[block.rows]
+                result = np.empty((len(texts), block.dimension), dtype=np.float32)
+            result[block.texts] = block.vectors()
         assert result is not None  # each text is stored or missing
         original = first[place]  # (N,) row of the first occurrence of each row's text
         repeated = np.flatnonzero(original != np.arange(len(texts)))
@@ -118,16 +126,16 @@ class EmbeddingCache:
             pass
 
     def blocks(self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True) -> list[Block]:
-        """Return the vectors of distinct ``texts``, mapped from their files; otherwise as :meth:`vectors`."""
+        """Return where the vectors of distinct ``texts`` are stored; otherwise as :meth:`vectors`."""
         digests = text_digests(texts)
         first = np.unique(digests, return_index=True)[1]
         if len(first) < len(texts):
             raise EncoderError(f"{len(texts) - len(first)} texts occur a second time: blocks are of distinct texts")
         while True:
             found, missing = [], np.ones(len(first), dtype=bool)
-            for places, vectors, rows in _stored(self.folder(encoder), digests[first], {}):
-                missing[places] = False
-                found.append(Block(first[places], vectors, rows))
+            for block in _stored(self.folder(encoder), digests[first], {}):
+                missing[block.texts] = False
+                found.append(block._replace(texts=first[block.texts]))
             if not missing.any():
                 return found
             self.fill(encoder, texts, show_progress=show_progress)
@@ -146,8 +154,8 @@ class EmbeddingCache:
         missing, dimension = np.ones(len(first), dtype=bool), None
         known: dict[Path, Shard | None] = {}
         for block in _stored(folder, digests[first], known):
-            missing[block.texts], dimension = False, block.vectors.shape[1]
-            yield Block(first[block.texts], block.vectors, block.rows)
+            missing[block.texts], dimension = False, block.dimension
+            yield block._replace(texts=first[block.texts])
         known = dict.fromkeys(known)
         todo = np.sort(first[missing])
         if not todo.size:
@@ -191,7 +199,7 @@ def _stored(folder: Path, wanted: Digests, known: dict[Path, Shard | None]) -> I
         try:
             found = known[sidecar] = known.get(sidecar) or read_sidecar(sidecar)
             places, rows = found.rows_of(wanted)
-            vectors = found.vectors() if rows.size else None
+            file = found.checked() if rows.size else None
         except FileNotFoundError:
             continue  # another process has just deleted it
         except OSError as error:
@@ -200,8 +208,8 @@ def _stored(folder: Path, wanted: Digests, known: dict[Path, Shard | None]) -> I
             logger.warning("deleting the damaged shard %s: %s; its texts are encoded again", sidecar, error)
             delete_shard(sidecar)
         else:
-            if vectors is not None:
-                yield Block(places, vectors, rows)
+            if file is not None:
+                yield Block(places, file, rows, found.dimension)
 
 
 def _encoded_blocks(
@@ -231,17 +239,17 @@ def _encoded_blocks(
                 if ours:
                     rows = rows[np.argsort(digests[rows])]
                     missing = np.ones(len(rows), dtype=bool)
-                    for places, vectors, own in _stored(folder, digests[rows], known):
-                        missing[places] = False
-                        blocks.append(Block(rows[places], vectors, own))
-                        bar.update(len(places))
+                    for block in _stored(folder, digests[rows], known):
+                        missing[block.texts] = False
+                        blocks.append(block._replace(texts=rows[block.texts]))
+                        bar.update(len(block.texts))
                     if missing.any():
                         # by length, so that what one step encodes together needs little padding
                         own = np.array(sorted(np.sort(rows[missing]), key=lambda row: len(texts[row])), dtype=np.int64)
                         vectors = _encode_chunk(encoder, [texts[row] for row in own], bar)
                         with clear_write_errors(folder, "embedding", _KEPT):
                             known[write_shard(folder, digests[own], vectors)] = None
-                        blocks.append(Block(own, vectors, np.arange(len(own))))
+                        blocks.append(Block(own, vectors, np.arange(len(own)), vectors.shape[1]))
                         n_encoded += len(own)
             taken = 0 if ours else taken + 1
             if not ours:

@@ -55,8 +55,8 @@ class Shard:
         rows = np.flatnonzero(wanted[place] == self.digests)
         return place[rows], rows
 
-    def vectors(self) -> Vectors:
-        """Return all vectors, ``(count, dimension)``, mapped from the file after checking the whole of it.
+    def checked(self) -> Path:
+        """Return the file of vectors after checking the whole of it.
 
         Raises:
             DamagedShardError: the file is missing or not the one that was written.
@@ -70,8 +70,10 @@ class Shard:
             raise DamagedShardError(f"its vectors take {state.st_size} bytes instead of {self.vectors_size}")
         if _file_crc32(path, state.st_size, state.st_mtime_ns) != self.vectors_crc32:
             raise DamagedShardError("its vectors do not match their checksum")
-        mapped: Vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        if shape != (len(self.digests), self.dimension):
+            raise DamagedShardError(f"its vectors have shape {shape}, not {(len(self.digests), self.dimension)}")
+        return path
 
 
 def write_shard(folder: Path, digests: Digests, vectors: Vectors) -> Path:

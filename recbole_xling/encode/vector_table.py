@@ -89,15 +89,14 @@ def _write(path: Path, blocks: Sequence[Block], row: NDArray[np.int64], dtype: s
     block_of = np.full(1 + n_texts, -1)  # of each text from 1; -1 for no text
     place = np.zeros(1 + n_texts, dtype=np.int64)  # of the text in its block
     square = np.zeros(1 + n_texts, dtype=np.float32)  # squared norm
-    for number, (texts, vectors, rows) in enumerate(blocks):
-        block_of[texts + 1], place[texts + 1] = number, rows
-        square[texts + 1] = np.sum(np.square(vectors[rows]), axis=1)
-        give_back(vectors.base)
+    for number, block in enumerate(blocks):
+        block_of[block.texts + 1], place[block.texts + 1] = number, np.arange(len(block.texts))
+        square[block.texts + 1] = np.sum(np.square(block.vectors()), axis=1)
     filled = square[row][square[row] > 0]
     length = np.sqrt(np.mean(filled)) if len(filled) else np.float32(1)
     with path.open("wb") as file:
         header = {"descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
-        write_array_header_1_0(file, {**header, "shape": (len(row), blocks[0].vectors.shape[1])})
+        write_array_header_1_0(file, {**header, "shape": (len(row), blocks[0].dimension)})
         for start in range(0, len(row), _BLOCK):
             found = _rows(blocks, block_of, place, row[start : start + _BLOCK], length)
             file.write(found.astype(dtype, copy=False).data)
@@ -111,12 +110,12 @@ def _rows(
     length: np.float32,
 ) -> Vectors:
     """Return the vectors of some items, divided by ``length``: ``(len(row), dimension)``."""
-    found = np.zeros((len(row), blocks[0].vectors.shape[1]), dtype=np.float32)
+    found = np.zeros((len(row), blocks[0].dimension), dtype=np.float32)
     order = np.argsort(block_of[row], kind="stable")
     ends = np.searchsorted(block_of[row[order]], np.arange(-1, len(blocks)), side="right")
     for block, begin, end in zip(blocks, ends[:-1], ends[1:], strict=True):
         items = order[begin:end]
-        found[items] = block.vectors[place[row[items]]]
-        give_back(block.vectors.base)
+        if len(items):
+            found[items] = block.vectors(place[row[items]])
     found /= length
     return found

@@ -40,6 +40,7 @@ from recbole_xling.model.text_encoder.item_texts import ItemTable, ItemTexts
 from recbole_xling.utils.devices import to_device
 from recbole_xling.utils.distributed import gather_rows, process
 
+_MAP = "encoder.projection"  # the learned map, where there is one
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
 
 
@@ -81,8 +82,8 @@ class XLingTwoTowerConfig(
     init_user_tower_from: str | None = Field(None, description="Run folder whose user tower to start from.")
     learning_rate: float = Field(0.0003, gt=0, description="Of the adapters.")
     learning_rates: dict[str, float] | None = Field(
-        {"encoder.projection": 0.001, "user_tower": 0.001, "user_tower.pooling.recency": 0.03},
-        description="Of the other parts.",
+        {_MAP: 0.001, "user_tower": 0.001, "user_tower.pooling.recency": 0.03},
+        description="Of the other parts. Where `learning_rate` is given and these are not, it is the map's as well.",
         examples=[{"user_tower": 0.001}],
     )
     train_batch_size: int = Field(512, ge=1, description="Targets per batch.")
@@ -90,11 +91,14 @@ class XLingTwoTowerConfig(
     stopping_step: int = Field(5, ge=0, description="Patience of early stopping.")
 
     @classmethod
-    def check_given(cls, given: Mapping[str, Any]) -> None:
-        """Raise a ConfigError if settings of adapters are given, and by default there are none."""
-        adapters = [name for name in AdapterConfig.model_fields if name in given]
-        if adapters and "peft" not in given:
+    def adjust_defaults(cls, settings: dict[str, Any], given: Mapping[str, Any]) -> None:
+        """Let a ``learning_rate`` that is given count for the map; refuse settings of adapters where there are none."""
+        adapters = [name for name in AdapterConfig.model_fields if given.get(name) is not None]
+        if adapters and "peft" not in given and settings["peft"] == "frozen":
             raise ConfigError(f"{adapters[0]} is for adapters, and peft: frozen, the default, has none: set peft: lora")
+        if "learning_rate" in given and "learning_rates" not in given and settings["learning_rates"]:
+            rates = settings["learning_rates"]
+            settings["learning_rates"] = {part: rates[part] for part in rates if part != _MAP}
 
     @model_validator(mode="after")
     def _encoder_as_it_was(self) -> XLingTwoTowerConfig:
@@ -110,7 +114,7 @@ class XLingTwoTowerConfig(
 class XLingTwoTower(XLingRecommender):
     r"""Two towers over texts: items and users have no parameters of their own, so new ones are scored like all others.
 
-    - Item tower: a Transformer encoder of the XLM-R family with PEFT adapters, pooled
+    - Item tower: a Transformer encoder of the XLM-R family, pooled, with a learned map over it or PEFT adapters
       (:class:`~recbole_xling.model.text_encoder.encoder.TextEncoder`), without what all texts of its language share
       (:class:`~recbole_xling.model.layers.language_centering.LanguageCentering`), of unit length.
     - User tower: a mean, attention or a small causal Transformer over the vectors of the history
@@ -132,7 +136,7 @@ class XLingTwoTower(XLingRecommender):
 
     config_class: ClassVar = XLingTwoTowerConfig
     ranks_without_history = True
-    optional_parts: ClassVar[tuple[str, ...]] = ("encoder.projection",)
+    optional_parts: ClassVar[tuple[str, ...]] = (_MAP,)
     warm_start_parts: ClassVar[Mapping[str, str]] = {
         "init_adapter_from": "encoder",
         "init_user_tower_from": "user_tower",

@@ -13,7 +13,8 @@ from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.quick_start.build import Run
 
 _ENCODER = """
-`encoder/` is the text encoder that was tuned, adapters merged: sentence-transformers and transformers load it.
+`encoder/` is the text encoder, with the learned map or adapters merged: sentence-transformers loads it, and
+transformers without the map.
 `adapters/`, where there is one, has the adapters alone, in PEFT's format, for `{base}`.
 """
 

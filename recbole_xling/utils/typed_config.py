@@ -91,11 +91,15 @@ class TypedConfig(BaseModel):
             raise ConfigError("\n".join(lines[:_MOST_LINES])) from error
 
     @classmethod
-    def check_given(cls, given: Mapping[str, Any]) -> None:
-        """Raise a ConfigError if settings that were given contradict defaults; nothing is checked unless overridden.
+    def adjust_defaults(cls, settings: dict[str, Any], given: Mapping[str, Any]) -> None:
+        """Change defaults that depend on which settings were given; none unless overridden.
 
         Args:
+            settings: all of them, changed in place.
             given: what files, dictionaries and arguments say.
+
+        Raises:
+            ConfigError: what was given contradicts a default.
         """
 
     @classmethod

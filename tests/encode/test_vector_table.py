@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from shutil import rmtree
 
@@ -78,6 +79,23 @@ def test_a_table_is_written_in_parts_from_several_shards(cache, counting_encoder
         cache.fill(encoder, TEXTS[start : start + 7])
     monkeypatch.setattr("recbole_xling.encode.vector_table._BLOCK", 8)
     np.testing.assert_array_equal(vector_table(cache, encoder, TEXTS, ROW), wanted)
+
+
+def test_more_shards_than_files_may_be_open_are_read(cache, counting_encoder):
+    resource = pytest.importorskip("resource")
+    encoder = counting_encoder()
+    for text in TEXTS:
+        cache.fill(encoder, [text])
+    encoder.asked.clear()
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 20, limit[1]))
+    try:
+        table = vector_table(cache, encoder, TEXTS, ROW)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
+    assert not encoder.asked and len(list(cache.folder(encoder).glob("*.npy"))) == 50
+    other = EmbeddingCache(cache.root.parent / "other")
+    np.testing.assert_allclose(table, vector_table(other, encoder, TEXTS, ROW), rtol=1e-5)
 
 
 def test_texts_that_occur_twice_are_refused(cache, counting_encoder):

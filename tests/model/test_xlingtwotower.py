@@ -79,20 +79,31 @@ class TestContract(ModelContract):
         super().test_overfits_a_small_set(tmp_path, base_settings, variant)
 
 
-@pytest.mark.parametrize("peft", ["frozen", "lora"])
-def test_map_and_adapters_have_learning_rates_of_their_own(make, peft):
-    run = make(peft=peft, learning_rate=0.0003, learn_temperature=True)
-    groups = build_trainer(run.config, run.model).optimizer.param_groups
-    rate = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
-    of_name = {name: rate[id(p)] for name, p in run.model.named_parameters() if p.requires_grad}
-    assert set(of_name.values()) == {0.0003, 0.001, 0.03}
-    assert {of_name[name] for name in of_name if name.startswith("encoder.")} == {0.001 if peft == "frozen" else 0.0003}
-
-
 @pytest.fixture
 def make(small_dataset, settings):
     small_dataset()
     return lambda **changed: build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
+
+
+@pytest.mark.parametrize(
+    ("changed", "rate"),
+    [
+        ({"peft": "frozen"}, 0.001),
+        ({"peft": "lora"}, 0.0003),
+        ({"peft": "frozen", "learning_rate": 0.02}, 0.02),
+        ({"peft": "lora", "learning_rate": 0.02}, 0.02),
+        ({"peft": "frozen", "learning_rate": 0.02, "learning_rates": {"encoder.projection": 0.1}}, 0.1),
+    ],
+)
+def test_map_and_adapters_have_learning_rates_of_their_own(small_dataset, settings, changed, rate):
+    small_dataset()
+    given = {key: value for key, value in settings.items() if key != "learning_rate"} | changed
+    run = build(XLingConfig("XLingTwoTower", "small", config_dict=given))
+    groups = build_trainer(run.config, run.model).optimizer.param_groups
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    of_name = {name: rates[id(p)] for name, p in run.model.named_parameters() if p.requires_grad}
+    assert {of_name[name] for name in of_name if name.startswith("encoder.")} == {rate}
+    assert "learning_rates" in changed or of_name["user_tower.pooling.recency"] == 0.03
 
 
 def scores_at_the_start(make, **changed):

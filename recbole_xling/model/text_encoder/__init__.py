@@ -1,1 +1,1 @@
-"""The text encoder that XLingTwoTower tunes: loading, adapters, tokens, and what is frozen in it."""
+"""The text encoder of XLingTwoTower: loading, adapters, tokens, and what is frozen in it."""

@@ -1,4 +1,4 @@
-"""The item tower: texts become vectors of unit length, by a pretrained encoder whose upper layers are tuned."""
+"""The item tower: texts become unit vectors, by a pretrained encoder with a learned map over it or adapters in it."""
 
 from __future__ import annotations
 
