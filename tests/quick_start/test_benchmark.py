@@ -220,7 +220,12 @@ def test_the_command_runs_processes_and_tells_of_failures_at_the_end(tmp_path, p
 
 
 @pytest.mark.parametrize(
-    ("name", "datasets"), [("crosslingual", {"debian", "debian-disjoint"}), ("amazon", {"toys", "sports"})]
+    ("name", "datasets"),
+    [
+        ("crosslingual", {"debian", "debian-disjoint", "nemig"}),
+        ("strategies", {"debian"}),
+        ("amazon", {"toys", "sports"}),
+    ],
 )
 def test_the_benchmarks_of_the_project_have_settings_that_exist(tmp_path, name, datasets):
     cells = read_benchmark(Path(__file__).parents[2] / "benchmarks" / f"{name}.yaml", tmp_path)
