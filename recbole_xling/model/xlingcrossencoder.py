@@ -20,7 +20,7 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.sampling.target_negatives import TargetNegatives
-from recbole_xling.model.text_encoder.adapters import AdapterConfig
+from recbole_xling.model.text_encoder.adapters import AdapterConfig, Method
 from recbole_xling.model.text_encoder.encoder import POOLING, build_encoder, check_encoder
 from recbole_xling.model.text_encoder.pair_texts import PairTexts
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_buckets
@@ -47,9 +47,7 @@ class XLingCrossEncoderConfig(AdapterConfig, EncodingConfig, WindowsConfig):
     train_text_view: Literal["own", "reader", "random"] = Field(
         "own", description="Which text of an item training sees, as for all models; a pair cannot show several."
     )
-    peft: Literal["frozen", "lora", "adalora", "ia3", "full"] = Field(
-        "lora", description="Which weights of the encoder are trained."
-    )
+    peft: Method = Field("lora", description="Which weights of the encoder are trained.")
     pair_loss: Literal["softmax", "binary"] = Field(
         "softmax", description="The target among its negatives, or each pair by itself."
     )

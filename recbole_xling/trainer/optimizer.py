@@ -10,6 +10,7 @@ import torch
 from torch import nn, optim
 
 from recbole_xling.errors import ConfigError
+from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.lazy_adam import LazyAdam
 
 _LEARNERS: dict[str, type[optim.Optimizer]] = {
@@ -42,7 +43,7 @@ def parameter_groups(
     prefixes = sorted(length, key=length.__getitem__, reverse=True)
     groups: dict[str, list[nn.Parameter]] = {prefix: [] for prefix in ["", *prefixes]}
     names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    optional = getattr(model, "optional_parts", ())
+    optional = hooks_of(model).optional_parts
     for prefix in prefixes:
         if prefix not in optional and not any(name.startswith(prefix) for name in names):
             tops = sorted({".".join(name.split(".")[:2]) for name in names})

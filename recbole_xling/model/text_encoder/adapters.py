@@ -21,6 +21,8 @@ _QUERY_VALUE = (("query", "value"), ("q_lin", "v_lin"), ("attn.q", "attn.v"), ("
                 ("qkv_proj",), ("query_key_value",))  # fmt: skip
 _KEY_VALUE = (("key", "value"), ("k_lin", "v_lin"), ("attn.k", "attn.v"), ("k_proj", "v_proj"))
 
+Method = Literal["frozen", "lora", "adalora", "ia3", "full"]
+
 
 class AdapterConfig(TypedConfig):
     """Which weights of the encoder are trained.
@@ -33,9 +35,7 @@ class AdapterConfig(TypedConfig):
 
     section: ClassVar[str] = "adapters"
 
-    peft: Literal["frozen", "lora", "adalora", "ia3", "full"] = Field(
-        "frozen", description="Which weights of the encoder are trained."
-    )
+    peft: Method = Field("frozen", description="Which weights of the encoder are trained.")
     lora_rank: int = Field(16, ge=1, description="Rank of LoRA; the final mean rank of AdaLoRA.")
     lora_alpha: int = Field(32, ge=1, description="Scale of LoRA's update, as a multiple of 1 / rank.")
     lora_dropout: float = Field(0.05, ge=0, lt=1, description="Dropout of LoRA's input.")
