@@ -19,7 +19,7 @@ from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import hooks_of
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.plain_data import from_plain
-from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
+from recbole_xling.utils.run_folder import CONFIG_FILE, MODEL_FILE, taking_from
 
 logger = logging.getLogger(__name__)
 
@@ -163,7 +163,13 @@ def warm_start(model: Any, config: Any) -> None:
         if not weights:
             raise CheckpointError(f"{key}: '{config[key]}' has trained nothing of its {part}")
         module = model.get_submodule(part)
-        load_trainable(module, {**trainable_state(module), **weights}, file)
+        try:
+            load_trainable(module, {**trainable_state(module), **weights}, file)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{key}: the {part} is made otherwise than in that run, whose settings are in "
+                f"'{file.with_name(CONFIG_FILE)}' (peft, sizes): {error}"
+            ) from error
         logger.info("%s starts from '%s'", part, config[key])
 
 

@@ -535,8 +535,17 @@ def test_parts_that_do_not_fit_are_refused(settings, small_dataset, tmp_path, ch
     if "encoder" in changed:
         changed = {"encoder": str(make_tiny_encoder(tmp_path / "other", seed=1))}
     wanted = {"user_tower": "attention", "init_adapter_from": earlier, "init_user_tower_from": earlier, **changed}
-    with pytest.raises(CheckpointError, match=named):
+    with pytest.raises(CheckpointError, match=named) as told:
         run("XLingTwoTower", "small", config_dict={**settings, **wanted})
+    assert "encoder" in changed or f"{earlier}/config.yaml" in str(told.value)
+
+
+def test_adapters_are_no_start_for_a_frozen_encoder(settings, small_dataset):
+    small_dataset()
+    earlier = run("XLingTwoTower", "small", config_dict={**settings, "epochs": 1})["run_dir"]
+    kept = {key: value for key, value in settings.items() if "lora" not in key and key != "target_modules"}
+    with pytest.raises(CheckpointError, match="peft"):
+        run("XLingTwoTower", "small", config_dict={**kept, "peft": "frozen", "init_adapter_from": earlier})
 
 
 def test_a_folder_that_is_no_run_is_refused(settings, small_dataset):
