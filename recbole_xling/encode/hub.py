@@ -14,6 +14,7 @@ from typing import Any
 
 from recbole_xling.encode.base import require_package
 from recbole_xling.errors import EncoderError, unknown_name
+from recbole_xling.utils.files import file_digest
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9_-][\w.-]*/[\w.-]+")
 _CONFIG_FILES = ("modules.json", "config.json")  # the first exists for sentence-transformers models only
@@ -221,9 +222,5 @@ def _content_hash(folder: Path, files: tuple[tuple[str, int, int], ...]) -> str:
     """Hash the files; sizes and times are in the key so that a process reads each state of the folder once."""
     total = sha256()
     for name, _, _ in files:
-        content = sha256()
-        with (folder / name).open("rb") as file:
-            while block := file.read(1 << 20):
-                content.update(block)
-        total.update(f"{name}\0{content.hexdigest()}\n".encode())
+        total.update(f"{name}\0{file_digest(folder / name)}\n".encode())
     return total.hexdigest()

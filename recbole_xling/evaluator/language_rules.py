@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.evaluator.beyond_accuracy import SMOOTHING
 from recbole_xling.evaluator.slices import EvalContext
 from recbole_xling.language.tags import UNDETERMINED
 
@@ -18,7 +19,6 @@ READER = "reader"
 """In place of a language: that of the user."""
 
 _CANDIDATES = 100  # best items from which a calibrated list is chosen
-_SMOOTHING = 0.01  # alpha of Steck
 
 
 class LanguageRules:
@@ -119,7 +119,7 @@ class LanguageRules:
         free = np.ones(len(value), dtype=bool)
         for place in range(min(self.length, len(value))):
             shares = (counts + np.eye(len(names))) / (place + 1)  # of the list if the next item is in each language
-            smooth = (1 - _SMOOTHING) * shares + _SMOOTHING * wanted
+            smooth = (1 - SMOOTHING) * shares + SMOOTHING * wanted
             divergence = scipy.special.rel_entr(wanted, smooth).sum(axis=1)
             gain = (1 - self.calibration) * value - self.calibration * divergence[own]
             best_place = int(np.where(free, gain, -np.inf).argmax())

@@ -21,6 +21,7 @@ from recbole_xling.serve.recommender import Recommender
 from recbole_xling.serve.text_encoder import ExportedEncoder
 from recbole_xling.serve.vectors import Tower, VectorScorer, View
 from recbole_xling.serve.withdrawn import WITHDRAWN_FILE, read_withdrawn
+from recbole_xling.utils.files import file_digest
 from recbole_xling.utils.json_text import parse_json
 
 FORMAT = 1
@@ -52,7 +53,8 @@ def checksums(folder: Path) -> dict[str, dict[str, Any]]:
         if path.is_file() and path.name not in (MANIFEST_FILE, WITHDRAWN_FILE, ADDED_FILE)
     )
     return {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        for path in files
     }
 
 
@@ -73,7 +75,7 @@ def load_export(folder: str | os.PathLike[str], *, verify: bool = True) -> Recom
         for name, known in manifest["files"].items():
             path = folder / name
             is_whole = path.is_file() and path.stat().st_size == known["bytes"]
-            if not is_whole or (verify and _sha256(path) != known["sha256"]):
+            if not is_whole or (verify and file_digest(path) != known["sha256"]):
                 raise CheckpointError(f"'{path}' is not what export wrote: it is missing or damaged. Export again")
         recommender = _recommender(folder, manifest)
     except (XlingError, OSError):
@@ -221,11 +223,3 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8") as lines:
         for line in lines:
             yield parse_json(line)
-
-
-def _sha256(path: Path) -> str:
-    found = sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()

@@ -167,6 +167,15 @@ class FolderLock:
             self._descriptor = None
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as hexadecimal digits; the file is read in blocks."""
+    found = sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
 # ---- caches ---------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from recbole_xling.errors import CheckpointError, XlingError
-from recbole_xling.utils.files import polars_os_errors, replacing, write_text
+from recbole_xling.utils.files import file_digest, polars_os_errors, replacing, write_text
 from recbole_xling.utils.json_text import parse_json
 from recbole_xling.utils.terminal import PlainFormatter
 
@@ -72,7 +71,7 @@ def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
 def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:
     """Write ``result.json``, with the checksum of the table of rows if that is there already; return what it holds."""
     table = folder / USERS_FILE
-    content = {**result, **({"users_sha256": _sha256(table)} if table.is_file() else {})}
+    content = {**result, **({"users_sha256": file_digest(table)} if table.is_file() else {})}
     write_json(folder / RESULT_FILE, content)
     return content
 
@@ -162,15 +161,11 @@ def read_users(folder: Path) -> pl.DataFrame:
 
     path, known = folder / USERS_FILE, read_result(folder).get("users_sha256")  # not in folders of earlier releases
     try:
-        if known is not None and known != _sha256(path):
+        if known is not None and known != file_digest(path):
             raise CheckpointError(f"'{path}' is damaged: its checksum is another one than when it was written")
         return pl.read_parquet(path, glob=False)
     except pl.exceptions.PolarsError as error:
         raise CheckpointError(f"'{path}' is damaged: {error}") from error
-
-
-def _sha256(path: Path) -> str:
-    return sha256(path.read_bytes()).hexdigest()
 
 
 @contextmanager

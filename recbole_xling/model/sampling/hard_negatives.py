@@ -15,7 +15,9 @@ from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.utils.chunks import score_chunks
 from recbole_xling.utils.typed_config import TypedConfig
 
-_DEPTH = 100  # the first places of a user's list, from which negatives are drawn: the very first are often right
+DEPTH = 100
+"""The first places of a user's list, from which negatives are drawn: the very first are often right."""
+
 _ROUNDING = 1  # tells these random numbers from others of the seed and epoch
 
 
@@ -102,7 +104,7 @@ class HardNegatives(nn.Module):
                 scores.masked_fill_(scores > self.margin * scores.gather(1, newest), float("-inf"))
             scores.scatter_(1, rows[self._list], float("-inf"))
             scores[:, 0] = float("-inf")
-            head = scores.topk(min(_DEPTH, scores.shape[1]), dim=1)  # (B, depth)
+            head = scores.topk(min(DEPTH, scores.shape[1]), dim=1)  # (B, depth)
             shown = ~head.values.isinf()  # (B, depth)
             view = view_of_user[rows[self._users]][:, None]  # (B, 1)
             cross = language[view, head.indices] != language[view, newest]  # (B, depth)

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.model.sampling.hard_negatives import DEPTH
 from recbole_xling.utils.chunks import score_chunks
 
 _DRAW = 0x0DD5  # keeps these draws apart from others of the same batch
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_DEPTH = 100  # the first places of a user's list, from which hard negatives are drawn: the very first are often right
 
 
 class TargetNegatives:
@@ -48,7 +48,7 @@ class TargetNegatives:
         vectors = torch.nn.functional.normalize(vectors - vectors[1:].mean(dim=0), dim=1)
         rows = self._dataset.last_histories(self._dataset.user_num)
         users, histories = rows[self._dataset.uid_field], rows[self._dataset.item_id_list_field]
-        lists = torch.zeros(self._dataset.user_num, min(_DEPTH, self._n_items - 1), dtype=torch.int32)
+        lists = torch.zeros(self._dataset.user_num, min(DEPTH, self._n_items - 1), dtype=torch.int32)
         for part in score_chunks(len(rows), self._n_items):
             read = (vectors[histories[part]] * (histories[part] > 0)[..., None]).sum(dim=1)  # (B, D)
             scores = (read @ vectors.T).scatter(1, histories[part], -torch.inf)

@@ -15,7 +15,7 @@ from recbole_xling.quick_start.build import build
 
 @pytest.fixture
 def training(small_dataset, settings, monkeypatch):
-    monkeypatch.setattr(module, "_DEPTH", 12)
+    monkeypatch.setattr(module, "DEPTH", 12)
     small_dataset()
     config = XLingConfig("LLMSASRec", "small", config_dict={**settings, "allow_unknown_keys": True})
     return build(config).train_data._dataset
@@ -49,7 +49,7 @@ def test_they_come_from_the_head_of_the_list_and_are_not_the_users_own(training)
 
 @pytest.mark.parametrize(("share", "want"), [(0.0, 0), (1.0, 4)])
 def test_the_share_of_other_languages_is_as_asked(training, share, want, monkeypatch):
-    monkeypatch.setattr(module, "_DEPTH", 26)
+    monkeypatch.setattr(module, "DEPTH", 26)
     negatives = make(training, hard_negative_cross_language=share)
     negatives.draw(match, -1)
     rows = training.last_histories(training.user_num)
@@ -60,7 +60,7 @@ def test_the_share_of_other_languages_is_as_asked(training, share, want, monkeyp
 
 @pytest.mark.parametrize(("number", "share", "low"), [(1, 0.5, 0), (1, 0.3, 0), (3, 0.5, 1), (3, 0.9, 2)])
 def test_a_share_that_is_no_whole_number_holds_on_average(training, number, share, low, monkeypatch):
-    monkeypatch.setattr(module, "_DEPTH", 26)
+    monkeypatch.setattr(module, "DEPTH", 26)
     negatives = make(training, hard_negatives=number, hard_negative_cross_language=share)
     rows = training.last_histories(training.user_num)
     newest = rows["item_id_list"].gather(1, rows["item_length"][:, None] - 1)

@@ -43,7 +43,7 @@ def test_a_target_has_the_same_negatives_in_any_part_of_a_batch(small_dataset, b
 
 
 def test_hard_negatives_are_what_is_nearest_to_the_history_by_frozen_vectors(small_dataset, build_small, monkeypatch):
-    monkeypatch.setattr(target_negatives, "_DEPTH", 6)
+    monkeypatch.setattr(target_negatives, "DEPTH", 6)
     small_dataset(n_items=60)
     train = build_small().train_data._dataset
     negatives = TargetNegatives(train, 1, 40)
