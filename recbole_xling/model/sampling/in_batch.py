@@ -26,7 +26,7 @@ class BatchWindows:
         history: ``(B, L)`` texts of the inputs.
         inputs: places of the inputs, ``(K,)`` rows and columns; the rest is padding.
         target: ``(B, L)`` texts to predict.
-        weight: ``(B, L)`` of the positions in the loss, 0 where nothing is predicted.
+        weight: ``(B, L)`` of the positions in the loss as the loader gives them, 0 where nothing is predicted.
         trained: places where it is not 0.
     """
 
@@ -69,6 +69,10 @@ def in_batch(
     target = gather_rows(torch.cat([windows.target[trained], windows.history[:, 0]]))  # (N,)
     weight = gather_rows(torch.cat([windows.weight[trained], empty_weight]))  # (N,)
     is_user = gather_rows(torch.cat([torch.ones_like(of_position[trained]), torch.zeros_like(number)])).bool()  # (N,)
+    # The loader divides by the number of targets, and users without a history make the positions more. What it weighs
+    # more or less keeps its weight: the weights of a batch sum to 1 only on average where languages are weighted.
+    n_targets, n_positions = is_user.sum(), (weight > 0).sum()
+    weight = weight * (n_targets / (process()[1] * n_positions.clamp(min=1)))
     candidates = texts.of_all_processes()  # (U,), (U, D)
 
     # A candidate that occurs in the window of a position is an accidental hit: the user chose it too, only at another
@@ -90,7 +94,7 @@ def in_batch(
         states=states,
         items=candidates.vectors,
         target=candidates.rows(target),
-        weight=weight / weight.sum(),
+        weight=weight,
         accidental_hit_mask=belongs[window],  # (N, U)
         logit_adjustment=torch.where(at_rate, constant, constant[at_rate].mean()),
         is_user=is_user,

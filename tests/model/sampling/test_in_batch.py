@@ -16,11 +16,15 @@ from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 N_TEXTS, SIZE = 9, 4
 
 
-def make_windows(rows: slice = slice(None)) -> tuple[BatchWindows, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return four windows of up to three inputs, their texts and vectors, and the table both come from."""
+def make_windows(rows: slice | list[int] = slice(None), n_processes: int = 1) -> tuple[BatchWindows, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return four windows of up to three inputs, their texts and vectors, and the table both come from.
+
+    Weights are those of the loader, for 8 targets in all processes, or 7 where rows leave one out.
+    """
     history = torch.tensor([[1, 2, 3], [2, 4, 0], [5, 0, 0], [6, 1, 7]])[rows]
     target = torch.tensor([[2, 3, 4], [4, 8, 0], [1, 0, 0], [0, 7, 2]])[rows]
-    weight = torch.tensor([[0.1, 0.1, 0.1], [0.1, 0.1, 0.0], [0.1, 0.0, 0.0], [0.0, 0.1, 0.1]])[rows]
+    weight = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 1.0]])[rows]
+    weight *= n_processes / (8 if rows == slice(None) else 7)
     generator = torch.Generator().manual_seed(0)
     table = torch.randn(N_TEXTS, SIZE, generator=generator, dtype=torch.double).requires_grad_()
     in_history = history > 0
@@ -61,11 +65,11 @@ def test_the_same_item_in_another_language_is_no_negative():
     assert own[5] == {1, 5}
 
 
-def test_a_user_without_a_history_weighs_as_much_as_his_other_positions():
+def test_a_user_weighs_as_much_without_a_history_and_as_his_language_says():
     windows, texts, vectors, _ = make_windows()
     windows.weight[1] *= 3
     batch = in_batch(windows, DistinctTexts(texts, vectors), LOGIT_ADJUSTMENT, EACH)
-    torch.testing.assert_close(batch.weight / batch.weight[0], torch.tensor([1.0] * 3 + [3] * 2 + [1] * 4 + [3, 1, 1]))
+    torch.testing.assert_close(batch.weight * 12, torch.tensor([1.0] * 3 + [3] * 2 + [1] * 4 + [3, 1, 1]))
 
 
 def test_a_process_may_have_no_windows():
@@ -82,7 +86,7 @@ from test_in_batch import LOGIT_ADJUSTMENT, loss_of, slice_of
 import torch.distributed as dist
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}/meet", rank=rank, world_size=2)
-loss, gradient = loss_of(slice_of(rank))
+loss, gradient = loss_of(slice_of(rank), 2)
 dist.all_reduce(gradient)
 torch.save({"loss": loss, "gradient": gradient / 2}, f"{sys.argv[2]}/{rank}.pt")
 dist.barrier()
@@ -94,8 +98,8 @@ def slice_of(rank: int) -> slice:
     return slice(rank, None, 2) if rank else slice(0, 1)  # 1 and 2 windows; window 2 is left out
 
 
-def loss_of(rows: slice | list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    windows, texts, vectors, table = make_windows(rows)
+def loss_of(rows: slice | list[int], n_processes: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    windows, texts, vectors, table = make_windows(rows, n_processes)
     loss = in_batch_softmax(in_batch(windows, DistinctTexts(texts, vectors), LOGIT_ADJUSTMENT, EACH), torch.tensor(2.0))
     loss.backward()
     return loss.detach(), table.grad
