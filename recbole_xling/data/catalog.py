@@ -15,7 +15,7 @@ from recbole_xling.data.columns import column_kinds, read_cells
 from recbole_xling.data.item_vectors import averaged, distinct_texts, unit_norm
 from recbole_xling.data.text_variants import with_variants
 from recbole_xling.data.text_views import TextViews, check_languages, known_language, texts_in
-from recbole_xling.encode.base import Encoder, create_encoder
+from recbole_xling.encode.base import Encoder, Identity, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.encode.vector_table import vector_table
 from recbole_xling.errors import DataError, NoTextError
@@ -44,7 +44,12 @@ class ItemCatalog:
         folder: the dataset's folder.
         dataset: the dataset's name.
         known_languages: languages that a trained model has numbered; they keep their numbers.
+
+    Attributes:
+        encoded_by: identity of the encoder whose vectors somebody has asked for; None if nobody has.
     """
+
+    encoded_by: Identity | None = None
 
     def __init__(
         self, config: Any, tokens: Sequence[str], folder: Path, dataset: str, known_languages: Sequence[str] = ()
@@ -404,6 +409,7 @@ class ItemCatalog:
     def encoder(self) -> Encoder:
         """Build the encoder that the configuration names; warn about languages that it does not know."""
         encoder = _configured_encoder(self.config)
+        self.encoded_by = encoder.identity
         known = encoder.languages
         if known is not None:
             views = [self.views, *([self.training_views] if self.training_views else ())]

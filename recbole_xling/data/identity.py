@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,11 +19,16 @@ from torch import Tensor
 
 from recbole_xling.errors import CheckpointError
 
+logger = logging.getLogger(__name__)
+
 Fingerprint = dict[str, dict[str, Any]]
 """Size in bytes, lines and SHA-256 of each file, by its suffix: datasets of other names and folders can be equal."""
 
 Tokens = NDArray[np.str_]
 IntArray = NDArray[np.int64]
+
+_READ = frozenset({"max_length", "prompt"})  # of an encoder's identity: what it reads, which settings tell as well
+_ROUNDING = frozenset({"dtype", "model_kwargs", "package_version", "runtime", "trust_remote_code"})
 
 _SAMPLE = 1000  # interactions that are remembered
 _SAME_DATA = 0.5  # share of them that the run's own data still have; data of other users and items have next to none
@@ -88,6 +94,7 @@ class DataIdentity:
         sample: users and items of some training interactions.
         item_field: the field of item ids.
         item_counts: training interactions of each of its tokens; None in older files.
+        encoder: identity of the encoder whose text vectors the model read; None if it read none, and in older files.
         same_ids: whether ids mean the same in whatever data are read, because somebody says so.
     """
 
@@ -98,6 +105,7 @@ class DataIdentity:
     sample: tuple[Tokens, Tokens]
     item_field: str = ""
     item_counts: IntArray | None = None
+    encoder: Mapping[str, Any] | None = None
     same_ids: bool = False
 
     @classmethod
@@ -117,6 +125,7 @@ class DataIdentity:
             (users, items),
             train.iid_field,
             train.train_item_counts,
+            _encoder_of(train),
         )
 
     def state(self) -> dict[str, Any]:
@@ -129,6 +138,7 @@ class DataIdentity:
             "sample": [_pack(tokens) for tokens in self.sample],
             "item_field": self.item_field,
             "item_counts": None if self.item_counts is None else torch.from_numpy(self.item_counts.astype(np.int32)),
+            "encoder": None if self.encoder is None else dict(self.encoder),
         }
 
     @classmethod
@@ -152,7 +162,10 @@ class DataIdentity:
                 if counts.shape != vocabulary[item_field].shape or (counts < 0).any():
                     raise ValueError("numbers of interactions that are not those of the items")
             renumbered = dict(state["renumbered"])
-            return cls(files, vocabulary, renumbered, languages, (users, items), item_field, counts)
+            encoder = (
+                None if state.get("encoder") is None else {str(key): value for key, value in state["encoder"].items()}
+            )
+            return cls(files, vocabulary, renumbered, languages, (users, items), item_field, counts, encoder)
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise CheckpointError(f"the checkpoint is damaged: its ids cannot be read ({error!r})") from error
 
@@ -182,6 +195,28 @@ class DataIdentity:
         known = dict(zip(self.vocabulary[self.item_field].tolist(), self.item_counts.tolist(), strict=True))
         return np.array([known.get(str(token), 0) for token in tokens], dtype=np.int64)
 
+    def check_encoder(self, dataset: Any) -> None:
+        """Check that the text vectors that a model reads of a dataset are by the encoder of training.
+
+        Raises:
+            CheckpointError: they are by another one: what was learned from some vectors says nothing about others.
+        """
+        now = _encoder_of(dataset)
+        if self.encoder is None or now is None:
+            return
+        keys = (self.encoder.keys() | now.keys()) - _READ
+        if now.get("fingerprint") and now["fingerprint"] == self.encoder.get("fingerprint"):
+            keys -= {"model"}  # a folder that has been renamed
+        changed = sorted(key for key in keys if self.encoder.get(key) != now.get(key))
+        then, here = ({key: of.get(key) for key in changed} for of in (self.encoder, now))
+        if not _ROUNDING.issuperset(changed):
+            raise CheckpointError(
+                f"the run was trained on text vectors of the encoder {then}, but this one is {here}: give the encoder "
+                "of then (encoder, encoder_options), or train again"
+            )
+        if changed:
+            logger.warning("text vectors were made with %s in training, and with %s now", then, here)
+
     def new_tokens(self, dataset: Any) -> dict[str, Tokens]:
         """Return the tokens that a dataset with this vocabulary has beyond it, by field; fields without any left out.
 
@@ -201,6 +236,12 @@ class DataIdentity:
                 "load the run with load_run, and with the files it was trained on"
             )
         return new
+
+
+def _encoder_of(dataset: Any) -> Mapping[str, Any] | None:
+    """Return the identity of the encoder whose vectors of a dataset's texts were asked for; None if none were."""
+    found: Mapping[str, Any] | None = getattr(vars(dataset).get("catalog"), "encoded_by", None)
+    return found
 
 
 def _renumbered(dataset: Any) -> dict[str, str]:

@@ -241,9 +241,11 @@ def restore_model(model: Any, trained: Trained, dataset: Any) -> None:
         dataset: with the ids of training, or another one.
 
     Raises:
-        CheckpointError: the weights are those of another model or dataset, or cannot serve ids that are new.
+        CheckpointError: the weights are those of another model, dataset or encoder, or cannot serve ids that are new.
     """
     with taking_from(trained.file):
+        if trained.data is not None:
+            trained.data.check_encoder(dataset)
         _restore(model, trained, dataset)
     model.eval()
 

@@ -132,6 +132,13 @@ def check_ids(state: dict[str, Any], dataset: Any) -> None:
         known.new_tokens(dataset)
 
 
+def check_data(state: dict[str, Any], dataset: Any) -> None:
+    """Raise a CheckpointError if ids are numbered, or texts encoded, otherwise than when a checkpoint was written."""
+    check_ids(state, dataset)
+    if (known := data_of(state)) is not None:
+        known.check_encoder(dataset)
+
+
 def warm_start(model: Any, config: Any) -> None:
     """Start parts of a model from the weights of earlier runs.
 

@@ -50,6 +50,8 @@ class Continuation:
         self.matches: Matches = {}
         self._new: dict[str, int] = {}  # number of new ids of each field, also of columns
         self._reasons: list[str] = []
+        if known is not None:
+            known.check_encoder(dataset)
         if known is not None and isinstance(dataset, PinnedIds):
             self.matches = _matches(known, dataset)
             self._number(known, config)

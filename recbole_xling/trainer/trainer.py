@@ -19,7 +19,7 @@ from recbole_xling.errors import CheckpointError, ConfigError, unknown_name
 from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.averaging import CheckpointAverage
 from recbole_xling.trainer.checkpoint import (
-    check_ids,
+    check_data,
     load_checkpoint,
     random_states,
     restore_random_states,
@@ -389,7 +389,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         if not self.config["single_spec"]:
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         with taking_from(file):
-            check_ids(state, train_data._dataset)
+            check_data(state, train_data._dataset)
             self.schedule.load_state_dict(state["schedule"])
             self._load_optimizers(state)  # because building a schedule sets the rates of step zero
             if len(state["processes"]) != world_size:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -36,6 +39,24 @@ def test_a_million_ids_take_a_byte_per_letter_and_one_each():
     assert sum(tensor.nbytes for tensor in packed.values()) == 10_000 * 6 + 6
 
 
+def _encoded_by(**changed):
+    encoder = {"model": "e5", "fingerprint": "12", "dtype": "float32", "prompt": None, **changed}
+    return SimpleNamespace(catalog=SimpleNamespace(encoded_by=encoder))
+
+
+def test_an_encoder_is_the_same_under_another_name_and_on_another_device(tmp_path, caplog):
+    torch.save(replace(_identity("a"), encoder=_encoded_by().catalog.encoded_by).state(), tmp_path / "state.pt")
+    known = DataIdentity.from_state(torch.load(tmp_path / "state.pt", weights_only=True))
+    known.check_encoder(_encoded_by(model="moved", prompt="query: "))
+    known.check_encoder(SimpleNamespace(catalog=None))
+    _identity("a").check_encoder(_encoded_by())
+    assert not caplog.records
+    known.check_encoder(_encoded_by(dtype="bfloat16"))
+    assert "bfloat16" in caplog.text
+    with pytest.raises(CheckpointError, match=r"'fingerprint': '12', 'model': 'e5'.*'13'"):
+        known.check_encoder(_encoded_by(model="moved", fingerprint="13"))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -47,6 +68,7 @@ def test_a_million_ids_take_a_byte_per_letter_and_one_each():
         lambda state: state.update(item_counts=-torch.ones(3, dtype=torch.int32)),
         lambda state: state.update(item_counts=[0, 1, 2]),
         lambda state: state.update(item_field="user_id"),
+        lambda state: state.update(encoder="usem3"),
         lambda state: state.update(vocabulary=[1, 2]),
         lambda state: state.pop("files"),
         lambda state: state.update(files={"inter": {"bytes": 1, "lines": b"x", "sha256": "0"}}),

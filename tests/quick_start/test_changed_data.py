@@ -384,6 +384,36 @@ def test_resume_with_the_same_data_elsewhere_goes_on(trained, unfinished, moved,
     assert result["test"] == recbole_xling.run(config_dict={"resume": str(other), **longer})["test"]
 
 
+# ---- another encoder ------------------------------------------------------------------------------------------
+
+OTHER = {"encoder_options": {"dimension": 32, "ngram_min": 2}}  # vectors of the same size
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda folder: load_run(folder, **OTHER),
+        lambda folder: recbole_xling.evaluate_run(folder, config_dict=OTHER),
+        lambda folder: recbole_xling.run(config_dict={"resume": str(folder), "epochs": 4, **OTHER}),
+        lambda folder: recbole_xling.run(
+            config_dict={**yaml.safe_load((folder / "config.yaml").read_text()), "init_from": str(folder), **OTHER}
+        ),
+    ],
+)
+@pytest.mark.parametrize("model", ["LLMSASRec", "ContentEASE"])
+def test_vectors_of_another_encoder_are_refused(trained, tmp_path, model, use):
+    if model == "ContentEASE" and "epochs" in use.__code__.co_consts:
+        pytest.skip("nothing to resume")
+    folder = Path(shutil.copytree(trained(model), tmp_path / "run"))
+    with pytest.raises(CheckpointError, match="ngram_min"):
+        use(folder)
+
+
+def test_a_model_that_reads_no_vectors_may_name_another_encoder(trained):
+    run = trained(item_representation="none", text_projection=None)
+    assert recbole_xling.evaluate_run(run, config_dict=OTHER)["test"] == read_result(run)["test"]
+
+
 # ---- checkpoints of earlier releases --------------------------------------------------------------------------
 
 

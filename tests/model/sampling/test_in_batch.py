@@ -16,7 +16,9 @@ from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 N_TEXTS, SIZE = 9, 4
 
 
-def make_windows(rows: slice | list[int] = slice(None), n_processes: int = 1) -> tuple[BatchWindows, torch.Tensor, torch.Tensor, torch.Tensor]:
+def make_windows(
+    rows: slice | list[int] = slice(None), n_processes: int = 1
+) -> tuple[BatchWindows, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return four windows of up to three inputs, their texts and vectors, and the table both come from.
 
     Weights are those of the loader, for 8 targets in all processes, or 7 where rows leave one out.
