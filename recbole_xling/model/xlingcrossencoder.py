@@ -170,7 +170,8 @@ class XLingCrossEncoder(XLingRecommender):
             pooled = self._frozen(tokens)
         else:
             pooled = self.encoder.pooled(tokens, torch.arange(tokens.n_texts))  # (N, H)
-        logits: Tensor = self.head(pooled).squeeze(-1).float()
+        with torch.autocast(self.device.type, enabled=False):  # in 8 bits most candidates would score alike
+            logits: Tensor = self.head(pooled.float()).squeeze(-1)
         return logits
 
     @torch.no_grad()

@@ -190,13 +190,19 @@ def _groups(runs: Sequence[Folder] | Mapping[str, Sequence[Folder]]) -> dict[str
         return {label: [read_finished(Path(folder)) for folder in group] for label, group in runs.items() if len(group)}
     by_settings: dict[str, list[FinishedRun]] = {}
     for run in map(read_finished, map(Path, folders)):
-        by_settings.setdefault(json.dumps(_without_place(run.settings), sort_keys=True, default=str), []).append(run)
+        by_settings.setdefault(json.dumps(_without_place(_described(run)), sort_keys=True, default=str), []).append(run)
     groups = list(by_settings.values())
     for group in groups:
         seeds = [run.settings.get("seed") for run in group]
         if len(set(seeds)) < len(seeds):
             logger.warning("%s: several runs have the same seed and settings", ", ".join(str(r.folder) for r in group))
-    return dict(zip(labels_of([group[0].settings for group in groups]), groups, strict=True))
+    return dict(zip(labels_of([_described(group[0]) for group in groups]), groups, strict=True))
+
+
+def _described(run: FinishedRun) -> dict[str, Any]:
+    """Return a run's settings, and what it was trained on where it was evaluated elsewhere."""
+    told = {"trained_on": run.result.get("trained_on")} if run.result.get("zero_shot") else {}
+    return {**run.settings, **told}
 
 
 def read_finished(folder: Path) -> FinishedRun:

@@ -156,6 +156,17 @@ def test_full_rankings_say_what_they_cost_and_are_refused_before_training(settin
         evaluate_run(result["run_dir"], config_dict={"max_ranked_pairs": 1000})
 
 
+def test_scores_of_half_precision_do_not_tie(settings, small_dataset):
+    small_dataset()
+    result = run(MODEL, "small", config_dict={**settings, "enable_amp": True, "epochs": 1})
+    loaded = load_run(result["run_dir"])
+    (interaction, *_), *_ = loaded.test_data
+    with torch.no_grad():
+        scores = loaded.model.full_sort_predict(interaction.to(loaded.config["device"]))[:, 1:]
+    assert scores.dtype == torch.float32
+    assert all(len(row.unique()) == len(row) for row in scores)
+
+
 def test_sampled_candidates_cost_no_full_ranking(settings, small_dataset, monkeypatch):
     from recbole_xling.model.xlingcrossencoder import XLingCrossEncoder
 

@@ -117,6 +117,16 @@ def test_a_run_that_ranks_what_users_know_is_named(write_run, values, caplog):
     assert not caplog.text
 
 
+def test_runs_that_were_trained_on_other_data_are_no_seeds_of_one_model(write_run, values):
+    for name, own, seed in zip("ab", values, (1, 2), strict=False):
+        folder = write_run(name, own, seed)
+        test = {"ndcg@10": float(np.mean(own))}
+        result = {"model": "LLMSASRec", "test": test, "zero_shot": True, "trained_on": f"shop-{name}"}
+        write_result(folder, result)
+    frame = compare([folder.parent / name for name in "ab"])
+    assert frame[frame["slice"] == "all"]["model"].tolist() == [f"LLMSASRec trained_on=shop-{name}" for name in "ab"]
+
+
 def test_what_a_machine_decides_makes_no_group_of_its_own(write_run, values):
     runs = [write_run("a", values[0]), write_run("b", values[1], seed=2, eval_batch_size=7, data_path="elsewhere")]
     assert compare(runs, slices=())["runs"].tolist() == [2]

@@ -74,6 +74,10 @@ class HardNegatives(nn.Module):
             dataset.item_list_length_field,
         )
         self._histories = dataset.last_histories(dataset.user_num)
+        chosen_by, chosen = (torch.from_numpy(ids).long() for ids in dataset.training_pairs())
+        by_user = chosen_by.argsort(stable=True)
+        self._chosen = chosen[by_user]  # items of training, one user after the other
+        self._begin = torch.searchsorted(chosen_by[by_user], torch.arange(dataset.user_num + 1))  # of each user in them
         self._language, self._view_of_user = item_language, view_of_user
         self.register_buffer("items", torch.zeros(dataset.user_num, self.per_user, dtype=torch.int32), persistent=False)
 
@@ -103,6 +107,7 @@ class HardNegatives(nn.Module):
             if self.margin is not None:
                 scores.masked_fill_(scores > self.margin * scores.gather(1, newest), float("-inf"))
             scores.scatter_(1, rows[self._list], float("-inf"))
+            scores[self._chosen_by(rows[self._users])] = float("-inf")  # also before the history, which has an end
             scores[:, 0] = float("-inf")
             head = scores.topk(min(DEPTH, scores.shape[1]), dim=1)  # (B, depth)
             shown = ~head.values.isinf()  # (B, depth)
@@ -117,6 +122,13 @@ class HardNegatives(nn.Module):
             missing = self.per_user - items.shape[1]
             users, items = rows[self._users], nn.functional.pad(items, (0, missing)).int()  # (B,), (B, hard_negatives)
             self.items[users.to(self.items.device)] = items.to(self.items.device)
+
+    def _chosen_by(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the rows of some users, and the items that they chose in training: ``(n,)`` each."""
+        begin, number = self._begin[users], self._begin[users + 1] - self._begin[users]
+        row = torch.arange(len(users)).repeat_interleave(number)
+        place = torch.arange(len(row)) + (begin - number.cumsum(0) + number).repeat_interleave(number)
+        return row, self._chosen[place]
 
 
 def _first(order: Tensor, kind: Tensor, number: Tensor) -> Tensor:

@@ -39,12 +39,28 @@ def test_they_come_from_the_head_of_the_list_and_are_not_the_users_own(training)
     negatives = make(training)
     negatives.draw(match, -1)
     rows = training.last_histories(training.user_num)
+    users, items = training.training_pairs()
     for user, own, length in zip(rows["user_id"], rows["item_id_list"], rows["item_length"], strict=True):
         chosen = negatives.items[user].tolist()
-        head = [item for item in range(1, 31) if item not in own.tolist()][:12]
+        head = [item for item in range(1, 31) if item not in items[users == user.item()]][:12]
         assert len(set(chosen)) == 4 and set(chosen) <= set(head)
         newest = own[length - 1]
         assert (LANGUAGE[negatives.items[user].long()] != LANGUAGE[newest]).sum() == 2
+
+
+def test_what_a_user_chose_before_his_history_begins_is_none(small_dataset, settings):
+    small_dataset()
+    short = {**settings, "allow_unknown_keys": True, "MAX_ITEM_LIST_LENGTH": 2}
+    training = build(XLingConfig("LLMSASRec", "small", config_dict=short)).train_data._dataset
+    users, items = training.training_pairs()
+    assert np.bincount(users).max() > 2
+    liked = torch.zeros(training.user_num, 31)
+    liked[users, items] = 1  # everybody would be shown what he chose
+    negatives = make(training)
+    negatives.draw(lambda rows: liked[rows["user_id"]] + SCORES / 100, -1)
+    own = set(zip(users.tolist(), items.tolist(), strict=True))
+    drawn = {(user, item) for user in set(users.tolist()) for item in negatives.items[user].tolist()}
+    assert drawn and all(item for _, item in drawn) and not drawn & own
 
 
 @pytest.mark.parametrize(("share", "want"), [(0.0, 0), (1.0, 4)])
