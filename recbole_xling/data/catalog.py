@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from recbole_xling.encode.base import Encoder, Identity, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.encode.vector_table import vector_table
 from recbole_xling.errors import DataError, NoTextError
-from recbole_xling.language.tags import UNDETERMINED, stated_language
+from recbole_xling.language.tags import UNDETERMINED, covers, stated_language
 from recbole_xling.language.users import LANGUAGE_SOURCE, USER_LANGUAGE, Readers
 from recbole_xling.text.atomic_files import file_format, read_atomic_file
 from recbole_xling.text.record import DISPLAY
@@ -182,7 +183,8 @@ class ItemCatalog:
         """
         if not self.stated_languages or set(self.languages) == {UNDETERMINED}:
             return {}
-        return texts_in(self.stated_languages.values(), self.store, self.tokens, self.languages)
+        template = TextTemplate(self.config["text_template"])
+        return texts_in(self.stated_languages.values(), self.store, self.tokens, self.languages, template)
 
     @cached_property
     def text_view(self) -> str:
@@ -197,7 +199,20 @@ class ItemCatalog:
         return view
 
     def readers(self, user_tokens: Sequence[str]) -> Readers:
-        """Return what users state and see, given their external ids in the order of internal ids."""
+        """Return what users state and see, given their external ids in the order of internal ids.
+
+        To a user who states ``en``, an item in a variant of it, such as ``en-GB``, is in ``en``.
+        """
+        views = self.readers_of_views(user_tokens)
+        own = dict(views.own)
+        for language in sorted({*views.stated} - {UNDETERMINED, *own}):
+            variants = {tag for tag in set(self.languages) if covers(language, tag)}
+            if variants - {language}:
+                own[language] = np.array([tag in variants for tag in self.languages])
+        return replace(views, own=own)
+
+    def readers_of_views(self, user_tokens: Sequence[str]) -> Readers:
+        """Return :meth:`readers` as models have them: a language has a view of its own only if its texts are others."""
         stated = [self.stated_languages.get(token, UNDETERMINED) for token in user_tokens]
         return Readers(stated, self.languages, self._own if self.text_view == READER else {})
 
@@ -264,9 +279,10 @@ class ItemCatalog:
         shown = [known_language(text, tag) for text, tag in zip(self.views.shown, self.languages, strict=True)]
         weights = self.training_language_weights
         check_languages(self.config["train_text_languages"] or (), self.store, self.dataset, translations=translations)
-        own = texts_in(weights, self.store, self.tokens, [tag for _, tag in shown], translations=translations)
+        template, seen = self.views.template, [tag for _, tag in shown]
+        own = texts_in(weights, self.store, self.tokens, seen, template, translations=translations)
         first = TextView(self.text_view)
-        views = TextViews(self.store, self.tokens, self.views.template, shown, own, translations, first)
+        views = TextViews(self.store, self.tokens, template, shown, own, translations, first)
         views = with_variants(views, self.config, views.chances(weights))
         if not own and not views.variants:
             logger.warning(

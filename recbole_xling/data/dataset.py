@@ -248,8 +248,8 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
 
     @property
     def readers(self) -> Readers:
-        """The languages that users state, and those in which they see items."""
-        return self.catalog.readers([str(token) for token in self.field2id_token[self.uid_field]])
+        """The languages that users state, and those in which models show them items."""
+        return self.catalog.readers_of_views([str(token) for token in self.field2id_token[self.uid_field]])
 
     @cached_property
     def catalog(self) -> ItemCatalog:

@@ -25,10 +25,11 @@ def texts_in(
     store: ItemTextStore,
     tokens: Sequence[str],
     shown: Sequence[str],
+    template: TextTemplate,
     *,
     translations: bool = False,
 ) -> dict[str, NDArray[np.bool_]]:
-    """Return which items have a text in each language, ``(n_items,)`` each.
+    """Return which items have a text in each language, ``(n_items,)`` each; one in other fields alone is none.
 
     Languages are left out in which no item has another text than the one that everybody sees anyway.
 
@@ -37,6 +38,7 @@ def texts_in(
         store: the texts.
         tokens: the items.
         shown: language of the text of each item that everybody sees, ``(n_items,)``.
+        template: how a text is made of an item's fields.
         translations: whether machine translations count.
     """
     wanted = sorted(set(languages))
@@ -45,9 +47,9 @@ def texts_in(
     differs = set()
     for item, (token, seen) in enumerate(zip(tokens, shown, strict=True)):
         for text in (store.display(token), *store.parallel(token)):
-            if text is None or not any(map(str.strip, text.fields.values())):
+            if text is None or (text.source not in (DISPLAY, PARALLEL) and not translations):
                 continue
-            if text.source not in (DISPLAY, PARALLEL) and not translations:
+            if not any(text.fields.get(name, "").strip() for name in template.fields):
                 continue
             for language in fitting(text.language):
                 found[language][item] = True

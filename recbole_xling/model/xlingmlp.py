@@ -94,7 +94,7 @@ class XLingMLP(ModelHooks, AbstractRecommender):
         size, self.n_items = settings.embedding_size, int(dataset.item_num)
         users, items = (dataset.inter_feat[field].numpy() for field in (self.USER_ID, self.ITEM_ID))
         catalog = catalog_of(dataset)
-        readers = catalog.readers([str(token) for token in dataset.field2id_token[self.USER_ID]])
+        readers = catalog.readers_of_views([str(token) for token in dataset.field2id_token[self.USER_ID]])
         self.register_buffer("view", torch.from_numpy(readers.view_of_user), persistent=False)  # (n_users,)
         of_user, of_item = 0, 0  # sizes of what is known of each
         if "user_id" in self.features:

@@ -37,6 +37,7 @@ def catalog(folder, users, *texts, view="auto", **settings):
         (("FR",), [ItemText("a", "fr", {"title": "pantalon"}, "parallel")], "reader"),
         (("fr",), [ItemText("a", "fr", {"title": "pantalon"}, "translation:x")], "display"),  # nobody saw it
         (("fr",), [ItemText("a", "fr", {"title": " "}, "parallel")], "display"),
+        (("fr",), [ItemText("a", "fr", {"year": "1995"}, "parallel")], "display"),  # the template has no year
         (("fr",), [ItemText("b", "fr", {"title": "chemise"}, "parallel")], "reader"),  # it has no display text
         (("en",), [ItemText("b", "en-GB", {"title": "colour"}, "display")], "display"),
     ],
@@ -71,6 +72,14 @@ def test_readers_of_a_language_see_its_variants_as_theirs(tmp_path):
     readers = found.readers(["[PAD]", "u0", "u1"])
     users, items = np.array([1, 1, 2, 2]), np.array([1, 2, 1, 2])
     assert [readers.names[n] for n in readers.seen(users, items)] == ["en", "en", "de", "en"]
+
+
+def test_a_variant_is_the_stated_language_where_no_item_has_a_second_text_too(tmp_path):
+    found = catalog(tmp_path, ("en", "de", "zh"), ItemText("b", "en-GB", {"title": "colour"}, "display"))
+    tokens, users, items = ["[PAD]", "u0", "u1", "u2"], np.array([1, 1, 2, 2]), np.array([1, 2, 1, 2])
+    readers = found.readers(tokens)
+    assert [readers.names[n] for n in readers.seen(users, items)] == ["de", "en", "de", "en-GB"]
+    assert not found.readers_of_views(tokens).own and len(found.texts_of_views) == 1
 
 
 def test_a_wrong_row_of_the_user_file_is_named(tmp_path):
