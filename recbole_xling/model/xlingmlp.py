@@ -189,8 +189,9 @@ class XLingMLP(ModelHooks, AbstractRecommender):
     # ---- checkpoints ------------------------------------------------------------------------------------------
 
     def other_parameter(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps besides weights: which users and items training had."""
-        return {name: part.known[:, 0].bool() for name, part in self._id_parts()}
+        """Return what a checkpoint keeps besides weights: which users and items training had, and scales of columns."""
+        known = {name: part.known[:, 0].bool() for name, part in self._id_parts()}
+        return {**known, **{name: part.scales for name, part in self._column_parts()}}
 
     def load_other_parameter(self, para: Mapping[str, Any] | None) -> None:
         """Restore what :meth:`other_parameter` returned; earlier releases kept nothing.
@@ -200,6 +201,7 @@ class XLingMLP(ModelHooks, AbstractRecommender):
         for name, part in self._id_parts():
             if para and name in para:
                 part.known[:, 0] = para[name].to(part.known)
+        self._load_scales(para or {})
 
     def go_on_from(self, other_parameter: Mapping[str, Any]) -> bool:
         """Know users and items that the earlier run had, and those that have interactions now."""
@@ -207,7 +209,15 @@ class XLingMLP(ModelHooks, AbstractRecommender):
             if name in other_parameter:
                 then = other_parameter[name].to(part.known)
                 part.known[: len(then), 0] = torch.maximum(part.known[: len(then), 0], then)
+        self._load_scales(other_parameter)
         return True
+
+    def _load_scales(self, para: Mapping[str, Any]) -> None:
+        for name, part in self._column_parts():
+            part.scales = para.get(name, {})
+
+    def _column_parts(self) -> Iterator[tuple[str, FeatureColumns]]:
+        return ((name, part) for name, part in self.named_children() if isinstance(part, FeatureColumns))
 
     def _id_parts(self) -> Iterator[tuple[str, _Ids]]:
         return ((name, part) for name, part in self.named_children() if isinstance(part, _Ids))

@@ -185,6 +185,24 @@ def test_languages_and_texts_alone_serve_another_dataset(tmp_path):
         evaluate_run(bound["run_dir"], "other")
 
 
+def test_a_number_that_changes_moves_no_other_item(tmp_path):
+    settings = {**mlp_settings(tmp_path), **with_profiles(tmp_path)}
+    folder = run("XLingMLP", "small", config_dict=settings)["run_dir"]
+
+    def scores():
+        loaded = load_run(folder)
+        item = list(loaded.dataset.field2id_token["item_id"]).index("i7")
+        found = loaded.model.full_sort_predict({"user_id": torch.arange(1, 6)})
+        return found[:, item].clone(), found[:, [other for other in range(1, found.shape[1]) if other != item]]
+
+    with torch.no_grad():
+        before = scores()
+        file = tmp_path / "data" / "small" / "small.item"
+        file.write_text(file.read_text().replace("\t1997\n", "\t1997000\n"))
+        after = scores()
+    assert torch.equal(before[1], after[1]) and not torch.equal(before[0], after[0])
+
+
 @pytest.mark.device
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path, monkeypatch):
     settings = {**mlp_settings(tmp_path), "epochs": 4}

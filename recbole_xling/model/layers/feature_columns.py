@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
 from torch import Tensor, nn
@@ -14,7 +15,8 @@ class FeatureColumns(nn.Module):
     """One vector per column of a table of users or items.
 
     A token has an embedding, a list of tokens the mean of theirs, and a number, scaled to mean 0 and variance 1 over
-    the table, is multiplied by a vector. Lists of numbers are left out.
+    the table, is multiplied by a vector. Lists of numbers are left out. Trained vectors belong to the scale that their
+    column had then, whatever the table holds now: :attr:`scales` goes into checkpoints.
 
     Args:
         dataset: knows the columns' types and how many tokens they have.
@@ -38,7 +40,8 @@ class FeatureColumns(nn.Module):
                 values = values.reshape(len(values), -1)[:, :1].float()  # RecBole's discretization adds a second column
                 known = values[1:]
                 spread = known.std() if len(known) > 1 else known.new_ones(())
-                values = (values - known.mean()) / spread.clamp_min(1e-6)
+                scale = torch.stack([known.mean(), spread.clamp_min(1e-6)])
+                self.register_buffer(f"scale_{len(self.names)}", scale, persistent=False)
                 self.vectors[str(len(self.names))] = nn.Linear(1, size, bias=False)
             else:
                 values = values.reshape(len(values), -1)  # (n, longest list)
@@ -46,13 +49,28 @@ class FeatureColumns(nn.Module):
             self.register_buffer(f"values_{len(self.names)}", values, persistent=False)
             self.names.append(name)
 
+    @property
+    def scales(self) -> dict[str, Tensor]:
+        """Mean and standard deviation by which each column of numbers is scaled, ``(2,)`` by name."""
+        return {self.names[number]: self.get_buffer(f"scale_{number}") for number in self._numbers()}
+
+    @scales.setter
+    def scales(self, scales: Mapping[str, Tensor]) -> None:
+        for number in self._numbers():
+            if (known := scales.get(self.names[number])) is not None:
+                self.get_buffer(f"scale_{number}").copy_(known)
+
+    def _numbers(self) -> list[int]:
+        return [number for number in range(len(self.names)) if isinstance(self.vectors[str(number)], nn.Linear)]
+
     def forward(self, ids: Tensor) -> list[Tensor]:
         """Return the vectors of each column, ``(B, size)``, given ids, ``(B,)``."""
         found = []
         for number in range(len(self.names)):
             values, vectors = self.get_buffer(f"values_{number}")[ids], self.vectors[str(number)]
             if isinstance(vectors, nn.Linear):
-                found.append(vectors(values))
+                mean, spread = self.get_buffer(f"scale_{number}")
+                found.append(vectors((values - mean) / spread))
             else:
                 filled = (values > 0).sum(dim=1, keepdim=True).clamp_min(1)  # (B, 1)
                 found.append(vectors(values).sum(dim=1) / filled)
