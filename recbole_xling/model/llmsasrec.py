@@ -152,8 +152,9 @@ class LLMSASRec(XLingRecommender):
             met = self.training_views.met(language, self.candidates) if len(dataset.inter_feat) else None
             size, weight = settings.hidden_size, settings.language_adversary_weight
             self.language_adversary = LanguageAdversary(size, weight, met)
-        self.axes_of: str | None = None  # hash of the texts whose principal axes the weights belong to
-        if bound_to_texts(settings):
+        self.axes_of: str | None = None  # hash of the texts whose principal axes or means the weights belong to
+        self._is_bound, self._is_own = bool(bound_to_texts(settings)), dataset.trained_on is not None
+        if self._is_bound or settings.text_centering:
             catalog = dataset.catalog
             views = catalog.texts_of_views + (catalog.training_views.texts if catalog.training_views else [])
             texts = "\0".join("\0".join(view) for view in views)
@@ -174,7 +175,7 @@ class LLMSASRec(XLingRecommender):
         return self.items.extended(weights, "items.")
 
     def other_parameter(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps besides weights: how much items' IDs count, and what texts axes are of."""
+        """Return what a checkpoint keeps besides weights: how much items' IDs count, and which texts there were."""
         id_weight = self.items.id_weight[:, 0].clone() if self.items.item_embedding is not None else None
         return {"axes_of": self.axes_of, "trained": id_weight}
 
@@ -190,10 +191,17 @@ class LLMSASRec(XLingRecommender):
         if id_weight is not None and self.items.item_embedding is not None:
             self.items.id_weight.zero_()
             self.items.id_weight[: len(id_weight), 0] = id_weight.to(self.items.id_weight)  # once booleans
-        if axes_of and self.axes_of and axes_of != self.axes_of:
+        if not (axes_of and self.axes_of and axes_of != self.axes_of):
+            return
+        if self._is_bound:
             raise CheckpointError(
                 "the texts of items are not those that the model was trained on, and text_projection=pca and "
                 "text_whitening depend on all of them: restore the texts, or train again"
+            )
+        if self._is_own:
+            logger.warning(
+                "text_centering takes the mean of all texts of a language from each of them, and texts have come, gone "
+                "or changed since training: scores of all items differ a little. Train again when there are many"
             )
 
     def go_on_from(self, other_parameter: Mapping[str, Any]) -> bool:

@@ -206,6 +206,14 @@ def test_new_items_of_a_text_model_are_known_by_their_texts(request, trained, mo
     assert "nu90" in pl.read_parquet(Path(result["run_dir"]) / "users.parquet")["user_id"].to_list()
 
 
+def test_new_texts_that_move_the_mean_of_their_language_are_told(trained, moved, caplog):
+    run = trained(text_centering=True)
+    load_run(run)
+    assert "text_centering" not in caplog.text
+    load_run(run, data_path=_with_new_items(moved))
+    assert "texts have come, gone or changed since training" in caplog.text
+
+
 @pytest.mark.parametrize("which", ["BPR", "LightGCN", "SASRec", "pca"])
 def test_a_model_of_ids_is_refused_on_new_items_with_both_counts(request, trained, moved, which):
     model, changed = _models(request)[which]
