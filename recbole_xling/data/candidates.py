@@ -44,12 +44,12 @@ class SampledEvalLoader(NegSampleDataLoader):  # type: ignore[misc]
         self._by_target: bool = config["MODEL_TYPE"] == ModelType.SEQUENTIAL
         if not self._by_target:
             dataset.sort(by=dataset.uid_field)
-        users = dataset.inter_feat[dataset.uid_field].numpy()
+        users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
         first = np.ones(len(users), dtype=bool)
         if not self._by_target:
             first[1:] = users[1:] != users[:-1]
         self._begins = np.append(np.flatnonzero(first), len(users))  # of each list's targets
-        self._seen_before = pd.Series(users).groupby(users).cumcount().to_numpy()  # rows of the same user
+        self._seen_before = pd.Series(users).groupby([users, items]).cumcount().to_numpy()  # rows of the same pair
         self.sample_size = len(self._begins) - 1
         super().__init__(config, dataset, sampler, shuffle=False)
         weights = np.ones(dataset.item_num)
@@ -96,7 +96,10 @@ class SampledEvalLoader(NegSampleDataLoader):  # type: ignore[misc]
         elif self.config["exclude_history"] and self._by_target:
             excluded |= set(self._dataset[np.array([begin])][self._dataset.item_id_list_field].reshape(-1).tolist())
         name = str(self._dataset.field2id_token[self.uid_field][user])
-        key = f"{self.config['seed']}\t{self._phase}\t{name}\t{self._seen_before[begin]}"
+        key = f"{self.config['seed']}\t{self._phase}\t{name}"
+        if self._by_target:  # by the item, and not by its place: rows of other languages may be left out
+            target = self._dataset.field2id_token[self.iid_field][table[self.iid_field][begin]]
+            key += f"\t{target}\t{self._seen_before[begin]}"
         seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big")
         wanted = int(end - begin) * int(self.neg_sample_num)
         found = self._pool.draw(wanted, excluded, np.random.default_rng(seed))

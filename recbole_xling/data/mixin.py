@@ -203,7 +203,8 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
             return
         is_missing = self.inter_feat[self.time_field].isna()
         self.missing_times = int(is_missing.sum())
-        if self.config["eval_args"]["order"] == "TO" and 0 < self.missing_times < len(self.inter_feat):
+        how = self.config["eval_args"]
+        if (how["order"] == "TO" or "TS" in how["split"]) and 0 < self.missing_times < len(self.inter_feat):
             with self._counting(WITHOUT.format(self.time_field)):
                 self.inter_feat = self.inter_feat[~is_missing]
 
