@@ -59,6 +59,7 @@ class SampledEvalLoader(NegSampleDataLoader):  # type: ignore[misc]
         if absent is not None:  # the model was trained on them, but nobody can choose them now
             weights[absent] = 0
         self._pool = _Pool([str(token) for token in dataset.field2id_token[self.iid_field]], weights)
+        self._whole = dataset.whole_histories() if config["exclude_history"] and self._by_target else None
         self._short = False
 
     def _init_batch_size_and_step(self) -> None:
@@ -95,6 +96,8 @@ class SampledEvalLoader(NegSampleDataLoader):  # type: ignore[misc]
             excluded |= self._sampler.used_ids[user]
         elif self.config["exclude_history"] and self._by_target:
             excluded |= set(self._dataset[np.array([begin])][self._dataset.item_id_list_field].reshape(-1).tolist())
+            if self._whole is not None:
+                excluded |= set(self._whole.before(np.array([begin])).reshape(-1).tolist())
         name = str(self._dataset.field2id_token[self.uid_field][user])
         key = f"{self.config['seed']}\t{self._phase}\t{name}"
         if self._by_target:  # by the item, and not by its place: rows of other languages may be left out

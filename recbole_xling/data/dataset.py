@@ -13,10 +13,11 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
 from recbole_xling.data.catalog import ItemCatalog
-from recbole_xling.data.mixin import XLingDatasetMixin, in_single_precision, take_rows
+from recbole_xling.data.mixin import ROW, XLingDatasetMixin, in_single_precision, take_rows
 from recbole_xling.data.sequences import (
     Segments,
     TrainingWindows,
+    WholeHistories,
     cut_windows,
     leave_one_out_parts,
     next_item_rows,
@@ -30,8 +31,6 @@ from recbole_xling.language.users import Readers
 
 ELAPSED_LIST = "elapsed_list"
 """Field of histories where ``positions: relative_time`` reads times: seconds since the first item, ``(B, L)``."""
-
-_ROW = "_sequence_position"  # column of inter_feat: the target's place in the flat sequence
 
 
 class XLingDataset(XLingDatasetMixin, SequentialDataset):
@@ -79,7 +78,7 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         items[target] = table[self.iid_field]
         items[is_history] = table[history][torch.arange(table[history].shape[1]) < length[:, None]]
         columns = {f: v for f, v in table.interaction.items() if not f.endswith(self.config["LIST_SUFFIX"])}
-        part: XLingDataset = self.copy(Interaction({**columns, _ROW: target}))
+        part: XLingDataset = self.copy(Interaction({**columns, ROW: target}))
         part.sequence = Interaction({self.uid_field: table[self.uid_field][row], self.iid_field: items})
         part._stated_row = row.numpy()
         return part
@@ -94,7 +93,7 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         rows = torch.from_numpy(target)
         columns = {field: values[rows] for field, values in self.sequence.interaction.items()}
         columns[self.item_list_length_field] = torch.from_numpy(length)
-        columns[_ROW] = rows
+        columns[ROW] = rows
         self.inter_feat = Interaction(columns)
 
     def leave_one_out(self, group_by: str | None, leave_one_mode: str) -> list[XLingDataset]:
@@ -118,6 +117,12 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         groups = np.zeros(n, dtype=np.int64) if group_by is None else self.inter_feat[group_by].numpy()
         return self._parts(ratio_parts(groups, len(shares), lambda size: self._calcu_split_ids(size, shares)))
 
+    def whole_histories(self) -> WholeHistories | None:
+        """Return what users chose before rows; None where files state the histories."""
+        if self._stated_row is not None or not hasattr(self, "sequence"):
+            return None
+        return self._whole_histories(self.sequence)
+
     # ---- batches ----------------------------------------------------------------------------------------------
 
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
@@ -125,8 +130,8 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         if not hasattr(self, "sequence"):
             return super().__getitem__(index, join)
         rows = take_rows(self.inter_feat, index)
-        position = rows[_ROW].reshape(-1)
-        rows.drop(_ROW)
+        position = rows[ROW].reshape(-1)
+        rows.drop(ROW)
         rows.update(self._histories(position, rows[self.item_list_length_field].reshape(-1)))
         return in_single_precision(self.join(rows) if join else rows)
 
@@ -192,14 +197,14 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         """
         if self._stated_row is None:
             return cut_windows(self.segments, max_length, stride, rng)
-        target, length = (self.inter_feat[field].numpy() for field in (_ROW, self.item_list_length_field))
+        target, length = (self.inter_feat[field].numpy() for field in (ROW, self.item_list_length_field))
         return TrainingWindows(target - length, length, length - 1)
 
     @property
     def is_target(self) -> NDArray[np.bool_]:
         """Mask over :attr:`sequence` of the positions this split predicts, shape ``(n_interactions,)``."""
         mask = np.zeros(len(self.sequence), dtype=bool)
-        mask[self.inter_feat[_ROW].numpy()] = True
+        mask[self.inter_feat[ROW].numpy()] = True
         return mask
 
     @property
@@ -209,7 +214,7 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         These are its targets and its users' first interactions, which have no history and so are inputs only.
         """
         mask, rows = self.is_target, self.inter_feat
-        mask[(rows[_ROW][rows[self.item_list_length_field] == 1] - 1).numpy()] = True
+        mask[(rows[ROW][rows[self.item_list_length_field] == 1] - 1).numpy()] = True
         return mask
 
     @property

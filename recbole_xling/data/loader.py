@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_xling.data.dataset import ELAPSED_LIST, XLingDataset
 from recbole_xling.data.language_balance import LanguageBalance
-from recbole_xling.data.sequences import TrainingWindows, crop_windows, reorder, split_windows
+from recbole_xling.data.sequences import EARLIER_LIST, TrainingWindows, crop_windows, reorder, split_windows
 from recbole_xling.errors import ConfigError
 
 TARGET_LIST = "target_id_list"
@@ -169,8 +169,21 @@ class FullRankingLoader(FullSortEvalDataLoader):  # type: ignore[misc]
     """RecBole's loader of rows for which all items are ranked, ``eval_batch_size`` of them at a time for every model.
 
     For its general models RecBole divides that number by the number of items, down to one row of a large catalog, to
-    bound the matrix of scores; here those who rank bound it.
+    bound the matrix of scores; here those who rank bound it. Where ``exclude_history`` is set, batches name what users
+    chose before their histories begin (:data:`~recbole_xling.data.sequences.EARLIER_LIST`).
     """
+
+    def __init__(self, config: Any, dataset: Any, sampler: Any, shuffle: bool = False) -> None:
+        super().__init__(config, dataset, sampler, shuffle=shuffle)
+        self._whole = dataset.whole_histories() if config["exclude_history"] else None
+
+    def collate_fn(self, index: Any) -> tuple[Interaction, Any, torch.Tensor, torch.Tensor]:
+        """Return rows, what general models do not rank, and rows and items of the targets."""
+        rows, known, target_rows, targets = super().collate_fn(index)
+        earlier = None if self._whole is None else self._whole.before(np.asarray(index))
+        if earlier is not None and earlier.shape[1]:
+            rows.update(Interaction({EARLIER_LIST: earlier}))
+        return rows, known, target_rows, targets
 
     def _init_batch_size_and_step(self) -> None:
         self.step = self.config["eval_batch_size"]

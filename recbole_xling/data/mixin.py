@@ -18,13 +18,16 @@ from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
 from recbole_xling.data.pinned_ids import PinnedIds
-from recbole_xling.data.sequences import time_boundary_parts
+from recbole_xling.data.sequences import WholeHistories, next_item_rows, time_boundary_parts, user_starts
 from recbole_xling.data.splits.files import StatedHistories, has_histories
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.text.atomic_files import PADDING, AtomicFile, file_format, read_atomic_file, read_header
 from recbole_xling.utils.staging import reading
 
 logger = logging.getLogger(__name__)
+
+ROW = "_sequence_position"
+"""Column of interactions that are rows with a history: the target's place in all interactions."""
 
 WITHOUT, UNKNOWN = "without {}", "of unknown {}"
 """Reasons for which rows are left out, with the name of a column, and with ``users`` or ``items``."""
@@ -69,6 +72,7 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
     inter_feat: Any
     file_rows: dict[str, FileRows]
     missing_times: int = 0
+    _sequence: Interaction | None = None
     _times_are_named: bool = True
 
     def _get_preset(self) -> None:
@@ -285,8 +289,30 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
             table[time] = torch.from_numpy(data[time].to_numpy(np.float64, copy=True))
         return table
 
+    def data_augmentation(self) -> None:
+        """Make rows as RecBole's sequential datasets do, and keep what they leave out if that is not to be ranked."""
+        if self.config["exclude_history"]:
+            self.sort(by=[self.uid_field, self.time_field], ascending=True)  # as is done once more
+            self._sequence = self.inter_feat
+        super().data_augmentation()
+        if self._sequence is not None:
+            users = self._sequence[self.uid_field].numpy()
+            target, _ = next_item_rows(users, self.config["MAX_ITEM_LIST_LENGTH"])
+            self.inter_feat.update(Interaction({ROW: torch.from_numpy(target)}))
+
+    def whole_histories(self) -> WholeHistories | None:
+        """Return what users chose before rows; None where rows have no histories, or these are whole."""
+        return None if self._sequence is None else self._whole_histories(self._sequence)
+
+    def _whole_histories(self, sequence: Interaction) -> WholeHistories:
+        target, length = (self.inter_feat[field].numpy() for field in (ROW, self.item_list_length_field))
+        return WholeHistories(sequence[self.iid_field], user_starts(sequence[self.uid_field].numpy()), target, length)
+
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
-        return in_single_precision(super().__getitem__(index, join))
+        rows = in_single_precision(super().__getitem__(index, join))
+        if ROW in rows:
+            rows.drop(ROW)
+        return rows
 
     def sort(self, by: str | list[str], ascending: bool | list[bool] = True) -> None:
         """Sort interactions; equal ones keep the order of the file.

@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 IntArray = NDArray[np.int64]
 
@@ -36,6 +38,36 @@ def next_item_rows(users: IntArray, max_length: int) -> tuple[IntArray, IntArray
     positions = np.arange(len(users), dtype=np.int64)
     target = positions[positions > starts]
     return target, np.minimum(target - starts[target], max_length)
+
+
+EARLIER_LIST = "earlier_item_id_list"
+"""Field of a batch where ``exclude_history`` is set: what users chose before their histories begin, padded with 0."""
+
+
+@dataclass(frozen=True)
+class WholeHistories:
+    """What users chose before rows, of which models read the last ``MAX_ITEM_LIST_LENGTH`` items only.
+
+    Attributes:
+        items: of all interactions, one user after the other, ``(n_interactions,)``.
+        start: where the user of each begins, ``(n_interactions,)``.
+        target: place of each row's target, ``(n_rows,)``.
+        length: of each row's history, ``(n_rows,)``.
+    """
+
+    items: Tensor
+    start: IntArray
+    target: IntArray
+    length: IntArray
+
+    def before(self, rows: IntArray) -> Tensor:
+        """Return the items of rows that come before their histories, ``(B, longest)``, padded with 0."""
+        begin = self.start[self.target[rows]]  # (B,)
+        number = self.target[rows] - self.length[rows] - begin
+        steps = np.arange(number.max(initial=0))
+        inside = steps < number[:, None]  # (B, longest)
+        found = self.items[torch.from_numpy(np.where(inside, begin[:, None] + steps, 0))]
+        return found.masked_fill(torch.from_numpy(~inside), 0)
 
 
 # ---- windows: many targets of one user in one training row ----------------------------------------------------

@@ -15,6 +15,7 @@ from recbole.evaluator.collector import Collector, DataStruct
 from recbole.utils import EvaluatorType
 from torch import Tensor
 
+from recbole_xling.data.sequences import EARLIER_LIST
 from recbole_xling.evaluator.streaming import Factors, Pairs, Ranked, rank_groups, rank_scores
 from recbole_xling.utils.devices import to_device
 
@@ -37,6 +38,17 @@ class EvaluatedRows:
     def row_of_target(self) -> NDArray[np.int64]:
         """Row number of each entry of ``targets``."""
         return np.repeat(np.arange(len(self)), self.n_targets)
+
+
+def history_of(interaction: Interaction, history: str) -> Tensor:
+    """Return the items that the users of a batch have met, ``(B, L)``, also those before the history that models read.
+
+    Args:
+        interaction: the batch.
+        history: the field of that history.
+    """
+    parts = [interaction[field] for field in (history, EARLIER_LIST) if field in interaction.columns]
+    return torch.cat(parts, dim=1)
 
 
 class BatchedStruct(DataStruct):
@@ -126,7 +138,7 @@ class XLingCollector(Collector):
         history = self.config["ITEM_ID_FIELD"] + self.config["LIST_SUFFIX"]
         if not self.config["exclude_history"] or history not in interaction.columns or len(interaction) != n_rows:
             return None
-        items: Tensor = interaction[history]
+        items = history_of(interaction, history)
         rows, wanted = targets.on(items.device)
         self.data_struct.update_tensor("rows.unreachable", (items[rows] == wanted[:, None]).any(dim=1))
         return items

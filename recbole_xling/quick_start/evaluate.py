@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from recbole.data.dataloader import FullSortEvalDataLoader
 from recbole.utils import ModelType
 
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.identity import changes, fingerprint
 from recbole_xling.data.impressions import impressions_file
+from recbole_xling.data.loader import FullRankingLoader
 from recbole_xling.data.splits.build import all_rows
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.evaluator.impressions import check_impressions, evaluate_impressions
@@ -121,7 +121,7 @@ def _rank_catalog(
     if split == "all":
         if config["MODEL_TYPE"] != ModelType.SEQUENTIAL or config["eval_args"]["mode"]["test"] != "full":
             raise ConfigError("--split all is for sequential models that rank all items (eval_args: {mode: full})")
-        loader: Any = FullSortEvalDataLoader(config, all_rows(data.dataset), None)
+        loader: Any = FullRankingLoader(config, all_rows(data.dataset), None)
     else:
         loader = data.test_data if split == "test" else data.valid_data
     if not len(loader._dataset):

@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.evaluator.collector import history_of
 from recbole_xling.evaluator.slices import ROW_KEY, row_difference, with_row_keys
 from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.build import Run
@@ -119,4 +120,4 @@ class RunScores:
         """Return the items of the histories of rows if they are not to be ranked, ``(B, L)``."""
         history = self.run.config["ITEM_ID_FIELD"] + self.run.config["LIST_SUFFIX"]
         excluded = self.run.config["exclude_history"] and history in interaction.columns
-        return interaction[history] if excluded else None
+        return history_of(interaction, history) if excluded else None

@@ -82,8 +82,9 @@ def test_repeated_evaluation_gives_the_same_result(small_dataset, build_small):
     assert trainer.evaluate(parts.test_data, load_best_model=False) == first
 
 
+@pytest.mark.parametrize("length", [8, 1])  # of histories as models read them
 @pytest.mark.parametrize("model", ["LLMSASRec", "SASRec", "BPR"])
-def test_targets_that_exclude_history_hides_are_counted(small_dataset, settings, model, caplog):
+def test_targets_that_exclude_history_hides_are_counted(small_dataset, settings, model, length, caplog):
     folder = small_dataset()
     file = folder / "small.inter"
     head, *rows = [line.split("\t") for line in file.read_text().splitlines()]
@@ -92,10 +93,10 @@ def test_targets_that_exclude_history_hides_are_counted(small_dataset, settings,
         walks.setdefault(row[0], []).append(row)
     for walk in list(walks.values())[:9]:
         walk[-1][1] = walk[-3][1]  # at least nine users meet an item again in the end
-    met = sum(walk[-1][1] in [row[1] for row in walk[-9:-1]] for walk in walks.values())  # in the history of 8 items
+    met = sum(walk[-1][1] in [row[1] for row in walk[:-1]] for walk in walks.values())
     rows = [row for walk in walks.values() for row in walk]
     file.write_text("\n".join("\t".join(row) for row in [head, *rows]) + "\n")
-    known = {**settings, "allow_unknown_keys": True, "epochs": 1}
+    known = {**settings, "allow_unknown_keys": True, "epochs": 1, "MAX_ITEM_LIST_LENGTH": length}
     assert "unreachable_targets" not in run(model, "small", config_dict=known)
     everything = {"exclude_history": True, "metrics": ["Recall"], "topk": [30], "valid_metric": "Recall@30"}
     result = run(model, "small", config_dict={**known, **everything})
