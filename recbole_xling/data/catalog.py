@@ -424,7 +424,7 @@ class ItemCatalog:
 
     def encoder(self) -> Encoder:
         """Build the encoder that the configuration names; warn about languages that it does not know."""
-        encoder = _configured_encoder(self.config)
+        encoder = configured_encoder(self.config)
         self.encoded_by = encoder.identity
         known = encoder.languages
         if known is not None:
@@ -447,10 +447,11 @@ def encode_texts(config: Any, texts: Sequence[str]) -> NDArray[np.float32]:
     Raises:
         EncoderError: the encoder cannot be built.
     """
-    return _cached_vectors(config, _configured_encoder(config), texts)
+    return _cached_vectors(config, configured_encoder(config), texts)
 
 
-def _configured_encoder(config: Any) -> Encoder:
+def configured_encoder(config: Any) -> Encoder:
+    """Return the encoder that the settings name; its weights are loaded when they are needed."""
     return create_encoder(
         config["encoder"],
         max_length=config["encoder_max_length"],

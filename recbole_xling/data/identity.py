@@ -202,20 +202,8 @@ class DataIdentity:
             CheckpointError: they are by another one: what was learned from some vectors says nothing about others.
         """
         now = _encoder_of(dataset)
-        if self.encoder is None or now is None:
-            return
-        keys = (self.encoder.keys() | now.keys()) - _READ
-        if now.get("fingerprint") and now["fingerprint"] == self.encoder.get("fingerprint"):
-            keys -= {"model"}  # a folder that has been renamed
-        changed = sorted(key for key in keys if self.encoder.get(key) != now.get(key))
-        then, here = ({key: of.get(key) for key in changed} for of in (self.encoder, now))
-        if not _ROUNDING.issuperset(changed):
-            raise CheckpointError(
-                f"the run was trained on text vectors of the encoder {then}, but this one is {here}: give the encoder "
-                "of then (encoder, encoder_options), or train again"
-            )
-        if changed:
-            logger.warning("text vectors were made with %s in training, and with %s now", then, here)
+        if self.encoder is not None and now is not None:
+            check_encoders(self.encoder, now)
 
     def new_tokens(self, dataset: Any) -> dict[str, Tokens]:
         """Return the tokens that a dataset with this vocabulary has beyond it, by field; fields without any left out.
@@ -236,6 +224,26 @@ class DataIdentity:
                 "load the run with load_run, and with the files it was trained on"
             )
         return new
+
+
+def check_encoders(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that two identities are of one encoder: its text vectors are alike, but for rounding.
+
+    Raises:
+        CheckpointError: they are of two.
+    """
+    keys = (then.keys() | now.keys()) - _READ
+    if now.get("fingerprint") and now["fingerprint"] == then.get("fingerprint"):
+        keys -= {"model"}  # a folder that has been renamed
+    changed = sorted(key for key in keys if then.get(key) != now.get(key))
+    before, here = ({key: of.get(key) for key in changed} for of in (then, now))
+    if not _ROUNDING.issuperset(changed):
+        raise CheckpointError(
+            f"the run was trained on text vectors of the encoder {before}, but this one is {here}: give the encoder of "
+            "then (encoder, encoder_options), or train again"
+        )
+    if changed:
+        logger.warning("text vectors were made with %s in training, and with %s now", before, here)
 
 
 def _encoder_of(dataset: Any) -> Mapping[str, Any] | None:

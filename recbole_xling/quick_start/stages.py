@@ -11,9 +11,10 @@ from typing import Any
 
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.config.stages import PER_LANGUAGE, Stage, read_stages
-from recbole_xling.data.identity import fingerprint
+from recbole_xling.data.catalog import configured_encoder
+from recbole_xling.data.identity import check_encoders, fingerprint
 from recbole_xling.data.language_balance import RowLanguages, rows_of_languages
-from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.evaluator.stage_table import language_table
 from recbole_xling.quick_start.build import build_data
 from recbole_xling.quick_start.train import open_folder
@@ -202,7 +203,7 @@ class _Plan:
                 continue
             if not (path / RESULT_FILE).is_file():
                 return path, False
-            if read_result(path)["data"]["files"] == files:
+            if read_result(path)["data"]["files"] == files and _has_encoder_of(own, path / MODEL_FILE):
                 return path, True
         return path, False
 
@@ -219,3 +220,17 @@ class _Plan:
                 stored[key] = str(now) if Path(str(stored.get(key))).match(below) else stored.get(key)
         first, second = ({k: v for k, v in found.items() if k not in _IRRELEVANT} for found in (stored, wanted))
         return first == second
+
+
+def _has_encoder_of(own: XLingConfig | PretrainingConfig, file: Path) -> bool:
+    """Tell whether the text vectors that a finished stage has read are by the encoder that the settings mean now."""
+    then = (
+        None if isinstance(own, PretrainingConfig) else (load_checkpoint(file, "meta").get("data") or {}).get("encoder")
+    )
+    if then is None:  # it has read none
+        return True
+    try:
+        check_encoders(then, configured_encoder(own).identity)
+    except CheckpointError:
+        return False
+    return True

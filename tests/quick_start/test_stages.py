@@ -12,6 +12,7 @@ import pytest
 import recbole_xling
 from recbole_xling.cli.main import main
 from recbole_xling.config.stages import read_stages
+from recbole_xling.encode.hashing import HashingEncoder
 from recbole_xling.errors import ConfigError, DataError, XlingError
 from recbole_xling.evaluator.stage_table import language_table, stage_text
 from recbole_xling.trainer.checkpoint import load_checkpoint
@@ -147,6 +148,13 @@ def test_changed_data_are_trained_on_again(readers):
     file = Path(readers["data_path"]) / "small" / "small.inter"
     file.write_text(file.read_text() + "u1\ti1\t1\t99\n")
     assert recbole_xling.run(config_dict={"resume": str(folder)})["stages"][0]["folder"] == "joint-2"
+
+
+def test_another_encoder_of_the_same_name_is_trained_with_again(readers, monkeypatch):
+    first = _run(readers, stages=["joint", "refit"])
+    monkeypatch.setattr(HashingEncoder, "identity", {"backend": "hashing", "scheme": 2})
+    again = recbole_xling.run(config_dict={"resume": first["run_dir"]})
+    assert [stage["folder"] for stage in first["stages"] + again["stages"]] == ["joint", "refit", "joint-2", "refit-2"]
 
 
 def test_a_failing_stage_leaves_the_finished_ones(readers, caplog):
