@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from recbole_xling.errors import ConfigError, DataError, unknown_name
-from recbole_xling.language.users import BILINGUAL
+from recbole_xling.language.users import BILINGUAL, LANGUAGE_SOURCE
 from recbole_xling.text.atomic_files import file_format, read_atomic_file, read_header
 
 MIXED = "mixed"
@@ -133,6 +133,9 @@ def slice_columns(config: Any, user_tokens: Sequence[str], item_tokens: Sequence
 def stated_bilingual(config: Any) -> dict[str, str]:
     """Return what the ``.user`` file says about users by their ids: whether they are bilingual, ``yes`` or ``no``.
 
+    Profiles of ``convert --user-profile`` go by the languages of display texts, which users who state a language may
+    not see, so theirs are left out.
+
     Args:
         config: ``data_path``, ``dataset``, ``USER_ID_FIELD``, ``field_separator`` and ``encoding`` are read.
 
@@ -142,8 +145,10 @@ def stated_bilingual(config: Any) -> dict[str, str]:
     path = _file(config, "user")
     if BILINGUAL not in column_kinds(path, config):
         return {}
-    cells = read_cells(path, config["USER_ID_FIELD"], BILINGUAL, config)
-    return {user: cell for user, cell in cells.items() if cell in ("yes", "no")}
+    cells, source = read_cells(path, config["USER_ID_FIELD"], BILINGUAL, config), dict[str, str]()
+    if LANGUAGE_SOURCE in column_kinds(path, config):
+        source = read_cells(path, config["USER_ID_FIELD"], LANGUAGE_SOURCE, config)
+    return {user: cell for user, cell in cells.items() if cell in ("yes", "no") and source.get(user) != "stated"}
 
 
 def item_values(config: Any, column: str, item_tokens: Sequence[str]) -> list[str]:

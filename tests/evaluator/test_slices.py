@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from recbole_xling.data.columns import stated_bilingual
 from recbole_xling.evaluator.collector import EvaluatedRows
 from recbole_xling.evaluator.measure import LabelMetrics, MeanValues
 from recbole_xling.evaluator.slices import (
@@ -108,6 +109,13 @@ def test_who_is_bilingual_is_stated_or_comes_from_the_history():
     }  # fmt: skip
     table = user_table(rows([1, 4], [[3], [3]]), {"ndcg@10": np.ones(2)}, known)
     assert table["bilingual"].to_list() == ["yes", None]
+
+
+def test_a_profile_of_display_texts_is_nothing_that_a_reader_of_a_stated_language_says(tmp_path):
+    config = {"data_path": str(tmp_path), "dataset": "d", "USER_ID_FIELD": "user_id", "field_separator": "\t"}
+    head = "user_id:token\tbilingual:token\tlanguage_source:token"
+    (tmp_path / "d.user").write_text(f"{head}\na\tyes\tstated\nb\tyes\tderived\nc\tno\tunknown\n")
+    assert stated_bilingual({**config, "encoding": None}) == {"b": "yes", "c": "no"}
 
 
 def without_intervals(entry):
