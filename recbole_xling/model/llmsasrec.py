@@ -107,6 +107,10 @@ class LLMSASRec(XLingRecommender):
     """
 
     config_class: ClassVar = LLMSASRecConfig
+    network_settings: ClassVar = (
+        *("n_heads", "hidden_act", "layer_norm_eps", "block", "positions"),
+        *("item_representation", "delta_max_norm", "text_centering", "text_whitening"),
+    )
     item_language: Tensor
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:

@@ -136,6 +136,7 @@ class XLingTwoTower(XLingRecommender):
 
     config_class: ClassVar = XLingTwoTowerConfig
     ranks_without_history = True
+    network_settings: ClassVar = ("n_heads", "centering")
     optional_parts: ClassVar[tuple[str, ...]] = (_MAP,)
     warm_start_parts: ClassVar[Mapping[str, str]] = {
         "init_adapter_from": "encoder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, cast
@@ -130,6 +131,20 @@ def check_ids(state: dict[str, Any], dataset: Any) -> None:
     known = data_of(state)
     if known is not None and isinstance(dataset, PinnedIds):
         known.new_tokens(dataset)
+
+
+def check_network(model: Any, then: Mapping[str, Any], config: Any) -> None:
+    """Raise a CheckpointError if a model would run trained weights in another network than they were trained in.
+
+    Args:
+        model: the model.
+        then: the settings of its training.
+        config: those of now.
+    """
+    keys = [key for key in hooks_of(model).network_settings if key in then and then[key] != config[key]]
+    if keys:
+        trained, now = (", ".join(f"{key}={of[key]}" for key in keys) for of in (then, config))
+        raise CheckpointError(f"the weights were trained with {trained}, and mean nothing with {now}: leave it out")
 
 
 def check_data(state: dict[str, Any], dataset: Any) -> None:

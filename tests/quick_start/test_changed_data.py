@@ -417,6 +417,17 @@ def test_vectors_of_another_encoder_are_refused(trained, tmp_path, model, use):
         use(folder)
 
 
+@pytest.mark.parametrize("changed", [{"n_heads": 4}, {"hidden_act": "relu"}, {"text_centering": True}])
+def test_weights_are_not_run_in_another_network(trained, changed):
+    folder = trained()
+    told = next(f"{key}={value}" for key, value in changed.items())
+    with pytest.raises(CheckpointError, match=f"mean nothing with {told}"):
+        recbole_xling.evaluate_run(folder, config_dict=changed)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    with pytest.raises(CheckpointError, match=f"mean nothing with {told}"):
+        recbole_xling.run(config_dict={**settings, "init_from": str(folder), **changed})
+
+
 def test_a_model_that_reads_no_vectors_may_name_another_encoder(trained):
     run = trained(item_representation="none", text_projection=None)
     assert recbole_xling.evaluate_run(run, config_dict=OTHER)["test"] == read_result(run)["test"]
