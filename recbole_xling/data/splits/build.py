@@ -12,7 +12,7 @@ from recbole.data.interaction import cat_interactions
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_xling.data.catalog import catalog_of
-from recbole_xling.data.mixin import check_times, take_rows
+from recbole_xling.data.mixin import XLingDatasetMixin, check_times, take_rows
 from recbole_xling.data.sequences import IntArray, next_item_rows
 from recbole_xling.data.splits.files import has_histories
 from recbole_xling.data.splits.rules import (
@@ -62,7 +62,9 @@ def build_parts(dataset: Any) -> list[Any]:
         split = functools.partial(split_dataset, setting=setting)
     if not isinstance(dataset, SequentialDataset) or has_histories(dataset):
         return split(dataset)
-    own = type(dataset).data_augmentation
+    # the mixin keeps what RecBole's rows leave out, and makes none itself
+    kinds = [kind for kind in type(dataset).__mro__ if kind is not XLingDatasetMixin]
+    own = next(vars(kind)["data_augmentation"] for kind in kinds if "data_augmentation" in vars(kind))
     if own is not SequentialDataset.data_augmentation:
         model = dataset.config["model"]
         raise ConfigError(f"{model} makes rows in its own way ({own.__qualname__}): split by LS, RS or TS")
