@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from recbole.data.interaction import Interaction
 from recbole.model.general_recommender.itemknn import ComputeSimilarity
+from scipy.linalg import blas, lapack
 from torch import Tensor
 
 from recbole_xling.data.dataset import XLingDataset
-from recbole_xling.errors import CheckpointError
+from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
@@ -232,7 +233,8 @@ class HistoryEASEConfig(HistoryConfig, BaselineConfig):
 class HistoryEASE(ItemSimilarity):
     """EASE (Steck, *Embarrassingly Shallow Autoencoders for Sparse Data*, WWW 2019), scored on the row's history.
 
-    Memory grows with the square of the number of items: 270 MB at 8,000 of them, 40 GB at 100,000.
+    Memory grows with the square of the number of items: while it is computed 1 GB at 8,000 of them and 12 GB at 27,000,
+    afterwards a quarter of that.
     """
 
     config_class: ClassVar = HistoryEASEConfig
@@ -243,25 +245,46 @@ class HistoryEASE(ItemSimilarity):
         return _regression(self.matrix, known, HistoryEASEConfig.of(config).reg_weight)
 
 
+_COLUMNS = 1024  # of the inverse that are copied at a time
+
+
 def _regression(
-    matrix: sp.csr_matrix, items: NDArray[Any], penalty: float, further: NDArray[np.float64] | float = 0.0
+    matrix: sp.csr_matrix, items: NDArray[Any], penalty: float, texts: NDArray[np.float64] | None = None
 ) -> NDArray[np.float32]:
-    """Return the weights of EASE, ``(n_items, n_items)``.
+    """Return the weights of EASE, ``(n_items, n_items)``: of the inverse of a Gram matrix each column by its diagonal.
+
+    The matrix is inverted where it lies, by its Cholesky factor: in a third of the memory of a general inverse, and
+    in less than half of its time.
 
     Args:
         matrix: how often users chose items, ``(n_users, n_items)``.
         items: those that have weights, ``(n,)``.
         penalty: of the weights.
-        further: inner products of what is explained besides, ``(n, n)``.
+        texts: what is explained besides, ``(n, D)``.
+
+    Raises:
+        ConfigError: the penalty is too small for the matrix to have an inverse in double precision.
     """
-    gram = (matrix[:, items].T @ matrix[:, items]).toarray().astype(np.float64)
-    gram += further
+    chosen = matrix[:, items].astype(np.float64)
+    gram: NDArray[np.float64] = (chosen.T @ chosen).toarray(order="F")
+    if texts is not None:
+        gram = blas.dsyrk(1.0, texts, beta=1.0, c=gram, lower=1, overwrite_c=1)
     gram[np.diag_indices_from(gram)] += penalty
-    inverse = np.linalg.inv(gram)
-    inverse /= -np.diag(inverse)
-    np.fill_diagonal(inverse, 0.0)
+    factor, failed = lapack.dpotrf(gram, lower=1, clean=0, overwrite_a=1)  # as all here, of the lower triangle
+    if not failed:
+        inverse, failed = lapack.dpotri(factor, lower=1, overwrite_c=1)
+    if failed:
+        raise ConfigError(f"the regression has no solution in double precision: raise reg_weight={penalty:g}")
+    diagonal = inverse.diagonal()
     weights = np.zeros((matrix.shape[1],) * 2, dtype=np.float32)
-    weights[np.ix_(items, items)] = inverse
+    for begin in range(0, len(items), _COLUMNS):
+        end = min(begin + _COLUMNS, len(items))
+        below = inverse[begin:, begin:end]  # (n - begin, columns)
+        square = below[: end - begin]
+        square[:] = np.tril(square) + np.tril(square, -1).T
+        weights[np.ix_(items[begin:], items[begin:end])] = -below / diagonal[begin:end]
+        weights[np.ix_(items[begin:end], items[begin:])] = -below.T / diagonal[begin:]
+    weights[items, items] = 0.0
     return weights
 
 
@@ -295,8 +318,7 @@ class ContentEASE(ItemSimilarity):
         tables = text_tables(config, dataset, ReaderViews(dataset).number)  # (n_views, n_items, D)
         texts = F.normalize(tables.mean(dim=0), dim=-1).double().numpy()
         some = np.union1d(np.unique(self.matrix.indices), np.flatnonzero(texts.any(axis=1)))
-        of_texts = settings.text_weight * (texts[some] @ texts[some].T)
-        return _regression(self.matrix, some, settings.reg_weight, of_texts)
+        return _regression(self.matrix, some, settings.reg_weight, settings.text_weight**0.5 * texts[some])
 
 
 # ---- by popularity --------------------------------------------------------------------------------------------
