@@ -221,7 +221,7 @@ class EvaluationConfig(TypedConfig):
         description="Decides on early stopping and the best epoch. `NDCG_macro@10` is the mean over the target "
         "languages, `NDCG_worst@10` the value in the worst one.",
     )
-    exclude_history: bool = Field(False, description="Do not rank items of the row's own history (sequential models).")
+    exclude_history: bool = Field(False, description="Do not rank items that the user met before (sequential models).")
 
     valid_users: int | None = Field(
         None, ge=1, description="Validate epochs on the rows of this many users, drawn by `seed`; on all if not set."

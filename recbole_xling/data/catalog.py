@@ -474,8 +474,11 @@ def catalog_of(dataset: Any) -> ItemCatalog:
     if hasattr(type(dataset), "catalog"):
         catalog: ItemCatalog = dataset.catalog
         return catalog
-    tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
-    return ItemCatalog(dataset.config, tokens, Path(dataset.dataset_path), dataset.dataset_name)
+    if "catalog" not in vars(dataset):
+        tokens = [str(token) for token in dataset.field2id_token[dataset.iid_field]]
+        dataset.catalog = ItemCatalog(dataset.config, tokens, Path(dataset.dataset_path), dataset.dataset_name)
+    built: ItemCatalog = dataset.catalog
+    return built
 
 
 def dataset_catalog(config: Any) -> ItemCatalog:

@@ -27,8 +27,8 @@ Fingerprint = dict[str, dict[str, Any]]
 Tokens = NDArray[np.str_]
 IntArray = NDArray[np.int64]
 
-_READ = frozenset({"max_length", "prompt"})  # of an encoder's identity: what it reads, which settings tell as well
-_ROUNDING = frozenset({"dtype", "model_kwargs", "package_version", "runtime", "trust_remote_code"})
+_READ = frozenset({"max_length", "prompt"})  # what an encoder reads of a text: compared as settings
+_ROUNDING = frozenset({"dtype", "package_version", "runtime", "trust_remote_code"})
 
 _SAMPLE = 1000  # interactions that are remembered
 _SAME_DATA = 0.5  # share of them that the run's own data still have; data of other users and items have next to none
@@ -240,7 +240,7 @@ def check_encoders(then: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if not _ROUNDING.issuperset(changed):
         raise CheckpointError(
             f"the run was trained on text vectors of the encoder {before}, but this one is {here}: give the encoder of "
-            "then (encoder, encoder_options), or train again"
+            "then (encoder, encoder_options; of a model of the hub its commit as revision), or train again"
         )
     if changed:
         logger.warning("text vectors were made with %s in training, and with %s now", before, here)

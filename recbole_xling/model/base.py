@@ -81,7 +81,6 @@ class ModelHooks:
             makes of them; else it gets them there.
         scores_pairs: whether each pair of a history and an item costs a pass of its own: where candidates are few,
             ``predict`` scores them then, and not ``full_sort_predict`` all items.
-        network_settings: settings that leave no trace in the shapes of weights, which mean nothing with other values.
         optional_parts: prefixes that ``learning_rates`` may name although some settings leave these parts out.
         warm_start_parts: name of a setting that names an earlier run -> submodule that starts from its weights.
     """
@@ -90,9 +89,17 @@ class ModelHooks:
     ranks_without_history: ClassVar[bool] = False
     trains_on_host: ClassVar[bool] = False
     scores_pairs: ClassVar[bool] = False
-    network_settings: ClassVar[tuple[str, ...]] = ()
     optional_parts: ClassVar[tuple[str, ...]] = ()
     warm_start_parts: ClassVar[Mapping[str, str]] = {}
+
+    @classmethod
+    def network_settings(cls, config: Any) -> list[str]:
+        """Return the settings that leave no trace in the shapes of weights, which mean nothing with other values.
+
+        Args:
+            config: the configuration, which decides what is in use.
+        """
+        return []
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:

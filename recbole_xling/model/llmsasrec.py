@@ -107,10 +107,6 @@ class LLMSASRec(XLingRecommender):
     """
 
     config_class: ClassVar = LLMSASRecConfig
-    network_settings: ClassVar = (
-        *("n_heads", "hidden_act", "layer_norm_eps", "block", "positions"),
-        *("item_representation", "delta_max_norm", "text_centering", "text_whitening"),
-    )
     item_language: Tensor
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
@@ -165,6 +161,23 @@ class LLMSASRec(XLingRecommender):
             self.axes_of = sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()
 
     @classmethod
+    def network_settings(cls, config: Any) -> list[str]:
+        """Return which settings change what weights mean, but not their shapes."""
+        kind = RepresentationConfig.of(config).item_representation
+        of_text = ["text_centering", "text_whitening"] if kind != "none" else []
+        of_delta = ["delta_max_norm"] if kind == "delta" else []
+        return [
+            "n_heads",
+            "hidden_act",
+            "layer_norm_eps",
+            "block",
+            "positions",
+            "item_representation",
+            *of_text,
+            *of_delta,
+        ]
+
+    @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
         """Return which settings tie trained weights to their dataset."""
         return bound_to_data(RepresentationConfig.of(config))
@@ -204,8 +217,8 @@ class LLMSASRec(XLingRecommender):
             )
         if self._is_own:
             logger.warning(
-                "text_centering takes the mean of all texts of a language from each of them, and texts have come, gone "
-                "or changed since training: scores of all items differ a little. Train again when there are many"
+                "text_centering takes the mean of all texts of a language from each of them, and the texts that are "
+                "read are not those of training (files, or settings of texts): scores of all items differ"
             )
 
     def go_on_from(self, other_parameter: Mapping[str, Any]) -> bool:

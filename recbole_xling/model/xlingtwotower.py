@@ -136,18 +136,23 @@ class XLingTwoTower(XLingRecommender):
 
     config_class: ClassVar = XLingTwoTowerConfig
     ranks_without_history = True
-    network_settings: ClassVar = ("n_heads", "centering")
     optional_parts: ClassVar[tuple[str, ...]] = (_MAP,)
     warm_start_parts: ClassVar[Mapping[str, str]] = {
         "init_adapter_from": "encoder",
         "init_user_tower_from": "user_tower",
     }
 
+    @classmethod
+    def network_settings(cls, config: Any) -> list[str]:
+        """Return which settings change what weights mean, but not their shapes."""
+        return ["centering", *(["n_heads"] if config["user_tower"] == "transformer" else [])]
+
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
         settings = XLingTwoTowerConfig.of(config)
         self.seed: int = config["seed"]
         self.anchor_weight = settings.anchor_weight
+        self._n_heads = settings.n_heads if settings.user_tower == "transformer" else None
         self.autocast: bool = bool(config["enable_amp"])
         self.adversarial: AdversarialConfig = settings
         self.encoder = build_encoder(config)
@@ -482,6 +487,7 @@ class XLingTwoTower(XLingRecommender):
             "adapters": self.encoder.adapter_state(),
             "hard_negatives": negatives,
             "untuned_count": self.untuned_count,
+            "n_heads": self._n_heads,
         }
 
     def check_warm_start(self, part: str, other_parameter: Mapping[str, Any]) -> None:
@@ -492,10 +498,12 @@ class XLingTwoTower(XLingRecommender):
             other_parameter: what the earlier run's :meth:`other_parameter` returned.
 
         Raises:
-            CheckpointError: adapters were trained on another base encoder.
+            CheckpointError: adapters were trained on another base encoder, or the tower has another number of heads.
         """
         if part == "encoder":
             check_encoder(self.encoder, other_parameter["encoder"])
+        elif (then := other_parameter.get("n_heads", self._n_heads)) != self._n_heads:
+            raise CheckpointError(f"the user tower was trained with n_heads={then}, not {self._n_heads}")
 
     def load_other_parameter(self, para: dict[str, Any]) -> None:
         """Restore what :meth:`other_parameter` returned.

@@ -14,6 +14,7 @@ from recbole_xling.config.stages import PER_LANGUAGE, Stage, read_stages
 from recbole_xling.data.catalog import configured_encoder
 from recbole_xling.data.identity import check_encoders, fingerprint
 from recbole_xling.data.language_balance import RowLanguages, rows_of_languages
+from recbole_xling.encode.hub import find_model
 from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.evaluator.stage_table import language_table
 from recbole_xling.quick_start.build import build_data
@@ -22,6 +23,7 @@ from recbole_xling.quick_start.trained import refuse_code
 from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.trainer.masked_language_model import PretrainingConfig, pretrain, pretraining_settings
 from recbole_xling.trainer.trainer import RESUME_FILE
+from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import (
     CONFIG_FILE,
     MODEL_FILE,
@@ -224,9 +226,14 @@ class _Plan:
 
 def _has_encoder_of(own: XLingConfig | PretrainingConfig, file: Path) -> bool:
     """Tell whether the text vectors that a finished stage has read are by the encoder that the settings mean now."""
-    then = (
-        None if isinstance(own, PretrainingConfig) else (load_checkpoint(file, "meta").get("data") or {}).get("encoder")
-    )
+    if isinstance(own, PretrainingConfig):
+        return True
+    state = load_checkpoint(file, "meta")
+    then, other = (state.get("data") or {}).get("encoder"), from_plain(state["other_parameter"])
+    if isinstance(other, Mapping) and isinstance(tuned := other.get("encoder"), Mapping):  # of a tower
+        options = own["encoder_options"] or {}
+        now = find_model(own["encoder"], options.get("revision"), options.get("gguf_file"))
+        return bool(now.fingerprint == tuned.get("fingerprint"))
     if then is None:  # it has read none
         return True
     try:

@@ -141,7 +141,7 @@ def check_network(model: Any, then: Mapping[str, Any], config: Any) -> None:
         then: the settings of its training.
         config: those of now.
     """
-    keys = [key for key in hooks_of(model).network_settings if key in then and then[key] != config[key]]
+    keys = [key for key in hooks_of(model).network_settings(config) if key in then and then[key] != config[key]]
     if keys:
         trained, now = (", ".join(f"{key}={of[key]}" for key in keys) for of in (then, config))
         raise CheckpointError(f"the weights were trained with {trained}, and mean nothing with {now}: leave it out")

@@ -20,6 +20,7 @@ from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.averaging import CheckpointAverage
 from recbole_xling.trainer.checkpoint import (
     check_data,
+    check_network,
     load_checkpoint,
     random_states,
     restore_random_states,
@@ -33,6 +34,7 @@ from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, par
 from recbole_xling.trainer.plain_state import PlainState
 from recbole_xling.utils.devices import on_device
 from recbole_xling.utils.distributed import average_gradients, is_main_process
+from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.precision import prepare_autocast
 from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
 
@@ -389,6 +391,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         if not self.config["single_spec"]:
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         with taking_from(file):
+            check_network(self.model, from_plain(state["config"]), self.config)
             check_data(state, train_data._dataset)
             self.schedule.load_state_dict(state["schedule"])
             self._load_optimizers(state)  # because building a schedule sets the rates of step zero

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from recbole.data.interaction import Interaction
+from recbole.utils import FeatureType
 from torch import nn
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, DataError
+from recbole_xling.model.layers.feature_columns import FeatureColumns
 from recbole_xling.model.xlingmlp import XLingMLP
 from recbole_xling.quick_start.build import build, build_trainer, load_run
 from recbole_xling.quick_start.evaluate import evaluate_run
@@ -201,6 +205,13 @@ def test_a_number_that_changes_moves_no_other_item(tmp_path):
         file.write_text(file.read_text().replace("\t1997\n", "\t1997000\n"))
         after = scores()
     assert torch.equal(before[1], after[1]) and not torch.equal(before[0], after[0])
+
+
+def test_a_column_that_is_constant_in_training_keeps_what_differs_later_small():
+    table = Interaction({"item_id": torch.arange(4), "year": torch.tensor([0.0, 5, 5, 5])})
+    dataset = SimpleNamespace(field2type={"item_id": FeatureType.TOKEN, "year": FeatureType.FLOAT})
+    columns = FeatureColumns(dataset, table, ["item_id"], 2)
+    torch.testing.assert_close(columns.scales["year"], torch.tensor([5.0, 1.0]))
 
 
 @pytest.mark.device

@@ -211,7 +211,7 @@ def test_new_texts_that_move_the_mean_of_their_language_are_told(trained, moved,
     load_run(run)
     assert "text_centering" not in caplog.text
     load_run(run, data_path=_with_new_items(moved))
-    assert "texts have come, gone or changed since training" in caplog.text
+    assert "the texts that are read are not those of training" in caplog.text
 
 
 @pytest.mark.parametrize("which", ["BPR", "LightGCN", "SASRec", "pca"])
@@ -408,7 +408,7 @@ OTHER = {"encoder_options": {"dimension": 32, "ngram_min": 2}}  # vectors of the
         ),
     ],
 )
-@pytest.mark.parametrize("model", ["LLMSASRec", "ContentEASE"])
+@pytest.mark.parametrize("model", ["LLMSASRec", "ContentEASE", "XLingMLP"])
 def test_vectors_of_another_encoder_are_refused(trained, tmp_path, model, use):
     if model == "ContentEASE" and "epochs" in use.__code__.co_consts:
         pytest.skip("nothing to resume")
@@ -418,14 +418,16 @@ def test_vectors_of_another_encoder_are_refused(trained, tmp_path, model, use):
 
 
 @pytest.mark.parametrize("changed", [{"n_heads": 4}, {"hidden_act": "relu"}, {"text_centering": True}])
-def test_weights_are_not_run_in_another_network(trained, changed):
-    folder = trained()
+def test_weights_are_not_run_in_another_network(trained, tmp_path, changed):
+    folder = Path(shutil.copytree(trained(), tmp_path / "run"))
     told = next(f"{key}={value}" for key, value in changed.items())
     with pytest.raises(CheckpointError, match=f"mean nothing with {told}"):
         recbole_xling.evaluate_run(folder, config_dict=changed)
     settings = yaml.safe_load((folder / "config.yaml").read_text())
     with pytest.raises(CheckpointError, match=f"mean nothing with {told}"):
         recbole_xling.run(config_dict={**settings, "init_from": str(folder), **changed})
+    with pytest.raises(CheckpointError, match=f"mean nothing with {told}"):
+        recbole_xling.run(config_dict={"resume": str(folder), "epochs": 4, **changed})
 
 
 def test_a_model_that_reads_no_vectors_may_name_another_encoder(trained):

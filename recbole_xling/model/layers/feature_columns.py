@@ -40,7 +40,8 @@ class FeatureColumns(nn.Module):
                 values = values.reshape(len(values), -1)[:, :1].float()  # RecBole's discretization adds a second column
                 known = values[1:]
                 spread = known.std() if len(known) > 1 else known.new_ones(())
-                scale = torch.stack([known.mean(), spread.clamp_min(1e-6)])
+                spread = spread if spread > 1e-6 else torch.ones_like(spread)  # a constant tells nothing
+                scale = torch.stack([known.mean(), spread])
                 self.register_buffer(f"scale_{len(self.names)}", scale, persistent=False)
                 self.vectors[str(len(self.names))] = nn.Linear(1, size, bias=False)
             else:
