@@ -13,6 +13,7 @@ import torch
 from shop import write_shop
 
 import recbole_xling
+from recbole_xling.data.sequences import EARLIER_LIST
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.trainer.mixin import Evaluation
@@ -43,12 +44,14 @@ def lists_of(frame: pd.DataFrame) -> list[list[str]]:
 def test_lists_of_histories_are_those_of_the_evaluation(trained, model, exclude):
     run, expected = evaluated_lists(trained(model, **SEQUENTIAL[model]), 5, exclude_history=exclude)
     rows, users = run.test_data._dataset, run.dataset.field2id_token[run.dataset.uid_field]
-    batch = rows[np.arange(len(rows))]
+    batch = run.test_data.collate_fn(np.arange(len(rows)))[0]
     tokens = run.dataset.field2id_token[run.dataset.iid_field]
     lengths = batch[rows.item_list_length_field].tolist()
+    earlier = batch[EARLIER_LIST].tolist() if exclude else [[]] * len(rows)  # what is not ranked, and not read either
+    assert not exclude or any(map(any, earlier))
     histories = [
-        [str(tokens[item]) for item in row[:length]]
-        for row, length in zip(batch[rows.item_id_list_field].tolist(), lengths, strict=True)
+        [str(tokens[item]) for item in [*filter(None, before), *row[:length]]]
+        for before, row, length in zip(earlier, batch[rows.item_id_list_field].tolist(), lengths, strict=True)
     ]
     found = run.recommend_histories(histories, 5, exclude_seen=False)
     if exclude:  # the user's known items are more than this row's history, so users are not named here
