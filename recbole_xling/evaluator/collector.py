@@ -40,13 +40,18 @@ class EvaluatedRows:
         return np.repeat(np.arange(len(self)), self.n_targets)
 
 
-def history_of(interaction: Interaction, history: str) -> Tensor:
-    """Return the items that the users of a batch have met, ``(B, L)``, also those before the history that models read.
+def excluded_items(config: Any, interaction: Interaction) -> Tensor | None:
+    """Return the items that are not to be ranked because users have met them, ``(B, L)``; None if all are ranked.
+
+    RecBole takes known items out of the ranking for its general models only.
 
     Args:
-        interaction: the batch.
-        history: the field of that history.
+        config: ``exclude_history`` is read.
+        interaction: a batch of rows. What comes before the history that models read is in a field of its own.
     """
+    history = config["ITEM_ID_FIELD"] + config["LIST_SUFFIX"]
+    if not config["exclude_history"] or history not in interaction.columns:
+        return None
     parts = [interaction[field] for field in (history, EARLIER_LIST) if field in interaction.columns]
     return torch.cat(parts, dim=1)
 
@@ -131,14 +136,10 @@ class XLingCollector(Collector):
         self._collect_ranking(partial(rank_groups, groups, left_out), interaction, targets, device)
 
     def _history(self, interaction: Interaction, n_rows: int, targets: Pairs) -> Tensor | None:
-        """Return the items of the rows' histories if they are not to be ranked; count the targets among them.
-
-        RecBole takes known items out of the ranking for its general models only.
-        """
-        history = self.config["ITEM_ID_FIELD"] + self.config["LIST_SUFFIX"]
-        if not self.config["exclude_history"] or history not in interaction.columns or len(interaction) != n_rows:
+        """Return the :func:`excluded_items` of rows, none of sampled ones; count the targets among them."""
+        items = excluded_items(self.config, interaction) if len(interaction) == n_rows else None
+        if items is None:
             return None
-        items = history_of(interaction, history)
         rows, wanted = targets.on(items.device)
         self.data_struct.update_tensor("rows.unreachable", (items[rows] == wanted[:, None]).any(dim=1))
         return items

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor
 
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.evaluator.collector import history_of
+from recbole_xling.evaluator.collector import excluded_items
 from recbole_xling.evaluator.slices import ROW_KEY, row_difference, with_row_keys
 from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.build import Run
@@ -91,7 +91,7 @@ class RunScores:
         """Return the scores of rows of the first run, ``(B, n_items)``; minus infinity for what is not ranked."""
         assert self._row is not None
         interaction, scores, _, _ = self._evaluation._full_sort_batch_eval(self.loader.collate_fn(self._row[rows]))
-        if (known := self._excluded(interaction)) is not None:
+        if (known := excluded_items(self.run.config, interaction)) is not None:
             scores.scatter_(1, known.to(scores.device), -torch.inf)
         scores[:, self._absent] = -torch.inf
         return scores.float() if self._item is None else scores[:, self._item].float()
@@ -112,12 +112,6 @@ class RunScores:
         pairs.update(Interaction({self.run.dataset.iid_field: own.flatten()}))
         scores = self.run.model.predict(pairs.to(self.run.config["device"])).view(own.shape).float()
         left_out = torch.isin(own, self._absent)
-        if (known := self._excluded(interaction)) is not None:
+        if (known := excluded_items(self.run.config, interaction)) is not None:
             left_out |= (own[:, :, None] == known[:, None, :]).any(dim=2)
         return scores.masked_fill(left_out.to(scores.device), -torch.inf).to(items.device)
-
-    def _excluded(self, interaction: Interaction) -> Tensor | None:
-        """Return the items of the histories of rows if they are not to be ranked, ``(B, L)``."""
-        history = self.run.config["ITEM_ID_FIELD"] + self.run.config["LIST_SUFFIX"]
-        excluded = self.run.config["exclude_history"] and history in interaction.columns
-        return history_of(interaction, history) if excluded else None

@@ -16,7 +16,7 @@ from recbole_xling.config import XLingConfig, current_names, dataset_defaults
 from recbole_xling.data.identity import DataIdentity, changes, fingerprint, some
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import hooks_of
-from recbole_xling.trainer.checkpoint import check_network, data_of, load_checkpoint, load_trainable, trainable_state
+from recbole_xling.trainer.checkpoint import check_trained, data_of, load_checkpoint, load_trainable, trainable_state
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
 from recbole_xling.utils.yaml_text import as_words
@@ -244,9 +244,7 @@ def restore_model(model: Any, trained: Trained, dataset: Any) -> None:
         CheckpointError: the weights are those of another model, dataset or encoder, or cannot serve ids that are new.
     """
     with taking_from(trained.file):
-        check_network(model, trained.settings, dataset.config)
-        if trained.data is not None:
-            trained.data.check_encoder(dataset)
+        check_trained(model, trained.settings, trained.data, dataset)
         _restore(model, trained, dataset)
     model.eval()
 

@@ -126,31 +126,30 @@ def data_of(state: dict[str, Any]) -> DataIdentity | None:
     return DataIdentity.from_state(state["data"]) if state.get("data") else None
 
 
-def check_ids(state: dict[str, Any], dataset: Any) -> None:
-    """Raise a CheckpointError if a dataset numbers users, items or their features otherwise than a checkpoint."""
-    known = data_of(state)
+def check_ids(known: DataIdentity | None, dataset: Any) -> None:
+    """Raise a CheckpointError if a dataset numbers users, items or their features otherwise than that of training."""
     if known is not None and isinstance(dataset, PinnedIds):
         known.new_tokens(dataset)
 
 
-def check_network(model: Any, then: Mapping[str, Any], config: Any) -> None:
-    """Raise a CheckpointError if a model would run trained weights in another network than they were trained in.
+def check_trained(model: Any, then: Mapping[str, Any], known: DataIdentity | None, dataset: Any) -> None:
+    """Check that a model runs trained weights in the network, and on the text vectors, that they were trained with.
 
     Args:
-        model: the model.
-        then: the settings of its training.
-        config: those of now.
+        model: built on ``dataset``.
+        then: the settings of training.
+        known: the data of training; None in files of earlier releases.
+        dataset: with the settings of now.
+
+    Raises:
+        CheckpointError: settings of the network, or the encoder, are others.
     """
+    config = dataset.config
     keys = [key for key in hooks_of(model).network_settings(config) if key in then and then[key] != config[key]]
     if keys:
         trained, now = (", ".join(f"{key}={of[key]}" for key in keys) for of in (then, config))
         raise CheckpointError(f"the weights were trained with {trained}, and mean nothing with {now}: leave it out")
-
-
-def check_data(state: dict[str, Any], dataset: Any) -> None:
-    """Raise a CheckpointError if ids are numbered, or texts encoded, otherwise than when a checkpoint was written."""
-    check_ids(state, dataset)
-    if (known := data_of(state)) is not None:
+    if known is not None:
         known.check_encoder(dataset)
 
 

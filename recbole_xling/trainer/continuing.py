@@ -14,7 +14,7 @@ from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.errors import CheckpointError
 from recbole_xling.model.base import hooks_of
-from recbole_xling.trainer.checkpoint import check_network, data_of, load_trainable, trainable_state
+from recbole_xling.trainer.checkpoint import check_trained, data_of, load_trainable, trainable_state
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import taking_from
 
@@ -47,12 +47,10 @@ class Continuation:
             raise CheckpointError(f"checkpoint '{file}' is of {checkpoint['model']}, not of {config['model']}")
         with taking_from(file):
             known = data_of(dict(checkpoint))
-            check_network(model, dict(from_plain(checkpoint["config"])), config)
+            check_trained(model, from_plain(checkpoint["config"]), known, dataset)
         self.matches: Matches = {}
         self._new: dict[str, int] = {}  # number of new ids of each field, also of columns
         self._reasons: list[str] = []
-        if known is not None:
-            known.check_encoder(dataset)
         if known is not None and isinstance(dataset, PinnedIds):
             self.matches = _matches(known, dataset)
             self._number(known, config)

@@ -35,6 +35,7 @@ from recbole_xling.language.users import Readers
 from recbole_xling.model.factors import factors_of
 from recbole_xling.trainer.checkpoint import (
     check_ids,
+    data_of,
     load_checkpoint,
     load_trainable,
     random_states,
@@ -193,7 +194,7 @@ class XLingTrainerMixin:
             if state["model"] != self.config["model"]:
                 raise CheckpointError(f"checkpoint '{path}' is of {state['model']}, not of {self.config['model']}")
             if dataset is not None:
-                check_ids(state, dataset)
+                check_ids(data_of(state), dataset)
             load_trainable(self.model, state["state_dict"], path)
             self.model.load_other_parameter(from_plain(state["other_parameter"]))
         return state

@@ -19,8 +19,9 @@ from recbole_xling.errors import CheckpointError, ConfigError, unknown_name
 from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.averaging import CheckpointAverage
 from recbole_xling.trainer.checkpoint import (
-    check_data,
-    check_network,
+    check_ids,
+    check_trained,
+    data_of,
     load_checkpoint,
     random_states,
     restore_random_states,
@@ -391,8 +392,9 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         if not self.config["single_spec"]:
             rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         with taking_from(file):
-            check_network(self.model, from_plain(state["config"]), self.config)
-            check_data(state, train_data._dataset)
+            known, dataset = data_of(state), train_data._dataset
+            check_ids(known, dataset)
+            check_trained(self.model, from_plain(state["config"]), known, dataset)
             self.schedule.load_state_dict(state["schedule"])
             self._load_optimizers(state)  # because building a schedule sets the rates of step zero
             if len(state["processes"]) != world_size:

@@ -15,7 +15,7 @@ import torch
 import recbole_xling
 from recbole_xling.cli.main import main
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.evaluator.collector import history_of
+from recbole_xling.evaluator.collector import excluded_items
 from recbole_xling.model.xlingcrossencoder import XLingCrossEncoder
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.fuse import fuse
@@ -36,7 +36,7 @@ def log_softmax_of(folder, users):
     if loader.is_sequential:
         rows = loader.collate_fn(np.arange(len(loader._dataset)))[0]
         scores = run.model.full_sort_predict(rows)
-        scores.scatter_(1, history_of(rows, "item_id_list"), -torch.inf)
+        scores.scatter_(1, excluded_items(run.config, rows), -torch.inf)
     else:
         rows, (of_row, items), _, _ = loader.collate_fn(np.arange(len(loader.uid_list)))
         scores = run.model.full_sort_predict(rows).view(len(rows), -1).float()

@@ -58,6 +58,17 @@ POOLING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
+def find_encoder(config: Any) -> LocalModel | HubModel:
+    """Return where the item tower's encoder comes from, by all settings of a run; nothing is loaded.
+
+    Raises:
+        EncoderError: it cannot be found.
+    """
+    settings = TextEncoderConfig.of(config)
+    options = settings.encoder_options or {}
+    return find_model(settings.encoder, options.get("revision"), options.get("gguf_file"))
+
+
 def build_encoder(config: Any) -> TextEncoder:
     """Build the item tower that the settings describe, with new adapters.
 
@@ -68,9 +79,7 @@ def build_encoder(config: Any) -> TextEncoder:
         ConfigError: a setting is not allowed or does not fit the encoder.
         EncoderError: the encoder cannot be found or loaded.
     """
-    settings = TextEncoderConfig.of(config)
-    options = settings.encoder_options or {}
-    source = find_model(settings.encoder, options.get("revision"), options.get("gguf_file"))
+    settings, source = TextEncoderConfig.of(config), find_encoder(config)
     folder = Path(settings.embedding_cache_dir or user_cache_folder("embeddings"))
     folder.mkdir(parents=True, exist_ok=True)
     return TextEncoder(source, settings, folder)
