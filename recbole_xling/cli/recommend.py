@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.raw_tables import text_lines
@@ -17,6 +16,7 @@ from recbole_xling.utils.run_folder import MODEL_FILE
 from recbole_xling.utils.terminal import json_line
 
 if TYPE_CHECKING:
+    from recbole_xling.data.identity import Fingerprint
     from recbole_xling.serve.answers import Answer
     from recbole_xling.serve.catalog import Filters
     from recbole_xling.serve.recommender import Recommender
@@ -69,14 +69,14 @@ def run(options: argparse.Namespace) -> str:
     if options.to is None and is_launched():
         raise ConfigError("under torchrun each process answers its share of a batch: give --batch and --to")
     filters = Filters(_lines(options.languages), _ids(options.items), _ids(options.block) or (), _where(options.where))
-    recommender = _recommender(options.run, {"data_path": options.data_path} if options.data_path else {})
+    recommender, data = _recommender(options.run, {"data_path": options.data_path} if options.data_path else {})
     if options.add_items is not None:
         return _added(recommender, options)
     if options.explain is not None:
         return _explained(recommender, options)
     if options.batch:
         if options.to is not None:
-            return _to_file(recommender, options, filters)
+            return _to_file(recommender, data, options, filters)
         requests = list(_requests(options.batch))
         return "\n".join(json_line(answer.record()) for answer in _answers(recommender, requests, options, filters))
     history = _parts(options.history)
@@ -86,15 +86,16 @@ def run(options: argparse.Namespace) -> str:
     return json_line(answer.record()) if options.json else _table(answer)
 
 
-def _recommender(folder: str, settings: dict[str, Any]) -> Recommender:
-    """Return what answers by a run, or by an export, for which neither torch nor data are needed."""
+def _recommender(folder: str, settings: dict[str, Any]) -> tuple[Recommender, Fingerprint]:
+    """Return what answers by a run, and its files of data, or by an export, which needs neither torch nor data."""
     from recbole_xling.serve.folder import is_export, load_export
 
     if is_export(folder):
-        return load_export(folder)
+        return load_export(folder), {}
     from recbole_xling.quick_start.build import load_run
 
-    return load_run(folder, **settings).recommender
+    run = load_run(folder, **settings)
+    return run.recommender, run.dataset.fingerprint
 
 
 def _added(recommender: Recommender, options: argparse.Namespace) -> str:
@@ -105,7 +106,7 @@ def _added(recommender: Recommender, options: argparse.Namespace) -> str:
     return f"Added: {len(items):,} items; {len(every):,} items are served that training did not have"
 
 
-def _to_file(recommender: Recommender, options: argparse.Namespace, filters: Filters) -> str:
+def _to_file(recommender: Recommender, data: Fingerprint, options: argparse.Namespace, filters: Filters) -> str:
     """Write the answers to a file, some at a time; of several processes each answers its share."""
     from recbole_xling.serve.shards import Share, answer_share, identity_of
 
@@ -115,8 +116,7 @@ def _to_file(recommender: Recommender, options: argparse.Namespace, filters: Fil
         raise ConfigError(f"--to {options.to} is a folder: name a file in it")
     folder, share = Path(options.run), Share.of_environment()
     made_of = [*sorted(folder.glob("*.json*")), *folder.glob(MODEL_FILE), Path(options.batch)]
-    known = len(recommender.catalog.tokens), crc32(recommender.users.items.tobytes())  # a run's data may change
-    asked = (options.k, options.reader, options.include_seen, filters, known)
+    asked = (options.k, options.reader, options.include_seen, filters, sorted(data.items()))
 
     def answer(requests: Sequence[dict[str, Any]]) -> list[str]:
         return [json_line(found.record()) for found in _answers(recommender, requests, options, filters)]

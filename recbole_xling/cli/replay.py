@@ -16,7 +16,7 @@ from recbole_xling.utils.files import replacing
 from recbole_xling.utils.terminal import on_screen
 
 DESCRIPTION = "Replay interactions to an export in the order of time: what would it have recommended just before each?"
-_USER_LANGUAGE = "user_language"
+_USER_LANGUAGE, _LANGUAGE_SOURCE = "user_language", "language_source"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,8 +72,9 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     reads: dict[str, str] = {}
     users = folder / f"{options.dataset}.user"
     if users.is_file() and _USER_LANGUAGE in table_columns(users):
-        columns = (options.columns[0], _USER_LANGUAGE)
-        reads = {user: _language(tag) for _, (user, tag) in table_rows(users, columns) if tag}
+        rows = table_rows(users, (options.columns[0], _USER_LANGUAGE), optional=(_LANGUAGE_SOURCE,))
+        # as in a run, a language that a profile has derived is not stated
+        reads = {user: _language(tag) for _, (user, tag, source) in rows if tag and source != "derived"}
     replay = Replay(
         recommender.catalog,
         recommender.users,

@@ -20,13 +20,13 @@ from recbole_xling.encode.base import Encoder, Identity, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.encode.vector_table import vector_table
 from recbole_xling.errors import DataError, NoTextError
-from recbole_xling.language.tags import UNDETERMINED, covers, stated_language
+from recbole_xling.language.tags import UNDETERMINED, cased_tag, covers, stated_language
 from recbole_xling.language.users import LANGUAGE_SOURCE, USER_LANGUAGE, Readers
 from recbole_xling.text.atomic_files import file_format, read_atomic_file
-from recbole_xling.text.record import DISPLAY
+from recbole_xling.text.record import DISPLAY, ItemText
 from recbole_xling.text.store import ItemTextStore, find_item_text
 from recbole_xling.text.template import TextTemplate
-from recbole_xling.text.view import ALL, AUTO, OWN, READER, TextView
+from recbole_xling.text.view import ALL, AUTO, LANGUAGE, OWN, READER, TextView
 from recbole_xling.utils.paths import user_cache_folder
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,8 @@ class ItemCatalog:
             source = read_cells(path, self.config["USER_ID_FIELD"], LANGUAGE_SOURCE, self.config)
             cells = {user: value for user, value in cells.items() if source[user] != "derived"}
         known = set(self.languages)  # a tag that items have as well is theirs, however it is written
-        tags = {value: value if value in known else stated_language(value) for value in set(cells.values())}
+        cased = {value: cased_tag(value) for value in set(cells.values())}
+        tags = {value: tag if tag in known else stated_language(value) for value, tag in cased.items()}
         odd = sorted(value for value, tag in tags.items() if tag == UNDETERMINED and value not in ("", UNDETERMINED))
         if odd:
             logger.warning(
@@ -183,8 +184,7 @@ class ItemCatalog:
         """
         if not self.stated_languages or set(self.languages) == {UNDETERMINED}:
             return {}
-        template = TextTemplate(self.config["text_template"])
-        return texts_in(self.stated_languages.values(), self.store, self.tokens, self.languages, template)
+        return texts_in(self.stated_languages.values(), self.store, self.tokens, self.languages, self._template)
 
     @cached_property
     def text_view(self) -> str:
@@ -218,6 +218,18 @@ class ItemCatalog:
 
     # ---- texts ------------------------------------------------------------------------------------------------
 
+    def text_in(self, token: str, language: str) -> ItemText | None:
+        """Return the text of an item that readers of a language see: their own, or else the display text.
+
+        None if it has neither.
+        """
+        own = TextView(f"{LANGUAGE}:{language}").choose(self.store, token, self._template)
+        return own or self.store.display(token)
+
+    @cached_property
+    def _template(self) -> TextTemplate:
+        return TextTemplate(self.config["text_template"])
+
     @property
     def texts(self) -> list[str]:
         """The rendered text of each item in the first view, empty where the item has no text.
@@ -242,7 +254,7 @@ class ItemCatalog:
         Raises:
             DataError: ``text_view`` is ``pivot:<x>`` and items have no text in x.
         """
-        template, view = TextTemplate(self.config["text_template"]), TextView(self.text_view)
+        template, view = self._template, TextView(self.text_view)
         absent = sorted(set(template.fields) - set(self.store.fields))
         if absent and self.store.fields:
             raise DataError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -258,6 +259,7 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
             (suffix, field_name, interval)
             for suffix, field_name in (("user", self.uid_field), ("item", self.iid_field))
             if (interval := self._parse_intervals_str(self.config[f"{suffix}_inter_num_interval"]))
+            and not any(self._within_intervals(np.array([0, sys.maxsize]), [part]).all() for part in interval)
         ]
         with self._counting("outside user_inter_num_interval or item_inter_num_interval"):
             before = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from recbole.data.dataset import Dataset
 from recbole.utils import FeatureType
 
 from recbole_xling.data.identity import DataIdentity, Fingerprint, Tokens, fingerprint
+from recbole_xling.text.atomic_files import PADDING
 
 
 class PinnedIds(Dataset):  # type: ignore[misc]
@@ -62,17 +65,31 @@ class PinnedIds(Dataset):  # type: ignore[misc]
         super()._remap_ID_all()
 
     def _remap(self, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]) -> None:
-        """Number the ids of fields that share them: those of ``trained_on`` first, as if they came first in a file."""
+        """Number the ids of fields that share them: those of ``trained_on`` first, as if they came first in a file.
+
+        RecBole's own numbering, with half its memory: its dictionary has a numpy object for each token.
+        """
+        if not remap_list:
+            return
         fields = [str(field) for _, field, _ in remap_list]
         pinned = self.trained_on.vocabulary if self.trained_on is not None else {}
         known = next((pinned[field] for field in fields if field in pinned), None)
-        if known is None:
-            super()._remap(remap_list)
-        else:
-            first = pd.DataFrame({fields[0]: known[1:].astype(object)}, dtype=object)
-            super()._remap([(first, fields[0], FeatureType.TOKEN), *remap_list])
-            ids, _ = self._concat_remaped_tokens(remap_list)
-            used = np.bincount(np.append(ids.astype(np.int64), 0), minlength=len(known)) > 0  # 0 is the padding
+        tokens, ends = self._concat_remaped_tokens(remap_list)
+        n_known = 0 if known is None else len(known) - 1
+        if known is not None:
+            tokens = np.concatenate([known[1:].astype(object), tokens])
+        number, different = pd.factorize(tokens)
+        ids = number[n_known:] + 1  # 0 is the padding
+        if known is not None:
+            used = np.bincount(np.append(ids, 0), minlength=len(known)) > 0
             self.absent[fields[0]] = np.flatnonzero(~used)
-        if fields:
-            self.vocabulary[fields[0]] = self.field2id_token[fields[0]]
+        names = [PADDING, *different]
+        vocabulary, number_of = np.array(names), dict(zip(names, range(len(names)), strict=True))
+        for (table, field, kind), part in zip(remap_list, np.split(ids, ends), strict=True):
+            self.field2id_token.setdefault(field, vocabulary)
+            self.field2token_id.setdefault(field, number_of)
+            values: Any = part
+            if kind == FeatureType.TOKEN_SEQ:
+                values = np.split(part, np.cumsum(table[field].map(len))[:-1])
+            table[field] = values
+        self.vocabulary[fields[0]] = self.field2id_token[fields[0]]

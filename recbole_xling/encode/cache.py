@@ -28,6 +28,7 @@ from recbole_xling.encode.shards import (
     DamagedShardError,
     Digests,
     Shard,
+    SortedDigests,
     delete_leftovers,
     delete_shard,
     read_sidecar,
@@ -125,9 +126,10 @@ class EmbeddingCache:
         for _ in self._blocks(encoder, list(texts), digests, first, _CHUNK, show_progress):
             pass
 
-    def blocks(self, encoder: Encoder, texts: Sequence[str], *, show_progress: bool = True) -> list[Block]:
-        """Return where the vectors of distinct ``texts`` are stored; otherwise as :meth:`vectors`."""
-        digests = text_digests(texts)
+    def blocks(
+        self, encoder: Encoder, texts: Sequence[str], digests: Digests, *, show_progress: bool = True
+    ) -> list[Block]:
+        """Return where the vectors of distinct ``texts`` are stored, given their digests; else as :meth:`vectors`."""
         first = np.unique(digests, return_index=True)[1]
         if len(first) < len(texts):
             raise EncoderError(f"{len(texts) - len(first)} texts occur a second time: blocks are of distinct texts")
@@ -180,9 +182,9 @@ def text_digests(texts: Sequence[str]) -> Digests:
     """
     if isinstance(texts, str):
         raise EncoderError(f"one string {texts[:80]!r} was given in place of a list of texts: put it into a list")
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise EncoderError(f"text {number} is {text!r}, a {type(text).__name__}: only strings can be encoded")
+    if not all(issubclass(kind, str) for kind in set(map(type, texts))):
+        number, text = next((number, text) for number, text in enumerate(texts) if not isinstance(text, str))
+        raise EncoderError(f"text {number} is {text!r}, a {type(text).__name__}: only strings can be encoded")
     encoded = (text.encode("utf-8", "surrogatepass") for text in texts)
     joined = b"".join(blake2b(text, digest_size=DIGEST_BYTES).digest() for text in encoded)
     return np.frombuffer(joined, dtype=f"S{DIGEST_BYTES}")
@@ -193,12 +195,15 @@ def _stored(folder: Path, wanted: Digests, known: dict[Path, Shard | None]) -> I
 
     Sidecars are read once and then ``known``; those that are None there have nothing that is wanted any more.
     """
-    for sidecar in sidecars(folder) if wanted.size else ():
+    if not wanted.size:
+        return
+    sought = SortedDigests(wanted)
+    for sidecar in sidecars(folder):
         if sidecar in known and known[sidecar] is None:
             continue
         try:
             found = known[sidecar] = known.get(sidecar) or read_sidecar(sidecar)
-            places, rows = found.rows_of(wanted)
+            places, rows = sought.find(found.digests)
             file = found.checked() if rows.size else None
         except FileNotFoundError:
             continue  # another process has just deleted it

@@ -50,15 +50,16 @@ def vector_table(
         EncoderError: the encoder failed.
         XlingError: the file cannot be written.
     """
-    key = blake2b(text_digests(texts).tobytes() + row.tobytes() + dtype.encode(), digest_size=16).hexdigest()
+    digests = text_digests(texts)
+    key = blake2b(digests.tobytes() + row.tobytes() + dtype.encode(), digest_size=16).hexdigest()
 
     folder = cache.folder(encoder) / "tables" / key
     options: dict[str, Any] = {"show_progress": show_progress}
     # one process writes the file, and all may encode before
-    blocks = [] if folder.exists() else cache.blocks(encoder, texts, **options)
+    blocks = [] if folder.exists() else cache.blocks(encoder, texts, digests, **options)
 
     def make(folder: Path) -> None:
-        _write(folder / _VECTORS, blocks or cache.blocks(encoder, texts, **options), row, dtype)
+        _write(folder / _VECTORS, blocks or cache.blocks(encoder, texts, digests, **options), row, dtype)
 
     kept_folder(folder, make, "vector table")
     return np.lib.format.open_memmap(folder / _VECTORS, mode="c")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING
 
 from recbole_xling.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from marisa_trie import BytesTrie
 
 UNDETERMINED = "und"
 """The tag of texts, items and users whose language is unknown."""
@@ -19,6 +22,12 @@ _CODE = re.compile(r"[a-z]{1,3}([-_].*)?", re.IGNORECASE | re.DOTALL)
 _UNDETERMINED = re.compile(r"(und([-_].*)?)?", re.IGNORECASE | re.DOTALL)
 _NO_VALUE = frozenset(("nan", "nil", "unk"))  # "none" and "null" are no codes
 _NO_COUNTRY = "Unknown Region"
+_COUNTRY_CODE = re.compile(r'<territoryCodes type="([A-Z]{2})"[^>]* alpha3="([A-Z]{3})"')  # in CLDR's data
+# Names: of ISO 639-2, such as "Greek, Ancient (to 1453)", which some write "Chinese - Simplified", and of CLDR,
+# such as "Chinese (Traditional, Taiwan)"
+_YEARS = re.compile(r" ?\([^()\d]*\d[^()]*\)$")
+_KIND_LAST = re.compile(r"([^,]+?)(?:, ?| - )([^,]+)")
+_WITH_VARIANT = re.compile(r"(.+?) ?\(([^()]+)\)")
 # As in CLDR since release 39, "no" means Bokmål; langcodes leaves "nb" as it is. Filipino and Tagalog are one language
 # in CLDR under "fil", but "tl" in ISO 639-1, py3langid and most models.
 _SAME_AS = {"nb": "no", "fil": "tl"}
@@ -28,6 +37,21 @@ _SAME_AS = {"nb": "no", "fil": "tl"}
 def is_language(tag: str) -> bool:
     """Tell whether ``tag`` has the form of a BCP 47 language tag such as ``de``, ``zh-Hant`` or ``und``."""
     return _LANGUAGE.fullmatch(tag) is not None
+
+
+@lru_cache(maxsize=4096)
+def cased_tag(tag: str) -> str:
+    """Return a tag in the letter case that RFC 5646 (section 2.1.1) recommends: ``en``, ``zh-Hant``, ``en-GB``.
+
+    Letter case has no meaning in tags, but here each spelling would be a language of its own.
+    """
+    language, *others = tag.split("-")
+    cased = [language.lower()]
+    for part in others:
+        of_extension = len(cased[-1]) == 1  # as in en-x-us
+        change = str.lower if of_extension else {2: str.upper, 4: str.title}.get(len(part), str.lower)
+        cased.append(change(part))
+    return "-".join(cased)
 
 
 def covers(language: str, tag: str) -> bool:
@@ -50,8 +74,9 @@ def normalize_language(tag: str) -> str:
 
     Args:
         tag: an empty one, or any that begins with ``und``, gives ``und``. Two capitals that are also the code of a
-            country where mostly another language is spoken (``SE``, ``UK``) may be a market and are refused; in small
-            letters they are a language.
+            country where mostly another language is spoken (``SE``, ``UK``) may be a market and are refused, and so
+            are three (``USA``, ``CAN``); in small letters they are a language. A name must be one in full: neither
+            ``English and German`` nor ``Germany`` names one language.
 
     Raises:
         DataError: the tag does not name a language; the caller adds where it was found.
@@ -65,10 +90,10 @@ def normalize_language(tag: str) -> str:
     if _CODE.fullmatch(tag):
         if langcodes.tag_is_valid(tag):
             return _shortest(tag)
-    elif tag.isprintable():  # langcodes' table of names breaks on NUL
-        with suppress(LookupError):
-            found = langcodes.find(tag).to_tag()
-            return UNDETERMINED if _UNDETERMINED.fullmatch(found) else _shortest(found)
+    elif tag.isprintable():  # the tables of names break on NUL
+        found = _named_language(" ".join(tag.split()))
+        if found is not None:
+            return found
     raise DataError(
         f"{tag!r} names no language; write a BCP 47 tag like 'de' or 'zh-Hant', or a name like 'German'; "
         "if the language is unknown, write 'und'"
@@ -103,15 +128,82 @@ def asked_language(tag: str) -> str:
         raise ConfigError(str(error)) from None
 
 
+def _named_language(name: str) -> str | None:
+    """Return the tag of the language that a name in any language means; None if it means none, or several.
+
+    Several names may be those of one language, as ISO 639-2 has ``Spanish; Castilian``.
+    """
+    without_years = _YEARS.sub("", name)
+    code = _code("language", name) or _code("language", without_years)
+    if code is None and (kind := _KIND_LAST.fullmatch(without_years)):
+        code = _code("language", f"{kind[2]} {kind[1]}")
+    if code is None and (variant := _WITH_VARIANT.fullmatch(name)):
+        code = _variant(*variant.groups())
+    found = None if code is None else UNDETERMINED if _UNDETERMINED.fullmatch(code) else _shortest(code)
+    names = re.split(" ?[;/] ?", name) if re.search("[;/]", name) else re.split(", ?", name)
+    tags = {_named_language(one) for one in names} if len(names) > 1 else {found}
+    if found in tags or None in tags:
+        return found
+    return tags.pop() if len(tags) == 1 else None  # "Spanish, Arabic" are two, although there is a Spanish Arabic
+
+
+def _variant(name: str, variant: str) -> str | None:
+    """Return the tag of a language in the scripts or regions named by ``variant``; None if one of them is no such."""
+    from langcodes import tag_is_valid
+
+    codes = [_code("language", name)]
+    codes += [_code("script", part) or _code("territory", part) for part in variant.split(",")]
+    tag = "-".join(code or "" for code in codes)
+    return tag if None not in codes and tag_is_valid(tag) else None
+
+
+def _code(kind: str, name: str) -> str | None:
+    """Return what the whole of a name means as a ``language``, ``script`` or ``territory``, if it means one.
+
+    langcodes' own search is content with the beginning of a name: to it, ``English/German`` is English.
+    """
+    from language_data.names import get_trie_value, normalize_name
+
+    key = normalize_name(name)
+    if kind == "language" and key in _names("en", "territory"):
+        return None  # "Finland" is the word for Finnish somewhere
+    keys = (key, " ".join(key.split()))
+    tables = (_names("und", kind), _names("en", kind))  # that of all languages lacks "Hindi"
+    return next((str(get_trie_value(table, key)) for table in tables for key in keys if key in table), None)
+
+
+@cache
+def _names(language: str, kind: str) -> BytesTrie:
+    """Return the codes by names in a language."""
+    from language_data.names import load_trie
+    from language_data.util import data_filename
+
+    return load_trie(data_filename(f"trie/{language}/name_to_{kind}.marisa"))
+
+
+@cache
+def _countries() -> dict[str, str]:
+    """Return the two-letter codes of countries by those of three letters (ISO 3166)."""
+    from language_data.util import data_filename
+
+    with open(data_filename("supplementalData.xml"), encoding="utf-8") as file:
+        return {three: two for two, three in _COUNTRY_CODE.findall(file.read())}
+
+
 def _refuse_market(tag: str) -> None:
     """Raise for a country's code that is not a language's, or that in capitals means a language not spoken there."""
     from langcodes import Language, tag_is_valid
 
-    if len(tag) != 2 or not tag.isascii() or not tag.isalpha() or not tag_is_valid(f"und-{tag}"):
+    if not tag.isascii() or not tag.isalpha():
         return
-    spoken = _shortest(f"und-{tag}")
-    country = Language.get(f"und-{tag}").territory_name()
-    if not tag_is_valid(tag) and not country.startswith(_NO_COUNTRY):
+    code = tag if len(tag) == 2 else _countries().get(tag, "") if len(tag) == 3 and tag.isupper() else ""
+    if not code or not tag_is_valid(f"und-{code}"):
+        return
+    spoken = _shortest(f"und-{code}")
+    country = Language.get(f"und-{code}").territory_name()
+    if country.startswith(_NO_COUNTRY):
+        return
+    if not tag_is_valid(tag):
         raise DataError(f"{tag!r} is a country or market ({country}), not a language; did you mean '{spoken}'?")
     if tag.isupper() and _shortest(tag) != spoken:
         meant = f"'{_shortest(tag)}' for {Language.get(tag).language_name()}"

@@ -160,7 +160,9 @@ def _build_data(config: XLingConfig, trained_on: DataIdentity | None) -> Data:
     check_parts(config, dataset.dataset_name, parts, interactions.users)
     if config["languages"]:
         parts = _of_languages(config, parts)
-    samplers = create_samplers(config, dataset, parts)
+    needs_none = isinstance(parts[0], XLingDataset) and {*config["eval_args"]["mode"].values()} == {"full"}
+    # RecBole's are slow to make for many users, each of whom has a set of items there
+    samplers = [None] * 3 if needs_none else create_samplers(config, dataset, parts)
     options: dict[str, Any] = {"shuffle": config["shuffle"]}
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         sampling = config["train_neg_sample_args"]
@@ -212,10 +214,10 @@ def _of_languages(config: XLingConfig, parts: list[Any]) -> list[Any]:
 def _eval_loader(config: XLingConfig, phase: str, part: Any, sampler: Any) -> Any:
     """Return the loader of validation or test; sampled candidates are drawn by our own."""
     loader = get_dataloader(config, phase)
+    sampler = sampler or SimpleNamespace(phase=phase)  # without one RecBole takes validation for the test
     if issubclass(loader, NegSampleEvalDataLoader):
         if config["eval_args"]["mode"][phase] != "labeled":
             return SampledEvalLoader(config, part, sampler)
-        sampler = sampler or SimpleNamespace(phase=phase)  # without one RecBole takes validation for the test
     elif loader is FullSortEvalDataLoader:
         loader = FullRankingLoader
     return loader(config, part, sampler, shuffle=False)

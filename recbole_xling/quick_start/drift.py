@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +66,9 @@ def drift(
     if not len(after.users):
         raise DataError(f"'{config['dataset']}' has no interaction that the run was not trained on")
     recommender, both, seed = loaded.recommender, joined(before, after), int(config["seed"])
-    of_then, _ = _top_scores(recommender, before, before.active, seed)
-    of_now, unserved = _top_scores(recommender, both, after.active, seed)
+    stated = {**catalog_of(loaded.dataset).stated_languages, **catalog_of(now).stated_languages}
+    of_then, _ = _top_scores(recommender, before, before.active, stated, seed)
+    of_now, unserved = _top_scores(recommender, both, after.active, stated, seed)
     by_user = recommender.scorer.by_user
     found = measures(before, after, both, (of_then, of_now), unserved, by_user=by_user, seed=seed)
     languages = language_shares(before, after)
@@ -120,7 +121,7 @@ def _counted(lengths: NDArray[np.int64]) -> list[list[int]]:
 
 
 def _top_scores(
-    recommender: Recommender, everything: Side, active: NDArray[np.str_], seed: int
+    recommender: Recommender, everything: Side, active: NDArray[np.str_], stated: Mapping[str, str], seed: int
 ) -> tuple[list[float], float | None]:
     """Return the highest scores of some users by all that is known of them, and the share who cannot be served.
 
@@ -128,6 +129,7 @@ def _top_scores(
         recommender: of the run.
         everything: where the histories come from.
         active: external ids of those to choose from.
+        stated: the language of each user who states one; others are served as readers of none.
         seed: of the choice.
     """
     parts = everything.users, everything.items, everything.times
@@ -135,10 +137,11 @@ def _top_scores(
     users = np.flatnonzero(np.isin(everything.user_tokens, active))
     if len(users) > _ASKED:
         users = np.sort(np.random.default_rng(seed).choice(users, _ASKED, replace=False))
-    groups: dict[str, list[tuple[str, list[str]]]] = {}
+    groups: dict[str | None, list[tuple[str, list[str]]]] = {}
     for user in users.tolist():
         history = [str(token) for token in everything.item_tokens[histories.history(user)]]
-        token, language = str(everything.user_tokens[user]), str(everything.reader_language[user])
+        token = str(everything.user_tokens[user])
+        language = stated.get(token)
         if not recommender.unserved(recommender.request(token, history, language)):
             groups.setdefault(language, []).append((token, history))
     found = []

@@ -14,6 +14,7 @@ from recbole.utils import ModelType
 from torch import Tensor
 
 from recbole_xling.data.catalog import catalog_of
+from recbole_xling.data.columns import column_kinds
 from recbole_xling.errors import ConfigError
 from recbole_xling.evaluator.streaming import Factors, Pairs, rank_groups, rank_scores
 from recbole_xling.model.base import ModelHooks, hooks_of
@@ -121,7 +122,9 @@ class ModelScorer:
         if taken is None:
             return None
         catalog = catalog_of(self._run.train_data._dataset)
-        return Intake(catalog.config["text_template"], catalog.text_view, *taken)
+        kinds = column_kinds(catalog.folder / f"{catalog.dataset}.item", catalog.config)
+        separators = {name: catalog.config["seq_separator"] for name, kind in kinds.items() if kind == "token_seq"}
+        return Intake(catalog.config["text_template"], catalog.text_view, *taken, separators)
 
     @property
     def history_size(self) -> int:

@@ -176,8 +176,7 @@ class _Texts:
     def shown(self, item: int, language: str, is_target: bool = False) -> ShownItem:
         """Return an item with its text in a language, or its display text where it has none in it."""
         token = str(self.catalog.tokens[item])
-        store = self.catalog.store
-        text = store.text(token, language) or store.display(token)
+        text = self.catalog.text_in(token, language)
         return ShownItem(token, language, "" if text is None else text.excerpt(_EXCERPT), is_target)
 
 

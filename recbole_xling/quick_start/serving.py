@@ -23,7 +23,6 @@ from recbole_xling.serve.folder import as_remembered
 from recbole_xling.serve.new_items import new_item
 from recbole_xling.serve.recommender import Recommender
 from recbole_xling.serve.withdrawn import withdraw
-from recbole_xling.text.store import ItemTextStore
 
 if TYPE_CHECKING:
     from recbole_xling.quick_start.build import Run
@@ -209,24 +208,21 @@ class Serving:
 def _served_items(run: Run, catalog: ItemCatalog) -> Catalog:
     """Return the items of a run as its readers see them."""
     readers = catalog.readers([])
-    try:
-        store = catalog.store
-    except NoTextError:
-        store = ItemTextStore()
     languages = [readers.seen_by(view) for view in range(1 + len(readers.own))]
-    titles = [
-        [_title(store, token, language) for token, language in zip(catalog.tokens, of_view, strict=True)]
-        for of_view in languages
-    ]
+    titles = [_titles(catalog, of_view) for of_view in languages]
     view_of = {language: view for view, language in enumerate(readers.own, start=1)}
     absent = getattr(run.dataset, "absent", {}).get(run.dataset.iid_field, ())
     counts = run.train_data._dataset.train_item_counts
     return Catalog(catalog.tokens, titles, languages, view_of, counts, absent, lambda: _columns(catalog))
 
 
-def _title(store: ItemTextStore, token: str, language: str) -> str:
-    text = store.text(token, language) or store.display(token)
-    return "" if text is None else text.fields.get("title") or text.excerpt(_TITLE)
+def _titles(catalog: ItemCatalog, languages: Sequence[str]) -> list[str]:
+    """Return the titles of all items, each in its language; empty where there is no text."""
+    try:
+        texts = [catalog.text_in(token, language) for token, language in zip(catalog.tokens, languages, strict=True)]
+    except NoTextError:
+        return [""] * len(catalog.tokens)
+    return ["" if text is None else text.fields.get("title") or text.excerpt(_TITLE) for text in texts]
 
 
 def _columns(catalog: ItemCatalog) -> Columns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from recbole_xling.errors import DataError
 from recbole_xling.text.raw_tables import table_rows
 
+logger = logging.getLogger(__name__)
 _SECONDS = (2e8, 1e10)  # times that are dates of 1976 to 2286
 
 
@@ -54,18 +56,24 @@ class Events:
 def read_events(path: Path, columns: Sequence[str]) -> Events:
     """Read a file of interactions: some 50 bytes each while they are sorted, half of it afterwards, and the ids once.
 
+    Rows without a user or an item are left out, as in a run; a warning tells how many.
+
     Args:
         path: of the ``.inter`` file.
         columns: names of those of users, items and times.
 
     Raises:
-        DataError: the file is missing, empty, lacks a column or a value, is no text in UTF-8, or has a time that is no
+        DataError: the file is missing, empty, lacks a column or a cell, is no text in UTF-8, or has a time that is no
             number.
     """
     numbers: tuple[dict[str, int], dict[str, int]] = ({}, {})
     places: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]] = ([], [], [])
     block: tuple[list[int], list[int], list[float]] = ([], [], [])
+    without_id = 0
     for line, (user, item, time) in table_rows(path, columns):
+        if not user or not item:
+            without_id += 1
+            continue
         block[0].append(numbers[0].setdefault(user, len(numbers[0])))
         block[1].append(numbers[1].setdefault(item, len(numbers[1])))
         try:
@@ -75,6 +83,8 @@ def read_events(path: Path, columns: Sequence[str]) -> Events:
         if len(block[0]) == 1 << 16:
             _move(block, places)
     _move(block, places)
+    if without_id:
+        logger.warning("'%s': %d rows without a user or an item are left out", path, without_id)
     users, items, times = (np.concatenate(part) for part in places)
     if not len(times):
         raise DataError(f"'{path}' has no interaction")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.language.tags import UNDETERMINED, covers, is_language
+from recbole_xling.language.tags import UNDETERMINED, cased_tag, covers, is_language
 from recbole_xling.serve.catalog import Catalog
 from recbole_xling.serve.scorer import Scorer
 from recbole_xling.text.template import TextTemplate
@@ -35,12 +35,14 @@ class Intake:
         text_view: the setting ``text_view``, where it is ``auto`` what that stands for.
         skipped: how many of the first numbers of a vector do not count for scores of new items.
         bias: that is added to their scores.
+        separators: what stands between the values of a text, by column of several values (``token_seq``).
     """
 
     template: str
     text_view: str
     skipped: int
     bias: float
+    separators: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,13 @@ class NewItem:
         return any(self.texts.values())
 
     def seen_in(self, language: str) -> tuple[str, Mapping[str, str]]:
-        """Return the language and the fields of the text that readers of a language see."""
+        """Return the language and the fields of the text that readers of a language see.
+
+        To them a text in a variant of their language is in it, as those of the items of the training are.
+        """
         fitting = [tag for tag in self.texts if language and covers(language, tag)]
         chosen = language if language in fitting else next(iter(fitting or self.texts), UNDETERMINED)
-        return chosen, self.texts.get(chosen, {})
+        return language if fitting else chosen, self.texts.get(chosen, {})
 
     def title(self, language: str) -> str:
         """Return the title that readers of a language see."""
@@ -152,7 +157,9 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
     if not given and not vectors:
         raise DataError(f"item '{item}' has neither a text nor a vector")
     template = TextTemplate(intake.template)
-    texts = {tag: _fields(item, tag, text, template) for tag, text in given.items()}
+    texts = {_language(item, tag): _fields(item, tag, text, template) for tag, text in given.items()}
+    if len(texts) < len(given):
+        raise DataError(f"item '{item}' has two texts in one language, in letters of different case: keep one")
     if not texts and record.get("language"):
         texts = {_language(item, record["language"]): {}}
     columns = {}
@@ -162,6 +169,8 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
             listed = values if isinstance(values, list) else [values]
             if not all(isinstance(value, str) for value in listed):
                 raise DataError(f"'{name}' of item '{item}' must be a text or a list of texts, not {values!r:.60}")
+            if isinstance(values, str) and name in intake.separators:
+                listed = values.split(intake.separators[name])
             columns[name] = [value for value in listed if value]
     return NewItem(item, texts, columns, vectors)
 
@@ -169,12 +178,11 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
 def _language(item: str, tag: object) -> str:
     if not isinstance(tag, str) or not is_language(tag):
         raise DataError(f"language {tag!r} of item '{item}' is not a BCP 47 tag; write it like 'de' or 'zh-Hant'")
-    return tag
+    return cased_tag(tag)
 
 
 def _fields(item: str, tag: object, text: object, template: TextTemplate) -> Mapping[str, str]:
     """Return the fields of a text; one without fields is the title, or the first field of the template."""
-    _language(item, tag)
     plain = "title" if "title" in template.fields else template.fields[0]
     fields = {plain: text} if isinstance(text, str) else text
     if not isinstance(fields, Mapping) or not all(isinstance(value, str) for value in fields.values()):

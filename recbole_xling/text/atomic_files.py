@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from recbole_xling.errors import DataError, unknown_name
 from recbole_xling.text.raw_tables import text_lines
-from recbole_xling.utils.arguments import parse_iso_time
+from recbole_xling.utils.arguments import FINER_THAN_MICROSECONDS, parse_iso_time
 
 TYPES = ("token", "token_seq", "float", "float_seq")
 """The types of columns that RecBole knows."""
@@ -29,9 +29,6 @@ PADDING = "[PAD]"
 
 _SEPARATORS = ("\t", ",", ";", "|", "::", " ")
 _EXAMPLE = "user_id:token{0}item_id:token{0}timestamp:float"
-
-# Python's parser of dates cuts off what is finer than microseconds
-_TOO_FINE = re.compile(r"[.,]\d{6}\d*[1-9]")
 
 FloatArray = NDArray[np.float64]
 
@@ -84,7 +81,7 @@ class AtomicFile:
             problem = "is not a number as others are"
         else:
             texts = cells.unique().drop_nulls().to_list()
-            dates = [None if _TOO_FINE.search(text) else parse_iso_time(text) for text in texts]
+            dates = [None if re.search(FINER_THAN_MICROSECONDS, text) else parse_iso_time(text) for text in texts]
             times = cells.replace_strict(texts, dates, default=None, return_dtype=pl.Float64)
             problem = "is neither a number nor a date like 2024-05-31 or 2024-05-31T18:30:00"
         problem += "; correct it, or set TIME_FIELD to the column of times"

@@ -58,12 +58,7 @@ def check_text(text: ItemText) -> None:
     for key, value in (("item_id", text.item_id), ("language", text.language), ("source", text.source)):
         if not isinstance(value, str) or not value:
             raise DataError(f"'{key}' must be a text that is not empty, not {value!r}")
-    if not is_language(text.language):
-        raise DataError(
-            f"language {text.language!r} is not a BCP 47 tag; write it like 'de' or 'zh-Hant', unknown as 'und'"
-        )
-    if not _is_source(text.source):
-        raise DataError(f"unknown source {text.source!r}; use 'display', 'parallel' or 'translation:<system>'")
+    _check_kind(text.language, text.source)
     sure = text.language_confidence
     if sure is not None and (isinstance(sure, bool) or not isinstance(sure, int | float) or not 0 <= sure <= 1):
         raise DataError(f"'language_confidence' must be a number from 0 to 1, not {sure!r}")
@@ -85,8 +80,11 @@ def parse_text(line: str) -> ItemText:
     """
     try:
         text: ItemText = _DECODER.validate_json(line, strict=True)
-        check_text(text)
-        if _has_no_other_key(line, text):
+        if "\\u" in line or text.language_confidence is not None:
+            check_text(text)
+        else:  # types are right already, and without escapes there is no NUL or surrogate
+            _check_kind(text.language, text.source)
+        if text.item_id and text.fields and "" not in text.fields and _has_no_other_key(line, text):
             return text
     except (ValueError, DataError):
         pass  # what is wrong is told below
@@ -151,9 +149,12 @@ def format_text(text: ItemText) -> str:
     return json.dumps(record, ensure_ascii=False)
 
 
-@lru_cache
-def _is_source(source: str) -> bool:
-    return _SOURCE.fullmatch(source) is not None
+@lru_cache(maxsize=4096)
+def _check_kind(language: str, source: str) -> None:
+    if not is_language(language):
+        raise DataError(f"language {language!r} is not a BCP 47 tag; write it like 'de' or 'zh-Hant', unknown as 'und'")
+    if _SOURCE.fullmatch(source) is None:
+        raise DataError(f"unknown source {source!r}; use 'display', 'parallel' or 'translation:<system>'")
 
 
 def _check_characters(value: str) -> None:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from recbole_xling.errors import DataError, NoTextError
-from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.language.tags import UNDETERMINED, cased_tag
 from recbole_xling.text.atomic_files import read_atomic_file, read_header
 from recbole_xling.text.raw_tables import text_lines
 from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, check_text, format_text, parse_text
@@ -101,12 +101,12 @@ class ItemTextStore:
     @property
     def fields(self) -> tuple[str, ...]:
         """The name of every field that any text has, sorted."""
-        return tuple(sorted({name for kind in self._index.kinds.values for name in kind.fields}))
+        return tuple(sorted({name for kind in self._index.kinds for name in kind.fields}))
 
     @property
     def languages(self) -> tuple[str, ...]:
         """Every language that any text is in, sorted."""
-        return tuple(sorted({kind.language for kind in self._index.kinds.values}))
+        return tuple(sorted({kind.language for kind in self._index.kinds}))
 
     def display(self, item_id: str) -> ItemText | None:
         """Return the text that is shown for the item, None if it has none."""
@@ -118,10 +118,10 @@ class ItemTextStore:
         row = self._index.display_row(item_id)
         return None if row is None else self._index.kind(row).language
 
-    def display_fields(self, item_id: str) -> dict[str, str]:
-        """Return the fields of the text that is shown for the item, no field if it has none."""
+    def display_fields(self, item_id: str) -> tuple[str, dict[str, str]]:
+        """Return language and fields of the text that is shown for the item, ``und`` and no field if it has none."""
         row = self._index.display_row(item_id)
-        return {} if row is None else self._fields(row)
+        return (UNDETERMINED, {}) if row is None else (self._index.kind(row).language, self._fields(row))
 
     def parallel(self, item_id: str) -> tuple[ItemText, ...]:
         """Return all other texts of the item, translations included, in the order of the file."""
@@ -244,23 +244,7 @@ def _located(place: str) -> Iterator[None]:
 
 # ---- the index ------------------------------------------------------------------------------------------------
 
-Name = TypeVar("Name", bound=Hashable)
 _END = -1
-
-
-class Names(Generic[Name]):
-    """A few distinct values, numbered in the order in which they were first seen."""
-
-    def __init__(self) -> None:
-        self.values: list[Name] = []
-        self._numbers: dict[Name, int] = {}
-
-    def number(self, value: Name) -> int:
-        """Return the number of a value, a new one for a new value."""
-        number = self._numbers.setdefault(value, len(self.values))
-        if number == len(self.values):
-            self.values.append(value)
-        return number
 
 
 class Kind(NamedTuple):
@@ -279,7 +263,8 @@ class RowIndex:
 
     def __init__(self) -> None:
         self.first: dict[str, int] = {}  # per item: its first row
-        self.kinds: Names[Kind] = Names()
+        self.kinds: list[Kind] = []
+        self._number_of: dict[tuple[str, ...], int] = {}  # of a kind, by its language as written, source and fields
         self._next = array("q")  # per row: the item's next row
         self._kind = array("i")  # per row: the number of its kind
 
@@ -293,7 +278,11 @@ class RowIndex:
         if self.first.setdefault(text.item_id, row) != row:
             self._next[self._row_before(text)] = row
         self._next.append(_END)
-        self._kind.append(self.kinds.number(Kind(text.language, text.source, tuple(text.fields))))
+        written = (text.language, text.source, *text.fields)
+        number = self._number_of.setdefault(written, len(self.kinds))
+        if number == len(self.kinds):
+            self.kinds.append(Kind(cased_tag(text.language), text.source, tuple(text.fields)))
+        self._kind.append(number)
         return row
 
     def _row_before(self, text: ItemText) -> int:
@@ -302,14 +291,14 @@ class RowIndex:
         Raises:
             DataError: the text contradicts one of them.
         """
-        last = _END
+        last, language = _END, cased_tag(text.language)
         for last in self.rows(text.item_id):
             known = self.kind(last)
-            if known.source == text.source and known.language == text.language:
-                raise DataError(f"item '{text.item_id}' has its {text.language} text ({text.source}) twice; keep one")
+            if known.source == text.source and known.language == language:
+                raise DataError(f"item '{text.item_id}' has its {language} text ({text.source}) twice; keep one")
             if known.source == text.source == DISPLAY:
                 raise DataError(
-                    f"item '{text.item_id}' has two display texts ({known.language} and {text.language}); "
+                    f"item '{text.item_id}' has two display texts ({known.language} and {language}); "
                     "keep one and make the other 'parallel'"
                 )
         return last
@@ -330,4 +319,4 @@ class RowIndex:
 
     def kind(self, row: int) -> Kind:
         """Return what a row has in common with others."""
-        return self.kinds.values[self._kind[row]]
+        return self.kinds[self._kind[row]]

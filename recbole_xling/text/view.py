@@ -53,8 +53,8 @@ class TextView:
         the pivot language gives None.
         """
         if not self.language:
-            rendered = template.render(store.display_fields(item_id))
-            language = store.display_language(item_id) or UNDETERMINED
+            language, fields = store.display_fields(item_id)
+            rendered = template.render(fields)
             return (rendered, language) if rendered.strip() else ("", UNDETERMINED)
         for text in self._candidates(store, item_id):
             rendered = template.render(text.fields)

@@ -6,6 +6,9 @@ import math
 import os
 from datetime import datetime, timezone
 
+FINER_THAN_MICROSECONDS = r"[.,]\d{6}\d*[1-9]"
+"""Matches what :func:`parse_iso_time` cuts off."""
+
 
 def comma_list(text: str) -> tuple[str, ...]:
     """Return the words between commas, without the empty ones."""

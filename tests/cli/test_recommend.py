@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,21 @@ def test_a_text_is_answered_as_by_the_run(folder, capsys):
     assert [item["item"] for item in found["items"]] == load_run(folder).recommend_texts(["Titel abcd"], 3)[
         "item"
     ].tolist()
+
+
+def test_parts_of_answers_on_other_texts_are_made_again(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder.parents[1] / "data", tmp_path / "data")
+    (tmp_path / "asked.jsonl").write_text('{"user": "u1"}\n{"user": "u1"}\n')
+    words = ["recommend", str(folder), "--batch", str(tmp_path / "asked.jsonl"), "-k", "3", "--to", str(tmp_path / "o")]
+    texts = tmp_path / "data" / "small" / "small.itemtext.jsonl"
+    for rank in ("1", "1", "0"):  # of two processes: the second is stopped, texts change, and both run again
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert cli.main([*words, "--data_path", str(tmp_path / "data")]) == 0
+        if "Titel" in texts.read_text():
+            texts.write_text(texts.read_text().replace("Titel", "Neu"))
+    one, other = (tmp_path / "o").read_text().splitlines()
+    assert one == other and "Neu" in one
 
 
 def test_an_export_is_asked_without_torch(folder, tmp_path):

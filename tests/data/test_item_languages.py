@@ -75,3 +75,23 @@ def test_a_template_with_a_field_that_no_item_has_is_refused(small_dataset, sett
         DataError, match=r"'\{title\} \{brand\}': no item of 'small' has a field 'brand'; items have title"
     ):
         catalog_of(data_of(settings, "LLMSASRec", text_template="{title} {brand}").dataset).texts  # noqa: B018
+
+
+def test_letter_case_makes_no_second_language(small_dataset, settings_without_layers):
+    folder = small_dataset(item_text=False)
+    tags = {"i0": "EN", "i1": "en", "i2": "ZH-hant", "i3": "en-gb"}
+    write_texts(folder, *((item, tag, "Heat") for item, tag in tags.items()))
+    (folder / "small.user").write_text("user_id:token\tuser_language:token\nu0\tEN-GB\nu1\tEn\nu2\tzh-HANT\n")
+    data = data_of(settings_without_layers)
+    found = languages_of(data)
+    assert [found[item] for item in ("i0", "i1", "i2", "i3")] == ["en", "en", "zh-Hant", "en-GB"]
+    assert catalog_of(data.dataset).stated_languages == {"u0": "en-GB", "u1": "en", "u2": "zh-Hant"}
+
+
+def test_a_second_text_in_letters_of_another_case_is_refused(small_dataset, settings_without_layers):
+    folder = small_dataset(item_text=False)
+    record = {"item_id": "i0", "fields": {"title": "Heat"}, "source": "parallel"}
+    lines = [json.dumps({**record, "language": tag}) for tag in ("de", "DE")]
+    (folder / "small.itemtext.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=r"small\.itemtext\.jsonl:2: item 'i0' has its de text \(parallel\) twice"):
+        data_of(settings_without_layers).context  # noqa: B018

@@ -121,3 +121,11 @@ def test_the_encoder_is_asked_about_the_languages_that_it_gets(tmp_path, caplog,
         assert "does not know" not in caplog.text
         catalog(tmp_path, "display", encoder="hashing").encoder()
     assert "does not know de" in caplog.text
+
+
+def test_the_text_that_readers_of_a_language_see_is_the_one_of_its_view(tmp_path: Path) -> None:
+    for language in ("en", "en-US", "en-GB", "de", "fr"):
+        of_view = catalog(tmp_path, f"language:{language}")
+        for item in (token for token in of_view.tokens if SHOWN.get(token)):
+            text = of_view.text_in(item, language)
+            assert text is not None and text.fields["title"] == of_view.texts[of_view.tokens.index(item)]

@@ -14,6 +14,7 @@ from recbole_xling.config import XLingConfig
 from recbole_xling.data import catalog as catalogs
 from recbole_xling.data.item_vectors import unit_norm
 from recbole_xling.encode import EmbeddingCache
+from recbole_xling.encode.cache import text_digests
 from recbole_xling.encode.vector_table import read_blocks, vector_table
 from recbole_xling.errors import EncoderError, XlingError
 from recbole_xling.quick_start.build import build
@@ -99,8 +100,9 @@ def test_more_shards_than_files_may_be_open_are_read(cache, counting_encoder):
 
 
 def test_texts_that_occur_twice_are_refused(cache, counting_encoder):
+    texts = ["a", "b", "a"]
     with pytest.raises(EncoderError, match="1 texts occur a second time"):
-        cache.blocks(counting_encoder(), ["a", "b", "a"])
+        cache.blocks(counting_encoder(), texts, text_digests(texts))
 
 
 def test_a_full_disk_leaves_no_table(cache, counting_encoder, full_disk, monkeypatch):

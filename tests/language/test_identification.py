@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from recbole_xling.errors import ConfigError, DataError, MissingExtraError
 from recbole_xling.language.identification import Identified, LanguageAgreement, LanguageIdentifier
-from recbole_xling.language.tags import asked_language, is_language, normalize_language, stated_language
+from recbole_xling.language.tags import asked_language, cased_tag, is_language, normalize_language, stated_language
 
 SENTENCES = {
     "ar": "كان سامي يريد المال فقط منذ البداية",
@@ -52,14 +52,64 @@ def test_all_tags_and_names_of_a_language_become_one_tag(tags: str, expected: st
     assert {normalize_language(tag) for tag in tags.split()} == {expected}
 
 
+def test_codes_of_three_letters_are_languages_unless_capitals_may_mean_another_country() -> None:
+    assert [normalize_language(tag) for tag in ("usa", "ind", "DEU", "ENG", "SWE", "JPN")] == [
+        *("usa", "id", "de", "en", "sv", "ja")
+    ]
+
+
 def test_an_empty_tag_becomes_und() -> None:
     assert normalize_language("") == normalize_language(" \n") == "und"
     assert normalize_language("Portuguese (Brazil)") == "pt"
 
 
 @pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("English (India)|English (United States)|anglais (Inde)|BRITISH ENGLISH", "en"),
+        ("Chinese (Simplified)|Simplified Chinese|Chinese - Simplified|Chinese, Mandarin", "zh"),
+        ("Chinese (Traditional)|Traditional Chinese|Chinese - Traditional|Chinese, Traditional", "zh-Hant"),
+        ("Chinese (Taiwan)|Chinese (Traditional, Hong Kong)|traditional  chinese", "zh-Hant"),
+        ("Brazilian Portuguese|Portuguese (Brazil)|português|Portugais (Brésil)", "pt"),
+        ("Serbian (Latin)|Serbian (Latin, Serbia)", "sr-Latn"),
+        ("Uzbek (Cyrillic)", "uz-Cyrl"),
+        ("Greek, Modern (1453-)|Modern Greek (1453-)|Greek", "el"),
+        ("Greek, Ancient (to 1453)|Ancient Greek|Ancient Greek (to 1453)", "grc"),
+        ("English, Old (ca. 450-1100)|Old English", "ang"),
+        ("Spanish; Castilian|Castilian|Spanish, Castilian", "es"),
+        ("Dutch; Flemish|Dutch/Flemish|Flemish", "nl"),
+        ("Norwegian Nynorsk; Nynorsk, Norwegian|Norwegian, Nynorsk|Noors - Nynorsk", "nn"),
+        ("Hindi|HINDI", "hi"),
+    ],
+)
+def test_names_are_understood_as_standards_and_people_write_them(names: str, expected: str) -> None:
+    assert {name: normalize_language(name) for name in names.split("|")} == dict.fromkeys(names.split("|"), expected)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Indian English", "Scottish English", "Irish English", "Englishman", "polish remover", "English (polite)"),
+        *("English/German", "German and English", "French, English", "Spanish, Arabic", "Arabic, Spanish", "English/"),
+        *("Finland", "Turkey", "Russia", "Germany", "India", "Chinese (Taiwan, Traditional)"),
+        *("a" + " " * 10_000 + "b", "(" + "1" * 10_000, "English (" * 1_000),
+    ],
+)
+def test_what_is_no_name_in_full_or_several_is_not_taken_for_a_language(name: str) -> None:
+    assert stated_language(name) == "und"
+    with pytest.raises(DataError, match="names no language"):
+        normalize_language(name)
+
+
+@pytest.mark.parametrize(
     ("tag", "advice"),
     [
+        ("USA", "United States.*'usa' for Usarufa or 'en'"),
+        ("CAN", "Canada.*'can' for Chambri or 'en'"),
+        ("BRA", "Brazil.*'pt'"),
+        ("GBR", "United Kingdom.*'en'"),
+        ("IND", "India.*'id' for Indonesian or 'hi'"),
+        ("ESP", "Spain.*did you mean 'es'"),
         ("JP", "Japan.*'ja'"),
         ("us", "United States.*'en'"),
         ("UK", "United Kingdom.*'uk' for Ukrainian or 'en'"),
@@ -88,6 +138,11 @@ def test_an_option_that_names_no_language_is_refused_with_advice() -> None:
     assert asked_language("English") == "en"
     with pytest.raises(ConfigError, match=r"Sweden.*'se' for Northern Sami or 'sv'"):
         asked_language("SE")
+
+
+@pytest.mark.parametrize("tag", ["en", "en-GB", "zh-Hant-TW", "sl-rozaj-1994", "en-a-bb-x-us", "es-419"])
+def test_letter_case_of_a_tag_is_that_of_rfc_5646(tag: str) -> None:
+    assert cased_tag(tag) == cased_tag(tag.upper()) == cased_tag(tag.lower()) == tag
 
 
 @settings(max_examples=200)

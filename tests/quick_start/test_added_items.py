@@ -18,14 +18,15 @@ from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.serving_export import export_run
 from recbole_xling.serve import load_export
 
-NEW = [
-    {"item_id": "n1", "texts": {"de": "rot Hose neu", "fr": "rouge pantalon neuf"}, "category": "c1"},
+NEW = [  # readers of French see Canadian French as theirs
+    {"item_id": "n1", "texts": {"de": "rot Hose neu", "FR-ca": "rouge pantalon neuf"}, "category": "c1 c2"},
     {"item_id": "n2", "text": "blau Schuh neu", "language": "de"},
 ]
 
 
 def shop_settings(root, **changed):
-    write_shop(root / "data", silent=2)
+    items = write_shop(root / "data", silent=2) / "shop.item"
+    items.write_text(items.read_text().replace("category:token", "category:token_seq", 1))
     columns = {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id", "user_language"], "item": ["item_id"]}
     settings = {"data_path": str(root / "data"), "checkpoint_dir": str(root), "encoder": "hashing", "epochs": 1}
     settings |= {"embedding_cache_dir": str(root / "cache"), "load_col": columns, "text_view": "reader"}
@@ -78,7 +79,8 @@ def test_items_added_to_a_run_are_scored_as_those_of_its_files(tmp_path, views, 
     check_alike(ask(run.recommender), ask(expected))
     again = load_run(folder)  # after a restart
     check_alike(ask(again.recommender), ask(expected))
-    assert again.recommend(["u5"], 26, exclude_seen=False, where={"category": ["c1"]})["item"].isin(["n1"]).sum() == 1
+    for options in ({"where": {"category": ["c2"]}}, {"languages": ["fr"]}):
+        assert "n1" in set(again.recommend(["u4"], 26, exclude_seen=False, **options)["item"])
     again.withdraw(["n1"])
     assert "n1" not in set(again.recommend(["u5"], 26, exclude_seen=False)["item"])
     assert again.explain("n2", history=["n1", "i3"]).parts[0].item in ("n1", "i3")

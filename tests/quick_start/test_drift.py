@@ -7,9 +7,12 @@ import shutil
 
 import pytest
 from html_page import Page
+from shop import write_shop
 
+import recbole_xling
 from recbole_xling.cli.main import call
 from recbole_xling.errors import CheckpointError, DataError
+from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.drift import drift
 
 
@@ -63,11 +66,26 @@ def test_what_has_come_since_is_measured(trained, later, model, served):
 
 
 def test_scores_are_those_of_the_lists(trained, later):
-    from recbole_xling.quick_start.build import load_run
-
     result = drift(trained("LLMSASRec"), "later", arguments=[later(ROWS)])
     lists = load_run(trained("LLMSASRec")).recommend([f"nu{user}" for user in range(30)], 1)
     assert sorted(result["samples"]["top_scores"]["then"]) == pytest.approx(sorted(lists["score"]), abs=1e-5)
+
+
+def test_new_users_who_state_no_language_are_scored_as_they_are_served(tmp_path):
+    folder = write_shop(tmp_path / "then", silent=30)
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}
+    settings = {"data_path": str(tmp_path / "then"), "checkpoint_dir": str(tmp_path), "load_col": columns, "epochs": 1}
+    settings |= {"embedding_cache_dir": str(tmp_path), "encoder": "hashing", "show_progress": False, "topk": [10]}
+    settings |= {"text_view": "reader", "reader_vectors": "reader", "item_representation": "text_only"}
+    run = load_run(recbole_xling.run("LLMSASRec", "shop", config_dict=settings)["run_dir"])
+    shutil.copytree(folder, tmp_path / "now" / "shop")
+    rows = [row.split("\t") for row in (folder / "shop.inter").read_text().splitlines()[1:]]
+    silent = [f"u{user}" for user in range(30)]
+    with (tmp_path / "now" / "shop" / "shop.inter").open("a") as file:
+        file.writelines(f"new-{user}\t{item}\t{time}\n" for user, item, time in rows if user in silent)
+    found = drift(run.config["run_dir"], arguments=[f"--data_path={tmp_path / 'now'}"])
+    expected = run.recommend(silent, 1)["score"]
+    assert sorted(found["samples"]["top_scores"]["now"]) == pytest.approx(sorted(expected), abs=1e-5)
 
 
 def test_table_json_and_page(trained, later, tmp_path):

@@ -193,6 +193,18 @@ def test_a_line_that_is_no_text_or_lacks_a_value_is_named(tmp_path, line, messag
         read_events(path, ("user_id", "item_id", "timestamp"))
 
 
+def test_rows_without_a_user_or_an_item_are_left_out_and_counted(tmp_path, caplog):
+    rows = drawn(6, n=50)
+    expected = replayed(made(), events_of(tmp_path, rows))
+    assert caplog.messages == []
+    lacking = [("n1", "", START), ("", "i1", START + 1), ("", "", "")]
+    assert replayed(made(), events_of(tmp_path, [lacking[0], *rows, *lacking[1:]])) == expected
+    (message,) = caplog.messages
+    assert message.endswith("new.inter': 3 rows without a user or an item are left out")
+    with pytest.raises(DataError, match="has no interaction"):
+        events_of(tmp_path, lacking)
+
+
 def test_long_fields_are_read(tmp_path):
     assert events_of(tmp_path, [("a" * 200_000, "i1", START)]).user_tokens == ["a" * 200_000]
 
@@ -241,7 +253,9 @@ def test_stated_languages_are_those_of_the_file_or_an_error(command_line, tmp_pa
     call("replay", words)
     users.write_text("user_id:token\tage:float\nn1\t9\n")  # nobody states one
     call("replay", words)
-    assert given == [{"n1": "fr"}, {}]
+    users.write_text("user_id:token\tuser_language:token\tlanguage_source:token\nn1\tfr\tderived\nn2\tde\tstated\n")
+    call("replay", words)
+    assert given == [{"n1": "fr"}, {}, {"n2": "de"}]
     for damaged in (b"n2\n", b"n2\t\xff\n"):
         users.write_bytes(b"user_id:token\tuser_language:token\nn1\tfr\n" + damaged)
         with pytest.raises(DataError, match=r"new\.user:3: "):

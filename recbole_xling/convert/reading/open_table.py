@@ -27,6 +27,7 @@ _PARQUET = (".parquet", ".pq")
 _ALL = (*_TABLES, *_JSON_LINES, *_PARQUET)
 _HIDDEN = re.compile(r"(^|/)[_.]")  # marks of success, checksums, temporary folders
 _INEXACT = 2.0**53  # from here on, several whole numbers are the same float, and several ids would be one
+_INEXACT_SINGLE = 2.0**24  # the same in single precision
 _FIRST_ROWS, _MOST_GROWTH = 1_000, 4  # rows of the first batch of a Parquet file; of the next one, times as many
 _PARQUET_ERRORS = (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException)  # a panic is not an ``Exception``
 
@@ -264,7 +265,8 @@ class ParquetTable:
                 continue
             cells, kind = pl.col(name), schema[name]
             if column.kind == "number":
-                numbers = cells.cast(pl.Float64, strict=False)
+                # by way of text, 4.1 of single precision stays 4.1 and does not become 4.099999904632568
+                numbers = (cells.cast(pl.String) if kind == pl.Float32 else cells).cast(pl.Float64, strict=False)
                 is_empty = cells.is_null() | (cells == "") if kind == pl.String else cells.is_null()
                 wanted = pl.when(is_empty | numbers.is_not_null()).then(numbers).otherwise(math.nan)
             else:
@@ -272,7 +274,7 @@ class ParquetTable:
                 if kind.is_float():  # whole numbers become floats in a column in which something is missing
                     whole = cells.cast(pl.Int64, strict=False).cast(pl.String)
                     texts = pl.when(cells == cells.floor()).then(whole).otherwise(texts)
-                    texts = pl.when(cells.abs() < _INEXACT).then(texts)
+                    texts = pl.when(cells.abs() < (_INEXACT_SINGLE if kind == pl.Float32 else _INEXACT)).then(texts)
                 wanted = pl.when(texts != "").then(texts)
             yield wanted.alias(column.name)
 

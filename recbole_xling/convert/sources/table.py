@@ -21,7 +21,7 @@ from recbole_xling.convert.sources.table_mapping import Feature, read_mapping
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED, stated_language
 from recbole_xling.text.record import DISPLAY, PARALLEL
-from recbole_xling.utils.arguments import parse_iso_time
+from recbole_xling.utils.arguments import FINER_THAN_MICROSECONDS, parse_iso_time
 
 _OPTIONS = (
     ("user", "COLUMN", "column of user ids in the interactions (default: user_id)"),
@@ -297,8 +297,10 @@ or a folder of such files, which are read in the order of their names; all but P
             [pl.when(number.is_null() & date.is_null()).then(pl.lit(neither)), other],
             lambda row: f"{row['user_id']} {row['item_id']} {row[self._name_of(column)]}",
         )
-        whole = good[self._name_of(column)].cast(pl.Int64, strict=False)
-        self._rounded += int((whole != good[_NUMBER].cast(pl.Int64, strict=False)).sum())
+        cells = good[self._name_of(column)]
+        self._rounded += int((cells.cast(pl.Int64, strict=False) != good[_NUMBER].cast(pl.Int64, strict=False)).sum())
+        if self._has_dates:
+            self._rounded += int(cells.str.contains(FINER_THAN_MICROSECONDS).sum())
         return good.with_columns(pl.coalesce(_NUMBER, _DATE).alias("timestamp"))
 
     # ---- items and texts --------------------------------------------------------------------------------------

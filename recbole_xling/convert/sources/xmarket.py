@@ -18,7 +18,7 @@ from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceTe
 from recbole_xling.convert.reading.compressed import PERHAPS_PACKED
 from recbole_xling.convert.reading.rejects import LINE, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
-from recbole_xling.convert.sources.products import Product, read_products
+from recbole_xling.convert.sources.products import read_products
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.text.record import DISPLAY, PARALLEL
 
@@ -104,9 +104,12 @@ class XMarket(Converter):
 
     def items(self, rejects: Rejects) -> Iterator[Item]:
         """Yield each product in the language of its first market."""
-        for product, language, source in self._products(rejects):
-            if source == DISPLAY:
-                yield Item(product.item_id, language, {"brand": product.brand}, product.location)
+        known = set[str]()
+        for file in self._metadata:
+            for product in read_products(file.path, "asin", rejects):
+                if product.item_id not in known:
+                    known.add(product.item_id)
+                    yield Item(product.item_id, file.language, {"brand": product.brand}, product.location)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
         """Yield each user with the first market and its language."""
@@ -125,9 +128,20 @@ class XMarket(Converter):
         self._shared_users = len(shared)
 
     def texts(self, rejects: Rejects) -> Iterator[SourceText]:
-        """Yield the first text of each product in each language."""
-        for product, language, source in self._products(rejects):
-            yield SourceText(product.item_id, language, product.fields, source, product.location)
+        """Yield the first text of each product in each language, and the empty ones that come before it."""
+        shown: dict[str, str] = {}  # the language of each product
+        languages: dict[str, tuple[str, ...]] = {}  # in which it has a text
+        self._same_language = 0
+        for file in self._metadata:
+            for product in read_products(file.path, "asin", rejects):
+                source = DISPLAY if shown.setdefault(product.item_id, file.language) == file.language else PARALLEL
+                known = languages.get(product.item_id, ())
+                if file.language in known:
+                    self._same_language += 1
+                    continue
+                if product.fields:  # an empty text takes no place
+                    languages[product.item_id] = (*known, file.language)
+                yield SourceText(product.item_id, file.language, product.fields, source, product.location)
 
     def notes(self) -> Iterator[str]:
         """Yield what several markets have in common."""
@@ -165,16 +179,3 @@ class XMarket(Converter):
         if absent is not None:
             raise DataError(f"{self.folder} has no file {kind}_{absent}_<category>")
         return sorted(files, key=lambda file: markets.index(file.market))
-
-    def _products(self, rejects: Rejects) -> Iterator[tuple[Product, str, str]]:
-        """Yield the first text of each product in each language: product, language, source."""
-        languages: dict[str, tuple[str, ...]] = {}
-        self._same_language = 0
-        for file in self._metadata:
-            for product in read_products(file.path, "asin", rejects):
-                known = languages.get(product.item_id, ())
-                if file.language in known:
-                    self._same_language += 1
-                else:
-                    languages[product.item_id] = (*known, file.language)
-                    yield product, file.language, PARALLEL if known else DISPLAY

@@ -125,6 +125,10 @@ def test_times_that_no_float_holds_are_counted(convert: Callable[..., ConvertRep
     rows = [row | {"at": row["at"][:16]} for row in rows]  # microseconds
     report = convert(TableConverter(input=write_rows(tmp_path / "clicks.csv", rows), time="at"))
     assert not any("digits" in note for note in report.notes)
+    seconds = [".123456789", ".123456788", ".123456", ".123456000"]
+    rows = [row | {"at": f"2024-05-31T18:30:00{second}Z"} for row, second in zip(rows, seconds, strict=True)]
+    report = convert(TableConverter(input=write_rows(tmp_path / "clicks.csv", rows), time="at"))
+    assert any(note.startswith("2 time stamps have more digits") for note in report.notes)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

@@ -71,6 +71,30 @@ def test_the_order_of_markets_decides_which_shows_a_product(
     assert [text.language for text in store.parallel("B06")] == ["de"]
 
 
+def test_an_empty_text_does_not_displace_one_of_a_later_market(
+    source: Path, convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    for market, title in (("de", "Kanne"), ("uk", ""), ("us", "Teapot")):
+        with open(source / market / f"metadata_{market}_Home_Kitchen.json", "a") as file:
+            file.write(json.dumps({"asin": "B50", "title": title}) + "\n")
+            file.write(json.dumps({"asin": "B51", "title": title if market != "de" else ""}) + "\n")
+            if market != "de":
+                file.write(json.dumps({"asin": "B52", "title": title}) + "\n")
+    report = convert(XMarket(input=source))
+    assert list(report.notes) == ["4 texts of products that had one in the same language were left out"]
+    assert report.rejected == {}
+    assert report.omitted == {"an empty text": 4}
+    store = ItemTextStore.load(tmp_path / "out" / "d" / "d.itemtext.jsonl")
+    found = [(text.item_id, text.language, text.fields.get("title"), text.source) for text in store.texts()]
+    assert [row for row in found if row[0] >= "B50"] == [
+        ("B50", "de", "Kanne", "display"),
+        ("B50", "en", "Teapot", "parallel"),
+        ("B51", "en", "Teapot", "parallel"),
+        ("B51", "de", "", "display"),
+        ("B52", "en", "Teapot", "display"),
+    ]
+
+
 def test_a_user_of_two_markets_belongs_to_the_first(
     source: Path, convert: Callable[..., ConvertReport], tmp_path: Path
 ) -> None:
