@@ -50,7 +50,12 @@ class PretrainingConfig(AdapterConfig):
 def pretraining_settings(config: Any, settings: PretrainingConfig) -> dict[str, Any]:
     """Return all that the stage's encoder depends on."""
     shared = ("dataset", "encoder", "encoder_options", "encoder_prompt", "text_fields", "text_template", "seed")
-    return {**{key: config[key] for key in shared}, **settings.model_dump(), "data": fingerprint(config)}
+    made_of = {"encoder_fingerprint": _source(config).fingerprint, "data": fingerprint(config)}
+    return {**{key: config[key] for key in shared}, **settings.model_dump(), **made_of}
+
+
+def _source(config: Any) -> LocalModel | HubModel:
+    return find_model(config["encoder"], (config["encoder_options"] or {}).get("revision"))
 
 
 def pretrain(config: Any, settings: PretrainingConfig, folder: Path) -> dict[str, Any]:
@@ -84,7 +89,7 @@ def _pretrain(config: Any, settings: PretrainingConfig, folder: Path) -> dict[st
     from transformers import DataCollatorForLanguageModeling, set_seed
 
     started = time.perf_counter()
-    source = find_model(config["encoder"], (config["encoder_options"] or {}).get("revision"))
+    source = _source(config)
     mlm, tokenizer, head = _load(source)
     trained, held_out = _rows(config, settings, tokenizer, longest_input(mlm.base_model, tokenizer))
     folder.mkdir(parents=True, exist_ok=True)

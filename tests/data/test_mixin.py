@@ -170,7 +170,7 @@ def test_a_setting_about_a_column_that_is_not_loaded_says_how_to_load_it(small_d
         XLingDataset(XLingConfig("LLMSASRec", "small", config_dict=changed))
 
 
-BOUNDS = [("[0,inf)", None), ("[5,inf)", "[5,inf)"), (None, "(2,20]"), ("[3,8];[10,11]", None)]
+BOUNDS = [("[0,inf)", None), ("[5,inf)", "[5,inf)"), (None, "(2,20]"), ("[3,8];[10,11]", None), ("[0,2];[5,inf)", None)]
 
 
 @pytest.mark.parametrize("bounds", BOUNDS)
@@ -270,6 +270,18 @@ def test_a_boundary_in_time_is_the_same_in_any_order_of_rows(small_dataset, sett
     times = [loader._dataset.inter_feat["timestamp"] for loader in (data.train_data, data.valid_data, data.test_data)]
     assert max(times[0].max(), times[1].max()) < times[2].min()
     assert len(times[2]) == 53  # a fifth of 320 would be 64, but 11 of them happen at the point in time
+
+
+@pytest.mark.parametrize("order", ["TO", "RO"])
+def test_a_boundary_in_time_knows_no_interactions_without_a_time(small_dataset, settings_without_layers, order):
+    """RecBole gives them the mean of all times."""
+    write_newest_first(small_dataset, lambda second: "" if second % 20 == 1 else second)
+    split = {"split": SPLITS["TS"], "order": order, "group_by": "user"}
+    data = build_data(XLingConfig("BPR", "small", config_dict={**settings_without_layers, "eval_args": split}))
+    parts = [loader._dataset for loader in (data.train_data, data.valid_data, data.test_data)]
+    users = {user for part in parts for user in part.id2token("user_id", part.inter_feat["user_id"])}
+    assert users == {f"u{user}" for user in range(40) if user % 3 != 1}
+    assert data.dataset.file_rows["inter"].dropped["without timestamp"] == 13 * 8
 
 
 DATES = {

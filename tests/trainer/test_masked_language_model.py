@@ -125,6 +125,17 @@ def test_later_stages_start_from_the_pretrained_encoder(known, model, masking_en
     assert recbole_xling.run(config_dict={"resume": str(folder)}) == result
 
 
+def test_another_encoder_in_the_same_folder_is_pretrained_anew(known, masking_encoder):
+    stages = [{"pretrain": {**FAST, "epochs": 1}}]
+    first = recbole_xling.run("LLMSASRec", "small", config_dict={**known, "stages": stages})
+    same = recbole_xling.run(config_dict={"resume": first["run_dir"]})
+    model = AutoModel.from_pretrained(masking_encoder)
+    torch.nn.init.normal_(model.embeddings.word_embeddings.weight)
+    model.save_pretrained(masking_encoder)
+    other = recbole_xling.run(config_dict={"resume": first["run_dir"]})
+    assert [run["stages"][0]["folder"] for run in (first, same, other)] == ["pretrain", "pretrain", "pretrain-2"]
+
+
 def test_encoders_that_cannot_be_pretrained_are_refused(known, tmp_path, tiny_encoder):
     with pytest.raises(EncoderError, match="masks"):
         _pretrain({**known, "encoder": str(tiny_encoder)}, tmp_path / "p")
