@@ -39,17 +39,18 @@ COMMON: dict[str, Any] = {
     "valid_metric": "NDCG@10",
 }
 
+RANDOM_START = {"text_projection_init": "random"}  # the default once, and what the results that are kept had
 ARMS: dict[str, dict[str, Any]] = {
     "none": {"item_representation": "none"},
     "none, popularity prior": {"item_representation": "none", "popularity_prior": "always"},
     "init": {"item_representation": "init"},
-    "text_only": {"item_representation": "text_only"},
+    "text_only": {"item_representation": "text_only", **RANDOM_START},
     "add": {"item_representation": "add"},
     "concat": {"item_representation": "concat"},
     "gate": {"item_representation": "gate"},
-    "delta": {"item_representation": "delta"},
+    "delta": {"item_representation": "delta", **RANDOM_START},
     "add, random vectors": {"item_representation": "add", "encoder": "random"},
-    "delta, random vectors": {"item_representation": "delta", "encoder": "random"},
+    "delta, random vectors": {"item_representation": "delta", "encoder": "random", **RANDOM_START},
 }
 
 # run only where it is asked for: needs an encoder, and much longer than the others

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, suppress
 from io import StringIO
 from pathlib import Path
@@ -74,7 +74,8 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     if users.is_file() and _USER_LANGUAGE in table_columns(users):
         rows = table_rows(users, (options.columns[0], _USER_LANGUAGE), optional=(_LANGUAGE_SOURCE,))
         # as in a run, a language that a profile has derived is not stated
-        reads = {user: _language(tag) for _, (user, tag, source) in rows if tag and source != "derived"}
+        known = recommender.catalog.language_names
+        reads = {user: _language(tag, known) for _, (user, tag, source) in rows if tag and source != "derived"}
     replay = Replay(
         recommender.catalog,
         recommender.users,
@@ -100,14 +101,14 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             yield from ready
 
 
-def _language(tag: str) -> str:
+def _language(value: str, known: Collection[str]) -> str:
     """Return the tag that a run would have for it; as it is written where langcodes is not installed."""
-    from recbole_xling.language.tags import stated_language
+    from recbole_xling.language.tags import tag_among
 
     try:
-        return stated_language(tag)
+        return tag_among(value, known)
     except ImportError:
-        return tag
+        return value
 
 
 def _text(lines: list[dict[str, Any]], as_csv: bool, *, with_head: bool = True) -> str:

@@ -17,8 +17,8 @@ from recbole.utils.enum_type import EvaluatorType
 
 from recbole_xling.config.stages import read_stages
 from recbole_xling.data.splits.settings import read_split
-from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.language.tags import is_language
+from recbole_xling.errors import ConfigError, DataError, unknown_name
+from recbole_xling.language.tags import cased_tag, is_language
 from recbole_xling.text.view import TextView
 from recbole_xling.utils.typed_config import TypedConfig
 
@@ -195,6 +195,14 @@ class TrainingConfig(TypedConfig):
     )
     run_dir: str | None = Field(None, description="The run folder; a new one below `checkpoint_dir` if not set.")
     resume: str | None = Field(None, description="Run folder of an interrupted run to go on with.")
+
+    @field_validator("languages")
+    @classmethod
+    def _in_the_letters_of_tags(cls, value: list[str] | None) -> list[str] | None:
+        try:
+            return value and [cased_tag(language) for language in value]
+        except DataError as error:
+            raise ConfigError(f"languages: {error}") from None
 
     @field_validator("stages", mode="before")
     @classmethod

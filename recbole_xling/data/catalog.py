@@ -20,7 +20,7 @@ from recbole_xling.encode.base import Encoder, Identity, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.encode.vector_table import vector_table
 from recbole_xling.errors import DataError, NoTextError
-from recbole_xling.language.tags import UNDETERMINED, cased_tag, covers, stated_language
+from recbole_xling.language.tags import UNDETERMINED, covers, stated_language, tag_among
 from recbole_xling.language.users import LANGUAGE_SOURCE, USER_LANGUAGE, Readers
 from recbole_xling.text.atomic_files import file_format, read_atomic_file
 from recbole_xling.text.record import DISPLAY, ItemText
@@ -144,9 +144,8 @@ class ItemCatalog:
         if LANGUAGE_SOURCE in column_kinds(path, self.config):
             source = read_cells(path, self.config["USER_ID_FIELD"], LANGUAGE_SOURCE, self.config)
             cells = {user: value for user, value in cells.items() if source[user] != "derived"}
-        known = set(self.languages)  # a tag that items have as well is theirs, however it is written
-        cased = {value: cased_tag(value) for value in set(cells.values())}
-        tags = {value: tag if tag in known else stated_language(value) for value, tag in cased.items()}
+        known = set(self.languages)
+        tags = {value: tag_among(value, known) for value in set(cells.values())}
         odd = sorted(value for value, tag in tags.items() if tag == UNDETERMINED and value not in ("", UNDETERMINED))
         if odd:
             logger.warning(

@@ -255,7 +255,7 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
 
     def _filter_by_inter_num(self) -> None:
         """Leave out users and items with too few or too many interactions, again and again until none is left."""
-        sides = [
+        sides = [  # without those whose interval holds every number, as it does by default
             (suffix, field_name, interval)
             for suffix, field_name in (("user", self.uid_field), ("item", self.iid_field))
             if (interval := self._parse_intervals_str(self.config[f"{suffix}_inter_num_interval"]))

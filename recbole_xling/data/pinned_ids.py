@@ -67,7 +67,7 @@ class PinnedIds(Dataset):  # type: ignore[misc]
     def _remap(self, remap_list: list[tuple[pd.DataFrame, str, FeatureType]]) -> None:
         """Number the ids of fields that share them: those of ``trained_on`` first, as if they came first in a file.
 
-        RecBole's own numbering, with half its memory: its dictionary has a numpy object for each token.
+        RecBole's own numbering, but that its dictionary has a numpy object for each token, which takes time and memory.
         """
         if not remap_list:
             return
@@ -83,8 +83,8 @@ class PinnedIds(Dataset):  # type: ignore[misc]
         if known is not None:
             used = np.bincount(np.append(ids, 0), minlength=len(known)) > 0
             self.absent[fields[0]] = np.flatnonzero(~used)
-        names = [PADDING, *different]
-        vocabulary, number_of = np.array(names), dict(zip(names, range(len(names)), strict=True))
+        vocabulary = np.array([PADDING, *different])
+        number_of = {token: number for number, token in enumerate(vocabulary.tolist())}
         for (table, field, kind), part in zip(remap_list, np.split(ids, ends), strict=True):
             self.field2id_token.setdefault(field, vocabulary)
             self.field2token_id.setdefault(field, number_of)

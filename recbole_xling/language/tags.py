@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
@@ -43,8 +44,15 @@ def is_language(tag: str) -> bool:
 def cased_tag(tag: str) -> str:
     """Return a tag in the letter case that RFC 5646 (section 2.1.1) recommends: ``en``, ``zh-Hant``, ``en-GB``.
 
-    Letter case has no meaning in tags, but here each spelling would be a language of its own.
+    Letter case has no meaning in tags, but here each spelling would be a language of its own. What is no tag stays.
+
+    Raises:
+        DataError: it is a code in capitals that may be a country's (``UK``, ``SE``).
     """
+    if not is_language(tag):
+        return tag
+    if tag.isupper():
+        _refuse_market(tag)
     language, *others = tag.split("-")
     cased = [language.lower()]
     for part in others:
@@ -52,6 +60,17 @@ def cased_tag(tag: str) -> str:
         change = str.lower if of_extension else {2: str.upper, 4: str.title}.get(len(part), str.lower)
         cased.append(change(part))
     return "-".join(cased)
+
+
+def tag_among(value: str, known: Collection[str]) -> str:
+    """Return the tag of a language that data state: one of ``known`` as others have it, else :func:`stated_language`.
+
+    A variant such as ``en-GB`` stays one where it is known.
+    """
+    if value in known:
+        return value
+    cased = cased_tag(value) if "-" in value else value
+    return cased if cased in known else stated_language(value)
 
 
 def covers(language: str, tag: str) -> bool:

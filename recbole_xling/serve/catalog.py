@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.language.tags import cased_tag
 
 IntArray = NDArray[np.int64]
 Columns = Mapping[str, Sequence[Sequence[str]]]
@@ -38,6 +39,8 @@ class Filters:
         for name, values in given.items():
             if isinstance(values, str):
                 raise ConfigError(f"{name} must be a list of names, not the text '{values}': write [{values!r}]")
+        if self.languages is not None:
+            object.__setattr__(self, "languages", [cased_tag(language) for language in self.languages])
 
 
 class Catalog:

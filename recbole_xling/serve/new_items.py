@@ -74,8 +74,10 @@ class NewItem:
         To them a text in a variant of their language is in it, as those of the items of the training are.
         """
         fitting = [tag for tag in self.texts if language and covers(language, tag)]
-        chosen = language if language in fitting else next(iter(fitting or self.texts), UNDETERMINED)
-        return language if fitting else chosen, self.texts.get(chosen, {})
+        if fitting:
+            return language, self.texts[language if language in fitting else fitting[0]]
+        shown = next(iter(self.texts), UNDETERMINED)
+        return shown, self.texts.get(shown, {})
 
     def title(self, language: str) -> str:
         """Return the title that readers of a language see."""

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from recbole_xling.errors import ConfigError, DataError, MissingExtraError
 from recbole_xling.language.identification import Identified, LanguageAgreement, LanguageIdentifier
-from recbole_xling.language.tags import asked_language, cased_tag, is_language, normalize_language, stated_language
+from recbole_xling.language.tags import (
+    asked_language,
+    cased_tag,
+    is_language,
+    normalize_language,
+    stated_language,
+    tag_among,
+)
 
 SENTENCES = {
     "ar": "كان سامي يريد المال فقط منذ البداية",
@@ -143,6 +150,15 @@ def test_an_option_that_names_no_language_is_refused_with_advice() -> None:
 @pytest.mark.parametrize("tag", ["en", "en-GB", "zh-Hant-TW", "sl-rozaj-1994", "en-a-bb-x-us", "es-419"])
 def test_letter_case_of_a_tag_is_that_of_rfc_5646(tag: str) -> None:
     assert cased_tag(tag) == cased_tag(tag.upper()) == cased_tag(tag.lower()) == tag
+
+
+def test_capitals_that_may_be_a_market_are_no_language() -> None:
+    with pytest.raises(DataError, match="Sweden"):
+        cased_tag("SE")
+    known = {"se", "uk", "en", "en-GB"}
+    assert [tag_among(value, known) for value in ("SE", "UK", "EN", "uk", "EN-gb", "en-US")] == [
+        *("und", "und", "en", "uk", "en-GB", "en")
+    ]
 
 
 @settings(max_examples=200)

@@ -265,8 +265,10 @@ class ParquetTable:
                 continue
             cells, kind = pl.col(name), schema[name]
             if column.kind == "number":
-                # by way of text, 4.1 of single precision stays 4.1 and does not become 4.099999904632568
-                numbers = (cells.cast(pl.String) if kind == pl.Float32 else cells).cast(pl.Float64, strict=False)
+                numbers = cells.cast(pl.Float64, strict=False)
+                if kind == pl.Float32:  # by way of text, 4.1 stays 4.1 and does not become 4.099999904632568
+                    by_text = cells.cast(pl.String).cast(pl.Float64, strict=False)
+                    numbers = pl.when(cells == cells.floor()).then(numbers).otherwise(by_text)
                 is_empty = cells.is_null() | (cells == "") if kind == pl.String else cells.is_null()
                 wanted = pl.when(is_empty | numbers.is_not_null()).then(numbers).otherwise(math.nan)
             else:

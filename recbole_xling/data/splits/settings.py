@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_xling.errors import ConfigError, unknown_name
+from recbole_xling.errors import ConfigError, DataError, unknown_name
+from recbole_xling.language.tags import cased_tag
 from recbole_xling.utils.arguments import parse_iso_time
 
 _EXAMPLES = {
@@ -142,7 +143,11 @@ def _transfer(value: Any) -> LanguageTransfer:
         languages = value.get(key)
         if not isinstance(languages, list) or not languages or not all(isinstance(name, str) for name in languages):
             raise _wrong("LT", value, f"needs {key}: a list of languages")
-    source, target = tuple(value["source"]), tuple(value["target"])
+    cased = cased_tag if value.get("by") in ("user", "item") else str
+    try:
+        source, target = (tuple(map(cased, value[key])) for key in ("source", "target"))
+    except DataError as error:
+        raise ConfigError(f"split LT: {error}") from None
     if set(source) & set(target):
         raise _wrong("LT", value, "needs source and target languages that differ")
     if not isinstance(value.get("by"), str):

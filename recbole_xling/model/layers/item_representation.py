@@ -23,6 +23,7 @@ from recbole_xling.utils.typed_config import TypedConfig
 
 FloatArray = NDArray[np.float32]
 _BLOCK = 65_536  # rows of text vectors that are computed with at a time
+_SAMPLE = 50_000  # vectors whose principal axes stand for those of a larger catalog
 
 
 class RepresentationConfig(TypedConfig):
@@ -39,9 +40,9 @@ class RepresentationConfig(TypedConfig):
         description="From text vectors to `hidden_size` (if not set: `linear` for `text_only`, `delta`; else `pca`).",
     )
     text_projection_init: Literal["pca", "whitened", "random"] = Field(
-        "random",
-        description="Start of the `linear` text projection: at random, or the principal axes of the vectors, as they "
-        "are or with like variance.",
+        "whitened",
+        description="Start of the `linear` text projection: the principal axes of the vectors, as they are or with "
+        "like variance, or at random.",
     )
     n_experts: int = Field(8, ge=1, description="Experts of the `moe` text projection.")
     text_projection_dropout_prob: float = Field(
@@ -286,6 +287,8 @@ def principal_axes(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return what projects text vectors on their first principal axes: ``(vectors - mean) @ axes.T``.
 
+    Those of more than 50,000 vectors are the axes of an even sample.
+
     Args:
         vectors: ``(n_items, dimension)``; rows that are all zero (no text) do not count.
         n_components: number of axes.
@@ -298,7 +301,9 @@ def principal_axes(
         The mean, ``(dimension,)``, and the axes, ``(n_components, dimension)``; axes beyond the dimension are zero,
         and so are all axes of vectors that do not differ.
     """
-    rows = vectors[np.any(vectors != 0, axis=1)]
+    rows = vectors[:: -(-len(vectors) // _SAMPLE)]
+    rows = rows[np.any(rows != 0, axis=1)]
+    give_back(vectors.base)
     mean = rows.sum(axis=0, dtype=np.float64) / max(1, len(rows))
     covariance = np.zeros((len(mean), len(mean)))
     for start in range(0, len(rows), _BLOCK):
