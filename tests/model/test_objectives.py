@@ -145,7 +145,8 @@ def test_another_dataset_is_ranked_with_the_classifier_of_training(settings_of, 
 def test_users_learn_to_tell_the_category_of_the_next_item(make, model, changed):
     """Categories take turns: the next item has another one than the last."""
     given = {**changed, "auxiliary_fields": ["category"], "auxiliary_weight": 5.0, "epochs": 12, "learning_rate": 0.01}
-    parts = make(model, **given, **({"user_tower": "transformer"} if model == "XLingTwoTower" else {}))
+    own = {"XLingTwoTower": {"user_tower": "transformer"}, "LLMSASRec": {"text_projection_init": "random"}}
+    parts = make(model, **given, **own[model])
     batch, errors = next(iter(parts.train_data)), []
     tasks, forward = parts.model.tasks, parts.model.tasks.forward
     tasks.forward = lambda *rows: errors.append(forward(*rows)) or errors[-1]

@@ -150,12 +150,12 @@ def test_a_folder_without_shards_is_said(tmp_path: Path) -> None:
 def test_single_precision_of_a_parquet_file_adds_no_noise_and_ids_that_it_may_have_joined_are_refused(
     tmp_path: Path,
 ) -> None:
-    cells = pl.Series([4.1, 0.1, 3.0, None, 1e30, 16_777_215, 16_777_217], dtype=pl.Float32)
+    cells = pl.Series([4.1, 0.1, 3.0, None, 1_400_000_128, 16_777_215, 16_777_217], dtype=pl.Float32)
     pl.DataFrame({"number": cells, "id": cells}).write_parquet(tmp_path / "clicks.parquet")
     columns = {"number": Column("n", "number", required=False), "id": Column("item", required=False)}
     with Rejects(tmp_path / "rejects.jsonl") as rejects:
         rows = pl.concat(open_table(tmp_path / "clicks.parquet", columns, rejects)).select("n", "item").rows()
     assert rows == [
         *((4.1, "4.1"), (0.1, "0.1"), (3.0, "3"), (None, None)),
-        *((1e30, None), (16_777_215.0, "16777215"), (16_777_216.0, None)),
+        *((1_400_000_128.0, None), (16_777_215.0, "16777215"), (16_777_216.0, None)),
     ]
