@@ -75,11 +75,9 @@ class PinnedIds(Dataset):  # type: ignore[misc]
         pinned = self.trained_on.vocabulary if self.trained_on is not None else {}
         known = next((pinned[field] for field in fields if field in pinned), None)
         tokens, ends = self._concat_remaped_tokens(remap_list)
-        n_known = 0 if known is None else len(known) - 1
-        if known is not None:
-            tokens = np.concatenate([known[1:].astype(object), tokens])
-        number, different = pd.factorize(tokens)
-        ids = number[n_known:] + 1  # 0 is the padding
+        in_order = tokens if known is None else np.concatenate([known[1:].astype(object), tokens])
+        number, different = pd.factorize(in_order)
+        ids = number[len(in_order) - len(tokens) :] + 1  # 0 is the padding
         if known is not None:
             used = np.bincount(np.append(ids, 0), minlength=len(known)) > 0
             self.absent[fields[0]] = np.flatnonzero(~used)

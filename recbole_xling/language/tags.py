@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,8 @@ def cased_tag(tag: str) -> str:
     if not is_language(tag):
         return tag
     if tag.isupper():
-        _refuse_market(tag)
+        with suppress(ImportError):  # a server of exports has no langcodes
+            _refuse_market(tag)
     language, *others = tag.split("-")
     cased = [language.lower()]
     for part in others:

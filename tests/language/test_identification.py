@@ -152,6 +152,12 @@ def test_letter_case_of_a_tag_is_that_of_rfc_5646(tag: str) -> None:
     assert cased_tag(tag) == cased_tag(tag.upper()) == cased_tag(tag.lower()) == tag
 
 
+def test_letter_case_needs_no_langcodes_which_a_server_of_exports_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    cased_tag.cache_clear()
+    monkeypatch.setitem(sys.modules, "langcodes", None)
+    assert [cased_tag(tag) for tag in ("EN", "zh-hant")] == ["en", "zh-Hant"]
+
+
 def test_capitals_that_may_be_a_market_are_no_language() -> None:
     with pytest.raises(DataError, match="Sweden"):
         cased_tag("SE")
