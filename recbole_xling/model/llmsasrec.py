@@ -77,6 +77,10 @@ class LLMSASRecConfig(
         20, ge=0, description="Patience of early stopping; epochs are short, and validation is noisy."
     )
 
+    temperature: float | None = Field(
+        None, gt=0, description="Match users and items by their cosine over this (if not set: by inner product)."
+    )
+
     @model_validator(mode="after")
     def _heads_divide_the_size(self) -> LLMSASRecConfig:
         if self.hidden_size % self.n_heads:
@@ -128,7 +132,9 @@ class LLMSASRec(XLingRecommender):
             text_vectors=lambda: dataset.catalog.model_vectors,
             unit_vectors=lambda: dataset.catalog.unit_vectors,
             language_ids=lambda: dataset.catalog.model_language_ids,
+            unit=settings.temperature is not None,
         )
+        self.temperature = settings.temperature
         self.views, self.training_views = ReaderViews(dataset), TrainingViews(dataset)
         self._table: tuple[tuple[int, ...], Tensor] | None = None
         self.seed: int = config["seed"]
@@ -172,6 +178,7 @@ class LLMSASRec(XLingRecommender):
             "layer_norm_eps",
             "block",
             "positions",
+            "temperature",
             "item_representation",
             *of_text,
             *of_delta,
@@ -289,9 +296,9 @@ class LLMSASRec(XLingRecommender):
             states = self.sequence_encoder(history, trained, elapsed)  # (N, H)
             if self.loss_type == "SCE":
                 items, number = table[self.candidates], self.n_negatives
-                next_item = scalable_cross_entropy(states, items, place, weight, bias=prior, n_items=number)
+                next_item = scalable_cross_entropy(self._user(states), items, place, weight, bias=prior, n_items=number)
             else:
-                next_item = linear_cross_entropy(states, table[self.candidates], place, weight, bias=prior)
+                next_item = linear_cross_entropy(self._user(states), table[self.candidates], place, weight, bias=prior)
             return self.tasks.weighed(NEXT_ITEM, next_item) + self.tasks(states, target, weight)
 
         return adversarial_loss(self.adversarial, loss, nn.functional.embedding(item_seq, inputs))
@@ -322,7 +329,7 @@ class LLMSASRec(XLingRecommender):
         def loss(history: Tensor) -> Tensor:  # (B, L, H)
             states = self.sequence_encoder(history, trained, elapsed)  # (N, H)
             next_item = negatives(
-                states,
+                self._user(states),
                 vectors[positive],
                 vectors[wrong],
                 target=target,
@@ -351,8 +358,11 @@ class LLMSASRec(XLingRecommender):
         item_seq = item_seq[:, : int(item_seq_len.max())]
         last = last_positions(item_seq_len)
         elapsed = None if elapsed is None else elapsed[:, : item_seq.shape[1]]
-        state: Tensor = self.sequence_encoder(nn.functional.embedding(item_seq, table), last, elapsed)
-        return state
+        return self._user(self.sequence_encoder(nn.functional.embedding(item_seq, table), last, elapsed))
+
+    def _user(self, states: Tensor) -> Tensor:
+        """Return states whose inner products with items are scores' matches."""
+        return states if self.temperature is None else nn.functional.normalize(states, dim=-1) / self.temperature
 
     def item_table(self, view: int = 0) -> Tensor:
         """Return the vectors of all items in a view, ``(n_items, H)``; made once for given weights."""
@@ -414,7 +424,7 @@ class LLMSASRec(XLingRecommender):
         self, items: Tensor, item_seq_len: Tensor, item_language: Tensor, user_language: Tensor
     ) -> Tensor:
         """Return users by the vectors of histories, ``(B, H)``; languages do not matter."""
-        return last_states(self.sequence_encoder(items), item_seq_len)
+        return self._user(last_states(self.sequence_encoder(items), item_seq_len))
 
     @torch.no_grad()
     def attention_of_vectors(self, items: Tensor, item_seq_len: Tensor, item_language: Tensor) -> Tensor | None:

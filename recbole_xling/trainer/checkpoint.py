@@ -145,7 +145,10 @@ def check_trained(model: Any, then: Mapping[str, Any], known: DataIdentity | Non
         CheckpointError: settings of the network, or the encoder, are others.
     """
     config = dataset.config
-    keys = [key for key in hooks_of(model).network_settings(config) if key in then and then[key] != config[key]]
+    hooks = hooks_of(model)
+    fields = hooks.config_class.model_fields if hooks.config_class is not None else {}
+    then = {key: field.default for key, field in fields.items()} | dict(then)  # what earlier releases did not have
+    keys = [key for key in hooks.network_settings(config) if key in then and then[key] != config[key]]
     if keys:
         trained, now = (", ".join(f"{key}={of[key]}" for key in keys) for of in (then, config))
         raise CheckpointError(f"the weights were trained with {trained}, and mean nothing with {now}: leave it out")

@@ -49,6 +49,9 @@ class TestContract(ModelContract):
         "SCE": {"loss_type": "SCE", "n_negatives": 16},
         "ligr": {"block": "ligr", "positions": "rotary", "item_representation": "none"},
         "hstu": {"block": "hstu", "item_representation": "none"},
+        "cosine": {"temperature": 0.1},
+        "cosine, sampled": {**SAMPLED, "negatives": "uniform", "temperature": 0.1, "item_representation": "none"},
+        "cosine, buckets": {"loss_type": "SCE", "n_negatives": 16, "temperature": 0.1, "block": "ligr"},
         "hstu, times": {"block": "hstu", "positions": "relative_time", **SAMPLED, "negatives": "in_batch"},
     }
 
@@ -177,6 +180,41 @@ def test_scores_are_the_match_plus_the_popularity_of_the_item(make, loss_type):
     counts = with_prior.train_data._dataset.train_item_counts[1:]
     want = np.log(np.where(counts > 0, counts / counts.max(), 1.0))
     np.testing.assert_allclose((scores[0] - scores[1]).numpy(), np.tile(want, (5, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("representation", ["none", "delta"])
+def test_with_a_temperature_the_match_is_the_cosine_over_it(make, representation):
+    model = make(item_representation=representation, popularity_prior=False, temperature=0.05).model.eval()
+    plain = make(item_representation=representation, popularity_prior=False).model.eval()
+    plain.load_state_dict(model.state_dict())
+    rows = make().test_data._dataset[np.arange(5)]
+    with torch.no_grad():
+        items = torch.nn.functional.normalize(plain.items(), dim=-1)
+        states = plain.forward(rows["item_id_list"], rows["item_length"], items)
+        want = torch.cosine_similarity(states[:, None], items[None], dim=-1) / 0.05
+        got = model.full_sort_predict(rows)
+    torch.testing.assert_close(got[:, 1:], want[:, 1:], rtol=1e-4, atol=1e-4)
+    assert got[:, 1:].abs().max() <= 20.001
+
+
+@pytest.mark.parametrize("loss_type", ["CE", "sampled_softmax"])
+def test_with_a_temperature_losses_train_the_scores_that_are_served(make, loss_type):
+    """A softmax over items that are drawn once each is that over all."""
+    negatives = "in_batch" if loss_type == "CE" else "uniform"
+    parts = make(temperature=0.2, item_representation="none", loss_type=loss_type, negatives=negatives)
+    model, batch = parts.model.eval(), next(iter(parts.train_data))
+    n_items = model.n_items
+    if model.negatives is not None:
+        model.negatives.draw = lambda target: torch.arange(1, n_items)
+    trained = batch["target_weight_list"].nonzero(as_tuple=True)
+    with torch.no_grad():
+        table = model.item_table()
+        states = model.sequence_encoder(table[batch["item_id_list"]], trained)
+        scores = torch.nn.functional.normalize(states, dim=-1) @ table.T / 0.2
+        loss = torch.nn.functional.cross_entropy(scores[:, 1:], batch["target_id_list"][trained] - 1, reduction="none")
+        want = (loss * batch["target_weight_list"][trained]).sum()
+        got = model.calculate_loss(batch)
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
 
 
 HALF_TRAINED = {"eval_args": {"split": {"RS": [0.1, 0.1, 0.8]}, "order": "TO", "group_by": "none", "mode": "full"}}

@@ -69,9 +69,11 @@ def check_alike(found, expected):
 
 
 @pytest.mark.parametrize("views", ["reader", "mean"])
-@pytest.mark.parametrize("kind", ["text_only", "delta"])
+@pytest.mark.parametrize("kind", ["text_only", "delta", "delta by cosine"])
 def test_items_added_to_a_run_are_scored_as_those_of_its_files(tmp_path, views, kind):
-    settings = shop_settings(tmp_path, **small(item_representation=kind, reader_vectors=views))
+    kind, _, by_cosine = kind.partition(" by ")
+    changed = {"temperature": 0.1} if by_cosine else {}
+    settings = shop_settings(tmp_path, **small(item_representation=kind, reader_vectors=views, **changed))
     folder = recbole_xling.run("LLMSASRec", "shop", config_dict=settings)["run_dir"]
     expected = load_run(folder, data_path=write_to_files(tmp_path)).recommender
     run = load_run(folder)

@@ -417,7 +417,9 @@ def test_vectors_of_another_encoder_are_refused(trained, tmp_path, model, use):
         use(folder)
 
 
-@pytest.mark.parametrize("changed", [{"n_heads": 4}, {"hidden_act": "relu"}, {"text_centering": True}])
+@pytest.mark.parametrize(
+    "changed", [{"n_heads": 4}, {"hidden_act": "relu"}, {"text_centering": True}, {"temperature": 0.1}]
+)
 def test_weights_are_not_run_in_another_network(trained, tmp_path, changed):
     folder = Path(shutil.copytree(trained(), tmp_path / "run"))
     told = next(f"{key}={value}" for key, value in changed.items())
@@ -428,6 +430,17 @@ def test_weights_are_not_run_in_another_network(trained, tmp_path, changed):
         recbole_xling.run(config_dict={**settings, "init_from": str(folder), **changed})
     with pytest.raises(CheckpointError, match=f"mean nothing with {told}"):
         recbole_xling.run(config_dict={"resume": str(folder), "epochs": 4, **changed})
+
+
+def test_weights_of_before_a_setting_are_not_run_with_another_value_of_it(trained, tmp_path):
+    folder = Path(shutil.copytree(trained(), tmp_path / "run"))
+    state = load_checkpoint(folder / "model.pt")
+    settings = from_plain(state["config"])
+    assert settings.pop("temperature") is None
+    torch.save({**state, "config": to_plain(settings)}, folder / "model.pt")
+    with pytest.raises(CheckpointError, match=r"mean nothing with temperature=0\.1"):
+        recbole_xling.evaluate_run(folder, config_dict={"temperature": 0.1})
+    assert recbole_xling.evaluate_run(folder)["test"] == read_result(folder)["test"]
 
 
 def test_a_model_that_reads_no_vectors_may_name_another_encoder(trained):

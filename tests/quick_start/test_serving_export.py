@@ -61,8 +61,13 @@ def check_alike(found, expected):
 
 @pytest.mark.parametrize(
     ("model", "settings"),
-    [("LLMSASRec", {"item_representation": "delta"}), ("SASRec", {"inner_size": 16}), ("BPR", {})],
-    ids=["LLMSASRec", "SASRec", "BPR"],
+    [
+        ("LLMSASRec", {"item_representation": "delta"}),
+        ("LLMSASRec", {"temperature": 0.1}),
+        ("SASRec", {"inner_size": 16}),
+        ("BPR", {}),
+    ],
+    ids=["LLMSASRec", "LLMSASRec by cosine", "SASRec", "BPR"],
 )
 def test_an_export_answers_as_the_run_does(trained, tmp_path, model, settings):
     folder = trained(model, **settings)

@@ -23,6 +23,7 @@ from recbole_xling.utils.typed_config import TypedConfig
 
 FloatArray = NDArray[np.float32]
 _BLOCK = 65_536  # rows of text vectors that are computed with at a time
+_SHORTEST = 1e-3  # vector that gets unit length
 _SAMPLE = 50_000  # vectors whose principal axes stand for those of a larger catalog
 
 
@@ -82,6 +83,7 @@ class ItemRepresentation(nn.Module):
             perhaps mapped from a file; called in their place where vectors are used as they are.
         language_ids: gives a number per item's language in each view, 0 for unknown, ``(n_views, n_items)``; called
             only if needed.
+        unit: whether vectors get unit length.
 
     Raises:
         ConfigError: ``null_space_size`` leaves texts no dimension.
@@ -104,8 +106,10 @@ class ItemRepresentation(nn.Module):
         text_vectors: Callable[[], tuple[FloatArray, NDArray[np.int64]]],
         unit_vectors: Callable[[], tuple[NDArray[Any], NDArray[np.int64], float | None]],
         language_ids: Callable[[], NDArray[np.int64]],
+        unit: bool = False,
     ) -> None:
         super().__init__()
+        self.unit = unit
         size, n_items = config.hidden_size, len(train_counts)
         fusion = FUSIONS[config.item_representation]
         self.fusion = fusion(size, delta_max_norm=config.delta_max_norm)
@@ -219,7 +223,7 @@ class ItemRepresentation(nn.Module):
         items: Tensor = self.fusion(id_part, text_part, keep_id, has_text)
         if self.language_embedding is not None:
             items = items + self.language_embedding(of(in_view(self.language_ids)))
-        return items
+        return self._scaled(items)
 
     @property
     def is_mapped(self) -> bool:
@@ -242,8 +246,11 @@ class ItemRepresentation(nn.Module):
                 self.item_embedding.weight[:1].expand(len(vectors), -1),
             )
         has_text = vectors.any(dim=1, keepdim=True)
-        items: Tensor = self.fusion(id_part, text_part, keep_id, has_text)
-        return items
+        return self._scaled(self.fusion(id_part, text_part, keep_id, has_text))
+
+    def _scaled(self, items: Tensor) -> Tensor:
+        # shorter ones, of items of which nothing is known, would have gradients as large as they are short
+        return F.normalize(items, dim=-1, eps=_SHORTEST) if self.unit else items
 
 
 def bound_to_data(config: RepresentationConfig) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from recbole_xling.model.loss.linear_cross_entropy import linear_cross_entropy
 from recbole_xling.model.loss.scalable_cross_entropy import scalable_cross_entropy
 
 
@@ -97,18 +100,20 @@ class Memory(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize("n_items", [50_000])
-def test_takes_a_tenth_of_the_memory_of_the_full_softmax_at_most(n_items):
-    given = inputs(1024, n_items)
-    found = {}
-    for name in ("full", "scalable"):
+@pytest.mark.parametrize("loss", [partial(scalable_cross_entropy, n_items=256), linear_cross_entropy])
+def test_takes_a_tenth_of_the_memory_of_a_softmax_over_all_logits_at_most(loss):
+    n_positions, n_items = 2048, 50_000
+    given = inputs(n_positions, n_items)
+    found = []
+    for by_name in (False, True):
         with Memory() as memory, memory.hooks:
-            if name == "full":
+            if by_name:
+                loss(**given)
+            else:
                 logits = given["hidden"] @ given["weight"].T + given["bias"]
                 torch.nn.functional.cross_entropy(logits, given["target"])
-            else:
-                scalable_cross_entropy(**given, n_items=256)
-        found[name] = memory.largest, memory.saved
-    assert found["full"][0] >= 1024 * n_items * 4
-    for full, scalable in zip(found["full"], found["scalable"], strict=True):
-        assert scalable < full / 10
+        found.append((memory.largest, memory.saved))
+    full, other = found
+    assert full[0] >= n_positions * n_items * 4
+    for most, used in zip(full, other, strict=True):
+        assert used < most / 10
