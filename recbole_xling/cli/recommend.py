@@ -177,7 +177,7 @@ def _answers(
         found |= zip(kinds["history"], answers, strict=True)
     languages = list(filters.languages or ())  # of one language alone, as its readers see items
     reader = options.reader or (languages[0] if len(languages) == 1 else "")
-    view = recommender.catalog.view_of.get(reader, 0)
+    view = recommender.catalog.view_for(reader)
     for place in kinds["similar"]:
         found[place] = recommender.similar_items(requests[place]["similar"], options.k, filters=filters, view=view)
     if texts := [requests[place]["text"] for place in kinds["text"]]:

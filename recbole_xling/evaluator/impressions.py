@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -202,8 +203,16 @@ class ImpressionRanker:
         self.left_out.no_history += int((no_history & ~only_clicks & ~no_click).sum())
         usable = ~(no_click | only_clicks | no_history)
         block, start, end = block.where(usable), start[usable], end[usable]
+        languages = [
+            self.context.user_languages[user] if user else self.stated.get(token, UNDETERMINED)
+            for user, token in zip(block.users, block.user_tokens, strict=True)
+        ]
+        scored = block
+        if hasattr(self.dataset, "item_id_list_field"):  # users are their histories and languages
+            alike = [user or self._example_of.get(tag, 0) for user, tag in zip(block.users, languages, strict=True)]
+            scored = replace(block, users=np.array(alike, dtype=np.int64))
         names = np.array(self.context.readers.names)
-        number = self.context.readers.seen(block.users[block.impression_of_candidate], block.items)
+        number = self.context.readers.seen(scored.users[block.impression_of_candidate], block.items)
         begin = np.cumsum(block.sizes) - block.sizes
         lowest, highest = (f.reduceat(number, begin) for f in (np.minimum, np.maximum))
         candidates = [block.items[at : at + n] for at, n in zip(begin, block.sizes, strict=True)]
@@ -216,19 +225,25 @@ class ImpressionRanker:
             {
                 "impression_id": block.impression_ids,
                 "user_id": block.user_tokens,
-                "user_language": [
-                    self.context.user_languages[user] if user else self.stated.get(token, UNDETERMINED)
-                    for user, token in zip(block.users, block.user_tokens, strict=True)
-                ],
+                "user_language": languages,
                 "candidate_language": np.where(lowest == highest, names[lowest], MIXED),
                 "bilingual": [
                     self.context.stated_bilingual.get(token, self.context.bilingual[user])
                     for user, token in zip(block.users, block.user_tokens, strict=True)
                 ],
                 **more,
-                **candidate_metrics(self._scores(block, start, end), block.clicked, block.sizes),
+                **candidate_metrics(self._scores(scored, start, end), block.clicked, block.sizes),
             }
         )
+
+    @cached_property
+    def _example_of(self) -> dict[str, int]:
+        """The first user of a language, by language: one of whom nothing else is known is scored as its reader."""
+        found: dict[str, int] = {}
+        for user, language in enumerate(self.context.readers.stated):
+            if user and language != UNDETERMINED:
+                found.setdefault(language, user)
+        return found
 
     def _scores(self, block: Impressions, start: IntArray, end: IntArray) -> NDArray[np.float32]:
         """Return the scores of all candidates, ``(n,)``."""

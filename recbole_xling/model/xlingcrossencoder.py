@@ -210,6 +210,7 @@ class XLingCrossEncoder(XLingRecommender):
         of_user = self._trained_view[users][:, None]  # (N, 1)
         history = self._history(item_seq, step + 1, first + (of_user if seen is None else seen[item_seq]))  # (N, L)
         text = self.text_row[first + (of_user if scored is None else scored[candidate]), candidate]  # (N, 1 + n)
+        shown[:, 1:] &= (text[:, 1:] != text[:, :1]).cpu()  # two items of one text are the same to this model
         pair, _ = torch.nonzero(shown, as_tuple=True)
         text, weight = text[shown], to_device(weight[row, step], self.device)
         shown = to_device(shown, self.device)

@@ -143,8 +143,10 @@ class XLingMLP(ModelHooks, AbstractRecommender):
 
     def _know_texts(self, catalog: ItemCatalog, size: int) -> None:
         """Keep the text vectors, of variance 1 on average, and each item's row in them in each view."""
-        vectors, row = catalog.model_vectors
-        mean_square = float(np.square(vectors).sum(axis=1)[vectors.any(axis=1)].mean())
+        vectors, row = catalog.model_vectors  # those of training in other views, which come last, are not read
+        row = row[: len(catalog.view_languages) if catalog.has_reader_vectors else 1]
+        used = vectors[np.unique(row)]
+        mean_square = float(np.square(used).sum(axis=1)[used.any(axis=1)].mean())
         scaled = torch.from_numpy(vectors * np.float32(np.sqrt(vectors.shape[1] / mean_square)))
         self.register_buffer("text_vectors", scaled, persistent=False)
         self.register_buffer("text_row", torch.from_numpy(row), persistent=False)  # (1 or n_views, n_items)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
-import yaml
 from pydantic import Field, field_validator
 
 from recbole_xling.config import XLingConfig, plain_settings
@@ -36,7 +35,7 @@ from recbole_xling.utils.run_folder import (
     write_json,
 )
 from recbole_xling.utils.typed_config import TypedConfig
-from recbole_xling.utils.yaml_text import as_words
+from recbole_xling.utils.yaml_text import as_words, settings_text
 
 logger = logging.getLogger(__name__)
 
@@ -323,7 +322,7 @@ def _settings_file(cell: Cell) -> Path:
     """Write the settings for the process that runs them."""
     path = cell.folder / "settings.yaml"
     settings = {"show_progress": False, **cell.settings, "checkpoint_dir": str(cell.folder)}
-    path.write_text(yaml.safe_dump(settings, allow_unicode=True, sort_keys=False), encoding="utf-8")
+    path.write_text(settings_text(settings), encoding="utf-8")
     return path
 
 

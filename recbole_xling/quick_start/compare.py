@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -200,9 +201,12 @@ def _groups(runs: Sequence[Folder] | Mapping[str, Sequence[Folder]]) -> dict[str
 
 
 def _described(run: FinishedRun) -> dict[str, Any]:
-    """Return a run's settings, and what it was trained on where it was evaluated elsewhere."""
+    """Return a run's settings, what it was trained on where it was evaluated elsewhere, and from which files."""
     told = {"trained_on": run.result.get("trained_on")} if run.result.get("zero_shot") else {}
-    return {**run.settings, **told}
+    data = run.result.get("data", {})
+    files = data.get("files_of_training", None if "run" in run.result else data.get("files"))  # once not kept
+    digest = sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:8]
+    return {**run.settings, **told, **({"training_data": digest} if files else {})}
 
 
 def read_finished(folder: Path) -> FinishedRun:

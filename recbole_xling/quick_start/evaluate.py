@@ -25,12 +25,23 @@ from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.build import Data, build_model, check_full_ranking, kind_of_split, open_data
 from recbole_xling.quick_start.trained import read_trained, settings_for
 from recbole_xling.trainer.mixin import Evaluation
-from recbole_xling.utils.run_folder import USERS_FILE, create_run_folder, model_file, versions, write_evaluation
+from recbole_xling.utils.run_folder import (
+    USERS_FILE,
+    create_run_folder,
+    model_file,
+    simple,
+    versions,
+    write_evaluation,
+)
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("test", "valid", "all")
 IMPRESSIONS_FILE = "impressions.parquet"
+
+
+_SPLITTING = ("val_interval", "rm_dup_inter", "user_inter_num_interval", "item_inter_num_interval")
+_SPLITS_BY_CHANCE = ("CI", "LT")  # whatever the order
 
 
 def evaluate_run(
@@ -75,7 +86,7 @@ def evaluate_run(
         impressions_file(Path(config["data_path"]), config["dataset"])
     data, base = open_data(trained, config, same_items=same_items)
     known = data.dataset.trained_on
-    if known and (split == "all" or config["eval_args"]["split"] != trained.settings["eval_args"]["split"]):
+    if known and (split == "all" or _splits_anew(config, trained.settings)):
         logger.warning("the run was trained on '%s': what is evaluated may be what it has seen", config["dataset"])
     if impressions:
         check_impressions(config, data, split)
@@ -100,7 +111,12 @@ def evaluate_run(
         "zero_shot": known is None,
         **({} if known else {"known_items": int((base.train_item_counts > 0).sum())}),
         "split": split,
-        "data": {"files": data.dataset.fingerprint, "changed_since_training": changed, "changed_during_run": rewritten},
+        "data": {
+            "files": data.dataset.fingerprint,
+            "changed_since_training": changed,
+            "changed_during_run": rewritten,
+            **({"files_of_training": trained.data.files} if trained.data else {}),
+        },
         **result,
         "seconds": {"build": built - started, "test": time.perf_counter() - built},
         "seed": config["seed"],
@@ -138,3 +154,16 @@ def _rank_catalog(
     logger.info("%s", summary_text(summary))
     result, table = evaluate_full_ranking(Evaluation(config, model, base), loader, context)
     return {"splits": summary, **result}, table
+
+
+def _splits_anew(config: XLingConfig, then: Mapping[str, Any]) -> bool:
+    """Tell whether settings may put rows in other parts than those that the run had."""
+
+    def parts(settings: Any) -> Any:
+        return [{**settings["eval_args"], "mode": None}, *(settings.get(key) for key in _SPLITTING)]
+
+    args = config["eval_args"]
+    by_chance = args["order"] == "RO" or not args["split"].keys().isdisjoint(_SPLITS_BY_CHANCE)
+    return simple(parts(plain_settings(config))) != simple(parts(then)) or (
+        by_chance and config["seed"] != then["seed"]
+    )

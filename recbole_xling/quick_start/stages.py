@@ -23,6 +23,7 @@ from recbole_xling.quick_start.trained import refuse_code
 from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.trainer.masked_language_model import PretrainingConfig, pretrain, pretraining_settings
 from recbole_xling.trainer.trainer import RESUME_FILE
+from recbole_xling.utils.files import file_digest
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import (
     CONFIG_FILE,
@@ -205,9 +206,19 @@ class _Plan:
                 continue
             if not (path / RESULT_FILE).is_file():
                 return path, False
-            if read_result(path)["data"]["files"] == files and _has_encoder_of(own, path / MODEL_FILE):
+            result = read_result(path)
+            if (
+                result["data"]["files"] == files
+                and _has_encoder_of(own, path / MODEL_FILE)
+                and self._began_with(result.get("init_from_sha256"), settings)
+            ):
                 return path, True
         return path, False
+
+    @staticmethod
+    def _began_with(digest: str | None, settings: Mapping[str, Any]) -> bool:
+        """Tell whether a finished stage began with the weights that are there now; earlier releases did not say."""
+        return digest is None or digest == file_digest(Path(settings["init_from"]) / MODEL_FILE)
 
     def _same(self, path: Path, settings: Mapping[str, Any]) -> bool:
         """Tell whether a folder is of a stage with these settings; folders of earlier stages may have moved."""

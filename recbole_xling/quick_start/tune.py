@@ -12,7 +12,6 @@ from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
-import yaml
 from pydantic import Field, field_validator
 
 from recbole_xling.config import XLingConfig
@@ -23,7 +22,7 @@ from recbole_xling.quick_start.train import run
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.run_folder import simple
 from recbole_xling.utils.typed_config import TypedConfig
-from recbole_xling.utils.yaml_text import as_words
+from recbole_xling.utils.yaml_text import as_words, settings_text
 
 logger = logging.getLogger(__name__)
 
@@ -126,7 +125,7 @@ def tune(
             raise XlingError(
                 f"all {len(done)} trials failed; the last one: {done[-1].user_attrs.get('error', 'pruned')}"
             )
-        best = yaml.safe_dump(simple({**given, **study.best_params}), allow_unicode=True, sort_keys=False)
+        best = settings_text(simple({**given, **study.best_params}))
         with replacing(Path(output) / BEST_FILE) as new:
             new.write_text(best, encoding="utf-8")
     return study

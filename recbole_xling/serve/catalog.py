@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.language.tags import cased_tag
+from recbole_xling.language.tags import UNDETERMINED, cased_tag
 
 IntArray = NDArray[np.int64]
 Columns = Mapping[str, Sequence[Sequence[str]]]
@@ -81,6 +81,10 @@ class Catalog:
     def columns(self) -> Columns:
         """The columns to filter by."""
         return self._read_columns()
+
+    def view_for(self, reader: str | None) -> int:
+        """Return the view of readers of a language, whose tag may be in any letter case."""
+        return self.view_of.get(cased_tag(reader) if reader else UNDETERMINED, 0)
 
     @cached_property
     def language_names(self) -> set[str]:

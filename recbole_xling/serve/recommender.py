@@ -140,7 +140,7 @@ class Recommender:
         written = text_languages or read
         if len(written) != len(texts):
             raise ConfigError(f"{len(texts)} texts in {len(written)} languages: name one language for each")
-        view = self.catalog.view_of.get(reader or UNDETERMINED, 0)
+        view = self.catalog.view_for(reader)
         candidates = self.catalog.candidates(filters or Filters(), view)
         given = Given(self.scorer.vectors_of_texts(texts, written), written, read)
         best = self.scorer.best(view, given, candidates, [np.empty(0, dtype=np.int64)] * len(texts), k)
@@ -178,7 +178,7 @@ class Recommender:
         if language is not None:
             filters = Filters([language], filters.items, filters.block, filters.where)
         number = self.catalog.number[item]
-        view = self.catalog.view_of.get(language or "", 0) if view is None else view
+        view = self.catalog.view_for(language) if view is None else view
         others = self.catalog.candidates(filters, view)
         others = others[others != number]
         own = unit(self.scorer.vectors(view, np.array([number], dtype=np.int64)))[0]
@@ -234,7 +234,7 @@ class Recommender:
             k: how many items.
             reader: language that somebody reads.
         """
-        view, catalog = self.catalog.view_of.get(reader or "", 0), self.catalog
+        view, catalog = self.catalog.view_for(reader), self.catalog
         found = [number] if catalog.shown[number := catalog.number.get(text.strip(), 0)] else []
         words, titles = text.casefold().split(), catalog.titles[view]
         for number in catalog.candidates(Filters(), view).tolist() if words else ():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +37,17 @@ from recbole_xling.utils.devices import on_device
 from recbole_xling.utils.distributed import average_gradients, is_main_process
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.precision import prepare_autocast
-from recbole_xling.utils.run_folder import MODEL_FILE, taking_from
+from recbole_xling.utils.run_folder import MODEL_FILE, simple, taking_from
 
 logger = logging.getLogger(__name__)
 
 RESUME_FILE = "last.pt"
+_FIXED = (
+    *("eval_args", "seed", "benchmark_filename", "val_interval", "rm_dup_inter"),
+    *("user_inter_num_interval", "item_inter_num_interval", "valid_metric", "valid_users", "exclude_history"),
+    *("learner", "learning_rate", "learning_rates", "weight_decay"),
+)
+"""Settings that a resumed run keeps."""
 
 
 class XLingTrainer(XLingTrainerMixin, Trainer):
@@ -360,6 +366,12 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
                 f"'{resume_file}' is a trained model without the state of its training: resume from {RESUME_FILE}"
             )
         with taking_from(Path(resume_file)):
+            self._check_continued(Path(resume_file), from_plain(state["config"]))
+            if state["best_valid_result"] and not Path(self.saved_model_file).is_file():
+                raise CheckpointError(
+                    f"cannot resume '{Path(resume_file).parent}': {Path(self.saved_model_file).name}, the model of the "
+                    "best epoch so far, is missing: put it back, or start a new run"
+                )
             self.start_epoch = int(state["epoch"]) + 1
             self.cur_step, self.best_valid_score = int(state["cur_step"]), float(state["best_valid_score"])
             self.best_valid_result = dict(state["best_valid_result"]) or None
@@ -371,6 +383,21 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             self.scaler.load_state_dict(state["scaler"])
         self._resumed = Path(resume_file), state
         self.logger.info("Resuming from '%s' at epoch %d", resume_file, self.start_epoch)
+
+    def _check_continued(self, file: Path, then: Mapping[str, Any]) -> None:
+        """Raise a CheckpointError if settings make the other half of a run train or compare otherwise than the first.
+
+        The optimizer has its rates from the file, the best epoch so far was found by the metric and the rows of then,
+        and rows that are split anew are tested after they were trained on.
+        """
+        now = self.config
+        changed = [key for key in _FIXED if key in then and simple(then[key]) != simple(now[key])]
+        if changed:
+            told = "; ".join(f"{key} was {then[key]} and is {now[key]}" for key in changed)
+            raise CheckpointError(
+                f"cannot resume '{file.parent}' with other settings of what is trained, split or validated: {told}. "
+                "Leave them out, or start a new run, from this one's weights by init_from"
+            )
 
     def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the optimizers that train: RecBole's special trainers may have others in place of the usual one."""
@@ -405,7 +432,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             stored = own["loaders"] if "loaders" in own else {"": own["loader"]}
             for name, generator in _generators(train_data).items():
                 generator.set_state(stored[name].cpu())
-            return bool(state["stopped"])
+            return bool(state["stopped"]) and self.cur_step > self.stopping_step  # which may have more patience now
 
 
 def _generators(train_data: Any) -> dict[str, torch.Generator]:

@@ -15,12 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from recbole_xling.errors import CheckpointError, XlingError
 from recbole_xling.utils.files import file_digest, polars_os_errors, replacing, write_text
 from recbole_xling.utils.json_text import parse_json
 from recbole_xling.utils.terminal import PlainFormatter
+from recbole_xling.utils.yaml_text import settings_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -65,7 +64,7 @@ def model_file(folder: str | os.PathLike[str]) -> Path:
 
 def write_config(folder: Path, settings: Mapping[str, Any]) -> None:
     """Write the complete settings of a run; naming the file with ``--config_files`` repeats it."""
-    write_text(folder / CONFIG_FILE, yaml.safe_dump(simple(settings), allow_unicode=True, sort_keys=True))
+    write_text(folder / CONFIG_FILE, settings_text(simple(settings), sort_keys=True))
 
 
 def write_result(folder: Path, result: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,8 +49,19 @@ class SettingsLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-SettingsLoader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-SettingsLoader.add_implicit_resolver("tag:yaml.org,2002:null", _NULL, ["~", "n", "N", ""])
+class SettingsDumper(yaml.SafeDumper):
+    """Writes plain data such that :class:`SettingsLoader` reads the same: texts like numbers get quotes."""
+
+
+for _reader_or_writer in (SettingsLoader, SettingsDumper):
+    _reader_or_writer.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+    _reader_or_writer.add_implicit_resolver("tag:yaml.org,2002:null", _NULL, ["~", "n", "N", ""])
+
+
+def settings_text(settings: Mapping[str, Any], *, sort_keys: bool = False) -> str:
+    """Return settings, which consist of plain data, as a YAML file that reads back as the same."""
+    text: str = yaml.dump(dict(settings), Dumper=SettingsDumper, allow_unicode=True, sort_keys=sort_keys)
+    return text
 
 
 def read_yaml_settings(file: Path) -> dict[str, Any]:

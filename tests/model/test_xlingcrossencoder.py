@@ -287,3 +287,15 @@ def test_a_saved_run_scores_as_before(settings, small_dataset):
     rows = loaded.test_data._dataset[np.arange(3)]
     with torch.no_grad():
         assert torch.isfinite(loaded.model.full_sort_predict(rows)[:, 1:]).all()
+
+
+def test_items_of_the_targets_own_text_are_no_negatives(make, monkeypatch):
+    parts = make(train_negatives=3)
+    model, found = parts.model, []
+    monkeypatch.setattr(model, "_losses", lambda logits, shown: found.append(shown) or logits[:, 0])
+    batch = next(iter(parts.train_data))
+    model.calculate_loss(batch)
+    assert found[0][:, 1:].any()
+    model.text_row.fill_(1)
+    model.calculate_loss(batch)
+    assert found[1][:, 0].all() and not found[1][:, 1:].any()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureType
+from shop import write_shop
 from torch import nn
 
 from recbole_xling.config import XLingConfig
@@ -261,3 +262,18 @@ def test_results_of_labels_per_language(tmp_path):
         found = result["slices"][f"user_language={tag}"]
         assert found["auc"] == pytest.approx(auc, abs=1e-9) and found["logloss"] == pytest.approx(loss, rel=1e-6)
     assert "target_language=de" in result["slices"] and result["slices"]["language_macro"]["auc"] > 0
+
+
+def test_views_of_training_are_not_read(tmp_path):
+    """What readers of other languages see here is the mean of an item's texts, whatever texts others train on."""
+    write_shop(tmp_path / "data")
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id"], "item": ["item_id"]}
+    known = {**mlp_settings(tmp_path), "text_view": "reader", "features": ["language", "text"], "load_col": columns}
+    parts = [
+        build(XLingConfig("XLingMLP", "shop", config_dict={**known, **changed}))
+        for changed in ({}, {"train_text_view": "random"})
+    ]
+    parts[1].model.load_state_dict(parts[0].model.state_dict())
+    rows = [part.test_data._dataset[np.arange(36)] for part in parts]
+    scores = [part.model.eval().full_sort_predict(row) for part, row in zip(parts, rows, strict=True)]
+    torch.testing.assert_close(*scores)

@@ -127,6 +127,21 @@ def test_runs_that_were_trained_on_other_data_are_no_seeds_of_one_model(write_ru
     assert frame[frame["slice"] == "all"]["model"].tolist() == [f"LLMSASRec trained_on=shop-{name}" for name in "ab"]
 
 
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_runs_on_other_files_of_one_name_are_no_seeds_of_one_model(write_run, values, evaluated):
+    """As two of one month and of the next; evaluations have the files of training beside those of the test."""
+    for name, own, seed in zip("ab", values, (1, 2), strict=False):
+        folder = write_run(name, own, seed)
+        files = {"inter": {"lines": 100 + (name == "b")}}
+        data = {"files": {"inter": {"lines": 101}}, "files_of_training": files} if evaluated else {"files": files}
+        more = {"run": "saved/x"} if evaluated else {}
+        write_result(folder, {"model": "LLMSASRec", "test": {"ndcg@10": float(np.mean(own))}, "data": data, **more})
+    frame = compare([folder.parent / name for name in "ab"])
+    first, second = frame[frame["slice"] == "all"]["model"]
+    assert first != second and "training_data=" in first
+    assert frame["difference"].notna().any()
+
+
 def test_what_a_machine_decides_makes_no_group_of_its_own(write_run, values):
     runs = [write_run("a", values[0]), write_run("b", values[1], seed=2, eval_batch_size=7, data_path="elsewhere")]
     assert compare(runs, slices=())["runs"].tolist() == [2]

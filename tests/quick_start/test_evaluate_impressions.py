@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 import torch
 from recbole.data.interaction import Interaction
+from shop import write_shop
 
 import recbole_xling
 from recbole_xling.cli import main as cli
@@ -269,3 +270,25 @@ def test_the_evaluate_command_prints_the_results_and_their_folder(trained, shown
         assert line in out
     assert cli.main(["evaluate", "nowhere", "--dataset", "sud"]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_readers_of_whom_nothing_else_is_known_are_scored_as_readers_of_their_language(tmp_path, tiny_encoder):
+    """Whether their file is loaded, which tells that there are such users, or not."""
+    folder = write_shop(tmp_path / "data")
+    with (folder / "shop.user").open("a") as users:
+        users.writelines(f"new{number}\tFR\t30\t\tfr\n" for number in range(6))
+    lines = ["impression_id:token\tuser_id:token\ttimestamp:float\titem_id:token_seq\tlabel:float_seq"]
+    for number in range(6):
+        shown = " ".join(f"i{(5 * number + 7 * place) % 24}" for place in range(6))
+        lines.append(f"{number}\tnew{number}\t100\t{shown}\t1 0 0 0 0 0")
+    (folder / "shop.imp").write_text("\n".join(lines) + "\n")
+    settings = {"data_path": str(tmp_path / "data"), "checkpoint_dir": str(tmp_path), "encoder": str(tiny_encoder)}
+    settings |= {"encoder_max_length": 24, "epochs": 2, "topk": [10], "text_view": "reader", "reader_vectors": "reader"}
+    columns, tables = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}, []
+    for more in ({"user": ["user_id"]}, {}):
+        run = recbole_xling.run("XLingTwoTower", "shop", config_dict={**settings, "load_col": {**columns, **more}})
+        result = recbole_xling.evaluate_run(run["run_dir"], split="all", impressions=True)
+        tables.append(pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet"))
+    names = ["user_id", "user_language", "candidate_language", "auc", "mrr"]
+    assert tables[0].select(names).equals(tables[1].select(names))
+    assert set(tables[0]["user_language"]) == {"fr"}

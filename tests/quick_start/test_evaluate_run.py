@@ -208,6 +208,25 @@ def test_popularity_bands_stay_those_of_training_whatever_the_split(trained, cap
     assert table["popularity"].to_list() == [band[item] for item in table["target_item"]]
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, False),
+        ({"seed": 7}, True),
+        ({"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}, True),
+        ({"topk": [5]}, False),
+    ],
+)
+def test_rows_that_are_split_anew_are_told(trained, caplog, changed, told):
+    """Of a split by chance: another seed, or an order that falls back to that of times."""
+    run = trained(
+        "BPR", eval_args={"split": {"RS": [0.8, 0.1, 0.1]}, "order": "RO", "group_by": "user", "mode": "full"}
+    )
+    with caplog.at_level("WARNING"):
+        recbole_xling.evaluate_run(run, config_dict=changed)
+    assert ("may be what it has seen" in caplog.text) is told
+
+
 # ---- what cannot be done --------------------------------------------------------------------------------------
 
 

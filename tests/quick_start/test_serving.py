@@ -232,3 +232,16 @@ def test_new_items_are_served_by_their_texts_without_training(trained, home, tmp
     assert len(run.recommend_histories([["new"]], 3)) == 3
     with pytest.raises(CheckpointError, match="cannot serve what 'nord' has got since"):
         load_run(trained("BPR"), data_path=str(tmp_path)).recommend(["nu3"])
+
+
+@pytest.mark.parametrize("tag", ["FR", "Fr"])
+def test_languages_are_asked_for_in_any_letter_case(shop_run, tag):
+    recommender = shop_run.recommender
+
+    def answers(language):
+        yield recommender.similar_items("i3", 4, language=language).record()
+        yield [answer.record() for answer in recommender.recommend_texts(["chemise rouge"], 4, reader=language)]
+        yield [vars(item) for item in recommender.search_titles("chemise", 4, reader=language)]
+
+    found, expected = list(answers(tag)), list(answers("fr"))
+    assert found == expected and expected[0]["items"] and expected[2]

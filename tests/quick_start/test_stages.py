@@ -143,6 +143,21 @@ def test_a_stage_with_other_settings_runs_again_and_so_do_those_that_start_from_
     assert [stage["folder"] for stage in again["stages"]] == ["joint-2", "finetune-fr-3", "alone-fr-2"]
 
 
+def test_a_stage_runs_again_after_the_one_it_starts_from_was_trained_on(readers):
+    first = _run(readers, stages=["joint", {"finetune:fr": {"epochs": 1}}])
+    folder = first["run_dir"]
+    epochs = (
+        len(first["stages"]) and json.loads((Path(folder) / "joint" / "result.json").read_text())["seconds"]["epochs"]
+    )
+    longer = len(epochs) + 3
+    recbole_xling.run(arguments=[f"--resume={folder}/joint", f"--epochs={longer}"])
+    again = recbole_xling.run(
+        arguments=[f"--resume={folder}", f"--stages=[{{joint: {{epochs: {longer}}}}}, {{finetune:fr: {{epochs: 1}}}}]"]
+    )
+    fresh = _run(readers, stages=[{"joint": {"epochs": longer}}, {"finetune:fr": {"epochs": 1}}])
+    assert again["languages"] == fresh["languages"]
+
+
 def test_changed_data_are_trained_on_again(readers):
     folder = Path(_run(readers, stages=["joint"])["run_dir"])
     file = Path(readers["data_path"]) / "small" / "small.inter"

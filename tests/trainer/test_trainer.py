@@ -82,6 +82,44 @@ def test_resuming_a_finished_run_trains_no_further(small_dataset, settings):
     assert again["test"] == first["test"] and again["seconds"]["epochs"] == first["seconds"]["epochs"]
 
 
+def test_more_patience_goes_on_with_a_run_that_had_stopped(small_dataset, settings):
+    small_dataset()
+    known = {**settings, "epochs": 30, "learning_rate": 0.02}
+    first = run("LLMSASRec", "small", config_dict={**known, "stopping_step": 1})
+    n_epochs = len(first["seconds"]["epochs"])
+    assert n_epochs < 30
+    again = run(arguments=[f"--resume={first['run_dir']}", "--stopping_step=40"])
+    whole = run("LLMSASRec", "small", config_dict={**known, "stopping_step": 40})
+    assert len(again["seconds"]["epochs"]) == 30
+    assert again["test"] == whole["test"] and again["best_valid"] == whole["best_valid"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "valid_metric=MRR@10",
+        "seed=7",
+        "learning_rate=0.5",
+        "weight_decay=0.1",
+        "eval_args={split: {RS: [0.8, 0.1, 0.1]}}",
+        "learner=sgd",
+    ],
+)
+def test_a_resumed_run_keeps_what_is_trained_split_and_validated(small_dataset, settings, changed):
+    small_dataset()
+    first = run("LLMSASRec", "small", config_dict={**settings, "epochs": 1, "metrics": ["MRR", "NDCG"], "topk": [10]})
+    with pytest.raises(CheckpointError, match=f"{changed.partition('=')[0]} was .* and is "):
+        run(arguments=[f"--resume={first['run_dir']}", "--epochs=2", f"--{changed}"])
+
+
+def test_a_run_whose_best_model_is_gone_is_not_resumed(small_dataset, settings):
+    small_dataset()
+    first = run("LLMSASRec", "small", config_dict=settings)
+    (Path(first["run_dir"]) / "model.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"model\.pt, the model of the best epoch so far, is missing"):
+        run(arguments=[f"--resume={first['run_dir']}", "--epochs=4"])
+
+
 def test_resuming_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.yaml"):
         run(config_dict={"resume": str(tmp_path)})

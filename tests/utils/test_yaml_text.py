@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from recbole_xling.errors import ConfigError
-from recbole_xling.utils.yaml_text import SettingsLoader, as_words, parse_value, read_yaml_settings
+from recbole_xling.utils.yaml_text import SettingsLoader, as_words, parse_value, read_yaml_settings, settings_text
 
 
 @pytest.mark.parametrize(
@@ -117,3 +117,14 @@ def test_what_was_read_is_not_read_again(text):
     again = {key: parse_value(value) if isinstance(value, str) else value for key, value in as_words(settings).items()}
     assert {**again, "model": "no", "dataset": "2024"} == settings
     assert (as_words(settings)["model"], as_words(settings)["dataset"]) == ("no", "2024")
+
+
+def test_settings_that_are_written_read_back_as_they_were(tmp_path):
+    texts = ["1e5", "0e5", "12e03", ".5e3", "None", "null", "~", "", "no", "2024-01-01", "1_000", "0x1f", "a: b", "007"]
+    settings = {
+        "texts": texts,
+        "one": {text: text for text in texts},
+        "numbers": [1e5, 1e-5, 3, None, True, float("inf")],
+    }
+    (tmp_path / "config.yaml").write_text(settings_text(settings), encoding="utf-8")
+    assert read_yaml_settings(tmp_path / "config.yaml") == settings

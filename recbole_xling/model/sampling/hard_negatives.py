@@ -78,6 +78,7 @@ class HardNegatives(nn.Module):
         by_user = chosen_by.argsort(stable=True)
         self._chosen = chosen[by_user]  # items of training, one user after the other
         self._begin = torch.searchsorted(chosen_by[by_user], torch.arange(dataset.user_num + 1))  # of each user in them
+        self._untrained = torch.from_numpy(dataset.train_item_counts == 0)  # (n_items,), the padding item included
         self._language, self._view_of_user = item_language, view_of_user
         self.register_buffer("items", torch.zeros(dataset.user_num, self.per_user, dtype=torch.int32), persistent=False)
 
@@ -108,7 +109,7 @@ class HardNegatives(nn.Module):
                 scores.masked_fill_(scores > self.margin * scores.gather(1, newest), float("-inf"))
             scores.scatter_(1, rows[self._list], float("-inf"))
             scores[self._chosen_by(rows[self._users])] = float("-inf")  # also before the history, which has an end
-            scores[:, 0] = float("-inf")
+            scores[:, self._untrained] = float("-inf")  # they would teach that new items are wrong
             head = scores.topk(min(DEPTH, scores.shape[1]), dim=1)  # (B, depth)
             shown = ~head.values.isinf()  # (B, depth)
             view = view_of_user[rows[self._users]][:, None]  # (B, 1)

@@ -112,8 +112,8 @@ def adjust_logits(
 ) -> Tensor:
     """Return what training adds to the logits of each text, or set of texts, ``(number,)``.
 
-    That is the prior of an item with this text, and the logQ correction. The correction is by the chance that a batch
-    has the text, and not by its rate: a text that occurs several times is one candidate.
+    That is the prior of the most popular item with this text, and the logQ correction. The correction is by the chance
+    that a batch has the text, and not by its rate: a text that occurs several times is one candidate.
 
     Args:
         of_item: text of each item in each view, ``(n_views, n_items)``.
@@ -124,7 +124,9 @@ def adjust_logits(
         chance: that a batch which has an item shows it in a view, ``(n_views, n_items)``; 1 if not given.
         rate: at which a batch has an item of training, in a view, because it was drawn from the catalog.
     """
-    of_text = torch.zeros(number).index_copy_(0, of_item.flatten(), prior.expand_as(of_item).flatten())
+    of_each = torch.where(counts.expand_as(of_item) > 0, prior.expand_as(of_item), -torch.inf).flatten()
+    of_text = torch.full((number,), -torch.inf).scatter_reduce_(0, of_item.flatten(), of_each, "amax")
+    of_text = torch.where(of_text > -torch.inf, of_text, 0.0)  # only items of training are candidates
     if n_batches is None:
         return of_text
     occurs = counts.double()

@@ -48,11 +48,13 @@ class TargetNegatives:
         vectors = torch.nn.functional.normalize(vectors - vectors[1:].mean(dim=0), dim=1)
         rows = self._dataset.last_histories(self._dataset.user_num)
         users, histories = rows[self._dataset.uid_field], rows[self._dataset.item_id_list_field]
+        untrained = torch.ones(self._n_items, dtype=torch.bool)  # would teach that texts like theirs are never chosen
+        untrained[self._items] = False
         lists = torch.zeros(self._dataset.user_num, min(DEPTH, self._n_items - 1), dtype=torch.int32)
         for part in score_chunks(len(rows), self._n_items):
             read = (vectors[histories[part]] * (histories[part] > 0)[..., None]).sum(dim=1)  # (B, D)
             scores = (read @ vectors.T).scatter(1, histories[part], -torch.inf)
-            scores[:, 0] = -torch.inf
+            scores[:, untrained] = -torch.inf
             best, item = scores.topk(lists.shape[1], dim=1)
             lists[users[part]] = (item * ~best.isinf()).int()
         self._lists = lists.numpy()

@@ -124,3 +124,13 @@ def test_too_few_items_leave_places_empty(training):
 def test_settings_out_of_their_range_are_refused(training, changed):
     with pytest.raises(ConfigError, match="hard_negative"):
         make(training, **changed)
+
+
+def test_items_that_training_never_met_are_none(training):
+    negatives = make(training)
+    never = training.train_item_counts == 0
+    assert never.any()
+    liked = torch.from_numpy(never).float().expand(training.user_num, -1)  # everybody would be shown them
+    negatives.draw(lambda rows: liked[rows["user_id"]] + SCORES / 100, -1)
+    chosen = np.unique(negatives.items.numpy())
+    assert not never[chosen[chosen > 0]].any() and len(chosen) > 4

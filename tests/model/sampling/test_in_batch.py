@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from recbole_xling.model.loss.in_batch_softmax import in_batch_softmax
-from recbole_xling.model.sampling.in_batch import BatchWindows, in_batch
+from recbole_xling.model.sampling.in_batch import BatchWindows, adjust_logits, in_batch
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 
 N_TEXTS, SIZE = 9, 4
@@ -118,3 +118,11 @@ def test_two_processes_have_the_loss_and_the_gradient_of_one(tmp_path):
         theirs = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         torch.testing.assert_close(theirs["loss"], loss)
         torch.testing.assert_close(theirs["gradient"], gradient)
+
+
+def test_a_shared_text_has_the_popularity_of_the_item_that_training_met():
+    """Item 2 has the text of item 1, whether it is never chosen or less often."""
+    of_item, prior = torch.tensor([[0, 1, 1, 2]]), torch.tensor([0.0, -4.0, 0.0, -1.0])
+    never = adjust_logits(of_item, 3, torch.tensor([[0, 2, 0, 9]]), prior, None)
+    seldom = adjust_logits(of_item, 3, torch.tensor([[0, 2, 1, 9]]), torch.tensor([0.0, -4.0, -5.0, -1.0]), None)
+    assert never.tolist() == seldom.tolist() == [0.0, -4.0, -1.0]
