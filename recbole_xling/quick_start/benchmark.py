@@ -186,12 +186,14 @@ def only_one(folder: Path) -> Iterator[None]:
 
 
 def _known(cell: Cell) -> dict[str, Any]:
-    """Return what is known of a cell from earlier calls; nothing if its result is gone."""
+    """Return what is known of a cell from earlier calls; nothing if its result is gone, or of other settings."""
     file = cell.folder / _CELL_FILE
     if not file.is_file():
         return {}
     try:
         state = _read_state(file)
+        if "settings" in state and state["settings"] != _settings_of(XLingConfig(config_dict=as_words(cell.settings))):
+            return {}
         if state.get("status") == FINISHED:
             if not (Path(state["run_dir"]) / RESULT_FILE).is_file():
                 return {}
@@ -250,9 +252,12 @@ def _word(name: str) -> str:
 
 def asked_of(config: XLingConfig) -> dict[str, Any]:
     """Return what decides on the result of a run, as JSON has it: its ``settings`` without places, and its ``data``."""
+    return {"settings": _settings_of(config), "data": json.loads(json.dumps(fingerprint(config), default=str))}
+
+
+def _settings_of(config: XLingConfig) -> dict[str, Any]:
     settings = {key: value for key, value in plain_settings(config).items() if key not in _PLACES}
-    asked: dict[str, Any] = json.loads(json.dumps({"settings": settings, "data": fingerprint(config)}, default=str))
-    return asked
+    return dict(json.loads(json.dumps(settings, default=str)))
 
 
 def _run(cell: Cell) -> bool:

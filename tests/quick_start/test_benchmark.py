@@ -128,6 +128,22 @@ def test_a_part_of_a_benchmark_leaves_the_other_results_where_they_are(tmp_path,
     assert [run["error"] for run in runs if "damaged" in run.get("error", "")]
 
 
+def test_results_of_other_settings_are_not_compared(tmp_path, plan, in_this_process):
+    """Of runs that the changed file has not repeated yet, here because they are left out."""
+    plan["models"] = {"content": {"model": "ContentKNN", "seeds": [1]}, "LanguagePop": {"seeds": [1]}}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    _, first = benchmark(tmp_path / "plan.yaml", tmp_path / "out")
+    assert isinstance(first["small"], pd.DataFrame)
+    plan["common"]["exclude_history"] = True
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    _, compared = benchmark(tmp_path / "plan.yaml", tmp_path / "out", only=["LanguagePop"])
+    assert compared["small"] == "fewer than two runs have finished"
+    stored = json.loads((tmp_path / "out" / "benchmark.json").read_text())["runs"]
+    assert [run["model"] for run in stored] == ["LanguagePop"]
+    _, compared = benchmark(tmp_path / "plan.yaml", tmp_path / "out")
+    assert isinstance(compared["small"], pd.DataFrame) and len(in_this_process) == 4
+
+
 def test_two_benchmarks_do_not_share_a_folder(tmp_path, plan, in_this_process):
     with only_one(tmp_path / "out"), pytest.raises(ConfigError, match=r"out': another .* is at work"):
         benchmark(tmp_path / "plan.yaml", tmp_path / "out", ["LanguagePop"])

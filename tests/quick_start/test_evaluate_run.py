@@ -214,7 +214,7 @@ def test_popularity_bands_stay_those_of_training_whatever_the_split(trained, cap
         ({}, False),
         ({"seed": 7}, True),
         ({"eval_args": {"split": {"RS": [0.8, 0.1, 0.1]}}}, True),
-        ({"topk": [5]}, False),
+        ({"topk": [10, 20]}, False),
     ],
 )
 def test_rows_that_are_split_anew_are_told(trained, caplog, changed, told):
