@@ -205,20 +205,25 @@ class _Plan:
             if not self._same(path, settings):
                 continue
             if not (path / RESULT_FILE).is_file():
-                return path, False
-            result = read_result(path)
+                if self._began_with(path / RESUME_FILE, settings):
+                    return path, False
+                continue
             if (
-                result["data"]["files"] == files
+                read_result(path)["data"]["files"] == files
                 and _has_encoder_of(own, path / MODEL_FILE)
-                and self._began_with(result.get("init_from_sha256"), settings)
+                and self._began_with(path / RESUME_FILE, settings)
             ):
                 return path, True
         return path, False
 
     @staticmethod
-    def _began_with(digest: str | None, settings: Mapping[str, Any]) -> bool:
-        """Tell whether a finished stage began with the weights that are there now; earlier releases did not say."""
-        return digest is None or digest == file_digest(Path(settings["init_from"]) / MODEL_FILE)
+    def _began_with(file: Path, settings: Mapping[str, Any]) -> bool:
+        """Tell whether a stage began with the weights that are there now, as far as its ``last.pt`` says."""
+        start = Path(settings.get("init_from") or "") / MODEL_FILE
+        if not settings.get("init_from") or not start.is_file() or not file.is_file():
+            return True
+        digest = load_checkpoint(file, "meta").get("init_from_sha256")
+        return digest is None or digest == file_digest(start)
 
     def _same(self, path: Path, settings: Mapping[str, Any]) -> bool:
         """Tell whether a folder is of a stage with these settings; folders of earlier stages may have moved."""

@@ -30,7 +30,6 @@ from recbole_xling.quick_start.trained import (
 )
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.distributed import is_main_process, shows_progress
-from recbole_xling.utils.files import file_digest
 from recbole_xling.utils.launched import is_launched, launched_settings
 from recbole_xling.utils.run_folder import (
     CONFIG_FILE,
@@ -248,7 +247,7 @@ def _run(
         "data": {"files": run.dataset.fingerprint, "changed_during_run": changed},
         "splits": run.splits,
         **({"init_from": trainer.matches} if getattr(trainer, "matches", None) else {}),
-        **({"init_from_sha256": file_digest(Path(start) / MODEL_FILE)} if (start := config["init_from"]) else {}),
+        **({"init_from_sha256": digest} if (digest := getattr(trainer, "started_from", None)) else {}),
         "best_valid": dict(best_valid or {}),
         **test,
         "seconds": {

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from recbole_xling.config import current_names
 from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.errors import CheckpointError, ConfigError
@@ -147,7 +148,8 @@ def check_trained(model: Any, then: Mapping[str, Any], known: DataIdentity | Non
     config = dataset.config
     hooks = hooks_of(model)
     fields = hooks.config_class.model_fields if hooks.config_class is not None else {}
-    then = {key: field.default for key, field in fields.items()} | dict(then)  # what earlier releases did not have
+    defaults = {key: field.default for key, field in fields.items()}  # of what earlier releases did not have
+    then = defaults | current_names(then, type(model))
     keys = [key for key in hooks.network_settings(config) if key in then and then[key] != config[key]]
     if keys:
         trained, now = (", ".join(f"{key}={of[key]}" for key in keys) for of in (then, config))

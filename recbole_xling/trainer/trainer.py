@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import tqdm
 
+from recbole_xling.config import current_names
 from recbole_xling.errors import CheckpointError, ConfigError, unknown_name
 from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.averaging import CheckpointAverage
@@ -35,6 +36,7 @@ from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, par
 from recbole_xling.trainer.plain_state import PlainState
 from recbole_xling.utils.devices import on_device
 from recbole_xling.utils.distributed import average_gradients, is_main_process
+from recbole_xling.utils.files import file_digest
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.precision import prepare_autocast
 from recbole_xling.utils.run_folder import MODEL_FILE, simple, taking_from
@@ -67,6 +69,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
     best_valid_score: float
     best_valid_result: Any
     cur_step: int
+    started_from: str | None = None  # hash of the model file of ``init_from``
     _sparse: Sequence[torch.nn.Parameter] = ()  # parameters with sparse gradients
 
     def __init__(self, config: Any, model: Any) -> None:
@@ -208,6 +211,8 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             if not file.is_file():
                 raise ConfigError(f"init_from: '{folder}' is not a run folder ({MODEL_FILE} is missing)")
             checkpoint = load_checkpoint(file, self.device)
+            resumed = self._resumed
+            self.started_from = file_digest(file) if resumed is None else resumed[1].get("init_from_sha256")
             start = Continuation(file, checkpoint, self.model, train_data._dataset, self.config)
             self.matches = start.matches
             if self._resumed is None:
@@ -341,6 +346,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             **self._model_state(),
             "epoch": epoch,
             "stopped": stopped,
+            "init_from_sha256": self.started_from,
             "cur_step": self.cur_step,
             "best_valid_result": dict(self.best_valid_result or {}),
             "losses": {int(key): float(value) for key, value in self.train_loss_dict.items()},
@@ -390,8 +396,12 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         The optimizer has its rates from the file, the best epoch so far was found by the metric and the rows of then,
         and rows that are split anew are tested after they were trained on.
         """
-        now = self.config
-        changed = [key for key in _FIXED if key in then and simple(then[key]) != simple(now[key])]
+
+        def meaning(key: str, value: Any) -> Any:
+            return str(value).lower() if key == "valid_metric" else simple(value) or None
+
+        then, now = current_names(then, type(self.model)), self.config
+        changed = [key for key in _FIXED if key in then and meaning(key, then[key]) != meaning(key, now[key])]
         if changed:
             told = "; ".join(f"{key} was {then[key]} and is {now[key]}" for key in changed)
             raise CheckpointError(

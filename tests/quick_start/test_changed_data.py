@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -14,8 +15,9 @@ import yaml
 
 import recbole_xling
 from recbole_xling.errors import CheckpointError
+from recbole_xling.model.xlingtwotower import XLingTwoTower, XLingTwoTowerConfig
 from recbole_xling.quick_start.build import load_run
-from recbole_xling.trainer.checkpoint import load_checkpoint
+from recbole_xling.trainer.checkpoint import check_trained, load_checkpoint
 from recbole_xling.utils.plain_data import from_plain, to_plain
 from recbole_xling.utils.run_folder import read_result
 
@@ -441,6 +443,14 @@ def test_weights_of_before_a_setting_are_not_run_with_another_value_of_it(traine
     with pytest.raises(CheckpointError, match=r"mean nothing with temperature=0\.1"):
         recbole_xling.evaluate_run(folder, config_dict={"temperature": 0.1})
     assert recbole_xling.evaluate_run(folder)["test"] == read_result(folder)["test"]
+
+
+def test_settings_of_the_network_go_by_their_present_names():
+    old, now = {"centring": False}, {key: field.default for key, field in XLingTwoTowerConfig.model_fields.items()}
+    model = object.__new__(XLingTwoTower)
+    check_trained(model, old, None, SimpleNamespace(config={**now, "centering": False}))
+    with pytest.raises(CheckpointError, match="trained with centering=False, and mean nothing with centering=True"):
+        check_trained(model, old, None, SimpleNamespace(config=now))
 
 
 def test_a_model_that_reads_no_vectors_may_name_another_encoder(trained):

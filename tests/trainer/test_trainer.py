@@ -16,7 +16,9 @@ from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.quick_start.build import build_trainer, load_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.trainer import checkpoint
+from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
+from recbole_xling.utils.plain_data import from_plain, to_plain
 
 KILLED = """
 import os, sys, json
@@ -110,6 +112,19 @@ def test_a_resumed_run_keeps_what_is_trained_split_and_validated(small_dataset, 
     first = run("LLMSASRec", "small", config_dict={**settings, "epochs": 1, "metrics": ["MRR", "NDCG"], "topk": [10]})
     with pytest.raises(CheckpointError, match=f"{changed.partition('=')[0]} was .* and is "):
         run(arguments=[f"--resume={first['run_dir']}", "--epochs=2", f"--{changed}"])
+
+
+def test_settings_that_mean_the_same_are_no_others(small_dataset, settings):
+    small_dataset()
+    known = {**settings, "epochs": 1, "learning_rates": {"items.text_projection": 0.01}, "item_representation": "add"}
+    first = run("LLMSASRec", "small", config_dict={**known, "text_projection": "linear"})
+    for name in ("last.pt", "model.pt"):  # as an earlier release called it
+        state = load_checkpoint(Path(first["run_dir"]) / name)
+        stored = {**from_plain(state["config"]), "learning_rates": {"items.adaptor": 0.01}}
+        torch.save({**state, "config": to_plain(stored)}, Path(first["run_dir"]) / name)
+    same = ("--valid_metric=ndcg@10", "--weight_decay=0", "--val_interval={}")
+    again = run(arguments=[f"--resume={first['run_dir']}", "--epochs=2", *same])
+    assert len(again["seconds"]["epochs"]) == 2
 
 
 def test_a_run_whose_best_model_is_gone_is_not_resumed(small_dataset, settings):
