@@ -373,11 +373,6 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             )
         with taking_from(Path(resume_file)):
             self._check_continued(Path(resume_file), from_plain(state["config"]))
-            if state["best_valid_result"] and not Path(self.saved_model_file).is_file():
-                raise CheckpointError(
-                    f"cannot resume '{Path(resume_file).parent}': {Path(self.saved_model_file).name}, the model of the "
-                    "best epoch so far, is missing: put it back, or start a new run"
-                )
             self.start_epoch = int(state["epoch"]) + 1
             self.cur_step, self.best_valid_score = int(state["cur_step"]), float(state["best_valid_score"])
             self.best_valid_result = dict(state["best_valid_result"]) or None
@@ -432,6 +427,11 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             known, dataset = data_of(state), train_data._dataset
             check_ids(known, dataset)
             check_trained(self.model, from_plain(state["config"]), known, dataset)
+            if state["best_valid_result"] and not (model := Path(self.saved_model_file)).is_file():
+                raise CheckpointError(
+                    f"cannot resume '{file.parent}': {model.name}, the model of the best epoch so far, is missing: "
+                    "put it back, or start a new run"
+                )
             self.schedule.load_state_dict(state["schedule"])
             self._load_optimizers(state)  # because building a schedule sets the rates of step zero
             if len(state["processes"]) != world_size:
