@@ -103,6 +103,9 @@ def sum_over_processes(values: Tensor) -> Tensor:
     return total
 
 
+_ALONE = 1 << 20  # numbers: larger gradients are exchanged by themselves, without a copy
+
+
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Parameter], sparse: Collection[Parameter] = ()) -> None:
     """Give all processes the mean of their gradients; a part that a process's batch did not reach counts as zero.
@@ -114,7 +117,6 @@ def average_gradients(parameters: Iterable[Parameter], sparse: Collection[Parame
         sparse: those of them whose gradients have the rows of a batch alone.
     """
     n_processes, by_identity = dist.get_world_size(), {id(parameter) for parameter in sparse}
-    works = []
     dense = []
     for parameter in parameters:
         if not parameter.requires_grad:
@@ -124,10 +126,22 @@ def average_gradients(parameters: Iterable[Parameter], sparse: Collection[Parame
             continue
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        works.append(dist.all_reduce(parameter.grad, async_op=True))
         dense.append(parameter.grad)
-    for work, gradient in zip(works, dense, strict=True):
+    together: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    works = []
+    for gradient in dense:
+        if gradient.numel() < _ALONE:
+            together.setdefault((gradient.dtype, gradient.device), []).append(gradient)
+        else:
+            works.append(dist.all_reduce(gradient, async_op=True))
+    for small in together.values():  # each exchange takes as long as some computation: the small ones share one
+        joined = torch.cat([gradient.flatten() for gradient in small])
+        dist.all_reduce(joined)
+        for gradient, total in zip(small, joined.split([part.numel() for part in small]), strict=True):
+            gradient.copy_(total.view_as(gradient))
+    for work in works:
         work.wait()
+    for gradient in dense:
         gradient /= n_processes
 
 
