@@ -13,7 +13,9 @@ from recbole_xling.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
-_FILTERS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval", "rm_dup_inter")
+FILTERS = ("val_interval", "user_inter_num_interval", "item_inter_num_interval", "rm_dup_inter")
+"""Settings that leave interactions out before they are split."""
+
 _READ_LABELS = ("DIN", "DIEN")  # besides all context-aware models
 
 
@@ -36,7 +38,7 @@ def check_evaluation(config: Any) -> None:
         raise ConfigError(f"benchmark_filename names three files, of training, validation and test, not {names}")
     if config["eval_args"]["split"] != config.internal_config_dict["eval_args"]["split"]:
         raise ConfigError("benchmark_filename names files that are split already: set either it or eval_args: split")
-    for key in _FILTERS:
+    for key in FILTERS:
         if config[key] != config.internal_config_dict.get(key):
             raise ConfigError(f"files of benchmark_filename are used as they are: leave out {key}")
 

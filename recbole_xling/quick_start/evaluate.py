@@ -13,6 +13,7 @@ import polars as pl
 from recbole.utils import ModelType
 
 from recbole_xling.config import XLingConfig, plain_settings
+from recbole_xling.data.checks import FILTERS
 from recbole_xling.data.identity import changes, fingerprint
 from recbole_xling.data.impressions import impressions_file
 from recbole_xling.data.loader import FullRankingLoader
@@ -40,7 +41,6 @@ SPLITS = ("test", "valid", "all")
 IMPRESSIONS_FILE = "impressions.parquet"
 
 
-_SPLITTING = ("val_interval", "rm_dup_inter", "user_inter_num_interval", "item_inter_num_interval")
 _SPLITS_BY_CHANCE = ("CI", "LT")  # whatever the order
 
 
@@ -160,7 +160,7 @@ def _splits_anew(config: XLingConfig, then: Mapping[str, Any]) -> bool:
     """Tell whether settings may put rows in other parts than those that the run had."""
 
     def parts(settings: Any) -> Any:
-        return [{**settings["eval_args"], "mode": None}, *(settings.get(key) for key in _SPLITTING)]
+        return [{**settings["eval_args"], "mode": None}, *(settings.get(key) for key in FILTERS)]
 
     args = config["eval_args"]
     by_chance = args["order"] == "RO" or not args["split"].keys().isdisjoint(_SPLITS_BY_CHANCE)

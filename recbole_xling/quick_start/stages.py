@@ -202,17 +202,11 @@ class _Plan:
                 if stage.kind != "pretrain" or not self._same(path, settings):
                     shutil.rmtree(path)  # it was killed before anything was saved
                 return path, False
-            if not self._same(path, settings):
+            if not (self._same(path, settings) and self._began_with(path / RESUME_FILE, settings)):
                 continue
             if not (path / RESULT_FILE).is_file():
-                if self._began_with(path / RESUME_FILE, settings):
-                    return path, False
-                continue
-            if (
-                read_result(path)["data"]["files"] == files
-                and _has_encoder_of(own, path / MODEL_FILE)
-                and self._began_with(path / RESUME_FILE, settings)
-            ):
+                return path, False
+            if read_result(path)["data"]["files"] == files and _has_encoder_of(own, path / MODEL_FILE):
                 return path, True
         return path, False
 

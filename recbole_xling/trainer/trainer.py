@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm.auto import tqdm
 
 from recbole_xling.config import current_names
+from recbole_xling.data.checks import FILTERS
 from recbole_xling.errors import CheckpointError, ConfigError, unknown_name
 from recbole_xling.model.base import hooks_of
 from recbole_xling.trainer.averaging import CheckpointAverage
@@ -45,8 +46,8 @@ logger = logging.getLogger(__name__)
 
 RESUME_FILE = "last.pt"
 _FIXED = (
-    *("eval_args", "seed", "benchmark_filename", "val_interval", "rm_dup_inter"),
-    *("user_inter_num_interval", "item_inter_num_interval", "valid_metric", "valid_users", "exclude_history"),
+    *FILTERS,
+    *("eval_args", "seed", "benchmark_filename", "valid_metric", "valid_users", "exclude_history"),
     *("learner", "learning_rate", "learning_rates", "weight_decay"),
 )
 """Settings that a resumed run keeps."""

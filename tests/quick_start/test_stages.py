@@ -146,10 +146,7 @@ def test_a_stage_with_other_settings_runs_again_and_so_do_those_that_start_from_
 def test_a_stage_runs_again_after_the_one_it_starts_from_was_trained_on(readers):
     first = _run(readers, stages=["joint", {"finetune:fr": {"epochs": 1}}])
     folder = first["run_dir"]
-    epochs = (
-        len(first["stages"]) and json.loads((Path(folder) / "joint" / "result.json").read_text())["seconds"]["epochs"]
-    )
-    longer = len(epochs) + 3
+    longer = len(json.loads((Path(folder) / "joint" / "result.json").read_text())["seconds"]["epochs"]) + 3
     recbole_xling.run(arguments=[f"--resume={folder}/joint", f"--epochs={longer}"])
     again = recbole_xling.run(
         arguments=[f"--resume={folder}", f"--stages=[{{joint: {{epochs: {longer}}}}}, {{finetune:fr: {{epochs: 1}}}}]"]
