@@ -108,13 +108,13 @@ class ItemCatalog:
     @cached_property
     def language_names(self) -> tuple[str, ...]:
         """The languages in which models see items, in the order of their numbers from 1: known ones, then others."""
-        seen = {*self.languages, *(self._own if self.has_reader_vectors else ())}
-        seen |= {language for view in self.training_languages for language in view}
+        seen = set(self.languages).union(*self.text_languages[: None if self.has_reader_vectors else 1])
+        seen = seen.union(*self.training_languages)
         return (*self.known_languages, *sorted(seen - {UNDETERMINED, *self.known_languages}))
 
     @property
     def language_ids(self) -> NDArray[np.int64]:
-        """Number of each item's language in :attr:`language_names`; 0 where unknown, ``(n_items,)``."""
+        """Number of the language of each item's text in :attr:`language_names`; 0 where unknown, ``(n_items,)``."""
         return self.model_language_ids[0]
 
     # ---- readers ----------------------------------------------------------------------------------------------
@@ -272,7 +272,8 @@ class ItemCatalog:
         if 0 < len(empty) < len(viewed) - 1:
             what = "%d of %d items have no text (the first is '%s'): of them a model has nothing but the id"
             logger.warning(what, len(empty), len(viewed) - 1, empty[0])
-        return TextViews(self.store, self.tokens, template, viewed, self._own if self.text_view == READER else {})
+        own = self._own if self.text_view == READER else {}
+        return TextViews(self.store, self.tokens, template, viewed, own, first=view)
 
     @cached_property
     def training_views(self) -> TextViews | None:
@@ -292,8 +293,7 @@ class ItemCatalog:
         check_languages(self.config["train_text_languages"] or (), self.store, self.dataset, translations=translations)
         template, seen = self.views.template, [tag for _, tag in shown]
         own = texts_in(weights, self.store, self.tokens, seen, template, translations=translations)
-        first = TextView(self.text_view)
-        views = TextViews(self.store, self.tokens, template, shown, own, translations, first)
+        views = TextViews(self.store, self.tokens, template, shown, own, translations, self.views.first)
         views = with_variants(views, self.config, views.chances(weights))
         if not own and not views.variants:
             logger.warning(
@@ -385,24 +385,34 @@ class ItemCatalog:
 
     @property
     def view_languages(self) -> list[list[str]]:
-        """The language of each item in each view of :attr:`views`, ``(n_views, n_items)``."""
+        """The language in which readers see each item in each view of :attr:`views`, ``(n_views, n_items)``."""
         readers = self.readers([])
         return [readers.seen_by(view) for view in range(1 + len(readers.own))]
 
     @property
+    def text_languages(self) -> list[list[str]]:
+        """The language of the text that models see of each item in each view of :attr:`views`, ``(n_views, n_items)``.
+
+        It is :attr:`view_languages` unless ``text_view`` names a language in which models see all items that have it.
+        """
+        if not TextView(self.text_view).language:
+            return self.view_languages
+        tags = zip(self.views.languages[0], self.languages, strict=True)
+        return [[of_item if tag == UNDETERMINED else tag for tag, of_item in tags]]
+
+    @property
     def training_languages(self) -> list[list[str]]:
-        """The language of each item in each view of :attr:`training_views`, ``(n_views, n_items)``; empty if None."""
-        views = self.training_views
-        return [] if views is None else [[language for _, language in texts] for texts in views.rendered]
+        """The same of each view of :attr:`training_views`, ``(n_views, n_items)``; empty if there are none."""
+        return [] if self.training_views is None else self.training_views.languages
 
     @property
     def model_language_ids(self) -> NDArray[np.int64]:
         """:attr:`language_ids` in each view that models see, as for :attr:`model_vectors`, ``(n_views, n_items)``.
 
-        A mean of texts has the language of the one that everybody sees.
+        They are the languages of the texts. A mean of texts has the language of the one that everybody sees.
         """
         index = {name: number for number, name in enumerate(self.language_names, start=1)}
-        served = self.view_languages[: None if self.has_reader_vectors else 1]
+        served = self.text_languages[: None if self.has_reader_vectors else 1]
         trained = self.training_languages[: 1 if self.config["train_text_view"] == ALL else None]
         return np.array([[index.get(tag, 0) for tag in languages] for languages in served + trained], dtype=np.int64)
 

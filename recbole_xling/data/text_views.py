@@ -130,6 +130,15 @@ class TextViews:
         return [[text for text, _ in texts] for texts in self.rendered]
 
     @property
+    def languages(self) -> list[list[str]]:
+        """The language of each item's text in each view: the one that is asked for, where the text is in a variant."""
+        asked = [view.language for view in self._views] + [""] * len(self.variants)
+        return [
+            [language if language and covers(language, tag) else tag for _, tag in texts]
+            for language, texts in zip(asked, self.rendered, strict=True)
+        ]
+
+    @property
     def text_languages(self) -> set[str]:
         """The languages of all texts."""
         return {language for texts in self.rendered for text, language in texts if text}

@@ -171,10 +171,14 @@ class ModelScorer:
 
     def _histories(self, view: int) -> View:
         """Return a view of the items as histories consist of them."""
-        languages = catalog_of(self._run.train_data._dataset).readers([]).seen_by(view)
+        languages = self.text_languages(view)
         vectors = self.history_vectors(view)
         nothing = np.empty(0, dtype=np.int64)
         return View(vectors, vectors, language_numbers(languages).numpy(), self.known_items, nothing)
+
+    def text_languages(self, view: int) -> list[str]:
+        """Return the language of the text that the model sees of each item in a view, ``(n_items,)``."""
+        return catalog_of(self._run.train_data._dataset).text_languages[view]
 
     @property
     def known_items(self) -> NDArray[np.bool_] | None:

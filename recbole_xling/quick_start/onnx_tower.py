@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -28,13 +28,16 @@ _CHECKED = 64  # users that the graph is compared on
 _INPUTS = ("items", "item_seq_len", "item_language", "user_language")
 
 
-def write_tower(tower: UserOfVectors, recommender: Recommender, histories: FloatArray, path: Path) -> float:
+def write_tower(
+    tower: UserOfVectors, recommender: Recommender, histories: FloatArray, written: Sequence[str], path: Path
+) -> float:
     """Write the user tower, and return how far its users are from the model's, as a share of their largest number.
 
     Args:
         tower: of the model, on its device.
         recommender: that answers by the model.
         histories: vectors that histories consist of in the first view, ``(n_items, size)``.
+        written: languages of the texts that these are of, ``(n_items,)``.
         path: of the file.
 
     Raises:
@@ -44,7 +47,7 @@ def write_tower(tower: UserOfVectors, recommender: Recommender, histories: Float
     name, rows = recommender.scorer.name, _examples(recommender)
     with torch.no_grad():
         expected = recommender.scorer.user_vectors(0, rows)
-        inputs = _inputs(recommender, histories, rows)
+        inputs = _inputs(recommender, histories, written, rows)
         device = next(tower.parameters()).device
         _write_graph(tower, tuple(part.to(device) for part in inputs), path, name)
     session = open_graph(path)
@@ -75,7 +78,7 @@ def _examples(recommender: Recommender) -> Rows:
     return Rows(np.array(known, dtype=np.int64), [users.languages[user] for user in known], histories)
 
 
-def _inputs(recommender: Recommender, histories: FloatArray, rows: Rows) -> tuple[Tensor, ...]:
+def _inputs(recommender: Recommender, histories: FloatArray, written: Sequence[str], rows: Rows) -> tuple[Tensor, ...]:
     """Return the inputs of the tower for users of the first view."""
     longest = recommender.scorer.longest
     item_seq = torch.zeros(len(rows.histories), longest, dtype=torch.long)
@@ -83,8 +86,8 @@ def _inputs(recommender: Recommender, histories: FloatArray, rows: Rows) -> tupl
     for row, history in zip(item_seq, rows.histories, strict=True):
         recent = torch.from_numpy(np.asarray(history[-longest:]))
         row[: len(recent)] = recent
-    written = language_numbers(recommender.catalog.languages[0].tolist())[item_seq]
-    return torch.from_numpy(histories)[item_seq], lengths, written, language_numbers(rows.languages)
+    of_items = language_numbers(written)[item_seq]
+    return torch.from_numpy(histories)[item_seq], lengths, of_items, language_numbers(rows.languages)
 
 
 def _write_graph(tower: UserOfVectors, inputs: tuple[Tensor, ...], path: Path, name: str) -> None:

@@ -108,6 +108,7 @@ class _Export:
         scorer = self.recommender.scorer
         assert isinstance(scorer, ModelScorer)
         self.scorer = scorer
+        self.read = [scorer.text_languages(view) for view in range(scorer.n_views)]
         self.tower = UserOfVectors(run.model).eval()
 
     def write(self, index: str | None, *, with_users: bool) -> dict[str, Any]:
@@ -133,7 +134,7 @@ class _Export:
             np.save(self.folder / files.USER_VECTORS_FILE, scorer.user_vectors(0, everybody))
         self._write_vectors([items for items, _ in tables], histories, bias)
         parity = (
-            write_tower(self.tower, self.recommender, histories[0], self.folder / files.TOWER_FILE)
+            write_tower(self.tower, self.recommender, histories[0], self.read[0], self.folder / files.TOWER_FILE)
             if scorer.by_history
             else None
         )
@@ -218,6 +219,8 @@ class _Export:
                 languages = [str(of_view[item]) for of_view in catalog.languages]
                 columns = {name: list(values[item]) for name, values in catalog.columns.items() if values[item]}
                 texts = {"titles": titles, "languages": languages}
+                if (tags := [of_view[item] for of_view in self.read]) != languages[: len(self.read)]:
+                    texts["read"] = tags
                 texts = {name: values[:1] if len(set(values)) == 1 else values for name, values in texts.items()}
                 count, further = int(catalog.counts[item]), {} if catalog.exists[item] else {"withdrawn": True}
                 if known is not None and bool(known[item]) != (count > 0):

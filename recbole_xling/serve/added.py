@@ -170,6 +170,8 @@ def with_added(recommender: Recommender, added: Sequence[NewItem]) -> Recommende
     languages = [[item.seen_in(view)[0] for item in added] for view in views]
     of_model = views[: scorer.n_views]
     vectors = [np.stack([item.vector(view) for item in added]) for view in of_model]
-    grown = scorer.grown(vectors, languages[: len(of_model)], intake.skipped, intake.bias)
+    everybody = intake.text_view.partition(":")[2]
+    read = [[item.seen_in(view or everybody)[0] for item in added] for view in of_model]
+    grown = scorer.grown(vectors, read, intake.skipped, intake.bias)
     names, columns = [item.item for item in added], [item.columns for item in added]
     return Recommender(catalog.grown(names, titles, languages, columns), trained.users, grown, intake, trained)

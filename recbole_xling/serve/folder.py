@@ -146,7 +146,8 @@ def _recommender(folder: Path, manifest: Mapping[str, Any]) -> Recommender:
         items = _mapped(folder / vectors_file("items", view))
         path = folder / vectors_file("histories", view)
         histories = _mapped(path) if path.is_file() else items
-        tags = [tag.split("-")[0].lower() for tag in languages[view]]
+        read = ["und", *(_of_view(record.get("read", record["languages"]), view) for record in records)]
+        tags = [tag.split("-")[0].lower() for tag in read]
         numbers = np.array([manifest["language_numbers"].get(tag, 0) for tag in tags], dtype=np.int64)
         search = open_index(kind, folder / index_file(kind, view), weights[view]) if kind else None
         indexed = np.flatnonzero(catalog.exists) if kind else np.empty(0, dtype=np.int64)

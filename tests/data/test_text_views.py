@@ -102,6 +102,17 @@ def test_a_language_that_no_item_has_is_refused(tmp_path):
             catalog(tmp_path, **wrong)
 
 
+@pytest.mark.parametrize("view", ["display", "language:it", "pivot:it"])
+def test_a_text_has_the_same_language_in_training_and_evaluation(tmp_path, view):
+    texts = [*TEXTS, ItemText("b", "it-CH", {"title": "camicia"}, "parallel")]
+    found = catalog(tmp_path, ("da",), texts, text_view=view)
+    assert found.languages == ["und", "en", "en", "it"]
+    expected = ["und", "en", "en", "it"] if view == "display" else ["und", "it", "it", "it"]
+    assert found.text_languages == [expected] and found.training_languages[0] == expected
+    served, *trained = found.model_language_ids.tolist()
+    assert found.texts_of_views[0] == found.training_views.texts[0] and served == trained[0]
+
+
 def test_a_setting_without_effect_is_one_line(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert catalog(tmp_path, ("en",)).training_views is None

@@ -51,11 +51,11 @@ def write_to_files(root):
     return str(root / "more")
 
 
-def ask(recommender):
+def ask(recommender, shown="fr"):
     return [
         *recommender.recommend(["u0", "u4", "u5"], 26, exclude_seen=False),
         *recommender.recommend_histories([["n1", "i3"], ["i4", "n2"]], 8, reader="fr"),
-        recommender.similar_items("n1", 5, language="fr"),
+        recommender.similar_items("n1", 5, language=shown),
     ]
 
 
@@ -92,15 +92,17 @@ def test_items_added_to_a_run_are_scored_as_those_of_its_files(tmp_path, views, 
         check_alike(ask(load_export(tmp_path / "export")), ask(again.recommender))
 
 
-def test_items_added_to_a_tuned_encoder_and_its_export(tmp_path, tiny_encoder):
+@pytest.mark.parametrize("view", ["reader", "language:fr"])
+def test_items_added_to_a_tuned_encoder_and_its_export(tmp_path, tiny_encoder, view):
     own = {
+        "text_view": view,
         "encoder": str(tiny_encoder),
         "encoder_max_length": 32,
         "user_tower": "transformer",
         "peft": "lora",
         "lora_rank": 2,
     }
-    own |= {"language_embedding": True, "centering": True, "embedding_size": 8}
+    own |= {"language_embedding": True, "centering": view == "reader", "embedding_size": 8}
     settings = shop_settings(tmp_path, **own)
     folder = recbole_xling.run("XLingTwoTower", "shop", config_dict=settings)["run_dir"]
     pytest.importorskip("onnxscript")
@@ -111,9 +113,12 @@ def test_items_added_to_a_tuned_encoder_and_its_export(tmp_path, tiny_encoder):
     (tmp_path / "new.jsonl").write_text("".join(json.dumps(item) + "\n" for item in NEW))
     assert cli.main(["recommend", str(tmp_path / "export"), "--add-items", str(tmp_path / "new.jsonl")]) == 0
     exported = load_export(tmp_path / "export")
-    check_alike(ask(exported), ask(run.recommender))
+    shown = "fr" if view == "reader" else "de"  # the language of titles
+    check_alike(ask(exported, shown), ask(run.recommender, shown))
     by_text = exported.recommend_texts(["rot Hose"], 5, reader="fr")
     check_alike(by_text, run.recommender.recommend_texts(["rot Hose"], 5, reader="fr"))
+    if view != "reader":  # all items are read in French, so that is the language of histories
+        check_alike(ask(exported, shown), ask(load_run(folder, data_path=write_to_files(tmp_path)).recommender, shown))
     (tmp_path / "export" / "encoder" / "more.py").touch()  # a file that may be run
     with pytest.raises(CheckpointError, match="might run code"):
         load_export(tmp_path / "export").recommend_texts(["rot Hose"])

@@ -55,7 +55,7 @@ class ItemTexts(nn.Module):
         self.centering = LanguageCentering() if centering else None
         served, trained = catalog.texts_of_views, catalog.training_views.texts if catalog.training_views else []
         self.tokens = tokenize([*chain.from_iterable(served + trained), *further])
-        tags = catalog.view_languages + catalog.training_languages
+        tags = catalog.text_languages + catalog.training_languages
         language = torch.stack([language_numbers(of_view) for of_view in tags])  # (n_views, n_items)
         text_row = self.tokens.text_of_row[: language.numel()].view_as(language)
         self.further = self.tokens.text_of_row[language.numel() :]
