@@ -13,7 +13,7 @@ from recbole.data.dataset import SequentialDataset
 from recbole.data.interaction import Interaction
 
 from recbole_xling.data.catalog import ItemCatalog
-from recbole_xling.data.mixin import ROW, XLingDatasetMixin, in_single_precision, take_rows
+from recbole_xling.data.mixin import ROW, XLingDatasetMixin, check_raw_times, in_single_precision, take_rows
 from recbole_xling.data.sequences import (
     Segments,
     TrainingWindows,
@@ -168,11 +168,11 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         Raises:
             DataError: files state the histories, and no times in them, or times are normalized.
         """
-        named = [*(self.config["normalize_field"] or ()), *([self.time_field] if self.config["normalize_all"] else ())]
-        if self.time_field not in self.sequence or self.time_field in named:
+        check_raw_times(self, "positions=relative_time")
+        if self.time_field not in self.sequence:
             raise DataError(
                 f"positions=relative_time needs the time of each interaction in seconds, which histories that files "
-                f"state ('{self.dataset_name}') and normalized times do not have: set positions=learned"
+                f"state ('{self.dataset_name}') do not have: set positions=learned"
             )
         time = self.sequence[self.time_field].double()[where]
         return ((time - time[:, :1]) * inside).float()

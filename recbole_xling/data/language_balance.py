@@ -36,11 +36,7 @@ class RowLanguages:
         self._of_user: IntArray | None = None
         self.names: tuple[str, ...] = self._readers.names
         if of == "reader":
-            table, rows = train.inter_feat, slice(None)
-            if hasattr(train, "train_mask"):
-                table, rows = train.sequence, train.train_mask
-            users, items = (table[field].numpy()[rows] for field in (train.uid_field, train.iid_field))
-            languages = self._readers.languages(users, items)
+            languages = self._readers.languages(*train.training_pairs())
             self.names = tuple(sorted(set(languages)))
             self._of_user = np.searchsorted(self.names, languages)
 

@@ -366,6 +366,21 @@ def check_times(dataset: Any) -> None:
         raise DataError(f"'{dataset.dataset_name}' has a column '{time}', but no interaction has a time in it")
 
 
+def check_raw_times(dataset: Any, purpose: str) -> None:
+    """Raise a DataError if the settings have normalized the times of a dataset's interactions.
+
+    Args:
+        dataset: of this kind, or plainly RecBole's.
+        purpose: what needs the times of the files.
+    """
+    config, time = dataset.config, dataset.time_field
+    if time in (config["normalize_field"] or ()) or config["normalize_all"]:
+        raise DataError(
+            f"{purpose} needs the times of interactions as they are in the files of '{dataset.dataset_name}', but "
+            f"normalize_all or normalize_field scales {time}: name other columns in normalize_field, or none"
+        )
+
+
 def take_rows(table: Interaction, index: Any) -> Interaction:
     """Return rows of a table by their numbers."""
     rows = torch.from_numpy(index) if isinstance(index, np.ndarray) else index

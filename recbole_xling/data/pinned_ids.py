@@ -45,12 +45,12 @@ class PinnedIds(Dataset):  # type: ignore[misc]
     def training_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return users and items of this training split: its targets, and the first ones of sequences, each once."""
         users, items = (self.inter_feat[field].numpy() for field in (self.uid_field, self.iid_field))
-        history = self.iid_field + self.config["LIST_SUFFIX"]
-        if history not in self.inter_feat:
+        length = self.config["ITEM_LIST_LENGTH_FIELD"]
+        if length not in self.inter_feat:
             return users, items
-        first_row = np.unique(users, return_index=True)[1]
-        first = self.inter_feat[history][first_row, 0].numpy()
-        return np.append(users, users[first_row]), np.append(items, first)
+        begins = self.inter_feat[length].numpy() == 1
+        first = self.inter_feat[self.iid_field + self.config["LIST_SUFFIX"]].numpy()[begins, 0]
+        return np.append(users, users[begins]), np.append(items, first)
 
     def _load_data(self, token: str, dataset_path: str) -> None:
         self.fingerprint = fingerprint(self.config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from torch import Tensor
 from recbole_xling.data.sequences import EARLIER_LIST
 from recbole_xling.evaluator.streaming import Factors, Pairs, Ranked, rank_groups, rank_scores
 from recbole_xling.utils.devices import to_device
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,7 @@ class XLingCollector(Collector):
             self.data_struct.update_tensor("rows.lists", ranked.best.masked_fill(~is_ranked, 0))
         if self.register.need("rec.items"):
             self.data_struct.update_tensor("rec.items", ranked.best)
+            self.data_struct.update_tensor("rows.short", ~is_ranked.all(dim=1))
         if self.register.need("rec.topk"):
             found = torch.zeros_like(ranked.best, dtype=torch.int)
             hit = (ranked.best[distinct.rows] == distinct.items[:, None]) & is_ranked[distinct.rows]  # (n_targets, k)
@@ -195,6 +199,13 @@ class XLingCollector(Collector):
         joined = self.data_struct.drain()
         if not self.config["single_spec"]:
             joined = _gather(joined, n_rows)
+        short = joined.pop("rows.short", None)
+        if short is not None and (n_short := int(short.sum())):
+            logger.warning(
+                "%d of %d lists have fewer items to rank than topk asks for: what counts the items of lists "
+                "(ItemCoverage, AveragePopularity, ShannonEntropy, GiniIndex, TailPercentage) counts others as well",
+                *(n_short, len(short)),
+            )
         met = joined.pop("rows.unreachable", None)
         excluded = self.config["exclude_history"]
         self.unreachable = (0 if met is None else int(met.sum())) if excluded else None

@@ -282,8 +282,9 @@ def measures(
         seed: of what chance would give.
     """
     languages = language_shares(then, now)
-    known_items = np.isin(now.item_tokens, then.item_tokens[1:])
-    known_users = np.isin(now.user_tokens, then.user_tokens[1:])
+    # who merely stands in a file of users or items has taught the model nothing
+    known_items = np.isin(now.item_tokens, then.item_tokens[np.unique(then.items)])
+    known_users = np.isin(now.user_tokens, then.active)
     new_items = float((~known_items[now.items]).mean())
     new_users = float((~known_users[now.users]).mean())
     found = [

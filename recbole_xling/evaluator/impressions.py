@@ -18,6 +18,7 @@ from recbole.data.interaction import Interaction
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.columns import MIXED
 from recbole_xling.data.impressions import Impressions, UserHistories, impressions_file, read_impressions
+from recbole_xling.data.mixin import check_raw_times
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.evaluator.impression_metrics import METRICS, candidate_metrics
 from recbole_xling.evaluator.measure import MeanValues
@@ -38,8 +39,8 @@ def check_impressions(config: Any, data: Any, split: str) -> None:
     """Check what :func:`evaluate_impressions` needs, before a model is built; arguments are the same.
 
     Raises:
-        DataError: interactions have no times, or those of a part of the split are not kept, or the impressions cannot
-            be read, or none of the split tells what was clicked and what was not.
+        DataError: interactions have no times or normalized ones, or those of a part of the split are not kept, or the
+            impressions cannot be read, or none of the split tells what was clicked and what was not.
     """
     dataset = data.dataset
     if data.interactions.times is None:
@@ -47,6 +48,7 @@ def check_impressions(config: Any, data: Any, split: str) -> None:
             f"impressions need the times of interactions, but '{dataset.dataset_name}' has no column "
             f"'{dataset.time_field}'; set TIME_FIELD to the column of times"
         )
+    check_raw_times(dataset, "evaluating impressions")
     missing = getattr(dataset, "missing_times", 0)
     if missing and config["eval_args"]["order"] != "TO":  # else such interactions are left out
         raise DataError(

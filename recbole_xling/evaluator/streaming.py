@@ -72,7 +72,7 @@ class Ranked(NamedTuple):
         best: the ``k`` items with the highest scores, the highest first, ``(B, k)``.
         scores: theirs, ``(B, k)``; minus infinity for items that are left out, where there are too few others.
         ranks: rank of each target, the mean of equal ones, ``(n_targets,)``; None unless asked for.
-        n_ranked: number of items that are not left out of the ranking, ``(B,)``; None unless asked for.
+        n_ranked: number of items that are not left out of the ranking, and of targets, ``(B,)``; None unless asked for.
     """
 
     best: Tensor
@@ -98,8 +98,8 @@ def rank_scores(scores: Tensor, targets: Pairs, k: int, *, with_ranks: bool) -> 
     if not with_ranks:
         return Ranked(best.indices, best.values, None, None)
     own = scores[targets.rows, targets.items]
-    higher, equal = _compare(scores, own, targets.rows)
-    return Ranked(best.indices, best.values, higher + (equal.double() + 1) / 2, (scores > -torch.inf).sum(dim=1))
+    n_ranked = (scores > -torch.inf).sum(dim=1)
+    return Ranked(best.indices, best.values, *_ranks(own, *_compare(scores, own, targets.rows), n_ranked, targets))
 
 
 def rank_groups(
@@ -187,7 +187,7 @@ def _rank_block(factors: Factors, left_out: Pairs, targets: Pairs, k: int, with_
     for _, scores in _score_blocks(factors, left_out, bounds):
         more = _compare(scores, own, targets.rows)
         higher, equal, n_ranked = higher + more[0], equal + more[1], n_ranked + (scores > -torch.inf).sum(dim=1)
-    return Ranked(number, best, higher + (equal.double() + 1) / 2, n_ranked)
+    return Ranked(number, best, *_ranks(own, higher, equal, n_ranked, targets))
 
 
 def _score_blocks(factors: Factors, left_out: Pairs, bounds: list[int]) -> Iterator[tuple[int, Tensor]]:
@@ -239,6 +239,17 @@ def _merge(best: Tensor, number: Tensor, scores: Tensor, start: int, k: int) -> 
     best[better] = top.values
     number[better] = torch.cat([number[better], items.flatten(1)], dim=1).gather(1, top.indices)
     return best, number
+
+
+def _ranks(own: Tensor, higher: Tensor, equal: Tensor, n_ranked: Tensor, targets: Pairs) -> tuple[Tensor, Tensor]:
+    """Return the ranks of targets, and the number of ranked items of each row.
+
+    Targets that are left out of the ranking come behind all others, and count.
+    """
+    lost, rows = own == -torch.inf, targets.rows
+    n_lost = torch.zeros_like(n_ranked).index_add_(0, rows, lost.to(n_ranked.dtype))
+    ranks = torch.where(lost, n_ranked[rows] + (n_lost[rows].double() + 1) / 2, higher + (equal.double() + 1) / 2)
+    return ranks, n_ranked + n_lost
 
 
 def _compare(scores: Tensor, own: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

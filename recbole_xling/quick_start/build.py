@@ -158,11 +158,12 @@ def _build_data(config: XLingConfig, trained_on: DataIdentity | None) -> Data:
         raise ConfigError(f"topk {config['topk']} asks for longer lists than the dataset has items ({n_items})")
     parts = dataset.build() if isinstance(dataset, XLingDataset) else build_parts(dataset)
     check_parts(config, dataset.dataset_name, parts, interactions.users)
+    whole = parts
     if config["languages"]:
         parts = _of_languages(config, parts)
     needs_none = isinstance(parts[0], XLingDataset) and {*config["eval_args"]["mode"].values()} == {"full"}
     # RecBole's are slow to make for many users, each of whom has a set of items there
-    samplers = [None] * 3 if needs_none else create_samplers(config, dataset, parts)
+    samplers = [None] * 3 if needs_none else _samplers(config, dataset, parts, whole)
     options: dict[str, Any] = {"shuffle": config["shuffle"]}
     if config["MODEL_TYPE"] == ModelType.KNOWLEDGE:
         sampling = config["train_neg_sample_args"]
@@ -174,6 +175,25 @@ def _build_data(config: XLingConfig, trained_on: DataIdentity | None) -> Data:
         for phase, part, sampler in zip(("valid", "test"), parts[1:], samplers[1:], strict=True)
     )
     return Data(config, dataset, train_data, valid_data, test_data, interactions)
+
+
+def _samplers(config: XLingConfig, dataset: Any, parts: list[Any], whole: list[Any]) -> list[Any]:
+    """Return RecBole's samplers of training, validation and test, which know what users have met.
+
+    Args:
+        config: the settings.
+        dataset: that was split.
+        parts: of the split.
+        whole: the same with the rows of all languages: what a user met in others is not ranked for him.
+    """
+    samplers = list(create_samplers(config, dataset, parts))
+    if parts is not whole:
+        samplers[1:] = create_samplers(config, dataset, whole)[1:]
+    for sampler, part in zip(samplers[1:], whole[1:], strict=True):
+        if sampler is not None and (met := getattr(part, "met", None)) is not None:
+            for user, item in zip(*(ids.tolist() for ids in met), strict=True):
+                sampler.used_ids[user].add(item)
+    return samplers
 
 
 def interactions_of(dataset: Any) -> Interactions:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.identity import changes
 from recbole_xling.data.impressions import Interactions
+from recbole_xling.data.mixin import check_raw_times
 from recbole_xling.errors import CheckpointError, DataError
 from recbole_xling.evaluator.drift import LIMITS, Side, joined, language_shares, measures, since, verdict
 from recbole_xling.language.tags import UNDETERMINED
@@ -50,7 +51,7 @@ def drift(
     Raises:
         CheckpointError: the folder is no run, or the files of its training are gone.
         ConfigError: a setting is wrong.
-        DataError: the dataset cannot be used, or has nothing that training did not have.
+        DataError: the dataset cannot be used, its times are normalized, or it has nothing that training did not have.
     """
     trained = read_trained(model_file(run))
     config = settings_for(trained, dataset, arguments=arguments)
@@ -61,6 +62,8 @@ def drift(
             "compare with: name the folder that holds the files of then (--then)"
         )
     now = open_dataset(config)
+    for side in (loaded.dataset, now):
+        check_raw_times(side, "drift")
     before = _side(loaded.dataset, loaded.interactions)
     after, kept = since(before, _side(now, interactions_of(now)))
     if not len(after.users):

@@ -16,6 +16,7 @@ from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.checks import FILTERS
 from recbole_xling.data.identity import changes, fingerprint
 from recbole_xling.data.impressions import impressions_file
+from recbole_xling.data.language_balance import RowLanguages, rows_of_languages
 from recbole_xling.data.loader import FullRankingLoader
 from recbole_xling.data.splits.build import all_rows
 from recbole_xling.errors import ConfigError, DataError, unknown_name
@@ -83,6 +84,11 @@ def evaluate_run(
     trained = read_trained(model_file(run))
     config = settings_for(trained, dataset, config_dict, arguments)
     if impressions:
+        if config["languages"]:
+            raise ConfigError(
+                f"languages={config['languages']} chooses interactions, not impressions: give --languages=None; "
+                "results per language of readers and candidates are in the slices"
+            )
         impressions_file(Path(config["data_path"]), config["dataset"])
     data, base = open_data(trained, config, same_items=same_items)
     known = data.dataset.trained_on
@@ -137,7 +143,11 @@ def _rank_catalog(
     if split == "all":
         if config["MODEL_TYPE"] != ModelType.SEQUENTIAL or config["eval_args"]["mode"]["test"] != "full":
             raise ConfigError("--split all is for sequential models that rank all items (eval_args: {mode: full})")
-        loader: Any = FullRankingLoader(config, all_rows(data.dataset), None)
+        rows = all_rows(data.dataset)
+        if config["languages"]:
+            known = RowLanguages(data.train_data._dataset, config["language_of"])
+            rows = rows_of_languages(rows, config["languages"], known)
+        loader: Any = FullRankingLoader(config, rows, None)
     else:
         loader = data.test_data if split == "test" else data.valid_data
     if not len(loader._dataset):

@@ -14,6 +14,7 @@ from recbole_xling.data.catalog import ItemCatalog, catalog_of
 from recbole_xling.data.columns import column_kinds, read_cells
 from recbole_xling.data.splits.files import has_histories
 from recbole_xling.errors import NoTextError
+from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.model_scorer import ModelScorer
 from recbole_xling.serve.added import add_items, intake_of
 from recbole_xling.serve.answers import to_frame
@@ -240,10 +241,24 @@ def _columns(catalog: ItemCatalog) -> Columns:
     return found
 
 
+def _taught(run: Run) -> NDArray[np.bool_] | None:
+    """Return which users a model that learns something of each has met, ``(n_users,)``; None if it serves all alike."""
+    if hooks_of(run.model).ranks_without_history:
+        return None
+    # a run that went on from another's weights keeps what that had learned of others
+    users = run.interactions.users if run.config["init_from"] else run.train_data._dataset.training_pairs()[0]
+    taught = np.bincount(users, minlength=run.dataset.user_num) > 0
+    if (known := getattr(run.dataset, "trained_on", None)) is not None:
+        taught[len(known.vocabulary.get(run.dataset.uid_field, taught)) :] = False
+    return taught
+
+
 def _served_users(run: Run, catalog: ItemCatalog) -> Users:
     """Return the users of a run with all their interactions."""
     tokens = [str(token) for token in run.dataset.field2id_token[run.dataset.uid_field]]
-    users = Users.of_interactions(tokens, catalog.readers(tokens).stated, *run.interactions)
+    users = replace(
+        Users.of_interactions(tokens, catalog.readers(tokens).stated, *run.interactions), taught=_taught(run)
+    )
     if has_histories(run.dataset):
         missing = f"'{run.dataset.dataset_name}' states the history of each row, so there is none of each user"
         return replace(users, missing=missing)

@@ -242,6 +242,7 @@ class _Export:
                 "id": str(users.tokens[user]),
                 "language": users.languages[user],
                 "history": [str(tokens[item]) for item in users.history(user)],
+                **({} if users.taught is None or users.taught[user] else {"untaught": True}),
             }
             for user in range(1, len(users.tokens))
         )

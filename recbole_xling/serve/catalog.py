@@ -179,6 +179,7 @@ class Users:
         items: numbers of the items of all histories, the oldest of each first.
         missing: why histories are not known; empty if they are.
         spoken: the languages that any user of the training states.
+        taught: whose interactions the model was trained on, a mask ``(n_users,)``; None where that does not matter.
     """
 
     tokens: Sequence[str]
@@ -187,6 +188,7 @@ class Users:
     items: IntArray
     missing: str = ""
     spoken: Collection[str] = ()
+    taught: NDArray[np.bool_] | None = None
 
     @classmethod
     def of_interactions(

@@ -189,7 +189,8 @@ def _users(path: Path, catalog: Catalog, spoken: list[str]) -> Users:
     tokens = ["[PAD]", *(record["id"] for record in records)]
     languages = ["und", *(record["language"] for record in records)]
     missing = "" if path.is_file() else "the export holds no users"
-    return Users(tokens, languages, starts.astype(np.int64), items, missing, spoken)
+    taught = np.array([False, *(not record.get("untaught") for record in records)])
+    return Users(tokens, languages, starts.astype(np.int64), items, missing, spoken, taught)
 
 
 def open_graph(path: Path) -> Any:

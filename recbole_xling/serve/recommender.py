@@ -292,8 +292,9 @@ class Recommender:
 
     def unserved(self, request: Request) -> str:
         """Return why the model cannot rank for somebody; empty if it can."""
-        if self.scorer.by_user and not request.is_known:
-            return f"{self.scorer.name} learns something of each user, and knows no others"
+        taught = self.users.taught
+        if self.scorer.by_user and not (request.is_known and (taught is None or taught[request.number])):
+            return f"{self.scorer.name} learns something of each user in training, and knows no others"
         if self.scorer.by_history and not len(request.history) and not self.scorer.without_history:
             return f"{self.scorer.name} needs a history with a known item"
         return ""

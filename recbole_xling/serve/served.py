@@ -71,8 +71,9 @@ class Served:
     def reload(self) -> dict[str, Any]:
         """Load what the folder holds now, and return what that is.
 
-        What was withdrawn stays so in another folder. Items that were added go with it if that can read their texts,
-        or has them already; ``not_taken_along`` lists the others: vectors of one model mean nothing to another.
+        What was withdrawn in either stays so in another folder. Items that were added or replaced go with it if that
+        can read their texts, or has the same already; ``not_taken_along`` lists the others: vectors of one model mean
+        nothing to another.
 
         Raises:
             XlingError: it cannot be loaded; the old one is served on.
@@ -143,16 +144,23 @@ def _requests(recommender: Recommender, wanted: Wanted) -> list[Any]:
     return recommender.requests_of_histories(wanted.histories, wanted.users, wanted.reader)
 
 
+def _known_of(item: NewItem) -> tuple[Any, ...]:
+    """Return all that a folder knows of an added item but its vectors, which are those of a model."""
+    return list(item.texts.items()), item.columns
+
+
 def _taken_along(found: _Now, before: _Now) -> tuple[_Now, list[str]]:
     """Return another export with what was added to the one before it and withdrawn, and what could not be added."""
     folder, recommender, missing = found.folder, found.recommender, list[str]()
+    added = {item.item: item for item in read_added(folder)}
     for item in read_added(before.folder):
-        if item.item in recommender.catalog.number:
+        same = item.item in added and _known_of(added[item.item]) == _known_of(item)
+        if same or item.item in recommender.trained.catalog.number:
             continue
         try:
             if not item.has_text:
                 raise ConfigError("there is no text, which another model could read")
-            add_items(recommender, folder, [NewItem(item.item, item.texts, item.columns)])
+            add_items(recommender, folder, [NewItem(item.item, item.texts, item.columns)], replace=True)
         except XlingError:
             missing.append(item.item)
     recommender = as_remembered(recommender, folder)

@@ -29,7 +29,9 @@ SPLITS = {
 
 
 FILTERS = {"rm_dup_inter": "first", "user_inter_num_interval": "[3,inf)"}
+LANGUAGES = {"languages": ["de"], "language_of": "target"}
 CASES = [*((split, {}) for split in SPLITS.values()), (SPLITS["LS"], FILTERS), (SPLITS["GT"], FILTERS)]
+CASES += [(SPLITS["LS"], LANGUAGES)]
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def as_in_result(splits):
     return result
 
 
-@pytest.mark.parametrize("split, filters", CASES, ids=[*SPLITS, "LS filtered", "GT filtered"])
+@pytest.mark.parametrize("split, filters", CASES, ids=[*SPLITS, "LS filtered", "GT filtered", "one language"])
 def test_all_equals_a_runs(rows, settings, split, filters):
     changed = {"eval_args": {"split": split}, **filters}
     card, run = build_configured_card(configured(settings, **changed)), build(configured(settings, **changed))

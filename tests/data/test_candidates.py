@@ -76,14 +76,18 @@ def test_each_target_of_a_sequential_model_has_a_list_of_its_own(small_dataset, 
     assert rows.users.tolist() == test["user_id"].tolist() and rows.targets.tolist() == test["item_id"].tolist()
 
 
-def test_rows_keep_their_candidates_where_those_of_other_languages_are_left_out(small_dataset, build_small):
+@pytest.mark.parametrize("mode", ["uni5", "pop5"])
+@pytest.mark.parametrize("model", ["LLMSASRec", "BPR"])
+def test_rows_keep_their_candidates_where_those_of_other_languages_are_left_out(
+    small_dataset, build_small, model, mode
+):
     small_dataset()
-    split = {"GT": [0.5, 0.1, 0.4]}
+    split = {"LS": "valid_and_test"}
     every, some = (
         {(name.split()[0], targets[0]): negatives for name, (targets, negatives) in names_of_lists(parts).items()}
         for parts in (
-            sampled(build_small, "LLMSASRec", "uni5", split),
-            sampled(build_small, "LLMSASRec", "uni5", split, languages=["de"], language_of="target"),
+            sampled(build_small, model, mode, split),
+            sampled(build_small, model, mode, split, languages=["de"], language_of="target"),
         )
     )
     assert 0 < len(some) < len(every) and some.items() <= every.items()

@@ -47,6 +47,21 @@ def _same_batches(one, other):
     return all(torch.equal(a[field], b[field]) for a, b in pairs for field in (TARGET_LIST, TARGET_WEIGHT, "user_id"))
 
 
+@pytest.mark.parametrize("of", ["reader", "target"])
+def test_all_kinds_of_models_have_the_rows_of_the_same_languages(small_dataset, settings, settings_without_layers, of):
+    small_dataset(lengths=np.random.default_rng(3).integers(4, 9, size=40))
+    found = {}
+    for model in ("LLMSASRec", "SASRec", "BPR"):
+        known = settings_without_layers if model == "BPR" else settings
+        config = XLingConfig(model, "small", config_dict={**known, "languages": ["de"], "language_of": of})
+        parts = build(config)
+        users = parts.test_data._dataset.inter_feat["user_id"].tolist()
+        found[model] = sorted(users), parts.context.train_counts.tolist()
+    assert found["SASRec"] == found["LLMSASRec"]
+    assert found["BPR"] == found["LLMSASRec"] or of == "target"  # whose first rows may be of another language
+    assert len(found["BPR"][0]) == len(found["LLMSASRec"][0])
+
+
 @pytest.mark.parametrize("temperature", [2.0, 5.0, 0.5])
 def test_languages_have_the_shares_of_the_formula(balanced, temperature):
     n = _totals(balanced, balanced())

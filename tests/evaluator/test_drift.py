@@ -79,7 +79,7 @@ def test_what_both_have_counts_once_in_histories():
 
 
 def test_items_and_users_are_matched_by_their_ids():
-    then = side([(0, 0, 1), (1, 1, 2)])
+    then = side([(4, 0, 1), (5, 1, 2), (4, 4, 2)])
     now = side([(0, 0, 3), (0, 1, 4), (1, 1, 5), (1, 2, 6)], first_item=4, first_user=4, users=3)
     found = compared(then, now)  # i4 is known, i5 and i6 are not; u4 and u5 are known
     assert found["new_items"].value == 0.75 and found["new_items"].level == LARGE
@@ -87,6 +87,8 @@ def test_items_and_users_are_matched_by_their_ids():
     now = replace(now, user_tokens=np.array(["[PAD]", "u4", "new", "newer"]))
     assert compared(then, now, by_user=True)["new_users"].value == 0.5
     assert compared(then, now, by_user=True)["new_users"].level == LARGE
+    found = compared(side([(0, 0, 1), (1, 1, 2)]), now)  # the files of then have u4 and i4, but nobody chose anything
+    assert found["new_items"].value == found["new_users"].value == 1.0
 
 
 def test_languages_have_moved_by_the_share_that_moved():

@@ -45,8 +45,13 @@ def test_blocks_give_what_the_whole_matrix_gives(block_size, with_bias):
     assert torch.equal(rank_scores(scores, targets, 20, with_ranks=True).best, want)
     own = scores[targets.rows, targets.items]
     higher, equal = ((scores[targets.rows] > own[:, None]).sum(1), (scores[targets.rows] == own[:, None]).sum(1))
-    assert torch.equal(got.ranks, higher + (equal.double() + 1) / 2)
-    assert got.n_ranked.tolist() == [int(n) for n in (scores > -torch.inf).sum(1)]
+    n_ranked, lost = (scores > -torch.inf).sum(1), own == -torch.inf
+    n_lost = torch.bincount(targets.rows[lost], minlength=23)
+    assert lost.any() and not lost.all()
+    assert torch.equal(got.ranks[~lost], (higher + (equal.double() + 1) / 2)[~lost])
+    rows = targets.rows[lost]  # what cannot be found comes behind all that can
+    assert torch.equal(got.ranks[lost], n_ranked[rows] + (n_lost[rows].double() + 1) / 2)
+    assert torch.equal(got.n_ranked, n_ranked + n_lost)
 
 
 def test_groups_of_rows_have_their_own_items(block_size):

@@ -105,6 +105,8 @@ def test_nothing_to_compare_is_said(trained, later, home, tmp_path):
     folder = trained("LLMSASRec")
     with pytest.raises(DataError, match="no interaction that the run was not trained on"):
         drift(folder, "later", arguments=[later([])])
+    with pytest.raises(DataError, match="drift needs the times of interactions as they are"):
+        drift(folder, "later", arguments=[later(ROWS, "scaled"), "--normalize_all=True"])
     own = later(ROWS, "nord")
     result = drift(folder, arguments=[own])  # under its own name, elsewhere
     assert result["sizes"]["now"]["interactions"] == 37

@@ -213,10 +213,15 @@ def test_an_item_that_only_the_trained_model_has_is_none_of_the_datasets(tmp_pat
 
 def test_impressions_are_not_placed_by_times_that_nobody_stated():
     """In random order, interactions without a time stay, and RecBole gives them the mean of the others."""
-    dataset = SimpleNamespace(dataset_name="west", time_field="timestamp", missing_times=2)
+    plain = {"normalize_field": None, "normalize_all": None}
+    dataset = SimpleNamespace(dataset_name="west", time_field="timestamp", missing_times=2, config=plain)
     data = SimpleNamespace(dataset=dataset, interactions=SimpleNamespace(times=np.zeros(3)))
     with pytest.raises(DataError, match="2 of 'west' have no timestamp"):
         impressions.check_impressions({"eval_args": {"order": "RO"}}, data, "test")
+    for scaled in ({"normalize_all": True}, {"normalize_field": ["timestamp"]}):  # RecBole makes them 0 to 1
+        dataset.config = {**plain, **scaled}
+        with pytest.raises(DataError, match="normalize_all or normalize_field scales timestamp"):
+            impressions.check_impressions({"eval_args": {"order": "RO"}}, data, "test")
 
 
 @pytest.mark.parametrize("split", ["test", "valid"])

@@ -135,6 +135,10 @@ def test_split_all_ranks_every_interaction_with_a_history(trained, sequences):
         table = users_of(result)
         assert len(table) == result["n_test"] == sum(len(walk) - 1 for walk in walks.values())
         assert set(table["user_language"]) == {"it"}
+    every = recbole_xling.evaluate_run(trained(), "sud", split="all", arguments=["--languages=[it]"])
+    assert every["n_test"] == len(table)
+    with pytest.raises(DataError, match="has no row of them; its languages are it"):
+        recbole_xling.evaluate_run(trained(), "sud", split="all", arguments=["--languages=[de]"])
 
 
 @pytest.mark.parametrize("split", ["{'CI': [0.6, 0.2, 0.2]}", "{'GT': [0.6, 0.2, 0.2]}"])

@@ -16,6 +16,8 @@ import recbole_xling
 from recbole_xling.data.sequences import EARLIER_LIST
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.quick_start.build import load_run
+from recbole_xling.quick_start.serving_export import export_run
+from recbole_xling.serve import load_export
 from recbole_xling.trainer.mixin import Evaluation
 
 GENERAL = {"BPR": {}, "NeuMF": {}, "ItemKNN": {}}
@@ -102,6 +104,22 @@ def test_who_or_what_is_unknown_is_said_in_the_answer(trained):
     by_id = load_run(trained("BPR"))
     found = by_id.recommend_histories([["ni1"]], 3)
     assert "learns something of each user" in found["note"][0] and "ni1" not in set(found["item"])
+
+
+def test_users_whom_training_did_not_meet_get_what_is_chosen_most(small_dataset, settings_without_layers, tmp_path):
+    folder = small_dataset()
+    rows = (folder / "small.inter").read_text().splitlines()
+    (folder / "small.inter").write_text("\n".join(row for row in rows if not row.startswith(("u38\t", "u39\t"))) + "\n")
+    (folder / "small.user").write_text("user_id:token\tage:token\n" + "".join(f"u{user}\t3\n" for user in range(40)))
+    columns = {**settings_without_layers["load_col"], "user": ["user_id", "age"]}
+    run_dir = recbole_xling.run("BPR", "small", config_dict={**settings_without_layers, "load_col": columns})["run_dir"]
+    run, asked = load_run(run_dir), ["u38", "nobody", "u3"]
+    pytest.importorskip("onnxruntime")
+    export_run(run_dir, tmp_path / "export")
+    for recommender in (run.recommender, load_export(tmp_path / "export")):
+        idle, nobody, known = recommender.recommend(asked, 5, exclude_seen=False)
+        assert [one.item for one in idle.items] == [one.item for one in nobody.items]
+        assert "learns something of each user in training" in idle.notes[0] and not known.notes
 
 
 def test_similar_items_are_the_nearest_by_cosine(trained):

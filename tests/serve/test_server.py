@@ -18,6 +18,8 @@ from recbole_xling.cli import main as cli
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.serving_export import export_run
 from recbole_xling.serve import explain, load_export
+from recbole_xling.serve.bodies import Change
+from recbole_xling.serve.served import Served
 from recbole_xling.serve.withdrawn import read_withdrawn
 from recbole_xling.testing import small_settings, write_small_dataset
 
@@ -234,6 +236,37 @@ def test_an_item_given_by_its_vector_alone_keeps_its_language(client, exported, 
     os.unlink(tmp_path / "current")
     os.symlink(tmp_path / "two", tmp_path / "current")
     assert client.post("/reload").json()["not_taken_along"] == ["new"]
+
+
+def test_what_was_replaced_goes_along_to_an_export_that_has_the_item(tmp_path, tiny_encoder):
+    write_small_dataset(tmp_path / "data")
+    known = {key: value for key, value in small_settings(tmp_path).items() if key != "encoder_options"}
+    own = {**known, "encoder": str(tiny_encoder), "encoder_max_length": 16, "epochs": 1}
+    pytest.importorskip("sentence_transformers")
+    export_run(recbole_xling.run("XLingTwoTower", "small", config_dict=own)["run_dir"], tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    link = tmp_path / "now"
+
+    def lead_to(folder):
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path / folder)
+
+    def title():
+        catalog = served.recommender.catalog
+        return catalog.titles[0][catalog.number["new"]]
+
+    lead_to("one")
+    served = Served(link)
+    new = {"item_id": "new", "text": "old title", "language": "en"}
+    served.change(Change(add=[new]))
+    lead_to("two")
+    assert served.reload()["not_taken_along"] == [] and title() == "old title"
+    lead_to("one")
+    served.reload()
+    served.change(Change(add=[{**new, "text": "right title"}], replace=True, withdraw=["i3"]))
+    lead_to("two")
+    assert served.reload()["not_taken_along"] == [] and title() == "right title"
+    assert not served.recommender.catalog.shown[served.recommender.catalog.number["i3"]]
 
 
 def test_the_command_finds_similar_items_as_the_server_does(shop_export, capsys):

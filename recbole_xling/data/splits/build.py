@@ -171,9 +171,16 @@ def _drop_unused(parts: list[Any]) -> None:
 
 
 def _build_part(dataset: Any, part: SplitPart) -> Any:
-    """Return the dataset of one part of a split; it contains nothing that the part may not see."""
+    """Return the dataset of one part of a split; it contains nothing that the part may not see.
+
+    One without histories gets ``met``: users and items of what comes before a user's last target.
+    """
     if not isinstance(dataset, SequentialDataset):
-        return dataset.copy(take_rows(dataset.inter_feat, np.flatnonzero(part.targets)))
+        built = dataset.copy(take_rows(dataset.inter_feat, np.flatnonzero(part.targets)))
+        users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+        before = part.visible & ~part.targets & (count_before(users[::-1], part.targets[::-1])[::-1] > 0)
+        built.met = users[before], items[before]  # which may be in no part
+        return built
     visible = np.flatnonzero(part.visible)
     built = dataset.copy(take_rows(dataset.inter_feat, visible))
     target, _ = next_item_rows(built.inter_feat[built.uid_field].numpy(), built.max_item_list_len)

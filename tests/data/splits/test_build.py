@@ -16,6 +16,7 @@ from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT, WindowLoader
 from recbole_xling.data.sequences import cut_windows
 from recbole_xling.data.splits.build import all_rows
 from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.evaluator.collector import excluded_items
 from recbole_xling.quick_start.build import build
 
 LANGUAGES = ("de", "en", "fr")
@@ -163,6 +164,24 @@ def test_recboles_models_are_tested_on_the_same_targets(made, split):
     )
     assert sequential <= trained  # users with a single interaction have no row in a sequential model
     assert (general.context.train_counts >= ours.context.train_counts).all()
+
+
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())
+def test_recboles_models_do_not_rank_what_their_users_have_met(made, split):
+    ours = make("LLMSASRec", made[0], {**split}, exclude_history=True)
+    general = make("BPR", made[0], split)
+    known = {}
+    for batch, *_ in ours.test_data:
+        for user, target, items in zip(
+            batch["user_id"].tolist(), batch["item_id"].tolist(), excluded_items(ours.config, batch).tolist(),
+            strict=True,
+        ):  # fmt: skip
+            known.setdefault(user, set()).update({*items} - {0, target})
+    found = {user: {*left_out.tolist()} for user, left_out in enumerate(general.test_data.uid2history_item)
+             if left_out is not None}  # fmt: skip
+    targets = {user: {*items.tolist()} for user, items in enumerate(general.test_data.uid2positive_item)
+               if items is not None}  # fmt: skip
+    assert known and all(items - targets[user] <= found[user] for user, items in known.items())
 
 
 @pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, *SPLITS.values()], ids=["LS", *SPLITS])
