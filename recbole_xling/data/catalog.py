@@ -292,9 +292,18 @@ class ItemCatalog:
         weights = self.training_language_weights
         check_languages(self.config["train_text_languages"] or (), self.store, self.dataset, translations=translations)
         template, seen = self.views.template, [tag for _, tag in shown]
-        own = texts_in(weights, self.store, self.tokens, seen, template, translations=translations)
+        wanted = [language for language, weight in weights.items() if weight]
+        own = texts_in(wanted, self.store, self.tokens, seen, template, translations=translations)
         views = TextViews(self.store, self.tokens, template, shown, own, translations, self.views.first)
-        views = with_variants(views, self.config, views.chances(weights))
+        left_out = [language for language, weight in weights.items() if not weight]
+        if self.config["train_text_view"] == ALL and left_out:
+            place = views.chances(weights).argmax(axis=0).tolist()  # of a text in another language, if there is one
+            others = [views.rendered[view][item] for item, view in enumerate(place)]
+            is_out = [any(covers(language, tag) for language in left_out) for tag in seen]
+            views = replace(
+                views, shown=[new if out else old for new, old, out in zip(others, shown, is_out, strict=True)]
+            )
+        views = with_variants(views, self.config, views.chances(weights), weights)
         if not own and not views.variants:
             logger.warning(
                 "train_text_view: %s has no effect: no item has a second text in %s",

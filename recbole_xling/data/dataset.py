@@ -119,7 +119,7 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
 
     def whole_histories(self) -> WholeHistories | None:
         """Return what users chose before rows; None where files state the histories."""
-        if self._stated_row is not None or not hasattr(self, "sequence"):
+        if self.states_histories or not hasattr(self, "sequence"):
             return None
         return self._whole_histories(self.sequence)
 
@@ -185,10 +185,14 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
     # ---- what models and loaders ask for ----------------------------------------------------------------------
 
     @property
+    def owner(self) -> NDArray[np.int64]:
+        """To which user each position of :attr:`sequence` belongs, or to which row where files state the histories."""
+        return self.sequence[self.uid_field].numpy() if self._stated_row is None else self._stated_row
+
+    @property
     def segments(self) -> Segments:
         """The trainable part of each user's sequence in this split."""
-        owner = self.sequence[self.uid_field].numpy() if self._stated_row is None else self._stated_row
-        return Segments.of_targets(owner, self.is_target)
+        return Segments.of_targets(self.owner, self.is_target)
 
     def training_windows(self, max_length: int, stride: int, rng: np.random.Generator) -> TrainingWindows:
         """Return the windows of an epoch (:func:`~recbole_xling.data.sequences.cut_windows`).
@@ -221,7 +225,7 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
     def known_items(self) -> NDArray[np.bool_]:
         """Mask of the items that training has met if this is the training split, in histories too, ``(n_items,)``."""
         known: NDArray[np.bool_] = self.train_item_counts > 0
-        if self._stated_row is not None:  # what files state as history need not have been a target
+        if self.states_histories:  # what files state as history need not have been a target
             known[self.sequence[self.iid_field].numpy()] = True
         return known
 
@@ -229,6 +233,17 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         """Return users and items of the interactions of :attr:`train_mask`."""
         mask = self.train_mask
         return self.sequence[self.uid_field].numpy()[mask], self.sequence[self.iid_field].numpy()[mask]
+
+    @property
+    def states_histories(self) -> bool:
+        """Whether files state the histories of rows, so that the rows of a user need not belong together."""
+        return self._stated_row is not None
+
+    def met_pairs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return users and items of all that training shows: :meth:`training_pairs`, and histories that files state."""
+        if not self.states_histories:
+            return self.training_pairs()
+        return self.sequence[self.uid_field].numpy(), self.sequence[self.iid_field].numpy()
 
     def last_histories(self, n_users: int) -> Interaction:
         """Return the history of users at the end of this split, that is, with their last target in it.

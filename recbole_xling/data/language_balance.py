@@ -133,6 +133,36 @@ class LanguageBalance:
         each *= self._counts.sum() / (each * self._counts).sum()
         return np.asarray(each[self._language])
 
+    @cached_property
+    def shown(self) -> FloatArray:
+        """How often an epoch shows each position of the sequence, on average over all epochs.
+
+        Windows without a trained target are left out, and others come as often as their languages are drawn.
+        """
+        table = self._dataset
+        segments, edges = table.segments, np.zeros(len(table.sequence) + 1)
+        edges[segments.start] += 1
+        edges[segments.start + segments.n_targets + 1] -= 1
+        shown = np.cumsum(edges)[:-1]
+        temperatures = {self.temperature(epoch) for epoch in range(max(1, self._epochs))}
+        if self.is_trained is None and temperatures == {1.0}:
+            return shown
+        trained = table.is_target if self.is_trained is None else table.is_target & self.is_trained
+        ratio = np.mean([self._ratio(temperature) for temperature in temperatures], axis=0)[self._language]
+        often = np.bincount(table.owner, ratio * trained) / np.maximum(1, np.bincount(table.owner, trained))
+        return np.asarray(shown * often[table.owner])
+
+    @cached_property
+    def n_trained(self) -> int:
+        """The number of targets of an epoch, whatever is drawn."""
+        return int(self._counts.sum()) if self.is_trained is not None else int(self._dataset.is_target.sum())
+
+    def _ratio(self, temperature: float) -> FloatArray:
+        """Return how often a target of each language is drawn, ``(n_languages,)``."""
+        n = self._counts.astype(np.float64)
+        share = np.where(n > 0, (n / n.max()) ** (1 / temperature), 0.0)
+        return np.asarray(share / share.sum() * n.sum() / np.maximum(n, 1))
+
     # ---- windows ----------------------------------------------------------------------------------------------
 
     def n_targets(self, windows: TrainingWindows) -> IntArray:
@@ -152,11 +182,8 @@ class LanguageBalance:
         temperature = self.temperature(epoch)
         if temperature == 1.0 or not len(windows):
             return windows
-        n = self._counts.astype(np.float64)
-        share = np.where(n > 0, (n / n.max()) ** (1 / temperature), 0.0)
-        ratio = share / share.sum() * n.sum() / np.maximum(n, 1)  # how often a target of each language is drawn
         trained = self.is_trained if self.is_trained is not None else np.ones(len(self._language), dtype=bool)
-        often = _sums(ratio[self._language] * trained, windows) / self.n_targets(windows)
+        often = _sums(self._ratio(temperature)[self._language] * trained, windows) / self.n_targets(windows)
         # Systematic sampling, language after language: each has as many windows as it should, give or take one.
         rng = np.random.default_rng([self._seed, epoch, 1])
         order = rng.permutation(len(windows))

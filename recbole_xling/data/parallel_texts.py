@@ -12,6 +12,7 @@ from recbole_xling.data.catalog import ItemCatalog
 from recbole_xling.errors import DataError
 from recbole_xling.language.tags import UNDETERMINED, normalize_language
 from recbole_xling.text.raw_tables import table_columns, text_lines
+from recbole_xling.text.record import PARALLEL
 from recbole_xling.text.template import TextTemplate
 
 IntArray = NDArray[np.int64]
@@ -49,7 +50,8 @@ class ParallelTexts:
         for number, token in enumerate(catalog.tokens[1:], start=1):
             shown = catalog.store.display(token)
             known: dict[str, str] = {}  # one text for each language, no text twice
-            for text in [*([shown] if shown else []), *catalog.store.parallel(token)]:
+            own_first = sorted(catalog.store.parallel(token), key=lambda text: text.source != PARALLEL)
+            for text in [*([shown] if shown else []), *own_first]:
                 rendered = template.render(text.fields)
                 if rendered.strip() and text.language != UNDETERMINED and rendered not in known.values():
                     known.setdefault(text.language, rendered)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.data.text_views import Text, TextViews
-from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.language.tags import UNDETERMINED, covers
 from recbole_xling.text.code_switch import code_switched
 
 logger = logging.getLogger(__name__)
@@ -23,13 +23,16 @@ Variant: TypeAlias = Sequence[Text | None]
 _BACK = ":back:"  # in the source of a text that was translated into another language and back
 
 
-def with_variants(views: TextViews, config: Any, chance: NDArray[np.float32]) -> TextViews:
+def with_variants(
+    views: TextViews, config: Any, chance: NDArray[np.float32], weights: Mapping[str, float]
+) -> TextViews:
     """Return views to which the texts of ``train_text_code_switch`` and ``train_text_back_translation`` are added.
 
     Args:
         views: those of training.
         config: the configuration; RecBole's own lacks these settings.
         chance: of each view of an item to be drawn without them, ``(n_views, n_items)``.
+        weights: of languages; those of weight 0 are in no variant.
     """
     variants: list[tuple[Variant, float]] = []
     if share := config["train_text_code_switch"]:
@@ -40,7 +43,7 @@ def with_variants(views: TextViews, config: Any, chance: NDArray[np.float32]) ->
                 "train_text_code_switch has no effect: no item has two texts in languages of training that can be mixed"
             )
     if share := config["train_text_back_translation"]:
-        variants.append((_back_translations(views, config["seed"]), share))
+        variants.append((_back_translations(views, config["seed"], weights), share))
         if not any(variants[-1][0]):
             variants.pop()
             logger.warning(
@@ -71,11 +74,13 @@ def _code_switched_texts(views: TextViews, chance: NDArray[np.float32], seed: in
     return found
 
 
-def _back_translations(views: TextViews, seed: int) -> Variant:
+def _back_translations(views: TextViews, seed: int, weights: Mapping[str, float]) -> Variant:
     """Return a back-translation of each item that has one (``recbole-xling translate --back``), drawn if several."""
+    left_out = [name for name, weight in weights.items() if not weight]
     found: list[Text | None] = [None]
     for token in views.tokens[1:]:
         texts = [text for text in views.store.parallel(token) if _BACK in text.source]
+        texts = [text for text in texts if not any(covers(name, text.language) for name in left_out)]
         rendered = [(shown, text.language) for text in texts if (shown := views.template.render(text.fields)).strip()]
         drawn = np.random.default_rng([seed, zlib.crc32(token.encode())]).integers(max(1, len(rendered)))
         found.append(rendered[drawn] if rendered else None)

@@ -53,7 +53,8 @@ def texts_in(
                 continue
             for language in fitting(text.language):
                 found[language][item] = True
-                if language not in fitting(seen):
+                is_better = text.source != DISPLAY and text.language == language != seen  # than a variant that is shown
+                if is_better or language not in fitting(seen):
                     differs.add(language)
     return {language: mask for language, mask in found.items() if language in differs}
 
@@ -153,12 +154,15 @@ class TextViews:
             weights: by language, at least 0.
         """
         seen = [language for _, language in self.shown]
-        of_shown = {tag: next((w for name, w in weights.items() if covers(name, tag)), 0.0) for tag in set(seen)}
+        of_shown = {tag: next((name for name in weights if covers(name, tag)), "") for tag in set(seen)}
         chance = np.zeros((1 + len(self.own), len(self.tokens)), dtype=np.float64)
-        chance[0] = [of_shown[tag] for tag in seen]
+        chance[0] = [weights.get(of_shown[tag], 0.0) for tag in seen]
         for view, (language, is_own) in enumerate(self.own.items(), start=1):
+            texts = zip(self.rendered[view], self.shown, strict=True)
+            differs = is_own & np.array([one[0] != shown[0] for one, shown in texts])
             is_shown = {tag: covers(language, tag) for tag in set(seen)}
-            chance[view] = weights[language] * (is_own & ~np.array([is_shown[tag] for tag in seen]))
+            chance[view] = weights[language] * (differs | (is_own & ~np.array([is_shown[tag] for tag in seen])))
+            chance[0, differs & np.array([of_shown[tag] == language for tag in seen])] = 0  # a variant that none reads
         chance[0, chance.sum(axis=0) == 0] = 1
         exists = np.array([[text is not None for text in texts] for texts, _ in self.variants]).reshape(-1, len(seen))
         drawn = exists * np.array([share for _, share in self.variants])[:, None]  # (n_variants, n_items)

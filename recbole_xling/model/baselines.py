@@ -109,6 +109,15 @@ def text_tables(config: Any, dataset: XLingDataset, n_views: int) -> Tensor:
     return F.normalize(tables, dim=-1)
 
 
+def mean_of_texts(tables: Tensor) -> Tensor:
+    """Return the mean of each item's different vectors, ``(n_items, D)`` from ``(n_views, n_items, D)``."""
+    total = torch.zeros_like(tables[0])
+    for view, table in enumerate(tables):
+        seen = (tables[:view] == table).all(dim=-1).any(dim=0)  # (n_items,), in a view before
+        total += table * ~seen[:, None]
+    return F.normalize(total, dim=-1)
+
+
 class ContentKNNConfig(ContentConfig, HistoryConfig, BaselineConfig):
     """All settings of ContentKNN."""
 
@@ -316,7 +325,7 @@ class ContentEASE(ItemSimilarity):
         """Return the weights of the regression of each item on all others."""
         settings = ContentEASEConfig.of(config)
         tables = text_tables(config, dataset, ReaderViews(dataset).number)  # (n_views, n_items, D)
-        texts = F.normalize(tables.mean(dim=0), dim=-1).double().numpy()
+        texts = mean_of_texts(tables).double().numpy()
         some = np.union1d(np.unique(self.matrix.indices), np.flatnonzero(texts.any(axis=1)))
         return _regression(self.matrix, some, settings.reg_weight, settings.text_weight**0.5 * texts[some])
 

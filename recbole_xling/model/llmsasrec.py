@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import ELAPSED_LIST, XLingDataset
+from recbole_xling.data.language_balance import LanguageBalance
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.evaluator.streaming import Factors
@@ -147,7 +149,9 @@ class LLMSASRec(XLingRecommender):
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
         samples = settings.loss_type in ("sampled_softmax", "gBCE")
-        self.negatives = SharedNegatives(settings, counts, self.candidates) if samples else None
+        self.negatives = (
+            SharedNegatives(settings, counts, self._target_counts(dataset), self.candidates) if samples else None
+        )
         self.score_bias = ScoreBias(config, dataset, by_text=by_text)
         self.tasks = AuxiliaryTasks(settings, dataset, settings.hidden_size, {NEXT_ITEM: 1.0})
         self.language_adversary: LanguageAdversary | None = None
@@ -165,6 +169,14 @@ class LLMSASRec(XLingRecommender):
             views = catalog.texts_of_views + (catalog.training_views.texts if catalog.training_views else [])
             texts = "\0".join("\0".join(view) for view in views)
             self.axes_of = sha256(texts.encode("utf-8", "surrogatepass")).hexdigest()
+
+    @staticmethod
+    def _target_counts(dataset: XLingDataset) -> NDArray[np.float64]:
+        """Return how often an epoch has each item as a target, ``(n_items,)``."""
+        if not len(dataset.inter_feat):  # there is no training, but another dataset to rank
+            return np.zeros(dataset.item_num)
+        often = LanguageBalance(dataset.config, dataset).shown * dataset.is_target
+        return np.asarray(np.bincount(dataset.sequence[dataset.iid_field].numpy(), often, dataset.item_num), np.float64)
 
     @classmethod
     def network_settings(cls, config: Any) -> list[str]:

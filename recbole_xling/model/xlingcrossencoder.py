@@ -20,7 +20,7 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.reader_views import ReaderViews, TrainingViews
 from recbole_xling.model.sampling.target_negatives import TargetNegatives
-from recbole_xling.model.text_encoder.adapters import AdapterConfig, Method
+from recbole_xling.model.text_encoder.adapters import AdapterConfig, Method, scale_settings
 from recbole_xling.model.text_encoder.encoder import POOLING, build_encoder, check_encoder
 from recbole_xling.model.text_encoder.pair_texts import PairTexts
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts, length_buckets
@@ -98,6 +98,11 @@ class XLingCrossEncoder(XLingRecommender):
     ranks_without_history = True
     trains_on_host = True
     scores_pairs = True
+
+    @classmethod
+    def network_settings(cls, config: Any) -> list[str]:
+        """Return which settings change what weights mean, but not their shapes."""
+        return scale_settings(config)
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)

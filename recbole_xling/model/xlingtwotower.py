@@ -13,6 +13,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.data.language_balance import LanguageBalance
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
 from recbole_xling.errors import CheckpointError, ConfigError
@@ -32,8 +33,9 @@ from recbole_xling.model.loss.language_adversary import LanguageAdversary, Langu
 from recbole_xling.model.sampling.catalog_negatives import CatalogNegatives, CatalogNegativesConfig
 from recbole_xling.model.sampling.hard_negatives import HardNegatives, HardNegativesConfig
 from recbole_xling.model.sampling.in_batch import BatchWindows, adjust_logits, in_batch
+from recbole_xling.model.sampling.met_items import MetItems
 from recbole_xling.model.sampling.parallel_pairs import ParallelPairs
-from recbole_xling.model.text_encoder.adapters import AdapterConfig
+from recbole_xling.model.text_encoder.adapters import AdapterConfig, scale_settings
 from recbole_xling.model.text_encoder.distinct_texts import DistinctTexts
 from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, build_encoder, check_encoder
 from recbole_xling.model.text_encoder.item_texts import ItemTable, ItemTexts
@@ -145,7 +147,7 @@ class XLingTwoTower(XLingRecommender):
     @classmethod
     def network_settings(cls, config: Any) -> list[str]:
         """Return which settings change what weights mean, but not their shapes."""
-        return ["centering", *(["n_heads"] if config["user_tower"] == "transformer" else [])]
+        return ["centering", *(["n_heads"] if config["user_tower"] == "transformer" else []), *scale_settings(config)]
 
     def __init__(self, config: Any, dataset: XLingDataset) -> None:
         super().__init__(config, dataset)
@@ -153,6 +155,7 @@ class XLingTwoTower(XLingRecommender):
         self.seed: int = config["seed"]
         self.anchor_weight = settings.anchor_weight
         self._n_heads = settings.n_heads if settings.user_tower == "transformer" else None
+        self._lora_alpha = settings.lora_alpha if scale_settings(config) else None
         self.autocast: bool = bool(config["enable_amp"])
         self.adversarial: AdversarialConfig = settings
         self.encoder = build_encoder(config)
@@ -169,13 +172,15 @@ class XLingTwoTower(XLingRecommender):
         self.pairs = ParallelPairs(parallel, self.texts.further, settings.alignment_pairs) if parallel else None
         self.register_buffer("user_language", language_numbers(dataset.readers.stated), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
-        n_batches = max(1.0, int(dataset.segments.n_targets.sum()) / settings.train_batch_size)
+        balance = LanguageBalance(config, dataset)
+        n_batches = max(1.0, balance.n_trained / settings.train_batch_size)
         counts, chance = self.training_views.train_counts(dataset), self.training_views.chance  # (n_views, n_items)
+        occurs = self.training_views.train_counts(dataset, balance.shown)  # (n_views, n_items)
         units, prior, by_chance = self.texts.trained, self.score_bias.prior, chance is not None
         frozen = settings.peft == "frozen"
         self.catalog_negatives = CatalogNegatives(settings, counts, units.of_item, frozen=frozen, by_chance=by_chance)
         correction, rate = n_batches if settings.logq_correction else None, self.catalog_negatives.rate
-        logit_adjustment = adjust_logits(units.of_item, units.number, counts, prior, correction, chance, rate)
+        logit_adjustment = adjust_logits(units.of_item, units.number, counts, prior, correction, chance, rate, occurs)
         self.register_buffer("logit_adjustment", logit_adjustment, persistent=False)
         met = (counts > 0) & (True if chance is None else chance > 0)  # (n_views, n_items)
         others = {NEXT_ITEM: 1.0, ALIGNMENT: settings.alignment_weight}
@@ -193,9 +198,15 @@ class XLingTwoTower(XLingRecommender):
         )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(settings.temperature)))
         self.log_scale.requires_grad_(settings.learn_temperature)
+        # a window may show a part of what its user has met in training: the rest is looked up
+        most = min(self.max_seq_length, settings.train_batch_size)
+        whole = int(dataset.segments.n_targets.max(initial=0)) <= most and not dataset.states_histories
+        whole &= not (settings.history_crop or settings.history_mask)
         mines = settings.hard_negatives and trains
+        met_items = MetItems(dataset)
+        self.met_items = met_items if trains and not whole else None
         languages, of_user = self.texts.item_language, self.views.of_user
-        self.hard_negatives = HardNegatives(config, dataset, languages, of_user) if mines else None
+        self.hard_negatives = HardNegatives(config, dataset, languages, of_user, met_items) if mines else None
         self._step = self._draws = 0
         self._table = ItemTable(self.texts, self.encoder.forward, autocast=self.autocast)
         self.untuned_count = settings.untuned_count
@@ -256,6 +267,10 @@ class XLingTwoTower(XLingRecommender):
         centered = self.texts.centered(encoded, own)  # (U, D)
         units = DistinctTexts(present, self.texts.trained.vectors(present, centered))  # (V, D)
 
+        met = None
+        if self.met_items is not None:
+            window, item = self.met_items.of(users)
+            met = window, self.texts.trained.same[self.texts.trained.of_item[0, item]]
         user_language = self.user_language[users]  # (B,)
         candidate_vectors = DistinctTexts(candidates, units.look_up(candidates))  # (C, D)
 
@@ -270,7 +285,7 @@ class XLingTwoTower(XLingRecommender):
                 weight=weight,
                 trained=trained,
             )
-            whole = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn)
+            whole = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn, met)
             of_target = self.tasks(states[trained], interaction[TARGET_LIST][trained], weight[trained])
             of_batch = gather_rows(of_target[None]).mean()  # each process has counted its own windows
             loss = in_batch_softmax(whole, self.scale, self.hardness, self.sizes)
@@ -488,6 +503,7 @@ class XLingTwoTower(XLingRecommender):
             "hard_negatives": negatives,
             "untuned_count": self.untuned_count,
             "n_heads": self._n_heads,
+            "lora_alpha": self._lora_alpha,
         }
 
     def check_warm_start(self, part: str, other_parameter: Mapping[str, Any]) -> None:
@@ -498,10 +514,14 @@ class XLingTwoTower(XLingRecommender):
             other_parameter: what the earlier run's :meth:`other_parameter` returned.
 
         Raises:
-            CheckpointError: adapters were trained on another base encoder, or the tower has another number of heads.
+            CheckpointError: adapters were trained on another base encoder or at another scale, or the tower has another
+                number of heads.
         """
         if part == "encoder":
             check_encoder(self.encoder, other_parameter["encoder"])
+            then = other_parameter.get("lora_alpha")
+            if None not in (then, self._lora_alpha) and then != self._lora_alpha:
+                raise CheckpointError(f"the adapters were trained with lora_alpha={then}, not {self._lora_alpha}")
         elif (then := other_parameter.get("n_heads", self._n_heads)) != self._n_heads:
             raise CheckpointError(f"the user tower was trained with n_heads={then}, not {self._n_heads}")
 

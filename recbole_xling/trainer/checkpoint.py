@@ -19,6 +19,7 @@ from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.base import hooks_of
+from recbole_xling.model.layers.language_embedding import languages_kept
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import CONFIG_FILE, MODEL_FILE, taking_from
@@ -190,7 +191,8 @@ def warm_start(model: Any, config: Any) -> None:
             raise CheckpointError(f"{key}: '{config[key]}' has trained nothing of its {part}")
         module = model.get_submodule(part)
         try:
-            load_trainable(module, {**trainable_state(module), **weights}, file)
+            with languages_kept(module):
+                load_trainable(module, {**trainable_state(module), **weights}, file)
         except CheckpointError as error:
             raise CheckpointError(
                 f"{key}: the {part} is made otherwise than in that run, whose settings are in "

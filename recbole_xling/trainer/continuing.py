@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.errors import CheckpointError
 from recbole_xling.model.base import hooks_of
+from recbole_xling.model.layers.language_embedding import languages_kept
 from recbole_xling.trainer.checkpoint import check_trained, data_of, load_trainable, trainable_state
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import taking_from
@@ -43,6 +45,7 @@ class Continuation:
 
     def __init__(self, file: Path, checkpoint: Mapping[str, Any], model: Any, dataset: Any, config: Any) -> None:
         self._file, self._checkpoint, self._model, self._dataset = file, checkpoint, model, dataset
+        self._trains = config["epochs"] > 0
         if checkpoint["model"] != config["model"]:
             raise CheckpointError(f"checkpoint '{file}' is of {checkpoint['model']}, not of {config['model']}")
         with taking_from(file):
@@ -96,7 +99,8 @@ class Continuation:
                 if getattr(value, "ndim", 0) or (isinstance(value, dict | list | tuple) and value)
             ]
         try:
-            load_trainable(self._model, dict(self.weights), self._file)
+            with languages_kept(self._model) if self._trains else nullcontext():
+                load_trainable(self._model, dict(self.weights), self._file)
             with taking_from(self._file):
                 if not hooks_of(self._model).go_on_from(other):
                     if self._new and self._reasons and kept:

@@ -53,6 +53,11 @@ def test_pairs_are_different_texts_of_one_item(tmp_path):
     assert counts.min() > 100
 
 
+def test_an_own_text_goes_before_a_translation_that_stands_first(tmp_path):
+    rows = [ROWS[0], ("a", "en", "Godfather, the", "translation:x"), ROWS[1]]
+    assert ParallelTexts.of(catalog(tmp_path, rows)).texts == ["Der Pate", "The Godfather"]
+
+
 def test_a_catalog_in_one_language_is_refused(tmp_path):
     with pytest.raises(DataError, match="two languages"):
         ParallelTexts.of(catalog(tmp_path, ROWS[3:5]))

@@ -113,6 +113,27 @@ def test_a_text_has_the_same_language_in_training_and_evaluation(tmp_path, view)
     assert found.texts_of_views[0] == found.training_views.texts[0] and served == trained[0]
 
 
+def test_a_language_of_weight_0_is_in_no_text_of_training(tmp_path):
+    changed = {"train_text_languages": {"en": 0}, "embedding_cache_dir": str(tmp_path / "cache")}
+    assert chances(catalog(tmp_path, **changed)) == [{"pantaloni": 0.5, "bukser": 0.5}, {"shirt": 1}, {"scarpa": 1}]
+    assert catalog(tmp_path, **{**changed, "train_text_languages": {"da": 0}}).training_views.own.keys() == {"it"}
+    of_all = catalog(tmp_path, **changed, train_text_view="all")
+    assert {texts[1] for texts in of_all.training_views.texts} == {"pantaloni", "bukser"}
+    assert {texts[2] for texts in of_all.training_views.texts} == {"shirt"}  # it has no other
+    back = catalog(tmp_path, ("it", "da"), LONGER, train_text_languages={"en": 0}, train_text_back_translation=0.5)
+    halves = {"pantaloni rossi": 0.5, "røde bukser": 0.5}
+    assert chances(back) == [halves, {"shirt": 1}, {"scarpa": 0.5, "la scarpa": 0.5}]
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_readers_get_the_exact_tag_before_a_variant_that_others_see(tmp_path, others):
+    texts = [ItemText("a", "zh-Hant", {"title": "繁體"}, "display"), ItemText("a", "zh", {"title": "简体"}, "parallel")]
+    texts += [ItemText("b", "de" if others else "zh", {"title": "Hemd"}, "display")]
+    found = catalog(tmp_path, ("zh",), texts, text_view="reader")
+    assert [views[1] for views in found.texts_of_views] == ["繁體", "简体"]
+    assert chances(found)[0] == {"简体": 1}
+
+
 def test_a_setting_without_effect_is_one_line(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert catalog(tmp_path, ("en",)).training_views is None

@@ -10,6 +10,7 @@ import torch
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError
+from recbole_xling.model.baselines import mean_of_texts
 from recbole_xling.model.layers.item_representation import whiten
 from recbole_xling.quick_start.build import build, load_run
 from recbole_xling.quick_start.train import run
@@ -191,3 +192,11 @@ def test_a_loaded_run_does_not_take_up_other_interactions(tmp_path):
     file.write_text("\n".join([*lines[:-9], *(line.replace("\ti", "\ti1") for line in lines[-9:])]) + "\n")
     with pytest.raises(CheckpointError):
         load_run(result["run_dir"])
+
+
+def test_each_different_text_of_an_item_counts_once():
+    one, other = (torch.nn.functional.normalize(torch.tensor(part), dim=-1) for part in ([1.0, 0.2], [0.1, 1.0]))
+    nothing = torch.zeros(2)
+    tables = torch.stack([torch.stack(view) for view in ((one, one), (other, one), (one, one), (one, nothing))])
+    expected = torch.nn.functional.normalize(torch.stack([one + other, one]), dim=-1)
+    torch.testing.assert_close(mean_of_texts(tables), expected)

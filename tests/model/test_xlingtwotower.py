@@ -15,7 +15,7 @@ from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.quick_start.build import build, build_trainer, load_run
 from recbole_xling.quick_start.evaluate import evaluate_run
 from recbole_xling.quick_start.train import run
-from recbole_xling.testing import ModelContract, make_tiny_encoder
+from recbole_xling.testing import ModelContract, make_tiny_encoder, small_settings
 from recbole_xling.trainer.checkpoint import warm_start
 
 
@@ -221,6 +221,48 @@ def test_candidates_are_corrected_by_how_often_a_batch_has_them(small_dataset, s
     often = seen > 20
     assert often.sum() > 30
     torch.testing.assert_close(torch.exp(-model.logit_adjustment)[often], (seen / n_batches)[often], rtol=0, atol=0.1)
+
+
+def two_languages(folder):
+    """Write 60 readers of Danish and 240 of English, who share some items, and return the columns to load."""
+    readers = [f"u{user}\t{'da' if user < 60 else 'en'}" for user in range(300)]
+    (folder / "small.user").write_text("\n".join(["user_id:token\tuser_language:token", *readers]) + "\n")
+    rows = ["user_id:token\titem_id:token\ttimestamp:float"]
+    for user in range(300):
+        items = np.random.default_rng(user).permutation(np.arange(20, 60) if user < 60 else np.arange(40))[:8]
+        rows += [f"u{user}\ti{item}\t{time}" for time, item in enumerate(items)]
+    (folder / "small.inter").write_text("\n".join(rows) + "\n")
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "user": ["user_id", "user_language"], "item": ["item_id"]}
+    return {"load_col": columns, "text_view": "display"}
+
+
+@pytest.mark.parametrize("changed", [{"language_temperature": 5}, {"languages": ["da"]}], ids=str)
+def test_corrections_go_by_what_batches_have_where_languages_are_balanced(small_dataset, settings, changed):
+    known = two_languages(small_dataset(n_users=300, n_items=60))
+    known |= {"popularity_prior": False, "train_batch_size": 64, "catalog_negatives": 0, **changed}
+    parts = build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **known}))
+    model, seen, n_batches = parts.model, torch.zeros(parts.model.texts.tokens.n_texts), 0
+    for epoch in range(60):
+        parts.train_data.set_epoch(epoch)
+        for batch in parts.train_data:
+            items = torch.cat([batch["item_id_list"].flatten(), batch["target_id_list"].flatten()])
+            seen[torch.unique(model.texts.served.of_item[0, items[items > 0]])] += 1
+            n_batches += 1
+    often = seen > 20
+    torch.testing.assert_close(torch.exp(-model.logit_adjustment)[often], (seen / n_batches)[often], rtol=0, atol=0.15)
+
+
+def test_negatives_of_a_batch_are_corrected_by_what_it_has_where_languages_are_balanced(small_dataset, tmp_path):
+    known = two_languages(small_dataset(n_users=300, n_items=60))
+    known |= {"loss_type": "sampled_softmax", "negatives": "in_batch", "language_temperature": 5}
+    parts = build(XLingConfig("LLMSASRec", "small", config_dict={**small_settings(tmp_path), **known}))
+    met = torch.zeros(parts.dataset.item_num)
+    for epoch in range(20):
+        parts.train_data.set_epoch(epoch)
+        for batch in parts.train_data:
+            target = batch["target_id_list"][batch["target_weight_list"] > 0]
+            met += torch.bincount(target, minlength=len(met))
+    torch.testing.assert_close(parts.model.negatives.rate, met / met.sum(), rtol=0.15, atol=0.001)
 
 
 def test_with_all_items_as_negatives_the_softmax_is_over_the_catalog(small_dataset, settings):
@@ -527,7 +569,12 @@ def test_a_run_that_trained_nothing_of_a_part_is_no_start(settings, small_datase
 @pytest.mark.device
 @pytest.mark.parametrize(
     ("changed", "named"),
-    [({"user_tower": "mean"}, "not in the model"), ({"lora_rank": 2}, "another shape"), ({"encoder": None}, "encoder")],
+    [
+        ({"user_tower": "mean"}, "not in the model"),
+        ({"lora_rank": 2}, "another shape"),
+        ({"lora_alpha": 128}, "lora_alpha=32, not 128"),
+        ({"encoder": None}, "encoder"),
+    ],
 )
 def test_parts_that_do_not_fit_are_refused(settings, small_dataset, tmp_path, changed, named):
     small_dataset()
@@ -537,7 +584,10 @@ def test_parts_that_do_not_fit_are_refused(settings, small_dataset, tmp_path, ch
     wanted = {"user_tower": "attention", "init_adapter_from": earlier, "init_user_tower_from": earlier, **changed}
     with pytest.raises(CheckpointError, match=named) as told:
         run("XLingTwoTower", "small", config_dict={**settings, **wanted})
-    assert "encoder" in changed or f"{earlier}/config.yaml" in str(told.value)
+    assert not changed.keys().isdisjoint(("encoder", "lora_alpha")) or f"{earlier}/config.yaml" in str(told.value)
+    with pytest.raises(CheckpointError, match="lora_alpha=64"):  # another scale of the same adapters
+        given = {"user_tower": "attention", "init_from": earlier, "lora_alpha": 64}
+        run("XLingTwoTower", "small", config_dict={**settings, **given})
 
 
 def test_adapters_are_no_start_for_a_frozen_encoder(settings, small_dataset):

@@ -12,6 +12,7 @@ from resumed import resume_like_whole
 
 import recbole_xling
 from recbole_xling.errors import CheckpointError
+from recbole_xling.model.layers.language_embedding import LANGUAGES
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.trainer.checkpoint import load_checkpoint
 
@@ -195,6 +196,23 @@ def test_newer_clicks_alone_go_on_under_the_same_name_only(trained, newer):
     assert result["init_from"]["item_id"] == {"matched": 24, "new": 0, "gone": 0}
     with pytest.raises(CheckpointError, match=r"(?s)'other' \(item_id: 24 matched.*give the dataset the name"):
         go_on(folder, newer("other", **later), dataset="other")
+
+
+def test_a_language_that_the_earlier_run_did_not_meet_is_learned(trained, newer, models, tmp_path):
+    model, known = models["two tower"]
+    first = trained(model, **known, language_embedding=True)
+
+    def in_french(rows):
+        return [row.replace("\tde", "\tfr") for row in rows]
+
+    later = newer(item=in_french, jsonl=lambda rows: [row.replace('"de"', '"fr"') for row in rows])
+    _, now = go_on(first, later, epochs=1)
+    then = load_checkpoint(first / "model.pt")["state_dict"]
+    de, fr = (LANGUAGES.index(tag) + 1 for tag in ("de", "fr"))
+    name = "user_tower.item_language"
+    assert then[f"{name}.met"][de] and not then[f"{name}.met"][fr]
+    assert now["state_dict"][f"{name}.met"][fr] and now["state_dict"][f"{name}.weight"][fr].any()
+    assert not torch.equal(now["state_dict"][f"{name}.weight"][fr], now["state_dict"][f"{name}.weight"][0])
 
 
 def test_a_model_of_texts_goes_on_with_another_dataset(trained, home):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -49,3 +50,20 @@ class LanguageEmbedding(nn.Module):
         if self.training:
             language = language * (torch.rand(language.shape, device=language.device) >= self.unknown_prob)
         return nn.functional.embedding(language, self.weight)
+
+
+@contextmanager
+def languages_kept(model: nn.Module) -> Iterator[None]:
+    """Let languages that training meets now be learned beside those of the weights that are loaded meanwhile.
+
+    New ones start as the unknown language, as which the weights know them.
+
+    Args:
+        model: to be trained on.
+    """
+    own = [(part, part.met.clone()) for part in model.modules() if isinstance(part, LanguageEmbedding)]
+    yield
+    for part, met in own:
+        with torch.no_grad():
+            part.weight[met & ~part.met] = part.weight[0].clone()
+        part.met |= met

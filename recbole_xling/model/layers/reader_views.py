@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
@@ -41,14 +42,17 @@ class ReaderViews(nn.Module):
         self._user_field: str = dataset.uid_field
         self.register_buffer("of_user", view, persistent=False)
 
-    def train_counts(self, dataset: XLingDataset) -> Tensor:
-        """Return how often each item occurs in training in each view, ``(number, n_items)``."""
-        trained = torch.from_numpy(dataset.train_mask)
-        users, items = (dataset.sequence[field][trained] for field in (dataset.uid_field, dataset.iid_field))
-        counts = torch.bincount(
-            self.of_user[users] * dataset.item_num + items, minlength=self.number * dataset.item_num
-        )
-        return counts.view(self.number, dataset.item_num)
+    def train_counts(self, dataset: XLingDataset, shown: NDArray[np.float64] | None = None) -> Tensor:
+        """Return how often each item occurs in training in each view, ``(number, n_items)``.
+
+        Args:
+            dataset: the training split.
+            shown: how often each position of its sequence is shown; once if it is trained on, if not given.
+        """
+        often = dataset.train_mask if shown is None else shown
+        users, items = (dataset.sequence[field] for field in (dataset.uid_field, dataset.iid_field))
+        key, size = self.of_user[users] * dataset.item_num + items, self.number * dataset.item_num
+        return torch.bincount(key, torch.from_numpy(often).double(), size).view(self.number, dataset.item_num)
 
     def parts(self, rows: Interaction) -> Iterator[tuple[int, Interaction, Tensor]]:
         """Yield each view that users of some rows have, these rows, and their places among all, ``(n,)``.
@@ -116,9 +120,9 @@ class TrainingViews(ReaderViews):
             self.chance = torch.from_numpy(views.chances(catalog.training_language_weights))
             self._draws = 1 if dataset.config["train_text_draw"] == "batch" else dataset.item_num
 
-    def train_counts(self, dataset: XLingDataset) -> Tensor:
+    def train_counts(self, dataset: XLingDataset, shown: NDArray[np.float64] | None = None) -> Tensor:
         """Return how often each item occurs in training in each view, ``(number, n_items)``; if drawn, in all views."""
-        counts = super().train_counts(dataset)
+        counts = super().train_counts(dataset, shown)
         return counts if self.chance is None else counts.sum(dim=0, keepdim=True).expand(self.number, -1)
 
     def draw(self, *number: int) -> tuple[Tensor, Tensor] | tuple[None, None]:

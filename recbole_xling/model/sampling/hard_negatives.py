@@ -12,6 +12,7 @@ from recbole.data.interaction import Interaction
 from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.model.sampling.met_items import MetItems
 from recbole_xling.utils.chunks import score_chunks
 from recbole_xling.utils.typed_config import TypedConfig
 
@@ -51,6 +52,7 @@ class HardNegatives(nn.Module):
         dataset: the training split.
         item_language: ``(n_views, n_items)`` language numbers.
         view_of_user: ``(n_users,)``.
+        met: the items that users meet in training.
 
     Attributes:
         items: ``(n_users, hard_negatives)`` item ids, 0 before the first drawing and where items are too few.
@@ -61,7 +63,9 @@ class HardNegatives(nn.Module):
 
     items: Tensor
 
-    def __init__(self, config: Any, dataset: XLingDataset, item_language: Tensor, view_of_user: Tensor) -> None:
+    def __init__(
+        self, config: Any, dataset: XLingDataset, item_language: Tensor, view_of_user: Tensor, met: MetItems
+    ) -> None:
         super().__init__()
         settings = HardNegativesConfig.of(config)
         self.per_user, self.every = settings.hard_negatives, settings.hard_negative_epochs
@@ -74,10 +78,7 @@ class HardNegatives(nn.Module):
             dataset.item_list_length_field,
         )
         self._histories = dataset.last_histories(dataset.user_num)
-        chosen_by, chosen = (torch.from_numpy(ids).long() for ids in dataset.training_pairs())
-        by_user = chosen_by.argsort(stable=True)
-        self._chosen = chosen[by_user]  # items of training, one user after the other
-        self._begin = torch.searchsorted(chosen_by[by_user], torch.arange(dataset.user_num + 1))  # of each user in them
+        self._met = met
         self._untrained = torch.from_numpy(dataset.train_item_counts == 0)  # (n_items,), the padding item included
         self._language, self._view_of_user = item_language, view_of_user
         self.register_buffer("items", torch.zeros(dataset.user_num, self.per_user, dtype=torch.int32), persistent=False)
@@ -108,7 +109,8 @@ class HardNegatives(nn.Module):
             if self.margin is not None:
                 scores.masked_fill_(scores > self.margin * scores.gather(1, newest), float("-inf"))
             scores.scatter_(1, rows[self._list], float("-inf"))
-            scores[self._chosen_by(rows[self._users])] = float("-inf")  # also before the history, which has an end
+            met = self._met.of(rows[self._users].to(self.items.device))  # also before the history, which has an end
+            scores[met[0].cpu(), met[1].cpu()] = float("-inf")
             scores[:, self._untrained] = float("-inf")  # they would teach that new items are wrong
             head = scores.topk(min(DEPTH, scores.shape[1]), dim=1)  # (B, depth)
             shown = ~head.values.isinf()  # (B, depth)
@@ -123,13 +125,6 @@ class HardNegatives(nn.Module):
             missing = self.per_user - items.shape[1]
             users, items = rows[self._users], nn.functional.pad(items, (0, missing)).int()  # (B,), (B, hard_negatives)
             self.items[users.to(self.items.device)] = items.to(self.items.device)
-
-    def _chosen_by(self, users: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the rows of some users, and the items that they chose in training: ``(n,)`` each."""
-        begin, number = self._begin[users], self._begin[users + 1] - self._begin[users]
-        row = torch.arange(len(users)).repeat_interleave(number)
-        place = torch.arange(len(row)) + (begin - number.cumsum(0) + number).repeat_interleave(number)
-        return row, self._chosen[place]
 
 
 def _first(order: Tensor, kind: Tensor, number: Tensor) -> Tensor:

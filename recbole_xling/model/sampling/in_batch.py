@@ -45,6 +45,7 @@ def in_batch(
     logit_adjustment: Tensor,
     same: Tensor,
     drawn: Tensor | None = None,
+    met: tuple[Tensor, Tensor] | None = None,
 ) -> InBatch:
     """Return all positions of the batch and all candidates, of all processes.
 
@@ -54,6 +55,8 @@ def in_batch(
         logit_adjustment: ``(n_texts,)`` constants of the logits of texts that enter a batch with a window, or drawn.
         same: ``(n_texts,)`` a number that texts share which one item has in different languages.
         drawn: texts that were drawn from the catalog for the batch, each once, the same in all processes.
+        met: rows of windows, and the numbers by ``same`` of items that their users meet in training, ``(M,)`` each;
+            needed where windows do not show all of them.
     """
     trained, inputs = windows.trained, windows.inputs
     n_windows, device = len(windows.history), windows.history.device
@@ -75,19 +78,24 @@ def in_batch(
     weight = weight * (n_targets / (process()[1] * n_positions.clamp(min=1)))
     candidates = texts.of_all_processes()  # (U,), (U, D)
 
-    # A candidate that occurs in the window of a position is an accidental hit: the user chose it too, only at another
-    # time. As a negative it would teach that his own items are wrong, and so would their texts in other languages.
+    # A candidate that the user of a position chose at another time is an accidental hit. As a negative it would teach
+    # that his own items are wrong, and so would their texts in other languages.
     of_text = gather_rows(torch.cat([of_position[inputs], of_position[trained]]))  # (K,) windows of
     known = gather_rows(torch.cat([windows.history[inputs], windows.target[trained]]))  # (K,) these texts
     each, window = torch.unique(window, return_inverse=True)  # (W,) windows of all processes, (N,)
     kinds, kind = torch.unique(same[candidates.texts], return_inverse=True)  # (S,), (U,)
-    belongs = torch.zeros(len(each), len(kinds), dtype=torch.bool, device=device)  # (W, S)
+    belongs = torch.zeros(len(each) + 1, len(kinds), dtype=torch.bool, device=device)  # the last row is of no window
     belongs[torch.searchsorted(each, of_text), torch.searchsorted(kinds, same[known])] = True
-    belongs = belongs[:, kind]  # (W, U)
+    at_rate = belongs.any(dim=0)[kind]  # (U,)
+    if met is not None:
+        row, item = torch.searchsorted(each, gather_rows(number[met[0]])), gather_rows(met[1])  # (M,)
+        place = torch.searchsorted(kinds, item).clamp_max(len(kinds) - 1)
+        belongs[torch.where(kinds[place] == item, row, len(each)), place] = True
+    belongs = belongs[:-1, kind]  # (W, U)
 
     # Mined negatives come into the batch because of their scores, not at a rate that a correction could use. They get
     # the mean of the others' constants, so that their logits stay comparable.
-    at_rate, constant = belongs.any(dim=0), logit_adjustment[candidates.texts]  # (U,)
+    constant = logit_adjustment[candidates.texts]  # (U,)
     if drawn is not None:
         at_rate |= torch.isin(candidates.texts, drawn, assume_unique=True)
     return InBatch(
@@ -109,6 +117,7 @@ def adjust_logits(
     n_batches: float | None,
     chance: Tensor | None = None,
     rate: float = 0.0,
+    shown: Tensor | None = None,
 ) -> Tensor:
     """Return what training adds to the logits of each text, or set of texts, ``(number,)``.
 
@@ -123,15 +132,19 @@ def adjust_logits(
         n_batches: of an epoch; None leaves out the correction.
         chance: that a batch which has an item shows it in a view, ``(n_views, n_items)``; 1 if not given.
         rate: at which a batch has an item of training, in a view, because it was drawn from the catalog.
+        shown: how often an epoch shows each item in each view, ``(n_views, n_items)``, if not as often as counted:
+            where languages are balanced or left out, or files state histories.
     """
-    of_each = torch.where(counts.expand_as(of_item) > 0, prior.expand_as(of_item), -torch.inf).flatten()
+    shown = counts if shown is None else shown
+    met = ((counts > 0) | (shown > 0)).expand_as(of_item)
+    of_each = torch.where(met, prior.expand_as(of_item), -torch.inf).flatten()
     of_text = torch.full((number,), -torch.inf).scatter_reduce_(0, of_item.flatten(), of_each, "amax")
     of_text = torch.where(of_text > -torch.inf, of_text, 0.0)  # only items of training are candidates
     if n_batches is None:
         return of_text
-    occurs = counts.double()
+    occurs = shown.double()
     if rate:  # being drawn is like so many more interactions
-        occurs += torch.where(occurs > 0, -n_batches * math.log1p(-rate) if rate < 1 else torch.inf, 0.0)
+        occurs = occurs + torch.where(counts > 0, -n_batches * math.log1p(-rate) if rate < 1 else torch.inf, 0.0)
     if chance is not None:  # the rate at which a text would have to occur to be missing as often
         missing = torch.log1p(chance.double() * torch.expm1(-occurs / n_batches))
         occurs = torch.where(chance < 1, -n_batches * missing, occurs)

@@ -57,7 +57,7 @@ class NextItemLossConfig(TypedConfig):
 class SharedNegatives(nn.Module):
     """Items drawn for a batch, and the loss of its positions over them and their targets.
 
-    - ``in_batch``: targets of the batch; their rate is that of the item in training.
+    - ``in_batch``: targets of the batch; their rate is that of the item in an epoch.
     - ``uniform``: even draws.
     - ``mixed``: half of each (Yang et al., "Mixed Negative Sampling", WWW 2020 Companion).
     - ``popularity``: by the number of training interactions to the power of 0.75.
@@ -67,6 +67,7 @@ class SharedNegatives(nn.Module):
     Args:
         config: loss and negatives.
         counts: training interactions of each item, ``(n_items,)``.
+        targets: how often an epoch has it as a target, ``(n_items,)``.
         candidates: the items that may be drawn.
 
     Attributes:
@@ -77,7 +78,13 @@ class SharedNegatives(nn.Module):
     rate: Tensor
     cumulated: Tensor
 
-    def __init__(self, config: NextItemLossConfig, counts: NDArray[np.int64], candidates: Tensor) -> None:
+    def __init__(
+        self,
+        config: NextItemLossConfig,
+        counts: NDArray[np.int64],
+        targets: NDArray[np.float64],
+        candidates: Tensor,
+    ) -> None:
         super().__init__()
         self.kind, self.number = config.negatives, config.n_negatives
         needed = config.loss_type == "sampled_softmax" and (
@@ -87,7 +94,7 @@ class SharedNegatives(nn.Module):
         self.beta = gbce_beta(self.number, len(candidates), config.gbce_t) if config.loss_type == "gBCE" else None
         even = np.zeros(len(counts))
         even[candidates.numpy()] = 1 / max(1, len(candidates))
-        share, powered = counts / max(1, counts.sum()), np.where(even > 0, counts, 0) ** _POWER
+        share, powered = targets / max(1, targets.sum()), np.where(even > 0, counts, 0) ** _POWER
         powered = powered / max(1, powered.sum())
         rate = {"in_batch": share, "uniform": even, "mixed": (share + even) / 2, "popularity": powered}[self.kind]
         self.register_buffer("candidates", candidates, persistent=False)

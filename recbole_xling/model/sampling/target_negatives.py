@@ -19,8 +19,8 @@ class TargetNegatives:
     """Draws items for each target: evenly from those of training, and from the head of the user's list.
 
     Items without training interactions are no even draws: they would teach that texts like theirs are never chosen.
-    The softmax over even draws estimates the one over all items, popularity included. A user's own items of training
-    are no negatives of his.
+    The softmax over even draws estimates the one over all items, popularity included. A user's own items of training,
+    those of histories that files state included, are no negatives of his.
 
     Args:
         dataset: the training split.
@@ -29,10 +29,9 @@ class TargetNegatives:
     """
 
     def __init__(self, dataset: XLingDataset, number: int, hard: int) -> None:
-        trained = torch.from_numpy(dataset.train_mask)
-        users, items = (dataset.sequence[field][trained].numpy() for field in (dataset.uid_field, dataset.iid_field))
         self._dataset, self._number, self._hard, self._n_items = dataset, number, hard, dataset.item_num
-        self._items = np.flatnonzero(np.bincount(items, minlength=dataset.item_num))
+        self._items = np.flatnonzero(np.bincount(dataset.training_pairs()[1], minlength=dataset.item_num))
+        users, items = dataset.met_pairs()
         self._own = np.unique(users * self._n_items + items)
         self._lists = np.zeros((dataset.user_num, 1), dtype=np.int32)
 

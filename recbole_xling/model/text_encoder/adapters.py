@@ -49,6 +49,11 @@ class AdapterConfig(TypedConfig):
     )
 
 
+def scale_settings(config: Any) -> list[str]:
+    """Return the settings of adapters that change what their weights mean, but not their shapes."""
+    return ["lora_alpha"] if config["peft"] in ("lora", "adalora") else []
+
+
 def add_adapters(model: nn.Module, config: AdapterConfig) -> nn.Module:
     """Freeze what is not to be trained, and add adapters.
 

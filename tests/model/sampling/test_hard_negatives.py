@@ -10,6 +10,7 @@ from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError
 from recbole_xling.model.sampling import hard_negatives as module
 from recbole_xling.model.sampling.hard_negatives import HardNegatives
+from recbole_xling.model.sampling.met_items import MetItems
 from recbole_xling.quick_start.build import build
 
 
@@ -24,7 +25,7 @@ def training(small_dataset, settings, monkeypatch):
 def make(training, **changed) -> HardNegatives:
     settings = {"hard_negatives": 4, "hard_negative_epochs": 2, "hard_negative_cross_language": 0.5, "seed": 1}
     views = torch.zeros(training.user_num, dtype=torch.long)
-    return HardNegatives({**settings, **changed}, training, LANGUAGE[None], views)
+    return HardNegatives({**settings, **changed}, training, LANGUAGE[None], views, MetItems(training))
 
 
 LANGUAGE = torch.arange(31) % 3

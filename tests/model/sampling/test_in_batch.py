@@ -67,6 +67,16 @@ def test_the_same_item_in_another_language_is_no_negative():
     assert own[5] == {1, 5}
 
 
+def test_what_a_user_has_met_in_other_windows_is_no_negative():
+    windows, texts, vectors, _ = make_windows()
+    met = torch.tensor([0, 1, 1]), torch.tensor([5, 0, 6])  # 0 is no candidate
+    batch = in_batch(windows, DistinctTexts(texts, vectors), LOGIT_ADJUSTMENT, EACH, None, met)
+    own = [set(texts[row].tolist()) for row in batch.accidental_hit_mask]
+    assert own[0] == own[2] == own[8] == {1, 2, 3, 4, 5}
+    assert own[3] == {2, 4, 6, 8}
+    assert own[5] == {1, 5} and own[11] == {1, 2, 6, 7}
+
+
 def test_a_user_weighs_as_much_without_a_history_and_as_his_language_says():
     windows, texts, vectors, _ = make_windows()
     windows.weight[1] *= 3

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from recbole_xling.config import XLingConfig
 from recbole_xling.model.sampling import target_negatives
 from recbole_xling.model.sampling.target_negatives import TargetNegatives
+from recbole_xling.quick_start.build import build
 
 
 def test_draws_are_even_and_know_what_is_the_users_own(small_dataset, build_small):
@@ -29,6 +31,24 @@ def test_draws_are_even_and_know_what_is_the_users_own(small_dataset, build_smal
     assert not counts[~known].any()
     expected = 100 * 60 * 7 / known.sum()
     assert np.square(counts[known] - expected).sum() / expected < known.sum() + 4 * np.sqrt(2 * known.sum())
+
+
+def test_items_of_histories_that_files_state_are_the_users_own(small_dataset, settings):
+    folder = small_dataset(n_items=12)
+    head = "user_id:token\titem_id_list:token_seq\titem_id:token"
+    rows = [f"u{user}\ti{user % 12} i{(user + 1) % 12}\ti{(user + 2) % 12}" for user in range(40)]
+    for part in ("train", "valid", "test"):
+        (folder / f"small.{part}.inter").write_text("\n".join([head, *rows]) + "\n")
+    columns = {"inter": ["user_id", "item_id_list", "item_id"], "item": ["item_id", "item_language"]}
+    known = {**settings, "benchmark_filename": ["train", "valid", "test"], "load_col": columns}
+    train = build(XLingConfig("LLMSASRec", "small", config_dict=known)).train_data._dataset
+    users, items = train.met_pairs()
+    own = set(zip(users.tolist(), items.tolist(), strict=True))
+    assert len(own) == 3 * 40
+    negatives, asked = TargetNegatives(train, 30, 0), torch.arange(1, 41)
+    drawn, wrong = negatives.draw(asked, torch.zeros_like(asked), 0, 0)
+    for user, found, mask in zip(asked.tolist(), drawn.tolist(), wrong.tolist(), strict=True):
+        assert all(is_wrong == ((user, item) not in own) for item, is_wrong in zip(found, mask, strict=True))
 
 
 def test_a_target_has_the_same_negatives_in_any_part_of_a_batch(small_dataset, build_small):
