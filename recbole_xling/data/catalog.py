@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recbole_xling.data.columns import column_kinds, read_cells
 from recbole_xling.data.item_vectors import averaged, distinct_texts, unit_norm
 from recbole_xling.data.text_variants import with_variants
-from recbole_xling.data.text_views import TextViews, check_languages, known_language, texts_in
+from recbole_xling.data.text_views import Text, TextViews, check_languages, known_language, texts_in, weighed_by
 from recbole_xling.encode.base import Encoder, Identity, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.encode.vector_table import vector_table
@@ -295,22 +295,26 @@ class ItemCatalog:
         wanted = [language for language, weight in weights.items() if weight]
         own = texts_in(wanted, self.store, self.tokens, seen, template, translations=translations)
         views = TextViews(self.store, self.tokens, template, shown, own, translations, self.views.first)
-        left_out = [language for language, weight in weights.items() if not weight]
-        if self.config["train_text_view"] == ALL and left_out:
-            place = views.chances(weights).argmax(axis=0).tolist()  # of a text in another language, if there is one
-            others = [views.rendered[view][item] for item, view in enumerate(place)]
-            is_out = [any(covers(language, tag) for language in left_out) for tag in seen]
-            views = replace(
-                views, shown=[new if out else old for new, old, out in zip(others, shown, is_out, strict=True)]
-            )
+        if self.config["train_text_view"] == ALL and len(wanted) < len(weights):
+            shown = self._without_left_out(views, weights)
+            views = replace(views, shown=shown)
         views = with_variants(views, self.config, views.chances(weights), weights)
-        if not own and not views.variants:
+        if not own and not views.variants and len(self.texts_of_views) == 1:
             logger.warning(
                 "train_text_view: %s has no effect: no item has a second text in %s",
                 *(self.config["train_text_view"], ", ".join(sorted(weights)) or "any language"),
             )
             return None
         return views
+
+    @staticmethod
+    def _without_left_out(views: TextViews, weights: Mapping[str, float]) -> list[Text]:
+        """Return each item's text in the first view, or one in another language where its own has weight 0."""
+        place = views.chances(weights).argmax(axis=0).tolist()
+        return [
+            views.rendered[view][item] if weights.get(weighed_by(text[1], weights), 1.0) == 0 else text
+            for item, (view, text) in enumerate(zip(place, views.shown, strict=True))
+        ]
 
     @cached_property
     def training_language_weights(self) -> dict[str, float]:

@@ -160,6 +160,8 @@ class LanguageBalance:
     def _ratio(self, temperature: float) -> FloatArray:
         """Return how often a target of each language is drawn, ``(n_languages,)``."""
         n = self._counts.astype(np.float64)
+        if not n.any():
+            return n
         share = np.where(n > 0, (n / n.max()) ** (1 / temperature), 0.0)
         return np.asarray(share / share.sum() * n.sum() / np.maximum(n, 1))
 

@@ -48,7 +48,9 @@ class PinnedIds(Dataset):  # type: ignore[misc]
         length = self.config["ITEM_LIST_LENGTH_FIELD"]
         if length not in self.inter_feat:
             return users, items
-        begins = self.inter_feat[length].numpy() == 1
+        begins = np.flatnonzero(self.inter_feat[length].numpy() == 1)
+        if self.config["MAX_ITEM_LIST_LENGTH"] == 1:  # so are all rows: those of each user's second interaction
+            begins = begins[np.unique(users[begins], return_index=True)[1]]
         first = self.inter_feat[self.iid_field + self.config["LIST_SUFFIX"]].numpy()[begins, 0]
         return np.append(users, users[begins]), np.append(items, first)
 

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_xling.data.text_views import Text, TextViews
-from recbole_xling.language.tags import UNDETERMINED, covers
+from recbole_xling.data.text_views import Text, TextViews, weighed_by
+from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.code_switch import code_switched
 
 logger = logging.getLogger(__name__)
@@ -76,11 +76,10 @@ def _code_switched_texts(views: TextViews, chance: NDArray[np.float32], seed: in
 
 def _back_translations(views: TextViews, seed: int, weights: Mapping[str, float]) -> Variant:
     """Return a back-translation of each item that has one (``recbole-xling translate --back``), drawn if several."""
-    left_out = [name for name, weight in weights.items() if not weight]
     found: list[Text | None] = [None]
     for token in views.tokens[1:]:
         texts = [text for text in views.store.parallel(token) if _BACK in text.source]
-        texts = [text for text in texts if not any(covers(name, text.language) for name in left_out)]
+        texts = [text for text in texts if weights.get(weighed_by(text.language, weights), 1.0)]
         rendered = [(shown, text.language) for text in texts if (shown := views.template.render(text.fields)).strip()]
         drawn = np.random.default_rng([seed, zlib.crc32(token.encode())]).integers(max(1, len(rendered)))
         found.append(rendered[drawn] if rendered else None)

@@ -130,7 +130,7 @@ class TextViews:
         """The text of each item in each view."""
         return [[text for text, _ in texts] for texts in self.rendered]
 
-    @property
+    @cached_property
     def languages(self) -> list[list[str]]:
         """The language of each item's text in each view: the one that is asked for, where the text is in a variant."""
         asked = [view.language for view in self._views] + [""] * len(self.variants)
@@ -154,7 +154,7 @@ class TextViews:
             weights: by language, at least 0.
         """
         seen = [language for _, language in self.shown]
-        of_shown = {tag: next((name for name in weights if covers(name, tag)), "") for tag in set(seen)}
+        of_shown = {tag: weighed_by(tag, weights) for tag in set(seen)}
         chance = np.zeros((1 + len(self.own), len(self.tokens)), dtype=np.float64)
         chance[0] = [weights.get(of_shown[tag], 0.0) for tag in seen]
         for view, (language, is_own) in enumerate(self.own.items(), start=1):
@@ -168,6 +168,11 @@ class TextViews:
         drawn = exists * np.array([share for _, share in self.variants])[:, None]  # (n_variants, n_items)
         chance *= (1 - drawn.sum(axis=0)) / chance.sum(axis=0)
         return np.concatenate([chance, drawn]).astype(np.float32)
+
+
+def weighed_by(tag: str, weights: Mapping[str, float]) -> str:
+    """Return the language whose weight a text has: its own tag, else the first that covers it; empty if none does."""
+    return tag if tag in weights else next((name for name in weights if covers(name, tag)), "")
 
 
 def known_language(text: Text, stated: str) -> Text:

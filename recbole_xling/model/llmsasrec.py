@@ -175,7 +175,10 @@ class LLMSASRec(XLingRecommender):
         """Return how often an epoch has each item as a target, ``(n_items,)``."""
         if not len(dataset.inter_feat):  # there is no training, but another dataset to rank
             return np.zeros(dataset.item_num)
-        often = LanguageBalance(dataset.config, dataset).shown * dataset.is_target
+        balance = LanguageBalance(dataset.config, dataset)
+        often = balance.shown * dataset.is_target
+        if balance.is_trained is not None:
+            often *= balance.is_trained
         return np.asarray(np.bincount(dataset.sequence[dataset.iid_field].numpy(), often, dataset.item_num), np.float64)
 
     @classmethod

@@ -203,10 +203,12 @@ class XLingTwoTower(XLingRecommender):
         whole = int(dataset.segments.n_targets.max(initial=0)) <= most and not dataset.states_histories
         whole &= not (settings.history_crop or settings.history_mask)
         mines = settings.hard_negatives and trains
-        met_items = MetItems(dataset)
-        self.met_items = met_items if trains and not whole else None
+        met_items = MetItems(dataset) if trains and (mines or not whole) else None
+        self.met_items = None if whole else met_items
         languages, of_user = self.texts.item_language, self.views.of_user
-        self.hard_negatives = HardNegatives(config, dataset, languages, of_user, met_items) if mines else None
+        self.hard_negatives = (
+            HardNegatives(config, dataset, languages, of_user, met_items) if met_items and mines else None
+        )
         self._step = self._draws = 0
         self._table = ItemTable(self.texts, self.encoder.forward, autocast=self.autocast)
         self.untuned_count = settings.untuned_count

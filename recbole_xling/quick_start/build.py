@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import recbole.data.dataset as recbole_datasets
+from numpy.typing import NDArray
 from recbole.data.dataloader import FullSortEvalDataLoader, NegSampleEvalDataLoader
 from recbole.data.interaction import Interaction
 from recbole.data.utils import create_samplers, get_dataloader
@@ -184,16 +185,30 @@ def _samplers(config: XLingConfig, dataset: Any, parts: list[Any], whole: list[A
         config: the settings.
         dataset: that was split.
         parts: of the split.
-        whole: the same with the rows of all languages: what a user met in others is not ranked for him.
+        whole: the same with the rows of all languages: what a user has met in others is not ranked for him.
     """
     samplers = list(create_samplers(config, dataset, parts))
+    if config["repeatable"]:
+        return samplers
     if parts is not whole:
         samplers[1:] = create_samplers(config, dataset, whole)[1:]
+        for phase, sampler in enumerate(samplers[1:], start=1):
+            if sampler is not None:  # what comes in the same part is no history
+                sampler.used_ids = _met_in([*whole[:phase], parts[phase]])
     for sampler, part in zip(samplers[1:], whole[1:], strict=True):
         if sampler is not None and (met := getattr(part, "met", None)) is not None:
             for user, item in zip(*(ids.tolist() for ids in met), strict=True):
                 sampler.used_ids[user].add(item)
     return samplers
+
+
+def _met_in(parts: list[Any]) -> NDArray[np.object_]:
+    """Return the set of items that each user has in some parts, ``(n_users,)``, as RecBole's samplers keep them."""
+    found = np.array([set[int]() for _ in range(parts[0].user_num)], dtype=object)
+    for part in parts:
+        for user, item in zip(*(part.inter_feat[f].tolist() for f in (part.uid_field, part.iid_field)), strict=True):
+            found[user].add(item)
+    return found
 
 
 def interactions_of(dataset: Any) -> Interactions:

@@ -154,7 +154,8 @@ def _taken_along(found: _Now, before: _Now) -> tuple[_Now, list[str]]:
     folder, recommender, missing = found.folder, found.recommender, list[str]()
     added = {item.item: item for item in read_added(folder)}
     for item in read_added(before.folder):
-        same = item.item in added and _known_of(added[item.item]) == _known_of(item)
+        there = added.get(item.item)
+        same = there is not None and (_known_of(there) == _known_of(item) or not item.has_text)
         if same or item.item in recommender.trained.catalog.number:
             continue
         try:

@@ -62,6 +62,15 @@ def test_all_kinds_of_models_have_the_rows_of_the_same_languages(small_dataset, 
     assert len(found["BPR"][0]) == len(found["LLMSASRec"][0])
 
 
+def test_each_first_interaction_counts_once_where_models_read_one_item(small_dataset, settings):
+    small_dataset()
+    counts = [
+        build(XLingConfig(model, "small", config_dict={**settings, "MAX_ITEM_LIST_LENGTH": 1})).context.train_counts
+        for model in ("LLMSASRec", "SASRec")
+    ]
+    np.testing.assert_array_equal(*counts)
+
+
 @pytest.mark.parametrize("temperature", [2.0, 5.0, 0.5])
 def test_languages_have_the_shares_of_the_formula(balanced, temperature):
     n = _totals(balanced, balanced())

@@ -132,6 +132,14 @@ def test_readers_get_the_exact_tag_before_a_variant_that_others_see(tmp_path, ot
     found = catalog(tmp_path, ("zh",), texts, text_view="reader")
     assert [views[1] for views in found.texts_of_views] == ["繁體", "简体"]
     assert chances(found)[0] == {"简体": 1}
+    both = catalog(tmp_path, ("zh", "zh-Hant"), texts, text_view="reader")
+    assert chances(both)[0] == {"繁體": 0.5, "简体": 0.5}
+
+
+def test_nobody_learns_from_texts_of_weight_0_that_readers_see_later(tmp_path):
+    texts = [text for text in TEXTS if text.language in ("en", "it")]
+    found = catalog(tmp_path, ("it",), texts, text_view="reader", train_text_languages={"it": 0, "en": 1})
+    assert len(found.texts_of_views) == 2 and found.training_views.texts == [["", "trousers", "shirt", "scarpa"]]
 
 
 def test_a_setting_without_effect_is_one_line(tmp_path, caplog):

@@ -387,7 +387,7 @@ def test_times_of_histories_are_those_of_the_file_in_training_and_in_evaluation(
 
 
 def test_times_that_are_no_seconds_are_refused(make):
-    with pytest.raises(DataError, match="needs the time of each interaction in seconds"):
+    with pytest.raises(DataError, match="positions=relative_time needs the times of interactions as they are"):
         next(iter(make(**TIMES, normalize_all=True).train_data))
 
 

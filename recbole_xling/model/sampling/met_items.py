@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,10 +21,10 @@ class MetItems(nn.Module):
 
     def __init__(self, dataset: XLingDataset) -> None:
         super().__init__()
-        users, items = (torch.from_numpy(ids).long() for ids in dataset.met_pairs())
-        by_user = users.argsort(stable=True)
-        begin = torch.searchsorted(users[by_user], torch.arange(dataset.user_num + 1))
-        self.register_buffer("items", items[by_user], persistent=False)
+        users, items = dataset.met_pairs()
+        users, items = np.divmod(np.unique(users * dataset.item_num + items), dataset.item_num)  # each once
+        begin = torch.searchsorted(torch.from_numpy(users), torch.arange(dataset.user_num + 1))
+        self.register_buffer("items", torch.from_numpy(items), persistent=False)
         self.register_buffer("begin", begin, persistent=False)  # where the items of each user begin
 
     def of(self, users: Tensor) -> tuple[Tensor, Tensor]:

@@ -182,6 +182,8 @@ def test_recboles_models_do_not_rank_what_their_users_have_met(made, split):
     targets = {user: {*items.tolist()} for user, items in enumerate(general.test_data.uid2positive_item)
                if items is not None}  # fmt: skip
     assert known and all(items - targets[user] <= found[user] for user, items in known.items())
+    again = make("BPR", made[0], split, repeatable=True).test_data
+    assert not any(len(items) for items in again.uid2history_item if items is not None)
 
 
 @pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, *SPLITS.values()], ids=["LS", *SPLITS])
