@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from recbole.utils import FeatureSource, FeatureType
 
 from recbole_xling.card.dataset import CardDataset
-from recbole_xling.data.language_balance import RowLanguages, rows_of_languages
+from recbole_xling.data.language_balance import parts_of_languages
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -113,9 +113,8 @@ def build_split(dataset: CardDataset) -> Split:
     dataset.inter_feat[_ROW] = np.arange(len(dataset.inter_feat))
     dataset.set_field_property(_ROW, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
     train, valid, test = dataset.build()
-    if languages := dataset.config["languages"]:
-        known = RowLanguages(train, dataset.config["language_of"])
-        train, valid, test = (rows_of_languages(part, languages, known) for part in (train, valid, test))
+    if dataset.config["languages"]:
+        train, valid, test = parts_of_languages((train, valid, test), train, dataset.config)
     ordered = getattr(dataset, "sequence", dataset.inter_feat)  # RecBole's splits share a sequence, ours do not
     row = ordered[_ROW].numpy()
     position = np.empty_like(row)

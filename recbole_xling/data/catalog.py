@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from recbole_xling.data.columns import column_kinds, read_cells
 from recbole_xling.data.item_vectors import averaged, distinct_texts, unit_norm
 from recbole_xling.data.text_variants import with_variants
-from recbole_xling.data.text_views import Text, TextViews, check_languages, known_language, texts_in, weighed_by
+from recbole_xling.data.text_views import Text, TextViews, check_languages, is_left_out, known_language, texts_in
 from recbole_xling.encode.base import Encoder, Identity, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.encode.vector_table import vector_table
@@ -296,8 +296,7 @@ class ItemCatalog:
         own = texts_in(wanted, self.store, self.tokens, seen, template, translations=translations)
         views = TextViews(self.store, self.tokens, template, shown, own, translations, self.views.first)
         if self.config["train_text_view"] == ALL and len(wanted) < len(weights):
-            shown = self._without_left_out(views, weights)
-            views = replace(views, shown=shown)
+            views = replace(views, shown=self._without_left_out(views, weights))
         views = with_variants(views, self.config, views.chances(weights), weights)
         if not own and not views.variants and len(self.texts_of_views) == 1:
             logger.warning(
@@ -312,7 +311,7 @@ class ItemCatalog:
         """Return each item's text in the first view, or one in another language where its own has weight 0."""
         place = views.chances(weights).argmax(axis=0).tolist()
         return [
-            views.rendered[view][item] if weights.get(weighed_by(text[1], weights), 1.0) == 0 else text
+            views.rendered[view][item] if is_left_out(text[1], weights) else text
             for item, (view, text) in enumerate(zip(place, views.shown, strict=True))
         ]
 

@@ -66,6 +66,16 @@ def rows_of_languages(part: Any, languages: Sequence[str], known: RowLanguages) 
     return part.copy(take_rows(part.inter_feat, np.flatnonzero(kept)))
 
 
+def parts_of_languages(parts: Sequence[Any], train: Any, config: Any) -> list[Any]:
+    """Return parts of a split with the rows of ``languages``, whose languages the training split ``train`` tells.
+
+    Raises:
+        DataError: a part has no row of them.
+    """
+    known = RowLanguages(train, config["language_of"])
+    return [rows_of_languages(part, config["languages"], known) for part in parts]
+
+
 class LanguageBalance:
     """How often the windows of a language are drawn in an epoch, and how much their targets weigh in the loss.
 
@@ -116,10 +126,15 @@ class LanguageBalance:
         return np.isin(np.array(self._known.names), self._languages)[self._language]
 
     @cached_property
+    def targets(self) -> NDArray[np.bool_]:
+        """Which positions of the sequence are targets that are trained."""
+        is_target: NDArray[np.bool_] = self._dataset.is_target
+        return is_target if self.is_trained is None else is_target & self.is_trained
+
+    @cached_property
     def _counts(self) -> IntArray:
         """Targets of each language."""
-        mask = self._dataset.is_target if self.is_trained is None else self._dataset.is_target & self.is_trained
-        return np.bincount(self._language[mask], minlength=len(self._known.names))
+        return np.bincount(self._language[self.targets], minlength=len(self._known.names))
 
     @cached_property
     def weights(self) -> FloatArray | None:
@@ -147,15 +162,10 @@ class LanguageBalance:
         temperatures = {self.temperature(epoch) for epoch in range(max(1, self._epochs))}
         if self.is_trained is None and temperatures == {1.0}:
             return shown
-        trained = table.is_target if self.is_trained is None else table.is_target & self.is_trained
         ratio = np.mean([self._ratio(temperature) for temperature in temperatures], axis=0)[self._language]
-        often = np.bincount(table.owner, ratio * trained) / np.maximum(1, np.bincount(table.owner, trained))
-        return np.asarray(shown * often[table.owner])
-
-    @cached_property
-    def n_trained(self) -> int:
-        """The number of targets of an epoch, whatever is drawn."""
-        return int(self._counts.sum()) if self.is_trained is not None else int(self._dataset.is_target.sum())
+        owner, targets = table.owner, self.targets
+        often = np.bincount(owner, ratio * targets) / np.maximum(1, np.bincount(owner, targets))
+        return np.asarray(shown * often[owner])
 
     def _ratio(self, temperature: float) -> FloatArray:
         """Return how often a target of each language is drawn, ``(n_languages,)``."""

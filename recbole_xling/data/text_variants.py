@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from recbole_xling.data.text_views import Text, TextViews, weighed_by
+from recbole_xling.data.text_views import Text, TextViews, is_left_out
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.text.code_switch import code_switched
 
@@ -79,7 +79,7 @@ def _back_translations(views: TextViews, seed: int, weights: Mapping[str, float]
     found: list[Text | None] = [None]
     for token in views.tokens[1:]:
         texts = [text for text in views.store.parallel(token) if _BACK in text.source]
-        texts = [text for text in texts if weights.get(weighed_by(text.language, weights), 1.0)]
+        texts = [text for text in texts if not is_left_out(text.language, weights)]
         rendered = [(shown, text.language) for text in texts if (shown := views.template.render(text.fields)).strip()]
         drawn = np.random.default_rng([seed, zlib.crc32(token.encode())]).integers(max(1, len(rendered)))
         found.append(rendered[drawn] if rendered else None)

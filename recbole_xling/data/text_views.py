@@ -175,6 +175,11 @@ def weighed_by(tag: str, weights: Mapping[str, float]) -> str:
     return tag if tag in weights else next((name for name in weights if covers(name, tag)), "")
 
 
+def is_left_out(tag: str, weights: Mapping[str, float]) -> bool:
+    """Return whether texts in a language have weight 0; those of languages without a weight are not left out."""
+    return weights.get(weighed_by(tag, weights), 1.0) == 0
+
+
 def known_language(text: Text, stated: str) -> Text:
     """Return a text whose language, where unknown, is the one that is stated for its item."""
     return text if text[1] != UNDETERMINED else (text[0], stated)

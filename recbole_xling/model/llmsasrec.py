@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import sha256
 from itertools import chain
 from typing import Any, ClassVar
@@ -149,9 +150,8 @@ class LLMSASRec(XLingRecommender):
         self.register_buffer("candidates", torch.from_numpy(np.flatnonzero(known)), persistent=False)
         self.register_buffer("candidate_place", torch.from_numpy(np.cumsum(known) - 1), persistent=False)
         samples = settings.loss_type in ("sampled_softmax", "gBCE")
-        self.negatives = (
-            SharedNegatives(settings, counts, self._target_counts(dataset), self.candidates) if samples else None
-        )
+        targets = partial(self._target_counts, dataset)
+        self.negatives = SharedNegatives(settings, counts, targets, self.candidates) if samples else None
         self.score_bias = ScoreBias(config, dataset, by_text=by_text)
         self.tasks = AuxiliaryTasks(settings, dataset, settings.hidden_size, {NEXT_ITEM: 1.0})
         self.language_adversary: LanguageAdversary | None = None
@@ -176,9 +176,7 @@ class LLMSASRec(XLingRecommender):
         if not len(dataset.inter_feat):  # there is no training, but another dataset to rank
             return np.zeros(dataset.item_num)
         balance = LanguageBalance(dataset.config, dataset)
-        often = balance.shown * dataset.is_target
-        if balance.is_trained is not None:
-            often *= balance.is_trained
+        often = balance.shown * balance.targets
         return np.asarray(np.bincount(dataset.sequence[dataset.iid_field].numpy(), often, dataset.item_num), np.float64)
 
     @classmethod

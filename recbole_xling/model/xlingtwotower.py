@@ -173,7 +173,7 @@ class XLingTwoTower(XLingRecommender):
         self.register_buffer("user_language", language_numbers(dataset.readers.stated), persistent=False)
         self.score_bias = ScoreBias(config, dataset, by_text=True)
         balance = LanguageBalance(config, dataset)
-        n_batches = max(1.0, balance.n_trained / settings.train_batch_size)
+        n_batches = max(1.0, int(balance.targets.sum()) / settings.train_batch_size)
         counts, chance = self.training_views.train_counts(dataset), self.training_views.chance  # (n_views, n_items)
         occurs = self.training_views.train_counts(dataset, balance.shown)  # (n_views, n_items)
         units, prior, by_chance = self.texts.trained, self.score_bias.prior, chance is not None

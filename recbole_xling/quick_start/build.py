@@ -28,7 +28,7 @@ from recbole_xling.data.columns import check_slices
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.identity import DataIdentity
 from recbole_xling.data.impressions import Interactions
-from recbole_xling.data.language_balance import RowLanguages, rows_of_languages
+from recbole_xling.data.language_balance import parts_of_languages
 from recbole_xling.data.loader import FullRankingLoader, WindowLoader
 from recbole_xling.data.mixin import XLingDatasetMixin
 from recbole_xling.data.splits.build import build_parts
@@ -94,8 +94,7 @@ class Data:
         """What training, validation and test consist of."""
         train = self.train_data._dataset
         if self.config["languages"]:  # the loader leaves out the others
-            known = RowLanguages(train, self.config["language_of"])
-            train = rows_of_languages(train, self.config["languages"], known)
+            (train,) = parts_of_languages([train], train, self.config)
         parts = {"train": train.training_pairs()}
         parts |= {"valid": target_pairs(self.valid_data._dataset), "test": target_pairs(self.test_data._dataset)}
         return split_summary(kind_of_split(self.config), parts, self.context)
@@ -240,8 +239,7 @@ def _of_languages(config: XLingConfig, parts: list[Any]) -> list[Any]:
     Raises:
         DataError: a part has no row of them.
     """
-    known = RowLanguages(parts[0], config["language_of"])
-    chosen = [rows_of_languages(part, config["languages"], known) for part in parts]
+    chosen = parts_of_languages(parts, parts[0], config)
     whole = config["init_from"] and isinstance(parts[0], XLingDataset)
     return [parts[0] if whole else chosen[0], *chosen[1:]]
 

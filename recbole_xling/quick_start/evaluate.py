@@ -16,7 +16,7 @@ from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.checks import FILTERS
 from recbole_xling.data.identity import changes, fingerprint
 from recbole_xling.data.impressions import impressions_file
-from recbole_xling.data.language_balance import RowLanguages, rows_of_languages
+from recbole_xling.data.language_balance import parts_of_languages
 from recbole_xling.data.loader import FullRankingLoader
 from recbole_xling.data.splits.build import all_rows
 from recbole_xling.errors import ConfigError, DataError, unknown_name
@@ -145,8 +145,7 @@ def _rank_catalog(
             raise ConfigError("--split all is for sequential models that rank all items (eval_args: {mode: full})")
         rows = all_rows(data.dataset)
         if config["languages"]:
-            known = RowLanguages(data.train_data._dataset, config["language_of"])
-            rows = rows_of_languages(rows, config["languages"], known)
+            (rows,) = parts_of_languages([rows], data.train_data._dataset, config)
         loader: Any = FullRankingLoader(config, rows, None)
     else:
         loader = data.test_data if split == "test" else data.valid_data

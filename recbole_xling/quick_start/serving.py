@@ -44,7 +44,8 @@ class Serving:
         run: Run = self  # type: ignore[assignment]
         catalog = catalog_of(run.train_data._dataset)
         scorer = ModelScorer(run)
-        own = Recommender(_served_items(run, catalog), _served_users(run, catalog), scorer, scorer.intake)
+        users = _served_users(run, catalog, by_user=scorer.by_user)
+        own = Recommender(_served_items(run, catalog), users, scorer, scorer.intake)
         folder = run.config["run_dir"]
         return as_remembered(own, folder) if folder else own
 
@@ -242,7 +243,7 @@ def _columns(catalog: ItemCatalog) -> Columns:
 
 
 def _taught(run: Run) -> NDArray[np.bool_] | None:
-    """Return which users a model that learns something of each has met, ``(n_users,)``; None if it serves all alike."""
+    """Return which users a model that knows users by ids was trained on, ``(n_users,)``; None if it serves all."""
     if hooks_of(run.model).ranks_without_history:
         return None
     # a run that went on from another's weights keeps what that had learned of others
@@ -253,12 +254,12 @@ def _taught(run: Run) -> NDArray[np.bool_] | None:
     return taught
 
 
-def _served_users(run: Run, catalog: ItemCatalog) -> Users:
+def _served_users(run: Run, catalog: ItemCatalog, *, by_user: bool) -> Users:
     """Return the users of a run with all their interactions."""
     tokens = [str(token) for token in run.dataset.field2id_token[run.dataset.uid_field]]
-    users = replace(
-        Users.of_interactions(tokens, catalog.readers(tokens).stated, *run.interactions), taught=_taught(run)
-    )
+    users = Users.of_interactions(tokens, catalog.readers(tokens).stated, *run.interactions)
+    if by_user:
+        users = replace(users, taught=_taught(run))
     if has_histories(run.dataset):
         missing = f"'{run.dataset.dataset_name}' states the history of each row, so there is none of each user"
         return replace(users, missing=missing)

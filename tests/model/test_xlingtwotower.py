@@ -206,21 +206,29 @@ def test_the_catalog_is_encoded_once_for_given_weights(make, monkeypatch):
     torch.testing.assert_close(model.full_sort_predict(rows), first)
 
 
+def batches_that_have_texts(parts, n_epochs):
+    """Return in how many batches of some epochs each text is, and how many batches there are."""
+    texts, n_batches = parts.model.texts, 0
+    seen = torch.zeros(texts.tokens.n_texts)
+    for epoch in range(n_epochs):
+        parts.train_data.set_epoch(epoch)
+        for batch in parts.train_data:
+            items = torch.cat([batch["item_id_list"].flatten(), batch["target_id_list"].flatten()])
+            seen[torch.unique(texts.served.of_item[0, items[items > 0]])] += 1
+            n_batches += 1
+    return seen, n_batches
+
+
 def test_candidates_are_corrected_by_how_often_a_batch_has_them(small_dataset, settings):
     """The offset is minus the logarithm of the chance that a text is in a batch, which is no more than 1."""
     small_dataset(n_users=400, n_items=60)
     changed = {"popularity_prior": False, "train_batch_size": 64}
     parts = build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **changed}))
-    model, seen, n_batches = parts.model, torch.zeros(parts.model.texts.tokens.n_texts), 0
-    for epoch in range(20):
-        parts.train_data.set_epoch(epoch)
-        for batch in parts.train_data:
-            items = torch.cat([batch["item_id_list"].flatten(), batch["target_id_list"].flatten()])
-            seen[torch.unique(model.texts.served.of_item[0, items[items > 0]])] += 1
-            n_batches += 1
+    seen, n_batches = batches_that_have_texts(parts, 20)
     often = seen > 20
     assert often.sum() > 30
-    torch.testing.assert_close(torch.exp(-model.logit_adjustment)[often], (seen / n_batches)[often], rtol=0, atol=0.1)
+    expected = (seen / n_batches)[often]
+    torch.testing.assert_close(torch.exp(-parts.model.logit_adjustment)[often], expected, rtol=0, atol=0.1)
 
 
 def two_languages(folder):
@@ -241,15 +249,10 @@ def test_corrections_go_by_what_batches_have_where_languages_are_balanced(small_
     known = two_languages(small_dataset(n_users=300, n_items=60))
     known |= {"popularity_prior": False, "train_batch_size": 64, "catalog_negatives": 0, **changed}
     parts = build(XLingConfig("XLingTwoTower", "small", config_dict={**settings, **known}))
-    model, seen, n_batches = parts.model, torch.zeros(parts.model.texts.tokens.n_texts), 0
-    for epoch in range(60):
-        parts.train_data.set_epoch(epoch)
-        for batch in parts.train_data:
-            items = torch.cat([batch["item_id_list"].flatten(), batch["target_id_list"].flatten()])
-            seen[torch.unique(model.texts.served.of_item[0, items[items > 0]])] += 1
-            n_batches += 1
+    seen, n_batches = batches_that_have_texts(parts, 60)
     often = seen > 20
-    torch.testing.assert_close(torch.exp(-model.logit_adjustment)[often], (seen / n_batches)[often], rtol=0, atol=0.15)
+    expected = (seen / n_batches)[often]
+    torch.testing.assert_close(torch.exp(-parts.model.logit_adjustment)[often], expected, rtol=0, atol=0.15)
 
 
 def test_negatives_of_a_batch_are_corrected_by_what_it_has_where_languages_are_balanced(small_dataset, tmp_path):

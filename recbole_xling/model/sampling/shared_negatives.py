@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -67,7 +68,7 @@ class SharedNegatives(nn.Module):
     Args:
         config: loss and negatives.
         counts: training interactions of each item, ``(n_items,)``.
-        targets: how often an epoch has it as a target, ``(n_items,)``.
+        targets: returns how often an epoch has it as a target, ``(n_items,)``; asked where negatives are of the batch.
         candidates: the items that may be drawn.
 
     Attributes:
@@ -82,7 +83,7 @@ class SharedNegatives(nn.Module):
         self,
         config: NextItemLossConfig,
         counts: NDArray[np.int64],
-        targets: NDArray[np.float64],
+        targets: Callable[[], NDArray[np.float64]],
         candidates: Tensor,
     ) -> None:
         super().__init__()
@@ -94,13 +95,18 @@ class SharedNegatives(nn.Module):
         self.beta = gbce_beta(self.number, len(candidates), config.gbce_t) if config.loss_type == "gBCE" else None
         even = np.zeros(len(counts))
         even[candidates.numpy()] = 1 / max(1, len(candidates))
-        share, powered = targets / max(1, targets.sum()), np.where(even > 0, counts, 0) ** _POWER
-        powered = powered / max(1, powered.sum())
-        rate = {"in_batch": share, "uniform": even, "mixed": (share + even) / 2, "popularity": powered}[self.kind]
+        rate = even
+        if self.kind in ("in_batch", "mixed"):
+            rate = targets()
+            rate = rate / max(1, rate.sum())
+            rate = (rate + even) / 2 if self.kind == "mixed" else rate
+        elif self.kind == "popularity":
+            rate = np.where(even > 0, counts, 0) ** _POWER
+            rate = rate / max(1, rate.sum())
         self.register_buffer("candidates", candidates, persistent=False)
         self.register_buffer("rate", torch.from_numpy(rate).float(), persistent=False)
         if self.kind == "popularity":
-            cumulated = torch.from_numpy(np.cumsum(powered[candidates.numpy()]))
+            cumulated = torch.from_numpy(np.cumsum(rate[candidates.numpy()]))
             self.register_buffer("cumulated", cumulated, persistent=False)
 
     def draw(self, target: Tensor) -> Tensor:

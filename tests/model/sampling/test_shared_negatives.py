@@ -22,7 +22,7 @@ RATES = {
 
 def make(negatives: str, candidates: torch.Tensor = KNOWN, **changed: object) -> SharedNegatives:
     given = {"loss_type": "sampled_softmax", "n_negatives": 50, **changed}
-    return SharedNegatives(NextItemLossConfig(negatives=negatives, **given), COUNTS, COUNTS, candidates)
+    return SharedNegatives(NextItemLossConfig(negatives=negatives, **given), COUNTS, lambda: COUNTS, candidates)
 
 
 @pytest.mark.parametrize("negatives", RATES)
