@@ -70,7 +70,9 @@ class CardDataset(XLingDataset):
         """Return the ids in the ``.user`` or ``.item`` file, loaded or not; None if the dataset has no such file."""
         path = Path(self.dataset_path) / f"{self.dataset_name}.{suffix}"
         return (
-            set(read_atomic_file(path, [field], **file_format(self.config)).tokens(field)) if path.is_file() else None
+            {token for token in read_atomic_file(path, [field], **file_format(self.config)).tokens(field) if token}
+            if path.is_file()
+            else None
         )
 
     def _reset_index(self) -> None:

@@ -103,7 +103,10 @@ class ItemCatalog:
         file = read_atomic_file(path, columns, **file_format(self.config)) if path.is_file() else None
         if file is None or len(file.types) < len(columns):
             return {}
-        return {item: stated_language(tag) for item, tag in file.cells.select(columns).drop_nulls().iter_rows()}
+        cells: dict[str, str] = {}
+        for item, tag in file.cells.select(columns).drop_nulls(columns[0]).iter_rows():
+            cells.setdefault(item, tag or "")  # as of RecBole's features: of several rows of an item the first counts
+        return {item: stated_language(tag) for item, tag in cells.items() if tag}
 
     @cached_property
     def language_names(self) -> tuple[str, ...]:

@@ -69,8 +69,13 @@ class WindowLoader:
         self._world_size: int = 1 if config["single_spec"] else config["world_size"]
         self._rank: int = 0 if config["single_spec"] else config["local_rank"] + (config["offset"] or 0)
         self._balance = LanguageBalance(config, dataset)
+        key = "train_history=set" if config["train_history"] == "set" else "history_reorder"
+        if self._reordered and dataset.reads_times:
+            raise ConfigError(
+                f"{key} gives histories another order, in which positions=relative_time has no times to read: set "
+                "positions=learned or rotary, or train_history=sequence and history_reorder=0"
+            )
         if self._reordered and self._balance.by_target:
-            key = "train_history=set" if config["train_history"] == "set" else "history_reorder"
             raise ConfigError(
                 f"{key} moves targets within a history, and language_of=target tells them apart by their places: set "
                 "language_of=reader, or train_history=sequence and history_reorder=0"

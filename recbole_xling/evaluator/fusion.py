@@ -42,7 +42,8 @@ def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float],
         scores: of each model, ``(B, n_items)``.
         method: one of :data:`METHODS`, but :func:`rerank` is for that one.
         weights: of the models.
-        depth: how long the lists are; an item further down counts as absent. ``log_softmax`` has no such limit.
+        depth: how long the lists are; an item further down counts as absent, and so do
+            those that share their score with one further down. ``log_softmax`` has no such limit.
     """
     left_out = torch.stack([torch.isneginf(own) for own in scores]).any(dim=0)
     ranked = [own.masked_fill(left_out, -torch.inf) for own in scores]
@@ -52,8 +53,10 @@ def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float],
         return (fused - fused.amax(dim=1, keepdim=True)).float().masked_fill(left_out, -torch.inf)
     total, lists = torch.zeros_like(scores[0]), torch.zeros_like(scores[0])
     for own, weight in zip(ranked, weights, strict=True):
-        best, item = own.topk(min(depth, own.shape[1]), dim=1)  # (B, K), the highest first
+        best, item = own.topk(min(depth + 1, own.shape[1]), dim=1)  # (B, K), the highest first
         present = best > -torch.inf
+        if own.shape[1] > depth:  # of items that share the score of the first one left out, none is in the list
+            present &= best > best[:, depth:]
         if method == "rrf":
             above, upto = (torch.searchsorted(-best, -best, right=right) for right in (False, True))
             value = 1 / (_RRF_K + (above + 1 + upto) / 2)

@@ -55,6 +55,15 @@ def lookup(codes: Mapping[str, str], tag: str) -> str | None:
     return next((lowered[beginning] for beginning in beginnings if beginning in lowered), None)
 
 
+def unusual_script(tag: str) -> str | None:
+    """Return the script of a tag if it is not the usual one of its language: ``Hant`` of ``zh-TW``, None of ``sr``."""
+    from langcodes import Language
+
+    full = Language.get(tag).maximize()
+    is_usual = full.script == Language.get(full.language or tag).maximize().script
+    return None if is_usual else full.script
+
+
 def m2m100_code(tag: str) -> str:
     """Return M2M100's code of a tag; the model's vocabulary tells whether it knows that code."""
     language = tag.split("-")[0].lower()

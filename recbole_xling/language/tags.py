@@ -22,7 +22,8 @@ NOT_ONE_LANGUAGE = frozenset((UNDETERMINED, "mul", "mis", "zxx"))
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _CODE = re.compile(r"[a-z]{1,3}([-_].*)?", re.IGNORECASE | re.DOTALL)
 _UNDETERMINED = re.compile(r"(und([-_].*)?)?", re.IGNORECASE | re.DOTALL)
-_NO_VALUE = frozenset(("nan", "nil", "unk"))  # "none" and "null" are no codes
+_LONGEST_CODE = 3
+_NO_VALUE = frozenset("all any mix na nan nd nil non nul tba tbd unk yes".split())  # "none" and "null" are no codes
 _NO_COUNTRY = "Unknown Region"
 _COUNTRY_CODE = re.compile(r'<territoryCodes type="([A-Z]{2})"[^>]* alpha3="([A-Z]{3})"')  # in CLDR's data
 # Names: of ISO 639-2, such as "Greek, Ancient (to 1453)", which some write "Chinese - Simplified", and of CLDR,
@@ -67,17 +68,33 @@ def cased_tag(tag: str) -> str:
 def tag_among(value: str, known: Collection[str]) -> str:
     """Return the tag of a language that data state: one of ``known`` as others have it, else :func:`stated_language`.
 
-    A variant such as ``en-GB`` stays one where it is known.
+    A variant such as ``en-GB`` stays one where it is known. Where only another tag of the same language is known, it is
+    that one: ``iw`` for ``he``, ``nb`` for ``nb-NO``.
     """
     if value in known:
         return value
     cased = cased_tag(value) if "-" in value else value
-    return cased if cased in known else stated_language(value)
+    if cased in known:
+        return cased
+    stated = stated_language(value)
+    if stated == UNDETERMINED or any(covers(stated, tag) for tag in known):
+        return stated
+    return min((tag for tag in known if is_same_language(stated, tag)), default=stated)
 
 
 def covers(language: str, tag: str) -> bool:
     """Tell whether ``tag`` is ``language`` or a variant of it, as ``en-GB`` is of ``en`` (RFC 4647, section 3.3.1)."""
     return f"{tag.lower()}-".startswith(f"{language.lower()}-")
+
+
+def is_same_language(language: str, tag: str) -> bool:
+    """Tell whether two tags are of one language in other spellings: ``no`` and ``nb``, ``he`` and ``iw``.
+
+    Args:
+        language: as :func:`normalize_language` writes it.
+        tag: any.
+    """
+    return tag != UNDETERMINED and stated_language(tag) == language
 
 
 # ---- one spelling for each language ---------------------------------------------------------------------------
@@ -121,14 +138,20 @@ def normalize_language(tag: str) -> str:
     )
 
 
+def states_nothing(value: str) -> bool:
+    """Tell whether a language's cell has a word for no value, or for no single one, although that is a code as well."""
+    return value.strip().lower() in _NO_VALUE
+
+
 @lru_cache(maxsize=4096)
 def stated_language(value: str) -> str:
     """Return the BCP 47 tag of a language that data state; ``und`` if the value does not name exactly one.
 
-    A mere ``nan``, ``nil`` or ``unk`` is what programs write for a missing value, not Min Nan, Nila or Enawené-Nawé,
-    whose codes these are: ``Min Nan Chinese`` and ``nan-Hant`` are languages.
+    A mere ``nan``, ``na`` or ``all`` is what people and programs write where there is no value, or no single one, and
+    not Min Nan, Nauruan or Allar, whose codes these are (``all any mix na nan nd nil non nul tba tbd unk yes``): ``Min
+    Nan Chinese`` and ``nan-Hant`` are languages.
     """
-    if value.strip().lower() in _NO_VALUE:
+    if states_nothing(value):
         return UNDETERMINED
     try:
         tag = normalize_language(value)
@@ -183,9 +206,12 @@ def _code(kind: str, name: str) -> str | None:
 
     langcodes' own search is content with the beginning of a name: to it, ``English/German`` is English.
     """
+    from langcodes import tag_is_valid
     from language_data.names import get_trie_value, normalize_name
 
-    key = normalize_name(name)
+    key = normalize_name(re.sub("[,()]", " ", name))  # which it would leave out: "en,de" is not Ende's "end"
+    if kind == "language" and key != name.casefold() and len(key) <= _LONGEST_CODE and tag_is_valid(key):
+        return key  # "en," is not the language En
     if kind == "language" and key in _names("en", "territory"):
         return None  # "Finland" is the word for Finnish somewhere
     keys = (key, " ".join(key.split()))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,14 +18,17 @@ from typing import Any, ClassVar
 import pandas as pd
 from pydantic import Field, field_validator
 
-from recbole_xling.config import XLingConfig, plain_settings
-from recbole_xling.data.identity import fingerprint
-from recbole_xling.errors import ConfigError, XlingError, unknown_name
+from recbole_xling.config import XLingConfig, plain_settings, settings_of
+from recbole_xling.data.catalog import configured_encoder
+from recbole_xling.data.identity import check_encoders, fingerprint
+from recbole_xling.errors import CheckpointError, ConfigError, XlingError, unknown_name
+from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, find_encoder
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.compare import compare
 from recbole_xling.trainer.trainer import RESUME_FILE
-from recbole_xling.utils.files import FolderLock
+from recbole_xling.utils.files import FolderLock, file_digest
 from recbole_xling.utils.run_folder import (
+    MODEL_FILE,
     RESULT_FILE,
     STAGES_FILE,
     read_json,
@@ -192,7 +195,7 @@ def _known(cell: Cell) -> dict[str, Any]:
         return {}
     try:
         state = _read_state(file)
-        if not _is_of(cell, state.get("settings", {})):
+        if not _is_of(cell, state):
             return {}
         if state.get("status") == FINISHED:
             if not (Path(state["run_dir"]) / RESULT_FILE).is_file():
@@ -203,16 +206,16 @@ def _known(cell: Cell) -> dict[str, Any]:
     return state
 
 
-def _is_of(cell: Cell, stored: Mapping[str, Any]) -> bool:
-    """Tell whether a run has what the file says now; settings that its release did not have are left aside."""
+def _is_of(cell: Cell, state: Mapping[str, Any]) -> bool:
+    """Tell whether a run is what the file says now; settings that its release did not have are left aside."""
     try:
-        now = _settings_of(XLingConfig(config_dict=as_words(cell.settings)))
+        config = XLingConfig(config_dict=as_words(cell.settings))
     except XlingError:  # told when its turn comes
         return True
+    now, stored = _settings_of(config), state.get("settings", {})
     named = cell.settings.keys() & now.keys()
-    return not stored or (
-        named <= stored.keys() and all(now[key] == value for key, value in stored.items() if key in now)
-    )
+    same = named <= stored.keys() and all(now[key] == value for key, value in stored.items() if key in now)
+    return not stored or (same and _starts_alike(state, _start_of(config)))
 
 
 def _comparison(every: Sequence[Cell], dataset: str) -> pd.DataFrame | str:
@@ -249,7 +252,7 @@ def _write(path: Path, file: str, cells: Sequence[Cell], compared: dict[str, pd.
 
 
 def _without_data(state: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in state.items() if key not in ("data", "settings", "others")}
+    kept = {key: value for key, value in state.items() if key not in ("data", "settings", "encoder", "others")}
     if state.get("status") == FINISHED:
         kept["test"] = read_result(Path(state["run_dir"]))["test"]
     return kept
@@ -263,13 +266,48 @@ def _word(name: str) -> str:
 
 
 def asked_of(config: XLingConfig) -> dict[str, Any]:
-    """Return what decides on the result of a run, as JSON has it: its ``settings`` without places, and its ``data``."""
-    return {"settings": _settings_of(config), "data": json.loads(json.dumps(fingerprint(config), default=str))}
+    """Return what decides on the result of a run, as JSON has it.
+
+    Its ``settings`` without places, its ``data``, the identity of its ``encoder``, and the hash of the model it starts
+    from (``init_from``): a folder can have other weights under the same name.
+    """
+    data = json.loads(json.dumps(fingerprint(config), default=str))
+    return {"settings": _settings_of(config), "data": data, **_start_of(config)}
+
+
+def is_asked(before: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Tell whether a result of before is what is asked for now; earlier releases noted settings and data only."""
+    return all(before.get(key) == asked[key] for key in ("settings", "data")) and _starts_alike(before, asked)
 
 
 def _settings_of(config: XLingConfig) -> dict[str, Any]:
     settings = {key: value for key, value in plain_settings(config).items() if key not in _PLACES}
     return dict(json.loads(json.dumps(settings, default=str)))
+
+
+def _start_of(config: XLingConfig) -> dict[str, Any]:
+    """Return which encoder a run reads, and which model it starts from, as far as they are there."""
+    typed, encoder, start = settings_of(config.model_class), None, Path(config["init_from"] or "") / MODEL_FILE
+    if typed is not None and "encoder" in typed.model_fields:
+        is_tower = issubclass(typed, TextEncoderConfig)
+        with suppress(XlingError):  # the run says so, if it needs one
+            encoder = (
+                {"fingerprint": find_encoder(config).fingerprint} if is_tower else configured_encoder(config).identity
+            )
+    digest = file_digest(start) if config["init_from"] and start.is_file() else None
+    return {"encoder": encoder and dict(encoder), "init_from": digest}
+
+
+def _starts_alike(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether encoder and model that a run started from are those of now, as far as both are known."""
+    if before.get("init_from", now["init_from"]) != now["init_from"]:
+        return False
+    if before.get("encoder") and now["encoder"]:
+        try:
+            check_encoders(before["encoder"], now["encoder"])
+        except CheckpointError:
+            return False
+    return True
 
 
 def _run(cell: Cell) -> bool:
@@ -283,7 +321,7 @@ def _run(cell: Cell) -> bool:
         cell.state = {"status": FAILED, "error": str(error)}
         return False
     asked = asked_of(config)
-    same = all(before.get(key) == value for key, value in asked.items())
+    same = is_asked(before, asked)
     if same and before.get("status") == FINISHED and (Path(before["run_dir"]) / RESULT_FILE).is_file():
         cell.state = before
         return True

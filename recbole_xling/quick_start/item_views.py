@@ -35,7 +35,7 @@ class ItemViews(NamedTuple):
 def item_views(
     model: Any, catalog: ItemCatalog, most_items: int, seed: int, batch: Interaction | None = None
 ) -> ItemViews:
-    """Return the vectors of items, of several languages where readers of these have vectors of their own.
+    """Return the vectors of items by the language of their text, of several where readers have vectors of their own.
 
     Args:
         model: trained.
@@ -47,7 +47,7 @@ def item_views(
     Raises:
         ConfigError: the model has no vectors of items.
     """
-    n_views = len(catalog.view_languages) if catalog.has_reader_vectors else 1
+    n_views = len(catalog.text_languages) if catalog.has_reader_vectors else 1
     with torch.no_grad():
         tables = [hooks_of(model).item_table(view) for view in range(n_views)]
         if batch is not None and tables[0] is None and (groups := factors_of(model, batch)):
@@ -57,7 +57,7 @@ def item_views(
         raise ConfigError(f"{type(model).__name__} has no vectors of items, by which it would know them")
     drawn = np.random.default_rng(seed).permutation(np.arange(1, len(catalog.tokens)))[:most_items]
     chosen: dict[tuple[int, str], int] = {}  # item and language -> the first view that shows the item in it
-    for view, languages in enumerate(catalog.view_languages[: len(known)]):
+    for view, languages in enumerate(catalog.text_languages[: len(known)]):
         for item in sorted(drawn.tolist()):
             if languages[item] != UNDETERMINED:
                 chosen.setdefault((item, languages[item]), view)
@@ -69,7 +69,7 @@ def item_views(
 def before_and_after(
     model: Any, catalog: ItemCatalog, most_items: int, seed: int
 ) -> tuple[ItemViews, dict[str, NDArray[np.float32]]]:
-    """Return items with text in the languages in which they are shown, and their vectors before training and after.
+    """Return items with text in the languages in which models see them, and their vectors before training and after.
 
     Args:
         model: trained.

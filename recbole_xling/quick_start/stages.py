@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recbole_xling.config import XLingConfig, plain_settings
+from recbole_xling.config import XLingConfig, plain_settings, settings_of
 from recbole_xling.config.stages import PER_LANGUAGE, Stage, read_stages
 from recbole_xling.data.catalog import configured_encoder
 from recbole_xling.data.identity import check_encoders, fingerprint
@@ -175,9 +175,9 @@ class _Plan:
             options = {key: value for key, value in (settings["encoder_options"] or {}).items() if key != "revision"}
             settings |= {"encoder": str(pretrained / "encoder"), "encoder_options": options or None}
         if stage.kind in PER_LANGUAGE:  # the same model, trained in the same way
-            settings |= {**self._of_joint, "languages": [stage.language]}
+            settings = self._with(settings, self._of_joint) | {"languages": [stage.language]}
         if stage.kind == "refit":  # from scratch on all that is known, for as long as was best
-            settings |= {**self._of_joint, "train_on_validation": True}
+            settings = self._with(settings, self._of_joint) | {"train_on_validation": True}
             if (joint := self.done.get("joint")) is not None:
                 settings["epochs"] = int(load_checkpoint(joint / MODEL_FILE)["epoch"]) + 1
         if stage.kind == "finetune":
@@ -185,11 +185,18 @@ class _Plan:
             settings["learning_rate"] *= _SMALLER_RATE
             if rates := settings["learning_rates"]:
                 settings["learning_rates"] = {part: rate * _SMALLER_RATE for part, rate in rates.items()}
-        settings |= stage.settings
         try:
+            settings = self._with(settings, stage.settings)
             return XLingConfig(self._config.model_class, self._config["dataset"], config_dict=as_words(settings))
         except ConfigError as error:
             raise ConfigError(f"stages: {stage.name}: {error}") from error
+
+    def _with(self, settings: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings with what a stage says, from which others may follow as they do in a run of its own."""
+        settings = {**settings, **said}
+        if typed := settings_of(self._config.model_class):
+            typed.adjust_defaults(settings, said)
+        return settings
 
     def find(self, stage: Stage, own: XLingConfig | PretrainingConfig) -> tuple[Path, bool]:
         """Return the folder of a stage, an earlier one with these settings or a new one, and whether it is finished."""

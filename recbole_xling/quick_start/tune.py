@@ -16,7 +16,7 @@ from pydantic import Field, field_validator
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
-from recbole_xling.quick_start.benchmark import asked_of, only_one
+from recbole_xling.quick_start.benchmark import asked_of, is_asked, only_one
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.train import run
 from recbole_xling.utils.files import replacing
@@ -219,12 +219,13 @@ def _open(optuna: Any, config: XLingConfig, plan: TuneConfig, output: Path) -> A
         raise
     # Another seed for each call: with the same one, the first trials of this call would be those of the first call.
     study.sampler = optuna.samplers.TPESampler(seed=config["seed"] + len(study.trials))
-    asked = json.dumps({**asked_of(config), "search": plan.search}, sort_keys=True, default=str)
-    if study.user_attrs.get("asked", asked) != asked:
+    asked = json.loads(json.dumps({**asked_of(config), "search": plan.search}, default=str))
+    before = json.loads(study.user_attrs.get("asked", "null")) or asked
+    if before["search"] != asked["search"] or not is_asked(before, asked):
         raise ConfigError(
-            f"'{output}' has a search with other settings, ranges or data: name another folder (--output)"
+            f"'{output}' has a search with other settings, ranges, data or encoder: name another folder (--output)"
         )
-    study.set_user_attr("asked", asked)
+    study.set_user_attr("asked", json.dumps(asked, sort_keys=True))
     for frozen in study.get_trials(states=(states.RUNNING,)):
         study.enqueue_trial(frozen.params)
         storage.set_trial_user_attr(frozen._trial_id, "interrupted", True)

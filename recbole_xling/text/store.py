@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recbole_xling.errors import DataError, NoTextError
-from recbole_xling.language.tags import UNDETERMINED, cased_tag
+from recbole_xling.language.tags import UNDETERMINED, cased_tag, states_nothing
 from recbole_xling.text.atomic_files import read_atomic_file, read_header
 from recbole_xling.text.raw_tables import text_lines
 from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, check_text, format_text, parse_text
@@ -93,7 +93,8 @@ class ItemTextStore:
             if item_id and (language or any(values)):
                 fields = dict(zip(text_fields, values, strict=True))
                 with _located(file.place(row)):
-                    text = ItemText(item_id, language or UNDETERMINED, fields, DISPLAY)
+                    tag = UNDETERMINED if not language or states_nothing(language) else language
+                    text = ItemText(item_id, tag, fields, DISPLAY)
                     check_text(text)
                     store._add(text)
         return store

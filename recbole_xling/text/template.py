@@ -109,7 +109,8 @@ def _render(sequence: _Sequence, fields: Mapping[str, str]) -> str:
             if content:
                 content = unit.content.opening + content + unit.content.closing
         if content:
-            text = (_join(text, waiting) if text else "") + unit.prefix + content + unit.suffix
+            glued = text and waiting.isascii() and waiting and not waiting.strip(_ENDING) and text[-1] in _ENDING
+            text = (_join(text, " " if glued else waiting) if text else "") + unit.prefix + content + unit.suffix
             waiting = ""
     return _join(text, sequence.tail) if text else ""
 
@@ -168,7 +169,7 @@ def _compile(nodes: list[_Node]) -> _Sequence:
     splits = [("", "", literals[0])]  # words after, separator, words before
     for literal in literals[1:-1]:
         found = _SEPARATOR.search(literal)
-        start, end = found.span() if found else (0, len(literal) - len(literal.lstrip()))
+        start, end = found.span() if found else _first_gap(literal)
         splits.append((literal[:start], literal[start:end], literal[end:]))
     last = _SEPARATOR.search(literals[-1])
     end = last.start() if last else len(literals[-1])
@@ -178,3 +179,9 @@ def _compile(nodes: list[_Node]) -> _Sequence:
         for (_, separator, prefix), content, (suffix, _, _) in zip(splits[:-1], contents, splits[1:], strict=True)
     )
     return _Sequence(tuple(units), literals[-1][end:])
+
+
+def _first_gap(literal: str) -> tuple[int, int]:
+    """Return where the first whitespace is, before which all touches the field on its left; (0, 0) if there is none."""
+    gap = re.search(r"\s+", literal)
+    return gap.span() if gap else (0, 0)

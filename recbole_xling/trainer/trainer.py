@@ -48,7 +48,9 @@ RESUME_FILE = "last.pt"
 _FIXED = (
     *FILTERS,
     *("eval_args", "seed", "benchmark_filename", "valid_metric", "valid_users", "exclude_history"),
-    *("learner", "learning_rate", "learning_rates", "weight_decay"),
+    *("learner", "learning_rate", "learning_rates", "weight_decay", "loss_type"),
+    *("languages", "language_of", "train_on_validation", "train_history"),
+    *("text_fields", "text_template", "text_view", "reader_vectors", "train_text_view", "train_text_languages"),
 )
 """Settings that a resumed run keeps."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from recbole_xling.errors import ConfigError, DataError, unknown_name
-from recbole_xling.language.tags import UNDETERMINED, asked_language, covers
+from recbole_xling.language.tags import UNDETERMINED, asked_language, covers, is_same_language
 from recbole_xling.text.record import DISPLAY, PARALLEL, ItemText, check_text, format_text
 from recbole_xling.text.store import ItemTextStore, itemtext_path
 from recbole_xling.translate.base import Pair, Translator
@@ -97,6 +97,7 @@ def translate_dataset(
         settle(path.parent)
         state = _state(path)
         store = ItemTextStore.load(path)
+        _warn_of_others(store, translator, cache)
         chosen = _fields(store, fields)
         jobs, present, without_source = select_jobs(store, translator.name, targets, source_language, back)
         translations = _translate(translator, cache, jobs, chosen, show_progress)
@@ -112,6 +113,19 @@ def translate_dataset(
             logger.warning("%d items have no text in %s to translate from", without_source, known)
         added = dict(Counter(job.target for job in jobs).most_common())
         return TranslationReport(path, added, present, without_source)
+
+
+def _warn_of_others(store: ItemTextStore, translator: Translator, cache: TranslationCache) -> None:
+    """Warn if texts have the name of a system that has translated nothing yet: they may be another one's."""
+    source = f"translation:{translator.name}"
+    if not cache.folder(translator).is_dir() and any(
+        text.source == source or text.source.startswith(f"{source}:back:") for text in store.texts()
+    ):
+        logger.warning(
+            "texts by a system called '%s' are there, but this one has translated nothing yet. They are left as they "
+            "are: if another program, model or version made them, give this one another name (--option name=...)",
+            translator.name,
+        )
 
 
 def _state(path: Path) -> tuple[int, int, int]:
@@ -177,11 +191,12 @@ def select_jobs(
     for item_id in store:
         shown = store.display(item_id)
         texts = [*([] if shown is None else [shown]), *store.parallel(item_id)]
+        texts = [text for text in texts if any(value.strip() for value in text.fields.values())]
         if source_language is None:
             sources = (text for text in texts if text.source == DISPLAY and text.language != UNDETERMINED)
         else:
             own = (text for text in texts if text.source in (DISPLAY, PARALLEL))
-            covered = [text for text in own if covers(source_language, text.language)]
+            covered = [text for text in own if _is_in(source_language, text.language)]
             # an exact tag goes before variants, as in a text view
             exact = (text for text in covered if text.language.lower() == source_language.lower())
             sources = (text for text in (*exact, *covered))
@@ -194,15 +209,19 @@ def select_jobs(
             if back:
                 source, steps = f"{source}:back:{target}", [*steps, (target, text.language)]
                 done = any(other.source == source and other.language == text.language for other in texts)
-                done = done or covers(target, text.language)
+                done = done or _is_in(target, text.language)
             else:
-                fitting = (other for other in texts if covers(target, other.language))
+                fitting = (other for other in texts if _is_in(target, other.language))
                 done = any(other.source in (DISPLAY, PARALLEL, source) for other in fitting)
             if done:
                 present += 1
             else:
                 jobs.append(Job(text, tuple(steps), source))
     return jobs, present, without_source
+
+
+def _is_in(language: str, tag: str) -> bool:
+    return covers(language, tag) or is_same_language(language, tag)
 
 
 # ---- the translations ---------------------------------------------------------------------------------------------

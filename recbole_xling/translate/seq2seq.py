@@ -13,7 +13,15 @@ from typing import Any
 from recbole_xling.encode.base import Identity, require_package
 from recbole_xling.encode.hub import find_model, quiet_loading
 from recbole_xling.errors import EncoderError, TranslationError, unknown_name
-from recbole_xling.language.model_codes import FLORES, check_codes, is_iso_code, iso_codes, lookup, m2m100_code
+from recbole_xling.language.model_codes import (
+    FLORES,
+    check_codes,
+    is_iso_code,
+    iso_codes,
+    lookup,
+    m2m100_code,
+    unusual_script,
+)
 from recbole_xling.translate.base import TRANSLATORS, Pair, check_name
 
 logger = logging.getLogger(__name__)
@@ -108,11 +116,12 @@ class Seq2SeqTranslator:
             for place, translation in zip(places, batch, strict=True):
                 translations[place] = translation
         if cut:
-            logger.warning("%d texts fill max_length=%d tokens; what is beyond is cut off", cut, self._max_length)
+            told = "%d texts or translations fill max_length=%d tokens; what is beyond is cut off"
+            logger.warning(told, cut, self._max_length)
         return translations
 
     def _generate(self, texts: list[str], direction: Direction) -> tuple[list[str], int]:
-        """Translate one batch; return translations and the number of inputs that fill ``max_length``."""
+        """Translate one batch; return translations and of how many the text or the translation fills ``max_length``."""
         import torch
 
         model, tokenizer = self._model, self._tokenizer
@@ -130,7 +139,10 @@ class Seq2SeqTranslator:
                 do_sample=False,
                 **forced,
             )  # (B, L')
-        n_cut = int((mask.sum(dim=1) >= self._max_length).sum())
+        is_cut = mask.sum(dim=1) >= self._max_length  # (B,)
+        if output.shape[1] >= self._max_length:
+            is_cut |= output[:, -1].cpu() != tokenizer.pad_token_id
+        n_cut = int(is_cut.sum())
         return [text.strip() for text in tokenizer.batch_decode(output, skip_special_tokens=True)], n_cut
 
     def _direction(self, source: str, target: str) -> Direction:
@@ -204,7 +216,10 @@ def multilingual_direction(tokenizer: Any, source: str, target: str, codes: Mapp
         TranslationError: the model does not know a language.
     """
     source_code, _ = _language_token(tokenizer, source, codes)
-    _, first_token = _language_token(tokenizer, target, codes)
+    target_code, first_token = _language_token(tokenizer, target, codes)
+    script = None if lookup(codes, target) else unusual_script(target)
+    if script is not None and not target_code.endswith(f"_{script}"):
+        raise TranslationError(_in_another_script(target, target_code))
     return Direction(source_code=source_code, first_token=first_token)
 
 
@@ -218,11 +233,16 @@ def marian_direction(tokenizer: Any, source: str, target: str, codes: Mapping[st
     """
     _check_side("from", tokenizer.init_kwargs.get("source_lang"), source)
     labels = sorted(token for token in tokenizer.get_vocab() if token.startswith(">>") and token.endswith("<<"))
+    code = lookup(codes, target)
+    script = unusual_script(target) if code is None else None
     if not labels:
         _check_side("into", tokenizer.init_kwargs.get("target_lang"), target)
+        if script is not None:
+            raise TranslationError(_in_another_script(target))
         return Direction()
-    code = lookup(codes, target)
     wanted = iso_codes(target) | {lookup(FLORES, target)} if code is None else {code}
+    if script is not None:
+        wanted = {f"{iso}_{script}" for iso in iso_codes(target)}
     fitting = [label for label in labels if label[2:-2] in wanted]
     if not fitting:
         raise TranslationError(
@@ -254,6 +274,14 @@ def _language_token(tokenizer: Any, tag: str, codes: Mapping[str, str]) -> tuple
     raise TranslationError(
         f"the model does not know the language {tag} (as {tried}): name its code with codes={{'{tag}': '...'}}, or "
         "leave the language out"
+    )
+
+
+def _in_another_script(tag: str, code: str = "") -> str:
+    named = f" but {code}" if code else ""
+    return (
+        f"the model does not say that it writes the script of {tag}{named}: if it does, name its code of the language "
+        f"with codes={{'{tag}': '...'}}, otherwise leave the language out"
     )
 
 

@@ -156,6 +156,12 @@ def test_rows_without_user_and_rows_without_item(made):
     assert (card.size.users, card.size.items, card.size.interactions, card.checks.missing_ids) == (2, 4, 6, 2)
 
 
+def test_a_listed_row_without_an_id_is_no_user(made):
+    folder = made(interactions="u1 a 1|u1 b 2")
+    (folder / "made.user").write_text("user_id:token\tuser_language:token\nu1\tde\n\tfr\nu2\tde\n")
+    assert build_card(folder, "made").size.idle_users == 1
+
+
 def test_duplicates_of_rows_with_sequences(made):
     rows = "u1 a p,q 1|u1 a p 1|u1 a p,q 1|u1 b p 2"
     folder = made(interactions=rows, columns="user_id:token item_id:token tags:token_seq timestamp:float")

@@ -69,6 +69,23 @@ def test_a_stated_language_stays_where_the_text_column_is_empty(small_dataset, s
     assert catalog_of(data.dataset).texts.count("") == 1 + 15
 
 
+def test_of_several_rows_of_an_item_the_first_one_states_the_language(small_dataset, settings_without_layers):
+    folder = small_dataset(item_text=False)
+    rows = [f"i{n}\t{tag}\tHund" for tag in ("", "de", "en") for n in range(30) if tag or n == 1]
+    (folder / "small.item").write_text("\n".join(["item_id:token\titem_language:token\ttitle:token_seq", *rows]))
+    write_texts(folder, *((f"i{n}", "und", "Hund") for n in range(30)))
+    found = languages_of(data_of(settings_without_layers))
+    assert found["i0"] == "de" and found["i1"] == "und"
+
+
+def test_a_code_for_no_value_in_the_language_column_is_none(small_dataset, settings_without_layers):
+    folder = small_dataset(item_text=False)
+    rows = [f"i{n}\t{'nan' if n else 'nan-Hant'}\tHund" for n in range(30)]
+    (folder / "small.item").write_text("\n".join(["item_id:token\titem_language:token\ttitle:token_seq", *rows]))
+    found = languages_of(data_of(settings_without_layers))
+    assert found["i0"] == "nan-Hant" and found["i1"] == "und"
+
+
 def test_a_template_with_a_field_that_no_item_has_is_refused(small_dataset, settings):
     small_dataset()
     with pytest.raises(

@@ -164,3 +164,6 @@ def test_a_stretch_of_a_history_is_reordered(small_dataset, build_small):
         build_small(history_reorder=0.5, train_history="set")
     with pytest.raises(ConfigError, match="history_reorder moves targets"):
         build_small(history_reorder=0.5, language_of="target", language_weights="inverse")
+    for given in ({"history_reorder": 0.5}, {"train_history": "set"}):
+        with pytest.raises(ConfigError, match="another order, in which positions=relative_time has no times"):
+            build_small(**given, block="hstu", positions="relative_time")

@@ -46,6 +46,17 @@ def test_combsum_scales_lists_and_combmnz_counts_them():
     assert fused("combmnz") == pytest.approx((want * [1, 2, 2, 1]).tolist(), abs=1e-6)
 
 
+@pytest.mark.parametrize("method", ["rrf", "combsum", "combmnz"])
+def test_where_a_list_ends_among_equal_scores_their_numbers_decide_nothing(method):
+    scores = [[9.0, 4.0, 4.0, 4.0, 0.0], [0.3, 0.1, 0.2, 0.0, 0.5]]
+    order = [3, 4, 1, 0, 2]
+    one = fused(method, a=scores[0], b=scores[1])
+    renumbered = fused(method, a=[scores[0][i] for i in order], b=[scores[1][i] for i in order])
+    assert renumbered == pytest.approx([one[i] for i in order])
+    assert fused("rrf", a=scores[0], b=scores[1])[1] == 0, "third among equal ones, and not in the other list"
+    assert fused(method, a=[1.0] * 5, b=[1.0] * 5) == [0.0] * 5
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_what_one_model_leaves_out_is_left_out_and_takes_no_place(method):
     out = float("-inf")

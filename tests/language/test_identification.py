@@ -98,6 +98,7 @@ def test_names_are_understood_as_standards_and_people_write_them(names: str, exp
     [
         *("Indian English", "Scottish English", "Irish English", "Englishman", "polish remover", "English (polite)"),
         *("English/German", "German and English", "French, English", "Spanish, Arabic", "Arabic, Spanish", "English/"),
+        *("en,de", "da,no", "ar,he", "en(de", "de;en"),
         *("Finland", "Turkey", "Russia", "Germany", "India", "Chinese (Taiwan, Traditional)"),
         *("a" + " " * 10_000 + "b", "(" + "1" * 10_000, "English (" * 1_000),
     ],
@@ -165,6 +166,31 @@ def test_capitals_that_may_be_a_market_are_no_language() -> None:
     assert [tag_among(value, known) for value in ("SE", "UK", "EN", "uk", "EN-gb", "en-US")] == [
         *("und", "und", "en", "uk", "en-GB", "en")
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "known", "tag"),
+    [
+        ("iw-IL", {"iw"}, "iw"),
+        ("he", {"iw", "en"}, "iw"),
+        ("nb-NO", {"nb"}, "nb"),
+        ("nb-NO", {"nb", "no"}, "no"),
+        ("fil-PH", {"fil"}, "fil"),
+        ("zh-TW", {"zh-Hant", "zh"}, "zh-Hant"),
+        ("zh-Hant", {"zh-TW", "zh"}, "zh-TW"),
+        ("English", {"eng"}, "eng"),
+        ("en", {"en-GB", "en-US"}, "en"),
+        ("de", {"fr", "und"}, "de"),
+        ("?", {"und"}, "und"),
+    ],
+)
+def test_another_tag_of_the_same_language_is_the_known_one(value: str, known: set[str], tag: str) -> None:
+    assert tag_among(value, known) == tag
+
+
+@pytest.mark.parametrize(("value", "tag"), [("en,", "en"), ("(en)", "en"), ("German,", "de"), ("Lao (Laos)", "lo")])
+def test_punctuation_around_a_code_or_name_makes_no_other_language(value: str, tag: str) -> None:
+    assert stated_language(value) == tag
 
 
 @settings(max_examples=200)

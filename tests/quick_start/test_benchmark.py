@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.quick_start import benchmark as benchmarks
 from recbole_xling.quick_start.benchmark import benchmark, only_one, read_benchmark
 from recbole_xling.quick_start.train import run
-from recbole_xling.testing import small_settings, write_small_dataset
+from recbole_xling.testing import make_tiny_encoder, small_settings, write_small_dataset
 from recbole_xling.trainer.trainer import XLingTrainer
 
 
@@ -142,6 +143,28 @@ def test_results_of_other_settings_are_not_compared(tmp_path, plan, in_this_proc
     assert [run["model"] for run in stored] == ["LanguagePop"]
     _, compared = benchmark(tmp_path / "plan.yaml", tmp_path / "out")
     assert isinstance(compared["small"], pd.DataFrame) and len(in_this_process) == 4
+
+
+@pytest.mark.parametrize("changed", ["encoder", "init_from"])
+def test_other_weights_under_the_same_name_are_another_run(tmp_path, plan, in_this_process, changed):
+    encoder = make_tiny_encoder(tmp_path / "encoder")
+    tower = {"model": "XLingTwoTower", "encoder": str(encoder), "encoder_options": None, "encoder_max_length": 24}
+    if changed == "init_from":
+        tower["init_from"] = run("XLingTwoTower", "small", config_dict={**plan["common"], **tower})["run_dir"]
+    plan["models"] = {"tower": {**tower, "seeds": [1]}, "LanguagePop": {"seeds": [1]}}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    for _ in range(2):
+        benchmark(tmp_path / "plan.yaml", tmp_path / "out")
+    assert len(in_this_process) == 2
+    if changed == "encoder":
+        make_tiny_encoder(encoder, seed=1)
+    else:
+        again = run("XLingTwoTower", "small", config_dict={**plan["common"], **tower, "init_from": None, "seed": 9})
+        shutil.copy(Path(again["run_dir"]) / "model.pt", tower["init_from"])
+    _, compared = benchmark(tmp_path / "plan.yaml", tmp_path / "out", ["LanguagePop"])
+    assert compared["small"] == "fewer than two runs have finished"
+    benchmark(tmp_path / "plan.yaml", tmp_path / "out")
+    assert len(in_this_process) == 3
 
 
 def test_two_benchmarks_do_not_share_a_folder(tmp_path, plan, in_this_process):

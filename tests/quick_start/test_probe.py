@@ -43,6 +43,14 @@ def test_each_text_of_an_item_is_probed_once_before_and_after(settings, tmp_path
     assert "item vectors" in told and "majority" in told and "of 12 items" in told
 
 
+def test_texts_that_the_model_reads_in_one_language_are_not_told_apart(settings):
+    folder = run("LLMSASRec", "shop", config_dict={**settings, "hidden_size": 16, "text_view": "language:de"})[
+        "run_dir"
+    ]
+    with pytest.raises(DataError, match="found: de 24"):
+        probe(folder)
+
+
 def test_a_run_that_cannot_be_probed_says_why(settings):
     folder = run("LLMSASRec", "shop", config_dict={**settings, "hidden_size": 16})["run_dir"]
     with pytest.raises(DataError, match="found: de 24"):

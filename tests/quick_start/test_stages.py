@@ -15,6 +15,7 @@ from recbole_xling.config.stages import read_stages
 from recbole_xling.encode.hashing import HashingEncoder
 from recbole_xling.errors import ConfigError, DataError, XlingError
 from recbole_xling.evaluator.stage_table import language_table, stage_text
+from recbole_xling.testing import make_tiny_encoder
 from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.trainer.trainer import XLingTrainer
 
@@ -88,6 +89,20 @@ def test_fine_tuning_starts_from_joint_at_a_smaller_rate_and_validates_on_its_la
                                   joint.train_data._dataset.train_item_counts)  # fmt: skip
     users = {str(u) for batch in tuned.train_data for u in tuned.dataset.id2token("user_id", batch["user_id"].numpy())}
     assert users and all(int(user[1:]) >= 25 for user in users)
+
+
+def test_the_learning_rate_of_a_stage_is_the_maps_as_well(readers, settings_without_layers, tmp_path):
+    given = {**settings_without_layers, "encoder": str(make_tiny_encoder(tmp_path / "encoder")), "epochs": 1}
+    given = {key: value for key, value in given.items() if key not in ("learning_rate", "encoder_options")}
+    stages = [{"joint": {"learning_rate": 0.03}}, "refit", {"finetune:fr": {"learning_rate": 0.01}}]
+    folder = Path(recbole_xling.run("XLingTwoTower", "small", config_dict={**given, "stages": stages})["run_dir"])
+    alone = {**given, "stages": None, "learning_rate": 0.03}
+    plain = _weights(recbole_xling.run("XLingTwoTower", "small", config_dict=alone)["run_dir"])
+    assert all(bool((value == plain[name]).all()) for name, value in _weights(folder / "joint").items())
+    rates = {name: recbole_xling.load_run(folder / name).config for name in ("refit", "finetune-fr")}
+    assert rates["refit"]["learning_rate"] == 0.03 and rates["finetune-fr"]["learning_rate"] == 0.01
+    assert all("encoder.projection" not in config["learning_rates"] for config in rates.values())
+    assert rates["finetune-fr"]["learning_rates"]["user_tower"] == pytest.approx(0.0001)
 
 
 def test_refitting_trains_on_the_validation_rows_as_well_for_as_long_as_was_best(readers):

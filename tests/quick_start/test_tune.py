@@ -16,7 +16,7 @@ from recbole_xling.quick_start import tune as tuning
 from recbole_xling.quick_start.benchmark import only_one
 from recbole_xling.quick_start.train import run
 from recbole_xling.quick_start.tune import trials_table, tune
-from recbole_xling.testing import small_settings, write_small_dataset
+from recbole_xling.testing import make_tiny_encoder, small_settings, write_small_dataset
 from recbole_xling.utils.run_folder import read_result
 
 
@@ -86,11 +86,26 @@ def test_a_search_goes_on_where_it_was_stopped(tmp_path, plan, scored):
     assert len(trials_table(study)[1]) == 3
     tune(plan, tmp_path / "out")
     assert len(scored) == 4
-    with pytest.raises(ConfigError, match="other settings, ranges or data"):
+    with pytest.raises(ConfigError, match="other settings, ranges, data or encoder"):
         tune(plan, tmp_path / "out", ["--train_batch_size=32"])
     (tmp_path / "out" / "study.db").write_bytes(b"garbage" * 900)
     with pytest.raises(CheckpointError, match=r"study\.db' is damaged: .*Name another folder"):
         tune(plan, tmp_path / "out")
+
+
+def test_a_search_does_not_go_on_with_another_encoder(tmp_path, plan, scored):
+    encoder = make_tiny_encoder(tmp_path / "encoder")
+    search = yaml.safe_load(plan.read_text())
+    search["settings"] |= {"model": "XLingTwoTower", "encoder": str(encoder), "encoder_options": None}
+    search["search"].pop("n_layers")
+    del search["settings"]["hidden_size"], search["settings"]["inner_size"]
+    plan.write_text(yaml.safe_dump(search))
+    tune(plan, tmp_path / "out", trials=1)
+    tune(plan, tmp_path / "out", trials=2)
+    make_tiny_encoder(encoder, seed=1)
+    with pytest.raises(ConfigError, match="other settings, ranges, data or encoder"):
+        tune(plan, tmp_path / "out")
+    assert len(scored) == 2
 
 
 def test_two_searches_do_not_share_a_folder(tmp_path, plan, scored):

@@ -46,6 +46,22 @@ def test_a_value_is_rendered_unaltered(title: str) -> None:
     assert FILM.render({"title": "A", "genres": title}) == f"A. {title}"
 
 
+@pytest.mark.parametrize(
+    ("template", "fields", "expected"),
+    [
+        ("{price}€ {title}", {"title": "T"}, "T"),
+        ("{price}€ {title}", {"price": "3"}, "3€"),
+        ("{price}€ {title}", {"price": "3", "title": "T"}, "3€ T"),
+        ("{size} cm of {title}", {"title": "T"}, "cm of T"),
+        ("{title},{genres}", {"title": "Help!", "genres": "Comedy"}, "Help! Comedy"),
+        ("{title}.{genres}", {"title": "Help", "genres": "Comedy"}, "Help.Comedy"),
+        ("{title}。{genres}", {"title": "東京。", "genres": "劇"}, "東京。劇"),
+    ],
+)
+def test_what_touches_a_field_is_left_out_with_it_and_words_are_not_glued(template, fields, expected) -> None:
+    assert TextTemplate(template).render(fields) == expected
+
+
 @pytest.mark.parametrize("title", ["Shall We Dance?", "...And Justice for All.", "Wait...", "Airplane!", "東京。"])
 def test_punctuation_is_not_doubled_behind_a_value(title: str) -> None:
     assert FILM.render({"title": title, "genres": "Comedy"}) == f"{title} Comedy"

@@ -105,6 +105,11 @@ def test_more_patience_goes_on_with_a_run_that_had_stopped(small_dataset, settin
         "weight_decay=0.1",
         "eval_args={split: {RS: [0.8, 0.1, 0.1]}}",
         "learner=sgd",
+        "languages=[de]",
+        "train_on_validation=True",
+        "text_view=reader",
+        "train_history=set",
+        "loss_type=SCE",
     ],
 )
 def test_a_resumed_run_keeps_what_is_trained_split_and_validated(small_dataset, settings, changed):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recbole_xling.errors import MissingExtraError, TranslationError
-from recbole_xling.language.model_codes import FLORES, lookup
+from recbole_xling.language.model_codes import FLORES, lookup, unusual_script
 from recbole_xling.translate import Translator, create_translator
 
 TEXTS = ["der pate", "hai", "ein film am strand", "ein hai am strand der film", "pate"]
@@ -91,9 +91,26 @@ def test_a_language_the_model_does_not_know_is_named(nllb_folder: Path) -> None:
         translator(nllb_folder, codes={"de": "xyz_Latn"}).check_pairs([("de", "es")])
 
 
-def test_translations_that_reach_max_length_are_counted(nllb_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert len(translator(nllb_folder).translate(["hai", "hai am strand " * 9], "de", "es")) == 2
-    assert "1 texts fill max_length=40" in caplog.text
+def test_texts_and_translations_that_reach_max_length_are_counted(
+    nllb_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert len(translator(nllb_folder, max_length=8).translate(["hai"], "de", "es")) == 1
+    assert "1 texts or translations fill max_length=8" in caplog.text
+    caplog.clear()
+    assert len(translator(nllb_folder).translate(["hai am strand " * 9], "de", "es")) == 1
+    assert "1 texts or translations fill max_length=40" in caplog.text
+
+
+def test_a_script_that_the_model_does_not_write_is_refused(
+    nllb_folder: Path, m2m100_folder: Path, marian_folder: Path, marian_group_folder: Path
+) -> None:
+    for folder in (nllb_folder, m2m100_folder, marian_folder, marian_group_folder):
+        with pytest.raises(TranslationError, match=r"es-Arab.*codes=\{'es-Arab'"):
+            translator(folder).check_pairs([("de", "es-Arab")])
+    translator(nllb_folder, codes={"es-Arab": "spa_Latn"}).check_pairs([("de", "es-Arab")])
+    translator(nllb_folder).check_pairs([("de", "zh-Hant"), ("de", "es-Latn"), ("de", "es-MX")])
+    scripts = {tag: unusual_script(tag) for tag in ("sr", "sr-Latn", "zh-TW", "zh-Hans", "ko", "yue", "sr-Cyrl-RS")}
+    assert scripts == {**dict.fromkeys(scripts), "sr-Latn": "Latn", "zh-TW": "Hant"}
 
 
 def test_a_max_length_beyond_the_models_positions_is_refused(marian_folder: Path) -> None:

@@ -80,6 +80,40 @@ def test_existing_translations_are_not_made_again(path, fill, counting_translato
     assert fill(counting_translator("second"), "es").added == {"es": 3}
 
 
+def test_texts_by_another_system_of_the_same_name_are_told(
+    path, fill, counting_translator, caplog, monkeypatch
+) -> None:
+    fill(counting_translator(), "es")
+    fill(counting_translator(), "es")
+    assert "called 'fake'" not in caplog.text
+    other = counting_translator()
+    monkeypatch.setattr(type(other), "identity", {"backend": "another"})
+    assert fill(other, "es").added == {}
+    assert "texts by a system called 'fake' are there, but this one has translated nothing yet" in caplog.text
+
+
+def test_an_empty_text_is_none(path, fill, counting_translator) -> None:
+    texts = [
+        ItemText("1", "de", {"title": "Heat"}, "display"),
+        ItemText("1", "es", {"title": " "}, "parallel"),
+        ItemText("2", "de", {"title": ""}, "display"),
+    ]
+    write_itemtext(path, texts)
+    before = path.read_bytes()
+    report = fill(counting_translator(), "es")
+    assert added(path, before) == [ItemText("1", "es", {"title": "Heat>es"}, "translation:fake")]
+    assert (report.present, report.without_source) == (0, 1)
+
+
+def test_other_tags_of_the_same_language_are_texts_in_it(path, fill, counting_translator) -> None:
+    texts = [ItemText("1", "en", {"title": "Heat"}, "display"), ItemText("1", "nb", {"title": "Hete"}, "parallel")]
+    write_itemtext(path, texts)
+    before = path.read_bytes()
+    assert fill(counting_translator(), "nb").present == 1
+    fill(counting_translator(), "de", source_language="no")
+    assert added(path, before) == [ItemText("1", "de", {"title": "Hete>de"}, "translation:fake")]
+
+
 def test_translation_into_several_languages_adds_what_each_item_lacks(path, fill, counting_translator) -> None:
     before = path.read_bytes()
     assert fill(counting_translator(), "en", "de").added == {"en": 3, "de": 1}

@@ -8,7 +8,7 @@ import lzma
 import re
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +44,13 @@ def find_file(folder: Path, name: str) -> Path | None:
     """Return the file of this name in a folder, or else a compressed one (:data:`SUFFIXES`), or None."""
     paths = [folder / f"{name}{suffix}" for suffix in ("", *SUFFIXES)]
     return next((path for path in paths if path.is_file()), None)
+
+
+def without_copies(paths: Iterable[Path]) -> list[Path]:
+    """Return paths without those of compressed files (:data:`SUFFIXES`) whose unpacked copy lies beside them."""
+    every = list(paths)
+    known = set(every)
+    return [path for path in every if path.suffix.lower() not in SUFFIXES or path.with_suffix("") not in known]
 
 
 def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:

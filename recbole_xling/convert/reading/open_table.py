@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import polars as pl
 
-from recbole_xling.convert.reading.compressed import BLOCK_BYTES, SUFFIXES, blocks, check_expansion
+from recbole_xling.convert.reading.compressed import BLOCK_BYTES, SUFFIXES, blocks, check_expansion, without_copies
 from recbole_xling.convert.reading.numbers import written_number
 from recbole_xling.convert.reading.rejects import LINE, BadRowError, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable, batch_schema, check_columns
@@ -86,7 +86,8 @@ def table_files(path: Path) -> list[Path]:
     """Return the files of a table: the file itself, or the shards in a folder, as Spark, Ray and others write them.
 
     They come in the order of their names, in which numbers count as numbers, also from folders in the folder. Where
-    there are Parquet files, others are no shards; nor are those whose names begin with ``_`` or ``.``.
+    there are Parquet files, others are no shards; nor are those whose names begin with ``_`` or ``.``, and compressed
+    ones that lie beside their unpacked copy.
 
     Args:
         path: a file, which need not exist, or a folder.
@@ -101,7 +102,7 @@ def table_files(path: Path) -> list[Path]:
     parquet = [file for file, ending in tables.items() if ending in _PARQUET]
     if not tables:
         raise DataError(f"folder {path} has no shards of a table: files ending in {', '.join(_ALL)}")
-    return sorted(parquet or tables, key=lambda file: _in_order(file.relative_to(path).parts))
+    return sorted(without_copies(parquet or tables), key=lambda file: _in_order(file.relative_to(path).parts))
 
 
 def _ending(path: Path) -> str:
@@ -198,7 +199,7 @@ def _wanted_value(value: object, key: str, column: Column) -> str | float:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise BadRowError(f"neither text nor number in column '{key}'")
     if column.kind == "text":
-        if isinstance(value, float) and not abs(value) < _INEXACT:
+        if isinstance(value, float) and not abs(value) < (_INEXACT if column.required else math.inf):
             raise BadRowError(f"a float too large to be exact in column '{key}'")
         text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
         if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
@@ -274,9 +275,10 @@ class ParquetTable:
             else:
                 texts = (cells.cast(pl.Datetime("us")) if kind.is_temporal() else cells).cast(pl.String)
                 if kind.is_float():  # whole numbers become floats in a column in which something is missing
-                    whole = cells.cast(pl.Int64, strict=False).cast(pl.String)
+                    whole = pl.coalesce(cells.cast(pl.Int64, strict=False).cast(pl.String), texts)
                     texts = pl.when(cells == cells.floor()).then(whole).otherwise(texts)
-                    texts = pl.when(cells.abs() < (_INEXACT_SINGLE if kind == pl.Float32 else _INEXACT)).then(texts)
+                    inexact = _INEXACT_SINGLE if kind == pl.Float32 else _INEXACT  # as an id it would be another's
+                    texts = pl.when(cells.abs() < (inexact if column.required else math.inf)).then(texts)
                 wanted = pl.when(texts != "").then(texts)
             yield wanted.alias(column.name)
 

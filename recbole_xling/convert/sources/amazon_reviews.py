@@ -16,7 +16,7 @@ from typing import NamedTuple
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceText, located
-from recbole_xling.convert.reading.compressed import SUFFIXES, numbered_lines
+from recbole_xling.convert.reading.compressed import SUFFIXES, numbered_lines, without_copies
 from recbole_xling.convert.reading.open_table import JsonLines, parse_object
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.reading.text_table import Column
@@ -123,10 +123,10 @@ class AmazonReviews(Converter):
             raise DataError(f"folder {self.folder} does not exist")
         endings = tuple(kind + packed for kind in _JSON_LINES for packed in ("", *SUFFIXES))
         keys: dict[Path, frozenset[str]] = {}
-        for path in sorted(self.folder.rglob("*")):
-            if path.name.lower().endswith(endings) and path.is_file():
-                records = (parse_object(line) for _, line in islice(numbered_lines(path), _LINES_LOOKED_AT))
-                keys[path] = frozenset(key for record in records if record is not None for key in record)
+        found = (path for path in sorted(self.folder.rglob("*")) if path.name.lower().endswith(endings))
+        for path in without_copies(path for path in found if path.is_file()):
+            records = (parse_object(line) for _, line in islice(numbered_lines(path), _LINES_LOOKED_AT))
+            keys[path] = frozenset(key for record in records if record is not None for key in record)
         return keys
 
     @cached_property

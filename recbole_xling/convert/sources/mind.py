@@ -140,7 +140,8 @@ Each file may be compressed (.gz, .xz, .bz2, .zst, .zip)"""
     def impressions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield all impressions, also those of which nothing was clicked."""
         self._counts["impressions"] = self._counts["candidates"] = 0
-        for frame in self._impressions(rejects):
+        for every in self._impressions(rejects):
+            frame = every.filter(pl.col("item_id").list.len() > 0)
             self._counts["impressions"] += frame.height
             self._counts["candidates"] += int(frame["item_id"].list.len().sum())
             yield frame.select("impression_id", "user_id", "timestamp", "item_id", "label")

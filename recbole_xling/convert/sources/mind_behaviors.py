@@ -86,9 +86,9 @@ def read_impressions(
 
     Returns:
         Columns ``impression_id``, ``user_id``, ``timestamp`` (Int64), ``item_id`` and ``label`` (lists of the
-        candidates and of 1 for clicked, else 0), ``history`` (a list of items), ``history_end`` (the time stamp that
-        comes after the history), ``is_first`` (of the user), ``is_other`` (the history is not that of the first
-        impression), ``file`` and ``line``.
+        candidates and of 1 for clicked, else 0; empty where all are unknown), ``history`` (a list of items),
+        ``history_end`` (the time stamp that comes after the history), ``is_first`` (of the user), ``is_other`` (the
+        history is not that of the first impression), ``file`` and ``line``.
     """
     timed = is_timed(readers)
     seen = pl.DataFrame(schema={"user_id": pl.String, "before": pl.Int64, "clicks": pl.Int64, "known": pl.UInt64})
@@ -186,7 +186,7 @@ def _parsed(frame: pl.DataFrame, prefix: str, part: str) -> pl.DataFrame:
 
 
 def _of_known(impressions: pl.DataFrame, news: pl.DataFrame) -> pl.DataFrame:
-    """Return impressions without unknown news; those that showed nothing else are left out."""
+    """Return impressions without unknown news; those that showed nothing else have no candidates left."""
 
     def known(*lists: str, item: str) -> pl.DataFrame:
         rows = (
@@ -197,9 +197,9 @@ def _of_known(impressions: pl.DataFrame, news: pl.DataFrame) -> pl.DataFrame:
         return rows.group_by(LINE, maintain_order=True).agg(lists)
 
     left = impressions.drop("item_id", "label", "history")
-    left = left.join(known("item_id", "label", item="item_id"), on=LINE, how="inner", maintain_order="left")
+    left = left.join(known("item_id", "label", item="item_id"), on=LINE, how="left", maintain_order="left")
     left = left.join(known("history", item="history"), on=LINE, how="left", maintain_order="left")
-    return left.with_columns(pl.col("history").fill_null([])).select(impressions.columns)
+    return left.with_columns(pl.col("item_id", "label", "history").fill_null([])).select(impressions.columns)
 
 
 def _with_unknown(parsed: pl.DataFrame, column: str, news: pl.DataFrame) -> list[int]:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, located
-from recbole_xling.convert.reading.compressed import PERHAPS_PACKED
+from recbole_xling.convert.reading.compressed import PERHAPS_PACKED, without_copies
 from recbole_xling.convert.reading.rejects import LINE, Rejects
 from recbole_xling.convert.reading.text_table import Column, Layout, TextTable
 from recbole_xling.convert.sources.products import read_products
@@ -163,7 +163,8 @@ class XMarket(Converter):
         """All files by name: kind and file."""
         if not self.folder.is_dir():
             raise DataError(f"folder {self.folder} does not exist")
-        names = ((path, _FILE_NAME.fullmatch(path.name)) for path in sorted(self.folder.rglob("*")))
+        paths = without_copies(sorted(self.folder.rglob("*")))
+        names = ((path, _FILE_NAME.fullmatch(path.name)) for path in paths)
         return [(name["kind"].lower(), _MarketFile(path, name["market"].lower())) for path, name in names if name]
 
     def _find(self, kind: str) -> list[_MarketFile]:

@@ -39,6 +39,9 @@ _LAYOUTS = {  # by config.model_type
     **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"), _DECODER),
 }
 
+_SCALING = ("gemma", "gemma2")
+"""transformers before release 5 multiplies whatever is given as ``inputs_embeds`` by the root of their size."""
+
 
 class _GivenEmbeddings(nn.Module):
     """Replaces the embeddings where the hidden states are given."""
@@ -81,6 +84,8 @@ def upper_part(model: nn.Module, n_lower: int) -> nn.Module:
     config.__dict__["use_cache"] = False  # keys and values are kept by the layer's number in the whole model
     if getattr(config, "layer_types", None):  # the kind of attention is asked for by the number in this part
         config.__dict__["layer_types"] = config.layer_types[n_lower:]
+    if config.model_type in _SCALING:
+        config.__dict__["hidden_size"] = 1
     part.__dict__["config"] = config
     return part
 

@@ -140,6 +140,14 @@ def test_shards_of_a_folder_come_in_the_order_of_their_numbers(tmp_path: Path) -
     assert found == [names[1], names[0], names[2], names[3]]
 
 
+def test_a_compressed_file_beside_its_unpacked_copy_is_read_once(tmp_path: Path) -> None:
+    for name in ("a.csv", "a.csv.gz", "b.csv.gz", "c.csv", "d/a.csv.GZ"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [file.relative_to(tmp_path).as_posix() for file in table_files(tmp_path)]
+    assert found == ["a.csv", "b.csv.gz", "c.csv", "d/a.csv.GZ"]
+
+
 def test_a_folder_without_shards_is_said(tmp_path: Path) -> None:
     (tmp_path / "_SUCCESS").touch()
     with pytest.raises(DataError, match="has no shards of a table"):
@@ -151,11 +159,24 @@ def test_single_precision_of_a_parquet_file_adds_no_noise_and_ids_that_it_may_ha
     tmp_path: Path,
 ) -> None:
     cells = pl.Series([4.1, 0.1, 3.0, None, 1_400_000_128, 16_777_215, 16_777_217], dtype=pl.Float32)
-    pl.DataFrame({"number": cells, "id": cells}).write_parquet(tmp_path / "clicks.parquet")
-    columns = {"number": Column("n", "number", required=False), "id": Column("item", required=False)}
+    pl.DataFrame({"number": cells, "feature": cells, "id": cells}).write_parquet(tmp_path / "clicks.parquet")
+    columns = {"number": Column("n", "number", required=False), "feature": Column("f", required=False)}
     with Rejects(tmp_path / "rejects.jsonl") as rejects:
-        rows = pl.concat(open_table(tmp_path / "clicks.parquet", columns, rejects)).select("n", "item").rows()
+        rows = pl.concat(open_table(tmp_path / "clicks.parquet", columns, rejects)).select("n", "f").rows()
+        ids = pl.concat(open_table(tmp_path / "clicks.parquet", {"id": Column("item")}, rejects))["item"].to_list()
     assert rows == [
         *((4.1, "4.1"), (0.1, "0.1"), (3.0, "3"), (None, None)),
-        *((1_400_000_128.0, None), (16_777_215.0, "16777215"), (16_777_216.0, None)),
+        *((1_400_000_128.0, "1400000128"), (16_777_215.0, "16777215"), (16_777_216.0, "16777216")),
     ]
+    assert ids == ["4.1", "0.1", "3", "16777215"]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
+def test_large_numbers_of_features_stay(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"clicks{suffix}"
+    table = pl.DataFrame({"plays": [1e20, -3e17, 2.5e16, None, float("inf")][: 5 if suffix == ".parquet" else 4]})
+    table.write_parquet(path) if suffix == ".parquet" else table.write_ndjson(path)
+    with Rejects(tmp_path / "rejects.jsonl") as rejects:
+        found = pl.concat(open_table(path, {"plays": Column("plays", required=False)}, rejects))["plays"].to_list()
+    assert [None if cell is None else float(cell) for cell in found[:4]] == [1e20, -3e17, 2.5e16, None]
+    assert found[4:] in ([None], [])

@@ -77,6 +77,17 @@ def test_the_release_of_2023_is_read_from_several_files_in_a_given_language(
     assert store.display("P1") == ItemText("P1", "de", fields, "display")
 
 
+def test_a_file_and_its_compressed_copy_are_read_once(
+    folder: Path, convert: Callable[..., ConvertReport], tmp_path: Path
+) -> None:
+    for name, rows in (("reviews", REVIEWS_2023), ("meta_reviews", META_2023)):
+        write_lines(folder / f"{name}.jsonl", rows)
+    once = convert(AmazonReviews(input=folder)).interactions
+    for name, rows in (("reviews", REVIEWS_2023), ("meta_reviews", META_2023)):
+        write_lines(folder / f"{name}.jsonl.gz", rows)
+    assert convert(AmazonReviews(input=folder)).interactions == once
+
+
 def test_repeated_products_are_noted_and_bad_rows_listed(
     folder: Path, convert: Callable[..., ConvertReport], tmp_path: Path
 ) -> None:

@@ -75,7 +75,7 @@ def test_an_empty_text_does_not_displace_one_of_a_later_market(
     source: Path, convert: Callable[..., ConvertReport], tmp_path: Path
 ) -> None:
     for market, title in (("de", "Kanne"), ("uk", ""), ("us", "Teapot")):
-        with open(source / market / f"metadata_{market}_Home_Kitchen.json", "a") as file:
+        with open(source / market / f"metadata_{market}_Kitchen.json", "a") as file:
             file.write(json.dumps({"asin": "B50", "title": title}) + "\n")
             file.write(json.dumps({"asin": "B51", "title": title if market != "de" else ""}) + "\n")
             if market != "de":

@@ -77,7 +77,9 @@ def test_what_names_no_language_is_und_and_counted(tmp_path: Path) -> None:
     assert figures["unread_languages"] == report.unread_languages
 
 
-@pytest.mark.parametrize("value", ["NaN", "NAN", "nan", "nil", "unk", "UNK", "none", "null", "undetermined"])
+@pytest.mark.parametrize(
+    "value", ["NaN", "nan", "nil", "unk", "UNK", "none", "null", "undetermined", "na", "TBD", "all"]
+)
 def test_words_for_a_missing_value_are_no_languages(tmp_path: Path, value: str) -> None:
     report = write(tmp_path, items=[Item("a", value), Item("b", "Min Nan Chinese")], texts=[])
     assert languages(tmp_path / "d") == {"a": "und", "b": "nan"}
