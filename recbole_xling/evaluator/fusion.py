@@ -54,14 +54,17 @@ def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float],
     total, lists = torch.zeros_like(scores[0]), torch.zeros_like(scores[0])
     for own, weight in zip(ranked, weights, strict=True):
         best, item = own.topk(min(depth + 1, own.shape[1]), dim=1)  # (B, K), the highest first
+        behind = best[:, depth:]  # (B, 1) or (B, 0)
+        best, item = best[:, :depth], item[:, :depth]
+        ranked_ones = best.masked_fill(best == -torch.inf, torch.inf)
+        low = ranked_ones.amin(dim=1, keepdim=True)  # (B, 1)
         present = best > -torch.inf
-        if own.shape[1] > depth:  # of items that share the score of the first one left out, none is in the list
-            present &= best > best[:, depth:]
+        if behind.shape[1]:  # of items that share the score of the first one left out, none is in the list
+            present &= best > behind
         if method == "rrf":
             above, upto = (torch.searchsorted(-best, -best, right=right) for right in (False, True))
             value = 1 / (_RRF_K + (above + 1 + upto) / 2)
         else:
-            low = best.masked_fill(~present, torch.inf).amin(dim=1, keepdim=True)
             value = (best - low) / (best[:, :1] - low).clamp_min(1e-12)
         total.scatter_add_(1, item, torch.where(present, weight * value, 0).to(total))
         lists.scatter_add_(1, item, present.to(lists))

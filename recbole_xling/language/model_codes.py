@@ -57,8 +57,10 @@ def lookup(codes: Mapping[str, str], tag: str) -> str | None:
 
 def unusual_script(tag: str) -> str | None:
     """Return the script of a tag if it is not the usual one of its language: ``Hant`` of ``zh-TW``, None of ``sr``."""
-    from langcodes import Language
+    from langcodes import Language, tag_is_valid
 
+    if not tag_is_valid(tag):
+        return None
     full = Language.get(tag).maximize()
     is_usual = full.script == Language.get(full.language or tag).maximize().script
     return None if is_usual else full.script

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 from contextlib import suppress
 from functools import cache, lru_cache
+from string import whitespace
 from typing import TYPE_CHECKING
 
 from recbole_xling.errors import ConfigError, DataError
@@ -22,8 +23,8 @@ NOT_ONE_LANGUAGE = frozenset((UNDETERMINED, "mul", "mis", "zxx"))
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
 _CODE = re.compile(r"[a-z]{1,3}([-_].*)?", re.IGNORECASE | re.DOTALL)
 _UNDETERMINED = re.compile(r"(und([-_].*)?)?", re.IGNORECASE | re.DOTALL)
-_LONGEST_CODE = 3
 _NO_VALUE = frozenset("all any mix na nan nd nil non nul tba tbd unk yes".split())  # "none" and "null" are no codes
+_AROUND = f"{whitespace},"
 _NO_COUNTRY = "Unknown Region"
 _COUNTRY_CODE = re.compile(r'<territoryCodes type="([A-Z]{2})"[^>]* alpha3="([A-Z]{3})"')  # in CLDR's data
 # Names: of ISO 639-2, such as "Greek, Ancient (to 1453)", which some write "Chinese - Simplified", and of CLDR,
@@ -73,7 +74,7 @@ def tag_among(value: str, known: Collection[str]) -> str:
     """
     if value in known:
         return value
-    cased = cased_tag(value) if "-" in value else value
+    cased = cased_tag(value.replace("_", "-")) if re.search("[-_]", value) else value
     if cased in known:
         return cased
     stated = stated_language(value)
@@ -108,7 +109,8 @@ def normalize_language(tag: str) -> str:
     Old codes are replaced (``iw`` by ``he``), and so is the main language of a macrolanguage (``cmn`` by ``zh``, ``nb``
     by ``no``). Regions are dropped, because they say where a text is from rather than what language it is in; only the
     script that they imply counts. A script is kept if it is not the language's usual one: ``zh-CN`` and ``zh-Hans`` are
-    ``zh``, ``zh-TW`` is ``zh-Hant``, ``sr-Latn`` stays.
+    ``zh``, ``zh-TW`` is ``zh-Hant``, ``sr-Latn`` stays. It also stays where the language alone would read as no value
+    (:func:`states_nothing`): Nauruan is ``na-Latn``.
 
     Args:
         tag: an empty one, or any that begins with ``und``, gives ``und``. Two capitals that are also the code of a
@@ -119,7 +121,7 @@ def normalize_language(tag: str) -> str:
     Raises:
         DataError: the tag does not name a language; the caller adds where it was found.
     """
-    tag = tag.strip()
+    tag = _bare(tag)
     if _UNDETERMINED.fullmatch(tag):
         return UNDETERMINED
     import langcodes
@@ -140,7 +142,14 @@ def normalize_language(tag: str) -> str:
 
 def states_nothing(value: str) -> bool:
     """Tell whether a language's cell has a word for no value, or for no single one, although that is a code as well."""
-    return value.strip().lower() in _NO_VALUE
+    return _bare(value).lower() in _NO_VALUE
+
+
+def _bare(value: str) -> str:
+    """Return a value without commas, spaces and brackets around the whole of it: ``en`` of ``(en),``."""
+    bare = value.strip(_AROUND)
+    inside = bare[1:-1]
+    return inside.strip() if bare == f"({inside})" and not re.search("[()]", inside) else bare
 
 
 @lru_cache(maxsize=4096)
@@ -206,12 +215,9 @@ def _code(kind: str, name: str) -> str | None:
 
     langcodes' own search is content with the beginning of a name: to it, ``English/German`` is English.
     """
-    from langcodes import tag_is_valid
     from language_data.names import get_trie_value, normalize_name
 
     key = normalize_name(re.sub("[,()]", " ", name))  # which it would leave out: "en,de" is not Ende's "end"
-    if kind == "language" and key != name.casefold() and len(key) <= _LONGEST_CODE and tag_is_valid(key):
-        return key  # "en," is not the language En
     if kind == "language" and key in _names("en", "territory"):
         return None  # "Finland" is the word for Finnish somewhere
     keys = (key, " ".join(key.split()))
@@ -263,7 +269,8 @@ def _shortest(tag: str) -> str:
 
     full = Language.get(tag).maximize().prefer_macrolanguage()
     language = _SAME_AS.get(str(full.language), str(full.language))
-    short = language if full.script == Language.get(language).maximize().script else f"{language}-{full.script}"
+    is_usual = full.script == Language.get(language).maximize().script and language not in _NO_VALUE
+    short = language if is_usual else f"{language}-{full.script}"
     if not is_language(short):
         raise DataError(f"{tag!r} is a private tag, not a language; write 'und' if the language is unknown")
     return short

@@ -286,9 +286,9 @@ def _settings_of(config: XLingConfig) -> dict[str, Any]:
 
 
 def _start_of(config: XLingConfig) -> dict[str, Any]:
-    """Return which encoder a run reads, and which model it starts from, as far as they are there."""
+    """Return which encoder a run may read, and which model it starts from, as far as they are there."""
     typed, encoder, start = settings_of(config.model_class), None, Path(config["init_from"] or "") / MODEL_FILE
-    if typed is not None and "encoder" in typed.model_fields:
+    if typed is not None:  # it is no model of RecBole's own
         is_tower = issubclass(typed, TextEncoderConfig)
         with suppress(XlingError):  # the run says so, if it needs one
             encoder = (
@@ -322,6 +322,8 @@ def _run(cell: Cell) -> bool:
         return False
     asked = asked_of(config)
     same = is_asked(before, asked)
+    if same and before.get("encoder"):
+        asked["encoder"] = asked["encoder"] or before["encoder"]  # it is away: what is known of it stays known
     if same and before.get("status") == FINISHED and (Path(before["run_dir"]) / RESULT_FILE).is_file():
         cell.state = before
         return True

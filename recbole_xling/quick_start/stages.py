@@ -192,10 +192,16 @@ class _Plan:
             raise ConfigError(f"stages: {stage.name}: {error}") from error
 
     def _with(self, settings: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings with what a stage says, from which others may follow as they do in a run of its own."""
+        """Return the settings with what a stage says, from which others may follow as they do in a run of its own.
+
+        Rates that are not those of the model by default were chosen, by the file or by ``joint``, and stay.
+        """
         settings = {**settings, **said}
         if typed := settings_of(self._config.model_class):
-            typed.adjust_defaults(settings, said)
+            field = typed.model_fields.get("learning_rates")
+            chosen = "learning_rates" in self._of_joint or (field and self._config["learning_rates"] != field.default)
+            given = {**said, "learning_rates": settings["learning_rates"]} if chosen else said
+            typed.adjust_defaults(settings, given)
         return settings
 
     def find(self, stage: Stage, own: XLingConfig | PretrainingConfig) -> tuple[Path, bool]:

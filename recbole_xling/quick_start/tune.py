@@ -225,7 +225,8 @@ def _open(optuna: Any, config: XLingConfig, plan: TuneConfig, output: Path) -> A
         raise ConfigError(
             f"'{output}' has a search with other settings, ranges, data or encoder: name another folder (--output)"
         )
-    study.set_user_attr("asked", json.dumps(asked, sort_keys=True))
+    known = {**asked, "encoder": asked["encoder"] or before.get("encoder")}  # also while it is away
+    study.set_user_attr("asked", json.dumps(known, sort_keys=True))
     for frozen in study.get_trials(states=(states.RUNNING,)):
         study.enqueue_trial(frozen.params)
         storage.set_trial_user_attr(frozen._trial_id, "interrupted", True)

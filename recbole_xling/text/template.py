@@ -20,6 +20,7 @@ _CLOSING = {
 }  # fmt: skip
 _CLOSERS = frozenset(_CLOSING.values())
 _ENDING = ".,;:!?…。、，；：！？"
+_UNIT = re.compile(r"[A-Za-z%°®™'’€$£¥₹₩₽₺¢]+(\s+)")  # what touches the field on its left and is followed by a space
 # punctuation between two fields (a hyphen only next to a space) and the spaces around it
 _SEPARATOR = re.compile(rf"\s*(?:[{_ENDING}|/·•・–—]|(?<!\w)-|-(?!\w))(?:[{_ENDING}|/·•・–—\s]|(?<!\w)-|-(?!\w))*")
 
@@ -169,7 +170,7 @@ def _compile(nodes: list[_Node]) -> _Sequence:
     splits = [("", "", literals[0])]  # words after, separator, words before
     for literal in literals[1:-1]:
         found = _SEPARATOR.search(literal)
-        start, end = found.span() if found else _first_gap(literal)
+        start, end = found.span() if found else _gap(literal)
         splits.append((literal[:start], literal[start:end], literal[end:]))
     last = _SEPARATOR.search(literals[-1])
     end = last.start() if last else len(literals[-1])
@@ -181,7 +182,7 @@ def _compile(nodes: list[_Node]) -> _Sequence:
     return _Sequence(tuple(units), literals[-1][end:])
 
 
-def _first_gap(literal: str) -> tuple[int, int]:
-    """Return where the first whitespace is, before which all touches the field on its left; (0, 0) if there is none."""
-    gap = re.search(r"\s+", literal)
-    return gap.span() if gap else (0, 0)
+def _gap(literal: str) -> tuple[int, int]:
+    """Return where the separator of a text without punctuation is: spaces at its beginning, or behind a unit."""
+    unit = _UNIT.match(literal)
+    return unit.span(1) if unit else (0, len(literal) - len(literal.lstrip()))

@@ -51,6 +51,7 @@ _FIXED = (
     *("learner", "learning_rate", "learning_rates", "weight_decay", "loss_type"),
     *("languages", "language_of", "train_on_validation", "train_history"),
     *("text_fields", "text_template", "text_view", "reader_vectors", "train_text_view", "train_text_languages"),
+    "train_text_translations",
 )
 """Settings that a resumed run keeps."""
 
@@ -396,6 +397,8 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         """
 
         def meaning(key: str, value: Any) -> Any:
+            if key == "languages":
+                return sorted(value or ())
             return str(value).lower() if key == "valid_metric" else simple(value) or None
 
         then, now = current_names(then, type(self.model)), self.config

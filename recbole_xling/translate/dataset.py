@@ -204,11 +204,13 @@ def select_jobs(
         if text is None:
             without_source += 1
             continue
+        # of two tags of one language the one that was asked for, which translators know
+        spoken = text.language if covers(source_language or text.language, text.language) else str(source_language)
         for target in targets:
-            source, steps = f"translation:{system}", [(text.language, target)]
+            source, steps = f"translation:{system}", [(spoken, target)]
             if back:
-                source, steps = f"{source}:back:{target}", [*steps, (target, text.language)]
-                done = any(other.source == source and other.language == text.language for other in texts)
+                source, steps = f"{source}:back:{target}", [*steps, (target, spoken)]
+                done = any(other.source == source and other.language == spoken for other in texts)
                 done = done or _is_in(target, text.language)
             else:
                 fitting = (other for other in texts if _is_in(target, other.language))

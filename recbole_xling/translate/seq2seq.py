@@ -217,7 +217,7 @@ def multilingual_direction(tokenizer: Any, source: str, target: str, codes: Mapp
     """
     source_code, _ = _language_token(tokenizer, source, codes)
     target_code, first_token = _language_token(tokenizer, target, codes)
-    script = None if lookup(codes, target) else unusual_script(target)
+    script = None if _is_named(target, codes) else unusual_script(target)
     if script is not None and not target_code.endswith(f"_{script}"):
         raise TranslationError(_in_another_script(target, target_code))
     return Direction(source_code=source_code, first_token=first_token)
@@ -234,7 +234,7 @@ def marian_direction(tokenizer: Any, source: str, target: str, codes: Mapping[st
     _check_side("from", tokenizer.init_kwargs.get("source_lang"), source)
     labels = sorted(token for token in tokenizer.get_vocab() if token.startswith(">>") and token.endswith("<<"))
     code = lookup(codes, target)
-    script = unusual_script(target) if code is None else None
+    script = None if _is_named(target, codes) else unusual_script(target)
     if not labels:
         _check_side("into", tokenizer.init_kwargs.get("target_lang"), target)
         if script is not None:
@@ -242,7 +242,9 @@ def marian_direction(tokenizer: Any, source: str, target: str, codes: Mapping[st
         return Direction()
     wanted = iso_codes(target) | {lookup(FLORES, target)} if code is None else {code}
     if script is not None:
-        wanted = {f"{iso}_{script}" for iso in iso_codes(target)}
+        wanted = {f"{iso}_{script}" for iso in iso_codes(target)} | (
+            {code} if code and code.endswith(script) else set()
+        )
     fitting = [label for label in labels if label[2:-2] in wanted]
     if not fitting:
         raise TranslationError(
@@ -275,6 +277,11 @@ def _language_token(tokenizer: Any, tag: str, codes: Mapping[str, str]) -> tuple
         f"the model does not know the language {tag} (as {tried}): name its code with codes={{'{tag}': '...'}}, or "
         "leave the language out"
     )
+
+
+def _is_named(tag: str, codes: Mapping[str, str]) -> bool:
+    """Tell whether the option ``codes`` names the code of this very tag, and not of the language alone."""
+    return tag.lower() in {known.lower() for known in codes}
 
 
 def _in_another_script(tag: str, code: str = "") -> str:

@@ -53,6 +53,8 @@ def test_where_a_list_ends_among_equal_scores_their_numbers_decide_nothing(metho
     one = fused(method, a=scores[0], b=scores[1])
     renumbered = fused(method, a=[scores[0][i] for i in order], b=[scores[1][i] for i in order])
     assert renumbered == pytest.approx([one[i] for i in order])
+    hits = fused(method, a=[0.0, 0.9, 0.0, 0.0, 0.0], b=[0.5, 0.4, 0.3, 0.2, 0.1])
+    assert hits[1] == max(hits), "the one hit of a sparse model counts in full"
     assert fused("rrf", a=scores[0], b=scores[1])[1] == 0, "third among equal ones, and not in the other list"
     assert fused(method, a=[1.0] * 5, b=[1.0] * 5) == [0.0] * 5
 

@@ -98,7 +98,7 @@ def test_names_are_understood_as_standards_and_people_write_them(names: str, exp
     [
         *("Indian English", "Scottish English", "Irish English", "Englishman", "polish remover", "English (polite)"),
         *("English/German", "German and English", "French, English", "Spanish, Arabic", "Arabic, Spanish", "English/"),
-        *("en,de", "da,no", "ar,he", "en(de", "de;en"),
+        *("en,de", "da,no", "ar,he", "en(de", "de;en", "(en,de)"),
         *("Finland", "Turkey", "Russia", "Germany", "India", "Chinese (Taiwan, Traditional)"),
         *("a" + " " * 10_000 + "b", "(" + "1" * 10_000, "English (" * 1_000),
     ],
@@ -182,13 +182,33 @@ def test_capitals_that_may_be_a_market_are_no_language() -> None:
         ("en", {"en-GB", "en-US"}, "en"),
         ("de", {"fr", "und"}, "de"),
         ("?", {"und"}, "und"),
+        ("zh_TW", {"zh-HK", "zh-TW"}, "zh-TW"),
     ],
 )
 def test_another_tag_of_the_same_language_is_the_known_one(value: str, known: set[str], tag: str) -> None:
     assert tag_among(value, known) == tag
 
 
-@pytest.mark.parametrize(("value", "tag"), [("en,", "en"), ("(en)", "en"), ("German,", "de"), ("Lao (Laos)", "lo")])
+@pytest.mark.parametrize("name", ["Nauruan", "North Ndebele", "Min Nan Chinese"])
+def test_a_language_whose_code_reads_as_no_value_is_written_so_that_it_reads_back(name: str) -> None:
+    tag = normalize_language(name)
+    assert tag != "und" and stated_language(tag) == normalize_language(tag) == tag
+    assert stated_language(tag.partition("-")[0]) == "und"
+
+
+@pytest.mark.parametrize(
+    ("value", "tag"),
+    [
+        ("en,", "en"),
+        ("(en)", "en"),
+        ("German,", "de"),
+        ("Lao (Laos)", "lo"),
+        ("IN,", "und"),
+        ("(UK)", "und"),
+        ("all,", "und"),
+        ("(na)", "und"),
+    ],
+)
 def test_punctuation_around_a_code_or_name_makes_no_other_language(value: str, tag: str) -> None:
     assert stated_language(value) == tag
 

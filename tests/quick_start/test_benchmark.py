@@ -145,10 +145,12 @@ def test_results_of_other_settings_are_not_compared(tmp_path, plan, in_this_proc
     assert isinstance(compared["small"], pd.DataFrame) and len(in_this_process) == 4
 
 
-@pytest.mark.parametrize("changed", ["encoder", "init_from"])
-def test_other_weights_under_the_same_name_are_another_run(tmp_path, plan, in_this_process, changed):
+@pytest.mark.parametrize(
+    ("model", "changed"), [("XLingTwoTower", "encoder"), ("XLingTwoTower", "init_from"), ("ContentKNN", "encoder")]
+)
+def test_other_weights_under_the_same_name_are_another_run(tmp_path, plan, in_this_process, model, changed):
     encoder = make_tiny_encoder(tmp_path / "encoder")
-    tower = {"model": "XLingTwoTower", "encoder": str(encoder), "encoder_options": None, "encoder_max_length": 24}
+    tower = {"model": model, "encoder": str(encoder), "encoder_options": None, "encoder_max_length": 24}
     if changed == "init_from":
         tower["init_from"] = run("XLingTwoTower", "small", config_dict={**plan["common"], **tower})["run_dir"]
     plan["models"] = {"tower": {**tower, "seeds": [1]}, "LanguagePop": {"seeds": [1]}}

@@ -105,6 +105,19 @@ def test_the_learning_rate_of_a_stage_is_the_maps_as_well(readers, settings_with
     assert rates["finetune-fr"]["learning_rates"]["user_tower"] == pytest.approx(0.0001)
 
 
+def test_rates_that_were_chosen_for_parts_stay_whatever_rate_a_stage_has(readers, settings_without_layers, tmp_path):
+    given = {**settings_without_layers, "encoder": str(make_tiny_encoder(tmp_path / "encoder")), "epochs": 1}
+    given = {key: value for key, value in given.items() if key not in ("learning_rate", "encoder_options")}
+    chosen = {"learning_rates": {"encoder.projection": 0.05}, "stages": [{"joint": {"learning_rate": 0.03}}, "refit"]}
+    folder = Path(recbole_xling.run("XLingTwoTower", "small", config_dict={**given, **chosen})["run_dir"])
+    for name in ("joint", "refit"):
+        config = recbole_xling.load_run(folder / name).config
+        assert (config["learning_rate"], config["learning_rates"]) == (0.03, {"encoder.projection": 0.05})
+    assert [stage["folder"] for stage in recbole_xling.run(config_dict={"resume": str(folder)})["stages"]] == [
+        *("joint", "refit")
+    ]
+
+
 def test_refitting_trains_on_the_validation_rows_as_well_for_as_long_as_was_best(readers):
     settings = {**readers, "stages": [{"joint": {"learning_rate": 0.01}}, "refit"], "epochs": 3}
     folder = Path(_run(settings)["run_dir"])

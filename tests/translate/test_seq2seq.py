@@ -108,8 +108,12 @@ def test_a_script_that_the_model_does_not_write_is_refused(
         with pytest.raises(TranslationError, match=r"es-Arab.*codes=\{'es-Arab'"):
             translator(folder).check_pairs([("de", "es-Arab")])
     translator(nllb_folder, codes={"es-Arab": "spa_Latn"}).check_pairs([("de", "es-Arab")])
+    with pytest.raises(TranslationError, match="es-Arab but spa_Latn"):
+        translator(nllb_folder, codes={"es": "spa_Latn"}).check_pairs([("de", "es-Arab")])
     translator(nllb_folder).check_pairs([("de", "zh-Hant"), ("de", "es-Latn"), ("de", "es-MX")])
-    scripts = {tag: unusual_script(tag) for tag in ("sr", "sr-Latn", "zh-TW", "zh-Hans", "ko", "yue", "sr-Cyrl-RS")}
+    scripts = {
+        tag: unusual_script(tag) for tag in ("sr", "sr-Latn", "zh-TW", "zh-Hans", "ko", "yue", "sr-Cyrl-RS", "en-v2")
+    }
     assert scripts == {**dict.fromkeys(scripts), "sr-Latn": "Latn", "zh-TW": "Hant"}
 
 

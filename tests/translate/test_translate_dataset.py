@@ -110,7 +110,9 @@ def test_other_tags_of_the_same_language_are_texts_in_it(path, fill, counting_tr
     write_itemtext(path, texts)
     before = path.read_bytes()
     assert fill(counting_translator(), "nb").present == 1
-    fill(counting_translator(), "de", source_language="no")
+    translator = counting_translator()
+    fill(translator, "de", source_language="no")
+    assert translator.asked == [("Hete", "no", "de")]
     assert added(path, before) == [ItemText("1", "de", {"title": "Hete>de"}, "translation:fake")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import logging
 import lzma
 import re
 import sys
@@ -18,6 +19,8 @@ from tqdm.auto import tqdm
 
 from recbole_xling.errors import DataError, MissingExtraError, shown
 from recbole_xling.text.raw_tables import LONGEST_LINE
+
+logger = logging.getLogger(__name__)
 
 BLOCK_BYTES = 1 << 24
 """Bytes read at a time; a block is all whole lines of them."""
@@ -47,10 +50,19 @@ def find_file(folder: Path, name: str) -> Path | None:
 
 
 def without_copies(paths: Iterable[Path]) -> list[Path]:
-    """Return paths without those of compressed files (:data:`SUFFIXES`) whose unpacked copy lies beside them."""
+    """Return paths without those of further copies: of a file beside its compressed ones (:data:`SUFFIXES`) it counts.
+
+    Of several compressed ones the first counts. A warning names those that are left out: an unpacked copy may be one of
+    which only a part was unpacked.
+    """
     every = list(paths)
-    known = set(every)
-    return [path for path in every if path.suffix.lower() not in SUFFIXES or path.with_suffix("") not in known]
+    unpacked = {path for path in every if path.suffix.lower() not in SUFFIXES}
+    taken: dict[Path, Path] = {path: path for path in unpacked}
+    for path in every:
+        copy = path if path in unpacked else path.with_suffix("")
+        if taken.setdefault(copy, path) != path:
+            logger.warning("'%s' is left out: '%s' beside it is taken for a copy of it", path, taken[copy].name)
+    return [path for path in every if path in unpacked or taken[path.with_suffix("")] == path]
 
 
 def blocks(path: Path, *, show_progress: bool = False) -> Iterator[bytes]:

@@ -186,7 +186,7 @@ def _parsed(frame: pl.DataFrame, prefix: str, part: str) -> pl.DataFrame:
 
 
 def _of_known(impressions: pl.DataFrame, news: pl.DataFrame) -> pl.DataFrame:
-    """Return impressions without unknown news; those that showed nothing else have no candidates left."""
+    """Return impressions without unknown news; those in which nothing is known are left out."""
 
     def known(*lists: str, item: str) -> pl.DataFrame:
         rows = (
@@ -199,7 +199,8 @@ def _of_known(impressions: pl.DataFrame, news: pl.DataFrame) -> pl.DataFrame:
     left = impressions.drop("item_id", "label", "history")
     left = left.join(known("item_id", "label", item="item_id"), on=LINE, how="left", maintain_order="left")
     left = left.join(known("history", item="history"), on=LINE, how="left", maintain_order="left")
-    return left.with_columns(pl.col("item_id", "label", "history").fill_null([])).select(impressions.columns)
+    left = left.with_columns(pl.col("item_id", "label", "history").fill_null([])).select(impressions.columns)
+    return left.filter(pl.any_horizontal(pl.col("item_id", "history").list.len() > 0))
 
 
 def _with_unknown(parsed: pl.DataFrame, column: str, news: pl.DataFrame) -> list[int]:

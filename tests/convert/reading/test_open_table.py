@@ -140,12 +140,16 @@ def test_shards_of_a_folder_come_in_the_order_of_their_numbers(tmp_path: Path) -
     assert found == [names[1], names[0], names[2], names[3]]
 
 
-def test_a_compressed_file_beside_its_unpacked_copy_is_read_once(tmp_path: Path) -> None:
-    for name in ("a.csv", "a.csv.gz", "b.csv.gz", "c.csv", "d/a.csv.GZ"):
+def test_a_compressed_file_beside_its_unpacked_copy_is_read_once_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("a.csv", "a.csv.gz", "b.csv.gz", "b.csv.xz", "c.csv", "d/a.csv.GZ"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     found = [file.relative_to(tmp_path).as_posix() for file in table_files(tmp_path)]
     assert found == ["a.csv", "b.csv.gz", "c.csv", "d/a.csv.GZ"]
+    assert "a.csv.gz' is left out: 'a.csv' beside it" in caplog.text
+    assert "b.csv.xz' is left out: 'b.csv.gz' beside it" in caplog.text
 
 
 def test_a_folder_without_shards_is_said(tmp_path: Path) -> None:

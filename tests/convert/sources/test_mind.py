@@ -227,16 +227,25 @@ def test_unknown_news_cost_neither_the_row_nor_the_user_up_to_max_bad(
         ("2", "U2", time, "N99", "N97-1 N98-0"),
         ("3", "U3", time, "N1", "N2-1 N3-0"),
         ("4", "U4", time, "N5 N6", "N97-1 N98-0"),
+        ("5", "U1", time, "N98", "N97-1"),
+        ("6", "U6", time, "N98", "N97-1"),
+        ("7", "U6", time, "N7", "N8-1"),
     ]
     write_table(mind / "behaviors.tsv", rows)
-    with pytest.raises(DataError, match=r"3 of 16 rows are bad.*unknown news in the history: 2"):
+    with pytest.raises(DataError, match=r"5 of 19 rows are bad.*unknown news in the history: 4"):
         convert(Mind(input=mind), max_bad=0.1)
-    report = convert(Mind(input=mind), max_bad=0.2)
-    assert report.rejected == {"unknown news in the history": 2, "unknown news among the candidates": 1}
+    report = convert(Mind(input=mind), max_bad=0.3)
+    assert report.rejected == {"unknown news in the history": 4, "unknown news among the candidates": 1}
+    assert not any("another history" in note for note in report.notes)
     assert [line.split("\t")[:2] for line in lines(tmp_path, "inter")[1:]] == [
         ["U1", "N1"], ["U1", "N2"], ["U1", "N4"], ["U3", "N1"], ["U3", "N2"], ["U4", "N5"], ["U4", "N6"],
+        ["U6", "N7"], ["U6", "N8"],
     ]  # fmt: skip
-    assert [line.split("\t")[3:] for line in lines(tmp_path, "imp")[1:]] == [["N3 N4", "0 1"], ["N2 N3", "1 0"]]
+    assert [line.split("\t")[3:] for line in lines(tmp_path, "imp")[1:]] == [
+        ["N3 N4", "0 1"],
+        ["N2 N3", "1 0"],
+        ["N8", "1"],
+    ]
 
 
 def test_options_that_do_not_fit_together_and_missing_files_are_named(mind: Path, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_what_names_no_language_is_und_and_counted(tmp_path: Path) -> None:
 )
 def test_words_for_a_missing_value_are_no_languages(tmp_path: Path, value: str) -> None:
     report = write(tmp_path, items=[Item("a", value), Item("b", "Min Nan Chinese")], texts=[])
-    assert languages(tmp_path / "d") == {"a": "und", "b": "nan"}
+    assert languages(tmp_path / "d") == {"a": "und", "b": "nan-Hans"}
     assert report.unread_languages == {value: 1}
 
 
