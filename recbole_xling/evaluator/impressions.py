@@ -78,6 +78,7 @@ def evaluate_impressions(
     *,
     ranks_without_history: bool = False,
     scores_pairs: bool = False,
+    knows_languages_alone: bool = False,
 ) -> tuple[dict[str, Any], pl.DataFrame]:
     """Rank the candidates of a dataset's impressions.
 
@@ -89,6 +90,7 @@ def evaluate_impressions(
             validation target on and before the first test target; ``all``: all.
         ranks_without_history: whether the model can score a history of length 0.
         scores_pairs: whether the model scores candidates one by one (``predict``), and not all items.
+        knows_languages_alone: whether all that the model knows of a user, besides a history, is his language.
 
     Returns:
         ``test``, ``intervals``, ``slices``, ``n_test``, ``readers`` and ``left_out`` for ``result.json``; one line per
@@ -108,6 +110,7 @@ def evaluate_impressions(
         ranks_without_history,
         catalog_of(dataset).stated_languages,
         scores_pairs,
+        knows_languages_alone or hasattr(data.test_data._dataset, "item_id_list_field"),
     )
     table = ranker.rank(_of_split(_read(path, dataset), data, split))
     left_out = asdict(ranker.left_out)
@@ -174,6 +177,7 @@ class ImpressionRanker:
         ranks_without_history: whether users without a history are ranked; the model then gets a history of length 0.
         stated: languages that users state, by external id; for those whom ``dataset`` does not have.
         scores_pairs: whether the model scores candidates one by one (``predict``).
+        users_are_alike: whether users without interactions are scored as any reader of their language.
     """
 
     model: Any
@@ -183,6 +187,7 @@ class ImpressionRanker:
     ranks_without_history: bool = False
     stated: Mapping[str, str] = field(default_factory=dict)
     scores_pairs: bool = False
+    users_are_alike: bool = False
     left_out: LeftOut = field(default_factory=LeftOut)
 
     def rank(self, blocks: Iterable[Impressions]) -> pl.DataFrame:
@@ -210,7 +215,7 @@ class ImpressionRanker:
             for user, token in zip(block.users, block.user_tokens, strict=True)
         ]
         scored = block
-        if hasattr(self.dataset, "item_id_list_field"):  # users are their histories and languages
+        if self.users_are_alike:  # but for their histories and languages
             alike = [user or self._example_of.get(tag, 0) for user, tag in zip(block.users, languages, strict=True)]
             scored = replace(block, users=np.array(alike, dtype=np.int64))
         names = np.array(self.context.readers.names)

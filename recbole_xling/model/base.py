@@ -68,6 +68,14 @@ class WindowsConfig(TypedConfig):
         return self
 
 
+# as RecBole's models call them; what only training reads, such as weights of losses, may change
+_OF_NETWORKS = (
+    "n_heads num_heads hidden_act hid_activation mlp_act_func layer_norm_eps n_layers num_layers step lightgcn_layer "
+    "n_hops n_hop context_hops n_iterations neighbor_sample_size aggregator aggregator_type pooling_mode pooling_type "
+    "global_ratio"
+).split()
+
+
 class ModelHooks:
     """The optional hooks of a model; a model overrides those that it needs.
 
@@ -81,6 +89,7 @@ class ModelHooks:
             makes of them; else it gets them there.
         scores_pairs: whether each pair of a history and an item costs a pass of its own: where candidates are few,
             ``predict`` scores them then, and not ``full_sort_predict`` all items.
+        knows_languages_alone: whether all that the model knows of a user, besides a history, is his language.
         optional_parts: prefixes that ``learning_rates`` may name although some settings leave these parts out.
         warm_start_parts: name of a setting that names an earlier run -> submodule that starts from its weights.
     """
@@ -89,6 +98,7 @@ class ModelHooks:
     ranks_without_history: ClassVar[bool] = False
     trains_on_host: ClassVar[bool] = False
     scores_pairs: ClassVar[bool] = False
+    knows_languages_alone: bool = False
     optional_parts: ClassVar[tuple[str, ...]] = ()
     warm_start_parts: ClassVar[Mapping[str, str]] = {}
 
@@ -99,7 +109,7 @@ class ModelHooks:
         Args:
             config: the configuration, which decides what is in use.
         """
-        return []
+        return [key for key in _OF_NETWORKS if key in config]
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:

@@ -89,7 +89,8 @@ class XLingMLP(ModelHooks, AbstractRecommender):
         super().__init__()
         settings = XLingMLPConfig.of(config)
         self.USER_ID, self.ITEM_ID, self.LABEL = dataset.uid_field, dataset.iid_field, config["LABEL_FIELD"]
-        self.features = set(settings.features)
+        self.features, self.device = set(settings.features), config["device"]
+        self.knows_languages_alone = self.features.isdisjoint(("user_id", "columns"))
         self.id_dropout_prob = settings.id_dropout_prob
         size, self.n_items = settings.embedding_size, int(dataset.item_num)
         users, items = (dataset.inter_feat[field].numpy() for field in (self.USER_ID, self.ITEM_ID))

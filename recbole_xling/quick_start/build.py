@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -427,6 +428,15 @@ def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False
         base = data.train_data._dataset
     else:
         train = (own or build_data(own_config, known)).train_data._dataset
+        if not _same_vocabulary(train, data.dataset):  # other files are loaded: what they have now, split as then
+            loaded = {key: config[key] for key in ("load_col", "unload_col")}
+            own_config = XLingConfig(config_dict=as_words({**plain_settings(own_config), **loaded}))
+            train = build_data(own_config, known).train_data._dataset
+        if not _same_vocabulary(train, data.dataset):
+            raise CheckpointError(
+                f"the run '{trained.file.parent}' cannot be used with these settings, with which '{config['dataset']}' "
+                f"has other users or items than in training ({'; '.join(_changed(now, then))}): leave them out"
+            )
         base = train.copy(train.inter_feat)
         base.config = config  # its catalog follows the settings of now: text_template, ...
         vars(base).pop("catalog", None)
@@ -434,6 +444,20 @@ def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False
         for part in (base, data.train_data._dataset):
             part.known_item_counts = known.counts_of(part.field2id_token[part.iid_field])
     return data, base
+
+
+def _same_vocabulary(part: Any, other: Any) -> bool:
+    """Tell whether two datasets number the same users and items."""
+    return all(
+        np.array_equal(part.field2id_token[field], other.field2id_token[field])
+        for field in (part.uid_field, part.iid_field)
+    )
+
+
+def _changed(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
+    """Return what settings of now decide otherwise on what is read."""
+    keys = sorted((now.keys() | then.keys()) - _AFTER_READING)
+    return [f"{key} was {then.get(key)} and is {now.get(key)}" for key in keys if now.get(key) != then.get(key)]
 
 
 def build_model(trained: Trained, config: XLingConfig, base: Any) -> Any:

@@ -102,7 +102,9 @@ def evaluate_run(
     table: pl.DataFrame | None
     if impressions:
         hooks = hooks_of(model)
-        can = {"ranks_without_history": hooks.ranks_without_history, "scores_pairs": hooks.scores_pairs}
+        can = {
+            name: getattr(hooks, name) for name in ("ranks_without_history", "scores_pairs", "knows_languages_alone")
+        }
         result, table = evaluate_impressions(config, model, data, split, **can)
     else:
         result, table = _rank_catalog(config, model, data, base, split)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from recbole_xling.model.layers.language_embedding import LANGUAGES, language_nu
 from recbole_xling.serve.catalog import IntArray
 from recbole_xling.serve.new_items import Intake
 from recbole_xling.serve.scorer import Best, Given, Rows
-from recbole_xling.serve.vectors import FloatArray, Tower, VectorScorer, View
+from recbole_xling.serve.vectors import FloatArray, Tower, VectorScorer, View, highest
 from recbole_xling.trainer.mixin import Evaluation
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # RecBole's sequential models that learn something of each user besides the histories.
 _OF_USERS = frozenset(("Caser", "DIEN", "DIN", "Fossil", "FPMC", "HGN", "HRM", "NPE", "SHAN", "TransRec"))
+
+_MOST_EQUAL = 1000  # items of one score behind the end of a list, among which the first ones are found
 
 
 class ModelScorer:
@@ -61,12 +64,12 @@ class ModelScorer:
         for part in self._parts(len(rows.users)) if k else ():
             batch = self._batch(rows, part)
             groups = factors_of(self._run.model, batch)
-            places, values = (
-                self._ranked_scores(batch, candidates, left_out[part], k)
+            rank = (
+                partial(self._ranked_scores, batch, candidates, left_out[part])
                 if groups is None
-                else _ranked_factors(groups, candidates, left_out[part], k)
+                else partial(_ranked_factors, groups, candidates, left_out[part])
             )
-            items[part], scores[part] = places.cpu().numpy(), values.float().cpu().numpy()
+            items[part], scores[part] = _in_order(rank, k, len(candidates))
         return Best(items, scores.astype(np.float32))
 
     def _best_for_vectors(
@@ -81,8 +84,7 @@ class ModelScorer:
         groups = [(torch.arange(n_rows, device=device), Factors(users, own.items, own.bias))]  # of whole weight
         if not k or not n_rows:
             return Best(np.zeros((n_rows, 0), dtype=np.int64), np.zeros((n_rows, 0), dtype=np.float32))
-        items, scores = _ranked_factors(groups, candidates, left_out, k)
-        return Best(items.cpu().numpy(), scores.float().cpu().numpy())
+        return Best(*_in_order(partial(_ranked_factors, groups, candidates, left_out), k, len(candidates)))
 
     @torch.no_grad()
     def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> FloatArray:
@@ -289,6 +291,28 @@ class ModelScorer:
         scores[pairs.rows, pairs.items] = -torch.inf
         ranked = rank_scores(scores, Pairs(nothing, nothing), k, with_ranks=False)
         return ranked.best, ranked.scores
+
+
+def _in_order(rank: Callable[[int], tuple[Tensor, Tensor]], k: int, n_candidates: int) -> tuple[IntArray, FloatArray]:
+    """Return the ``k`` best items of each row and their scores, of equal ones the first items, as an export does.
+
+    ``torch.topk`` takes any of those that are equal, and others for another ``k``. So one more is asked for, and where
+    it has the score of the last one, up to ``_MOST_EQUAL`` more.
+
+    Args:
+        rank: returns as many of the best items, and their scores, as it is asked for, ``(B, K)`` each.
+        k: length of the lists.
+        n_candidates: how many items there are.
+    """
+
+    def ranked(length: int) -> tuple[IntArray, FloatArray]:
+        places, values = rank(min(length, n_candidates))
+        return places.cpu().numpy(), values.float().cpu().numpy()
+
+    items, scores = ranked(k + 1)
+    if k and scores.shape[1] > k and bool(((scores[:, k] == scores[:, k - 1]) & np.isfinite(scores[:, k])).any()):
+        items, scores = ranked(k + _MOST_EQUAL)
+    return highest(items, scores, k)
 
 
 def _ranked_factors(

@@ -344,7 +344,7 @@ class VectorScorer:
                 found, block = found[:, better], block[better]
             items = np.concatenate([items, np.broadcast_to(block, found.shape)], axis=1)
             scores = np.concatenate([scores, found], axis=1)
-            items, scores = _highest(items, scores, k)
+            items, scores = highest(items, scores, k)
         return items, scores
 
     def _found(
@@ -366,7 +366,7 @@ class VectorScorer:
             _leave_out(others, pool.beside, left_out)
             beside = np.broadcast_to(pool.beside, others.shape)
             items, scores = np.concatenate([items, beside], axis=1), np.concatenate([scores, others], axis=1)
-        items, scores = _highest(items, scores, k)
+        items, scores = highest(items, scores, k)
         # where most of what was found is gone, items beside would take the places of better ones further down
         return items, scores, has_more & (scores[:, -1] < lowest)
 
@@ -378,7 +378,7 @@ def _leave_out(scores: FloatArray, items: IntArray, left_out: Sequence[IntArray]
         row[places[items[places] == gone]] = -np.inf
 
 
-def _highest(items: IntArray, scores: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
+def highest(items: IntArray, scores: FloatArray, k: int) -> tuple[IntArray, FloatArray]:
     """Return the ``k`` highest scores of each row and their items, the highest first; of equal ones the first items."""
     if scores.shape[1] > k:
         kept = np.argpartition(-scores, k - 1, axis=1)[:, :k]

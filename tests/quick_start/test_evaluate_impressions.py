@@ -277,7 +277,8 @@ def test_the_evaluate_command_prints_the_results_and_their_folder(trained, shown
     assert "nowhere" in capsys.readouterr().err
 
 
-def test_readers_of_whom_nothing_else_is_known_are_scored_as_readers_of_their_language(tmp_path, tiny_encoder):
+@pytest.mark.parametrize("model", ["XLingTwoTower", "XLingMLP"])
+def test_readers_of_whom_nothing_else_is_known_are_scored_as_readers_of_their_language(tmp_path, tiny_encoder, model):
     """Whether their file is loaded, which tells that there are such users, or not."""
     folder = write_shop(tmp_path / "data")
     with (folder / "shop.user").open("a") as users:
@@ -289,9 +290,11 @@ def test_readers_of_whom_nothing_else_is_known_are_scored_as_readers_of_their_la
     (folder / "shop.imp").write_text("\n".join(lines) + "\n")
     settings = {"data_path": str(tmp_path / "data"), "checkpoint_dir": str(tmp_path), "encoder": str(tiny_encoder)}
     settings |= {"encoder_max_length": 24, "epochs": 2, "topk": [10], "text_view": "reader", "reader_vectors": "reader"}
+    if model == "XLingMLP":
+        settings |= {"features": ["language", "text"], "encoder": "hashing", "encoder_max_length": None}
     columns, tables = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id"]}, []
     for more in ({"user": ["user_id"]}, {}):
-        run = recbole_xling.run("XLingTwoTower", "shop", config_dict={**settings, "load_col": {**columns, **more}})
+        run = recbole_xling.run(model, "shop", config_dict={**settings, "load_col": {**columns, **more}})
         result = recbole_xling.evaluate_run(run["run_dir"], split="all", impressions=True)
         tables.append(pl.read_parquet(Path(result["run_dir"]) / "impressions.parquet"))
     names = ["user_id", "user_language", "candidate_language", "auc", "mrr"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -253,6 +254,33 @@ def test_a_model_bound_to_its_dataset_is_refused_on_another(trained, model, chan
     with pytest.raises(CheckpointError, match=f"'sud'.*'nord'.*{message}"):
         recbole_xling.evaluate_run(run, "sud")
     assert sorted(run.iterdir()) == before
+
+
+def test_items_of_a_file_that_training_did_not_load_are_ranked_or_refused(small_dataset, settings, tmp_path):
+    folder = small_dataset()
+    with (folder / "small.item").open("a") as items, (folder / "small.itemtext.jsonl").open("a") as texts:
+        for number in range(30, 40):
+            items.write(f"i{number}\tde\n")
+            record = {"item_id": f"i{number}", "language": "de", "fields": {"title": f"Neu {number}"}}
+            texts.write(json.dumps({**record, "source": "display"}) + "\n")
+    columns = {"inter": ["user_id", "item_id", "timestamp"]}
+    own = {**settings, "item_representation": "text_only", "text_projection": "linear", "beyond_accuracy": True}
+    more = {"load_col": {**columns, "item": ["item_id"]}}
+    run = recbole_xling.run("LLMSASRec", "small", config_dict={**own, "load_col": columns})["run_dir"]
+    assert load_run(run, **more).dataset.item_num == load_run(run, **more).model.n_items == 1 + 40
+    result = recbole_xling.evaluate_run(run, config_dict=more)
+    assert sum(part["n"] for part in result["beyond_accuracy"]["items"].values()) == 40
+    sasrec = recbole_xling.run("SASRec", "small", config_dict={**settings, "load_col": columns})["run_dir"]
+    with pytest.raises(CheckpointError, match="item_id"):
+        recbole_xling.evaluate_run(sasrec, config_dict=more)
+
+
+def test_settings_of_recboles_networks_are_those_of_training(small_dataset, settings):
+    small_dataset()
+    run = recbole_xling.run("SASRec", "small", config_dict=settings)["run_dir"]
+    with pytest.raises(CheckpointError, match="hidden_act=gelu, and mean nothing with hidden_act=tanh"):
+        recbole_xling.evaluate_run(run, config_dict={"hidden_act": "tanh"})
+    recbole_xling.evaluate_run(run, config_dict={"hidden_dropout_prob": 0.3})
 
 
 @pytest.mark.parametrize("model", ["LLMSASRec", "SASRec"])
