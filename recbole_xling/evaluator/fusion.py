@@ -56,9 +56,8 @@ def fuse_scores(scores: Sequence[Tensor], method: str, weights: Sequence[float],
         best, item = own.topk(min(depth + 1, own.shape[1]), dim=1)  # (B, K), the highest first
         behind = best[:, depth:]  # (B, 1) or (B, 0)
         best, item = best[:, :depth], item[:, :depth]
-        ranked_ones = best.masked_fill(best == -torch.inf, torch.inf)
-        low = ranked_ones.amin(dim=1, keepdim=True)  # (B, 1)
         present = best > -torch.inf
+        low = best.masked_fill(~present, torch.inf).amin(dim=1, keepdim=True)  # (B, 1)
         if behind.shape[1]:  # of items that share the score of the first one left out, none is in the list
             present &= best > behind
         if method == "rrf":

@@ -50,10 +50,10 @@ def find_file(folder: Path, name: str) -> Path | None:
 
 
 def without_copies(paths: Iterable[Path]) -> list[Path]:
-    """Return paths without those of further copies: of a file beside its compressed ones (:data:`SUFFIXES`) it counts.
+    """Return one path of each file: the unpacked one where it lies beside compressed ones (:data:`SUFFIXES`).
 
-    Of several compressed ones the first counts. A warning names those that are left out: an unpacked copy may be one of
-    which only a part was unpacked.
+    Of several compressed ones the first counts. A warning names what is left out, because only a part of a file may have
+    been unpacked.
     """
     every = list(paths)
     unpacked = {path for path in every if path.suffix.lower() not in SUFFIXES}
