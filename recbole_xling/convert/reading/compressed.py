@@ -52,8 +52,8 @@ def find_file(folder: Path, name: str) -> Path | None:
 def without_copies(paths: Iterable[Path]) -> list[Path]:
     """Return one path of each file: the unpacked one where it lies beside compressed ones (:data:`SUFFIXES`).
 
-    Of several compressed ones the first counts. A warning names what is left out, because only a part of a file may have
-    been unpacked.
+    Of several compressed ones the first counts. A warning names what is left out, because only a part of a file may
+    have been unpacked.
     """
     every = list(paths)
     unpacked = {path for path in every if path.suffix.lower() not in SUFFIXES}
