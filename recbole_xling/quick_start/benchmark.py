@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,17 +18,14 @@ from typing import Any, ClassVar
 import pandas as pd
 from pydantic import Field, field_validator
 
-from recbole_xling.config import XLingConfig, plain_settings, settings_of
-from recbole_xling.data.catalog import configured_encoder
-from recbole_xling.data.identity import check_encoders, fingerprint
-from recbole_xling.errors import CheckpointError, ConfigError, XlingError, unknown_name
-from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, find_encoder
+from recbole_xling.config import XLingConfig
+from recbole_xling.errors import ConfigError, XlingError, unknown_name
+from recbole_xling.quick_start.reuse import asked_of, is_asked, placeless_settings, start_of, starts_alike
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.compare import compare
 from recbole_xling.trainer.trainer import RESUME_FILE
-from recbole_xling.utils.files import FolderLock, file_digest
+from recbole_xling.utils.files import FolderLock
 from recbole_xling.utils.run_folder import (
-    MODEL_FILE,
     RESULT_FILE,
     STAGES_FILE,
     read_json,
@@ -44,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 RESULTS_FILE = "benchmark.json"
 _CELL_FILE = "cell.json"
-_PLACES = ("checkpoint_dir", "data_path", "embedding_cache_dir", "show_progress", "log_mlflow", "energy_country")
 _STARTED, FINISHED, FAILED = "started", "finished", "failed"
 
 
@@ -212,10 +208,10 @@ def _is_of(cell: Cell, state: Mapping[str, Any]) -> bool:
         config = XLingConfig(config_dict=as_words(cell.settings))
     except XlingError:  # told when its turn comes
         return True
-    now, stored = _settings_of(config), state.get("settings", {})
+    now, stored = placeless_settings(config), state.get("settings", {})
     named = cell.settings.keys() & now.keys()
     same = named <= stored.keys() and all(now[key] == value for key, value in stored.items() if key in now)
-    return not stored or (same and _starts_alike(state, _start_of(config)))
+    return not stored or (same and starts_alike(state, start_of(config)))
 
 
 def _comparison(every: Sequence[Cell], dataset: str) -> pd.DataFrame | str:
@@ -263,51 +259,6 @@ def _word(name: str) -> str:
 
 
 # ---- one run --------------------------------------------------------------------------------------------------
-
-
-def asked_of(config: XLingConfig) -> dict[str, Any]:
-    """Return what decides on the result of a run, as JSON has it.
-
-    Its ``settings`` without places, its ``data``, the identity of its ``encoder``, and the hash of the model it starts
-    from (``init_from``): a folder can have other weights under the same name.
-    """
-    data = json.loads(json.dumps(fingerprint(config), default=str))
-    return {"settings": _settings_of(config), "data": data, **_start_of(config)}
-
-
-def is_asked(before: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    """Tell whether a result of before is what is asked for now; earlier releases noted settings and data only."""
-    return all(before.get(key) == asked[key] for key in ("settings", "data")) and _starts_alike(before, asked)
-
-
-def _settings_of(config: XLingConfig) -> dict[str, Any]:
-    settings = {key: value for key, value in plain_settings(config).items() if key not in _PLACES}
-    return dict(json.loads(json.dumps(settings, default=str)))
-
-
-def _start_of(config: XLingConfig) -> dict[str, Any]:
-    """Return which encoder a run may read, and which model it starts from, as far as they are there."""
-    typed, encoder, start = settings_of(config.model_class), None, Path(config["init_from"] or "") / MODEL_FILE
-    if typed is not None:  # it is no model of RecBole's own
-        is_tower = issubclass(typed, TextEncoderConfig)
-        with suppress(XlingError):  # the run says so, if it needs one
-            encoder = (
-                {"fingerprint": find_encoder(config).fingerprint} if is_tower else configured_encoder(config).identity
-            )
-    digest = file_digest(start) if config["init_from"] and start.is_file() else None
-    return {"encoder": encoder and dict(encoder), "init_from": digest}
-
-
-def _starts_alike(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Tell whether encoder and model that a run started from are those of now, as far as both are known."""
-    if before.get("init_from", now["init_from"]) != now["init_from"]:
-        return False
-    if before.get("encoder") and now["encoder"]:
-        try:
-            check_encoders(before["encoder"], now["encoder"])
-        except CheckpointError:
-            return False
-    return True
 
 
 def _run(cell: Cell) -> bool:

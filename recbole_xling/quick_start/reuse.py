@@ -1,0 +1,67 @@
+"""What decides on the result of a run: whether one that is there can be used instead of running again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from recbole_xling.config import XLingConfig, plain_settings, settings_of
+from recbole_xling.data.catalog import configured_encoder
+from recbole_xling.data.identity import check_encoders, fingerprint
+from recbole_xling.errors import CheckpointError, XlingError
+from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, find_encoder
+from recbole_xling.utils.files import file_digest
+from recbole_xling.utils.run_folder import MODEL_FILE
+
+_PLACES = ("checkpoint_dir", "data_path", "embedding_cache_dir", "show_progress", "log_mlflow", "energy_country")
+
+
+def asked_of(config: XLingConfig) -> dict[str, Any]:
+    """Return what decides on the result of a run, as JSON has it.
+
+    Its ``settings`` without places, its ``data``, the identity of its ``encoder``, and the hash of the model it starts
+    from (``init_from``): a folder can have other weights under the same name.
+    """
+    data = json.loads(json.dumps(fingerprint(config), default=str))
+    return {"settings": placeless_settings(config), "data": data, **start_of(config)}
+
+
+def is_asked(before: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Tell whether a result of before is what is asked for now; earlier releases noted settings and data only."""
+    return all(before.get(key) == asked[key] for key in ("settings", "data")) and starts_alike(before, asked)
+
+
+def placeless_settings(config: XLingConfig) -> dict[str, Any]:
+    """Return the settings of a run without places, as JSON has them."""
+    settings = {key: value for key, value in plain_settings(config).items() if key not in _PLACES}
+    return dict(json.loads(json.dumps(settings, default=str)))
+
+
+def start_of(config: XLingConfig) -> dict[str, Any]:
+    """Return which encoder a run may read, and which model it starts from, as far as they are there."""
+    typed, start = settings_of(config.model_class), Path(config["init_from"] or "") / MODEL_FILE
+    encoder: Mapping[str, Any] | None = None
+    with suppress(XlingError):  # it is away; the run says so, if it needs it
+        if typed is not None and issubclass(typed, TextEncoderConfig):
+            encoder = {"fingerprint": find_encoder(config).fingerprint}
+        elif typed is not None:  # RecBole's own models read no texts
+            encoder = dict(configured_encoder(config).identity)
+    return {
+        "encoder": encoder,
+        "init_from": file_digest(start) if config["init_from"] and start.is_file() else None,
+    }
+
+
+def starts_alike(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether encoder and model that a run started from are those of now, as far as both are known."""
+    if before.get("init_from", now["init_from"]) != now["init_from"]:
+        return False
+    if before.get("encoder") and now["encoder"]:
+        try:
+            check_encoders(before["encoder"], now["encoder"])
+        except CheckpointError:
+            return False
+    return True
