@@ -20,9 +20,9 @@ from pydantic import Field, field_validator
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError, XlingError, unknown_name
-from recbole_xling.quick_start.reuse import asked_of, is_asked, placeless_settings, start_of, starts_alike
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.compare import compare
+from recbole_xling.quick_start.reuse import asked_of, is_asked, placeless_settings, start_of, starts_alike
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.files import FolderLock
 from recbole_xling.utils.run_folder import (

@@ -16,9 +16,9 @@ from pydantic import Field, field_validator
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
-from recbole_xling.quick_start.reuse import asked_of, is_asked
 from recbole_xling.quick_start.benchmark import only_one
 from recbole_xling.quick_start.build import find_dataset
+from recbole_xling.quick_start.reuse import asked_of, is_asked
 from recbole_xling.quick_start.train import run
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.run_folder import simple
