@@ -170,13 +170,13 @@ def stated_language(value: str) -> str:
 
 
 def asked_language(tag: str) -> str:
-    """Return the BCP 47 tag of a language that an option names.
+    """Return the BCP 47 tag of a language that an option names; one that reads as no value in data is one here.
 
     Raises:
         ConfigError: it does not name a language; the message says what to write.
     """
     try:
-        return normalize_language(tag)
+        return _bare(tag).lower() if states_nothing(tag) else normalize_language(tag)
     except DataError as error:
         raise ConfigError(str(error)) from None
 

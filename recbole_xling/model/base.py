@@ -72,7 +72,7 @@ class WindowsConfig(TypedConfig):
 _OF_NETWORKS = (
     "n_heads num_heads hidden_act hid_activation mlp_act_func layer_norm_eps n_layers num_layers step lightgcn_layer "
     "n_hops n_hop context_hops n_iterations neighbor_sample_size aggregator aggregator_type pooling_mode pooling_type "
-    "global_ratio"
+    "pooling_type_layer_1 pooling_type_layer_2 history_len global_ratio spatial_ratio"
 ).split()
 
 
@@ -109,7 +109,7 @@ class ModelHooks:
         Args:
             config: the configuration, which decides what is in use.
         """
-        return [key for key in _OF_NETWORKS if key in config]
+        return [] if cls.config_class is not None else [key for key in _OF_NETWORKS if key in config]
 
     @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:

@@ -248,7 +248,9 @@ def _write(path: Path, file: str, cells: Sequence[Cell], compared: dict[str, pd.
 
 
 def _without_data(state: dict[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in state.items() if key not in ("data", "settings", "encoder", "init_from", "others")}
+    kept = {
+        key: value for key, value in state.items() if key not in ("data", "settings", "encoder", "init_from", "others")
+    }
     if state.get("status") == FINISHED:
         kept["test"] = read_result(Path(state["run_dir"]))["test"]
     return kept

@@ -428,14 +428,14 @@ def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False
         base = data.train_data._dataset
     else:
         train = (own or build_data(own_config, known)).train_data._dataset
-        if not _same_vocabulary(train, data.dataset):  # other files are loaded: what they have now, split as then
+        if not _has_items_of(train, data.dataset):  # other files are loaded: what they have now, split as then
             loaded = {key: config[key] for key in ("load_col", "unload_col")}
             own_config = XLingConfig(config_dict=as_words({**plain_settings(own_config), **loaded}))
             train = build_data(own_config, known).train_data._dataset
-        if not _same_vocabulary(train, data.dataset):
+        if not _has_items_of(train, data.dataset):
             raise CheckpointError(
                 f"the run '{trained.file.parent}' cannot be used with these settings, with which '{config['dataset']}' "
-                f"has other users or items than in training ({'; '.join(_changed(now, then))}): leave them out"
+                f"has items that training did not load ({'; '.join(_changed(now, then))}): leave them out"
             )
         base = train.copy(train.inter_feat)
         base.config = config  # its catalog follows the settings of now: text_template, ...
@@ -446,12 +446,10 @@ def open_data(trained: Trained, config: XLingConfig, *, same_items: bool = False
     return data, base
 
 
-def _same_vocabulary(part: Any, other: Any) -> bool:
-    """Tell whether two datasets number the same users and items."""
-    return all(
-        np.array_equal(part.field2id_token[field], other.field2id_token[field])
-        for field in (part.uid_field, part.iid_field)
-    )
+def _has_items_of(part: Any, other: Any) -> bool:
+    """Tell whether a dataset numbers all items of another one as that does; it may have more behind them."""
+    own, wanted = (of.field2id_token[of.iid_field] for of in (part, other))
+    return np.array_equal(own[: len(wanted)], wanted)
 
 
 def _changed(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:

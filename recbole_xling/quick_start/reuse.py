@@ -43,11 +43,13 @@ def placeless_settings(config: XLingConfig) -> dict[str, Any]:
 def start_of(config: XLingConfig) -> dict[str, Any]:
     """Return which encoder a run may read, and which model it starts from, as far as they are there."""
     typed, start = settings_of(config.model_class), Path(config["init_from"] or "") / MODEL_FILE
+    if config["item_representation"] == "none":  # it reads no texts, like RecBole's own models
+        typed = None
     encoder: Mapping[str, Any] | None = None
     with suppress(XlingError):  # it is away; the run says so, if it needs it
         if typed is not None and issubclass(typed, TextEncoderConfig):
             encoder = {"fingerprint": find_encoder(config).fingerprint}
-        elif typed is not None:  # RecBole's own models read no texts
+        elif typed is not None:
             encoder = dict(configured_encoder(config).identity)
     return {
         "encoder": encoder,

@@ -20,7 +20,8 @@ _CLOSING = {
 }  # fmt: skip
 _CLOSERS = frozenset(_CLOSING.values())
 _ENDING = ".,;:!?…。、，；：！？"
-_UNIT = re.compile(r"[A-Za-z%°®™'’€$£¥₹₩₽₺¢]+(\s+)")  # what touches the field on its left and is followed by a space
+# what touches the field on its left and is followed by a space: letters of scripts with spaces, signs, currencies
+_UNIT = re.compile(r"(?:[^\W\d_\u0e00-\u0eff\u2e80-\u9fff\uac00-\ud7af]|[%°²³®™'’€$£¥₹₩₽₺¢円元圆원])+(\s+)")
 # punctuation between two fields (a hyphen only next to a space) and the spaces around it
 _SEPARATOR = re.compile(rf"\s*(?:[{_ENDING}|/·•・–—]|(?<!\w)-|-(?!\w))(?:[{_ENDING}|/·•・–—\s]|(?<!\w)-|-(?!\w))*")
 

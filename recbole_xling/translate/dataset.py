@@ -210,7 +210,7 @@ def select_jobs(
             source, steps = f"translation:{system}", [(spoken, target)]
             if back:
                 source, steps = f"{source}:back:{target}", [*steps, (target, spoken)]
-                done = any(other.source == source and other.language == spoken for other in texts)
+                done = any(other.source == source and other.language in (spoken, text.language) for other in texts)
                 done = done or _is_in(target, text.language)
             else:
                 fitting = (other for other in texts if _is_in(target, other.language))

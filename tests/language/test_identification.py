@@ -194,6 +194,7 @@ def test_a_language_whose_code_reads_as_no_value_is_written_so_that_it_reads_bac
     tag = normalize_language(name)
     assert tag != "und" and stated_language(tag) == normalize_language(tag) == tag
     assert stated_language(tag.partition("-")[0]) == "und"
+    assert asked_language(tag.partition("-")[0]) == tag.partition("-")[0] and asked_language(tag) == tag
 
 
 @pytest.mark.parametrize(

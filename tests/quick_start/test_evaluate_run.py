@@ -275,6 +275,23 @@ def test_items_of_a_file_that_training_did_not_load_are_ranked_or_refused(small_
         recbole_xling.evaluate_run(sasrec, config_dict=more)
 
 
+@pytest.mark.parametrize("model", ["LLMSASRec", "SASRec", "BPR"])
+def test_filters_and_listed_users_need_no_other_model(small_dataset, settings, settings_without_layers, model):
+    folder = small_dataset()
+    given = settings_without_layers if model == "BPR" else settings
+    run = recbole_xling.run(model, "small", config_dict=given)
+    users = [f"{user}\tde" for user in (*(f"u{number}" for number in range(40)), "listed")]
+    (folder / "small.user").write_text("\n".join(["user_id:token\tuser_language:token", *users]) + "\n")
+    listed = {"load_col": {**given["load_col"], "user": ["user_id", "user_language"]}}
+    assert recbole_xling.evaluate_run(run["run_dir"], config_dict=listed)["test"]["ndcg@10"] > 0
+    (folder / "small.user").unlink()
+    if model != "BPR":
+        with (folder / "small.inter").open("a") as rows:
+            rows.write("short\ti1\t1\t5\nshort\ti2\t1\t6\n")
+        filtered = recbole_xling.evaluate_run(run["run_dir"], config_dict={"user_inter_num_interval": "[4,inf)"})
+        assert filtered["n_test"] == run["n_test"]
+
+
 def test_settings_of_recboles_networks_are_those_of_training(small_dataset, settings):
     small_dataset()
     run = recbole_xling.run("SASRec", "small", config_dict=settings)["run_dir"]

@@ -54,6 +54,8 @@ def test_a_value_is_rendered_unaltered(title: str) -> None:
         ("{price}€ {title}", {"price": "3", "title": "T"}, "3€ T"),
         ("{size}cm {title}", {"title": "T"}, "T"),
         ("{size} cm of {title}", {"title": "T"}, "cm of T"),
+        ("{price}円 {title}", {"title": "T"}, "T"),
+        ("{size}ГБ {title}", {"size": "3"}, "3ГБ"),
         ("{title}& {brand}", {"title": "T"}, "T"),
         ("{title}作者 {author}", {"title": "T"}, "T"),
         ("{title}作者 {author}", {"author": "A"}, "作者 A"),
