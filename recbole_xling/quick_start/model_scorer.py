@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 # RecBole's sequential models that learn something of each user besides the histories.
 _OF_USERS = frozenset(("Caser", "DIEN", "DIN", "Fossil", "FPMC", "HGN", "HRM", "NPE", "SHAN", "TransRec"))
+
+_Rank: TypeAlias = Callable[[int], tuple[Tensor, Tensor]]  # length -> the best items and their scores, (B, length)
 
 _MOST_EQUAL = 1000  # items of one score behind the end of a list, among which the first ones are found
 
@@ -65,9 +66,9 @@ class ModelScorer:
             batch = self._batch(rows, part)
             groups = factors_of(self._run.model, batch)
             rank = (
-                partial(self._ranked_scores, batch, candidates, left_out[part])
+                self._by_scores(batch, candidates, left_out[part])
                 if groups is None
-                else partial(_ranked_factors, groups, candidates, left_out[part])
+                else _by_factors(groups, candidates, left_out[part])
             )
             items[part], scores[part] = _in_order(rank, k, len(candidates))
         return Best(items, scores.astype(np.float32))
@@ -84,7 +85,7 @@ class ModelScorer:
         groups = [(torch.arange(n_rows, device=device), Factors(users, own.items, own.bias))]  # of whole weight
         if not k or not n_rows:
             return Best(np.zeros((n_rows, 0), dtype=np.int64), np.zeros((n_rows, 0), dtype=np.float32))
-        return Best(*_in_order(partial(_ranked_factors, groups, candidates, left_out), k, len(candidates)))
+        return Best(*_in_order(_by_factors(groups, candidates, left_out), k, len(candidates)))
 
     @torch.no_grad()
     def vectors_of_texts(self, texts: Sequence[str], languages: Sequence[str]) -> FloatArray:
@@ -279,9 +280,8 @@ class ModelScorer:
             batch[config["ITEM_LIST_LENGTH_FIELD"]] = torch.tensor([len(history) for history in recent])
         return dataset.join(Interaction(batch)).to(config["device"])
 
-    def _ranked_scores(
-        self, batch: Interaction, candidates: IntArray, left_out: Sequence[IntArray], k: int
-    ) -> tuple[Tensor, Tensor]:
+    def _by_scores(self, batch: Interaction, candidates: IntArray, left_out: Sequence[IntArray]) -> _Rank:
+        """Score the candidates of a batch, and return what ranks them."""
         nothing = torch.empty(0, dtype=torch.long)
         _, scores, _, _ = self._evaluation._full_sort_batch_eval((batch, None, nothing, nothing))
         is_candidate = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
@@ -289,18 +289,22 @@ class ModelScorer:
         scores[:, ~is_candidate] = -torch.inf
         pairs = _pairs(left_out, scores.device)
         scores[pairs.rows, pairs.items] = -torch.inf
-        ranked = rank_scores(scores, Pairs(nothing, nothing), k, with_ranks=False)
-        return ranked.best, ranked.scores
+
+        def rank(k: int) -> tuple[Tensor, Tensor]:
+            ranked = rank_scores(scores, Pairs(nothing, nothing), k, with_ranks=False)
+            return ranked.best, ranked.scores
+
+        return rank
 
 
-def _in_order(rank: Callable[[int], tuple[Tensor, Tensor]], k: int, n_candidates: int) -> tuple[IntArray, FloatArray]:
+def _in_order(rank: _Rank, k: int, n_candidates: int) -> tuple[IntArray, FloatArray]:
     """Return the ``k`` best items of each row and their scores, of equal ones the first items, as an export does.
 
     ``torch.topk`` takes any of those that are equal, and others for another ``k``. So one more is asked for, and where
     it has the score of the last one, up to ``_MOST_EQUAL`` more.
 
     Args:
-        rank: returns as many of the best items, and their scores, as it is asked for, ``(B, K)`` each.
+        rank: of a batch.
         k: length of the lists.
         n_candidates: how many items there are.
     """
@@ -315,10 +319,8 @@ def _in_order(rank: Callable[[int], tuple[Tensor, Tensor]], k: int, n_candidates
     return highest(items, scores, k)
 
 
-def _ranked_factors(
-    groups: list[tuple[Tensor, Factors]], candidates: IntArray, left_out: Sequence[IntArray], k: int
-) -> tuple[Tensor, Tensor]:
-    """Rank by inner products of candidates alone; they are numbered anew, after a padding item."""
+def _by_factors(groups: list[tuple[Tensor, Factors]], candidates: IntArray, left_out: Sequence[IntArray]) -> _Rank:
+    """Return what ranks by inner products of candidates alone; they are numbered anew, after a padding item."""
     device, n_items = groups[0][1].users.device, len(groups[0][1].items)
     chosen = torch.from_numpy(np.concatenate([[0], candidates])).to(device)
     if len(chosen) < n_items:
@@ -333,8 +335,12 @@ def _ranked_factors(
     there = place[pairs.items] > 0
     nothing = torch.empty(0, dtype=torch.long, device=device)
     pairs = Pairs(pairs.rows[there], place[pairs.items[there]])
-    ranked = rank_groups(groups, pairs, Pairs(nothing, nothing), k, with_ranks=False)
-    return chosen[ranked.best], ranked.scores
+
+    def rank(k: int) -> tuple[Tensor, Tensor]:
+        ranked = rank_groups(groups, pairs, Pairs(nothing, nothing), k, with_ranks=False)
+        return chosen[ranked.best], ranked.scores
+
+    return rank
 
 
 def _pairs(left_out: Sequence[IntArray], device: torch.device) -> Pairs:

@@ -42,15 +42,12 @@ def placeless_settings(config: XLingConfig) -> dict[str, Any]:
 
 def start_of(config: XLingConfig) -> dict[str, Any]:
     """Return which encoder a run may read, and which model it starts from, as far as they are there."""
-    typed, start = settings_of(config.model_class), Path(config["init_from"] or "") / MODEL_FILE
-    if config["item_representation"] == "none":  # it reads no texts, like RecBole's own models
-        typed = None
+    start = Path(config["init_from"] or "") / MODEL_FILE
     encoder: Mapping[str, Any] | None = None
-    with suppress(XlingError):  # it is away; the run says so, if it needs it
-        if typed is not None and issubclass(typed, TextEncoderConfig):
-            encoder = {"fingerprint": find_encoder(config).fingerprint}
-        elif typed is not None:
-            encoder = dict(configured_encoder(config).identity)
+    # neither RecBole's own models nor those without a representation of texts read any
+    if settings_of(config.model_class) is not None and config["item_representation"] != "none":
+        with suppress(XlingError):  # it is away; the run says so, if it needs it
+            encoder = encoder_of(config)
     return {
         "encoder": encoder,
         "init_from": file_digest(start) if config["init_from"] and start.is_file() else None,
@@ -61,9 +58,24 @@ def starts_alike(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Tell whether encoder and model that a run started from are those of now, as far as both are known."""
     if before.get("init_from", now["init_from"]) != now["init_from"]:
         return False
-    if before.get("encoder") and now["encoder"]:
-        try:
-            check_encoders(before["encoder"], now["encoder"])
-        except CheckpointError:
-            return False
+    return not before.get("encoder") or not now["encoder"] or is_same_encoder(before["encoder"], now["encoder"])
+
+
+def encoder_of(config: XLingConfig) -> dict[str, Any]:
+    """Return the identity of the encoder that the settings of a model of ours mean now.
+
+    Raises:
+        EncoderError: it cannot be found.
+    """
+    if issubclass(settings_of(config.model_class) or object, TextEncoderConfig):
+        return {"fingerprint": find_encoder(config).fingerprint}
+    return dict(configured_encoder(config).identity)
+
+
+def is_same_encoder(then: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Tell whether two identities are of one encoder."""
+    try:
+        check_encoders(then, now)
+    except CheckpointError:
+        return False
     return True

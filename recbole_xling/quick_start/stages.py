@@ -11,13 +11,12 @@ from typing import Any
 
 from recbole_xling.config import XLingConfig, plain_settings, settings_of
 from recbole_xling.config.stages import PER_LANGUAGE, Stage, read_stages
-from recbole_xling.data.catalog import configured_encoder
-from recbole_xling.data.identity import check_encoders, fingerprint
+from recbole_xling.data.identity import fingerprint
 from recbole_xling.data.language_balance import RowLanguages, rows_of_languages
-from recbole_xling.errors import CheckpointError, ConfigError, DataError
+from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.evaluator.stage_table import language_table
-from recbole_xling.model.text_encoder.encoder import find_encoder
 from recbole_xling.quick_start.build import build_data
+from recbole_xling.quick_start.reuse import encoder_of, is_same_encoder
 from recbole_xling.quick_start.train import open_folder
 from recbole_xling.quick_start.trained import refuse_code
 from recbole_xling.trainer.checkpoint import load_checkpoint
@@ -254,11 +253,5 @@ def _has_encoder_of(own: XLingConfig | PretrainingConfig, file: Path) -> bool:
     state = load_checkpoint(file, "meta")
     then, other = (state.get("data") or {}).get("encoder"), from_plain(state["other_parameter"])
     if isinstance(other, Mapping) and isinstance(tuned := other.get("encoder"), Mapping):  # of a tower
-        return bool(find_encoder(own).fingerprint == tuned.get("fingerprint"))
-    if then is None:  # it has read none
-        return True
-    try:
-        check_encoders(then, configured_encoder(own).identity)
-    except CheckpointError:
-        return False
-    return True
+        then = {"fingerprint": tuned.get("fingerprint")}
+    return then is None or is_same_encoder(then, encoder_of(own))  # None: it has read none

@@ -111,8 +111,10 @@ def _render(sequence: _Sequence, fields: Mapping[str, str]) -> str:
             if content:
                 content = unit.content.opening + content + unit.content.closing
         if content:
-            glued = text and waiting.isascii() and waiting and not waiting.strip(_ENDING) and text[-1] in _ENDING
-            text = (_join(text, " " if glued else waiting) if text else "") + unit.prefix + content + unit.suffix
+            before = _join(text, waiting) if text else ""
+            if text and waiting.isascii() and waiting and before == text:
+                before += " "  # nothing is left of the separator, and words would be glued
+            text = before + unit.prefix + content + unit.suffix
             waiting = ""
     return _join(text, sequence.tail) if text else ""
 

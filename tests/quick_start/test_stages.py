@@ -35,6 +35,13 @@ def readers(small_dataset, settings):
     return {**settings, "stages": STAGES}
 
 
+@pytest.fixture
+def of_a_tower(settings_without_layers, tmp_path):
+    """Settings of XLingTwoTower with the rates that it has by default."""
+    given = {**settings_without_layers, "encoder": str(make_tiny_encoder(tmp_path / "encoder")), "epochs": 1}
+    return {key: value for key, value in given.items() if key not in ("learning_rate", "encoder_options")}
+
+
 def _run(settings, **changed):
     return recbole_xling.run("LLMSASRec", "small", config_dict={**settings, **changed})
 
@@ -91,12 +98,10 @@ def test_fine_tuning_starts_from_joint_at_a_smaller_rate_and_validates_on_its_la
     assert users and all(int(user[1:]) >= 25 for user in users)
 
 
-def test_the_learning_rate_of_a_stage_is_the_maps_as_well(readers, settings_without_layers, tmp_path):
-    given = {**settings_without_layers, "encoder": str(make_tiny_encoder(tmp_path / "encoder")), "epochs": 1}
-    given = {key: value for key, value in given.items() if key not in ("learning_rate", "encoder_options")}
+def test_the_learning_rate_of_a_stage_is_the_maps_as_well(readers, of_a_tower):
     stages = [{"joint": {"learning_rate": 0.03}}, "refit", {"finetune:fr": {"learning_rate": 0.01}}]
-    folder = Path(recbole_xling.run("XLingTwoTower", "small", config_dict={**given, "stages": stages})["run_dir"])
-    alone = {**given, "stages": None, "learning_rate": 0.03}
+    folder = Path(recbole_xling.run("XLingTwoTower", "small", config_dict={**of_a_tower, "stages": stages})["run_dir"])
+    alone = {**of_a_tower, "stages": None, "learning_rate": 0.03}
     plain = _weights(recbole_xling.run("XLingTwoTower", "small", config_dict=alone)["run_dir"])
     assert all(bool((value == plain[name]).all()) for name, value in _weights(folder / "joint").items())
     rates = {name: recbole_xling.load_run(folder / name).config for name in ("refit", "finetune-fr")}
@@ -105,11 +110,9 @@ def test_the_learning_rate_of_a_stage_is_the_maps_as_well(readers, settings_with
     assert rates["finetune-fr"]["learning_rates"]["user_tower"] == pytest.approx(0.0001)
 
 
-def test_rates_that_were_chosen_for_parts_stay_whatever_rate_a_stage_has(readers, settings_without_layers, tmp_path):
-    given = {**settings_without_layers, "encoder": str(make_tiny_encoder(tmp_path / "encoder")), "epochs": 1}
-    given = {key: value for key, value in given.items() if key not in ("learning_rate", "encoder_options")}
+def test_rates_that_were_chosen_for_parts_stay_whatever_rate_a_stage_has(readers, of_a_tower):
     chosen = {"learning_rates": {"encoder.projection": 0.05}, "stages": [{"joint": {"learning_rate": 0.03}}, "refit"]}
-    folder = Path(recbole_xling.run("XLingTwoTower", "small", config_dict={**given, **chosen})["run_dir"])
+    folder = Path(recbole_xling.run("XLingTwoTower", "small", config_dict={**of_a_tower, **chosen})["run_dir"])
     for name in ("joint", "refit"):
         config = recbole_xling.load_run(folder / name).config
         assert (config["learning_rate"], config["learning_rates"]) == (0.03, {"encoder.projection": 0.05})

@@ -19,7 +19,7 @@ import polars as pl
 
 from recbole_xling.convert.base import Converter, Item, SourceLocation, SourceText, User, chance_order
 from recbole_xling.convert.reader_languages import ReaderLanguages
-from recbole_xling.convert.reading.compressed import SUFFIXES, numbered_lines
+from recbole_xling.convert.reading.compressed import SUFFIXES, numbered_lines, without_copies
 from recbole_xling.convert.reading.rejects import FILE, LINE, Rejects
 from recbole_xling.errors import ConfigError, DataError, unknown_name
 from recbole_xling.language.tags import UNDETERMINED, asked_language, stated_language
@@ -194,13 +194,12 @@ each may be compressed (.gz, .xz, .bz2, .lz4, .zst, .zip). All Packages and tran
             raise DataError(f"folder {self.folder} does not exist")
         packages: list[Path] = []
         translations: dict[str, list[Path]] = {}
-        names: set[str] = set()
-        for path in sorted(self.folder.iterdir()):
-            name = path.stem if path.suffix in SUFFIXES else path.name
-            found = _FILE_NAME.fullmatch(name)
-            if found is None or name in names or not path.is_file():
-                continue
-            names.add(name)
+        names = {path: path.stem if path.suffix in SUFFIXES else path.name for path in sorted(self.folder.iterdir())}
+        named = {
+            path: found for path, name in names.items() if (found := _FILE_NAME.fullmatch(name)) and path.is_file()
+        }
+        for path in without_copies(named):
+            found = named[path]
             if found["language"] is None:
                 packages.append(path)
                 continue
