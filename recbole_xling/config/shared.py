@@ -77,6 +77,11 @@ class DataConfig(TypedConfig):
         0.0, ge=0, le=1, description="Share of `random` draws that are a back-translation (`translate --back`)."
     )
 
+    @property
+    def idle(self) -> list[str]:
+        """Which of these settings change nothing beside the others."""
+        return ["train_text_languages", "train_text_translations"] if self.train_text_view == "own" else []
+
     @model_validator(mode="after")
     def _variants_are_drawn(self) -> DataConfig:
         shares = self.train_text_code_switch, self.train_text_back_translation

@@ -157,9 +157,9 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         return bool(self.config["positions"] == "relative_time")
 
     def elapsed(self, where: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-        """Return the seconds between the first interaction of histories and each of them, ``(B, L)`` in float32.
+        """Return the time between the first interaction of histories and each of them, ``(B, L)`` whole milliseconds.
 
-        Single precision has no room for times themselves.
+        Single precision would take seconds from what lies years after the first one.
 
         Args:
             where: places of the interactions in :attr:`sequence`, ``(B, L)``.
@@ -175,7 +175,7 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
                 f"state ('{self.dataset_name}') do not have: set positions=learned"
             )
         time = self.sequence[self.time_field].double()[where]
-        return ((time - time[:, :1]) * inside).float()
+        return (1000 * (time - time[:, :1]) * inside).round().long()
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """Return the sparse user-item matrix of this split: its targets and the users' first interactions."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.mixin import take_rows
-from recbole_xling.data.sequences import IntArray, TrainingWindows
+from recbole_xling.data.sequences import IntArray, TrainingWindows, chance_to_be_first, windows_of_places
 from recbole_xling.errors import DataError
 
 FloatArray = NDArray[np.float64]
@@ -89,6 +89,9 @@ class LanguageBalance:
     Args:
         config: the configuration; without its settings nothing is balanced.
         dataset: the training split.
+
+    Attributes:
+        reordered: share of each training history that comes in another order.
     """
 
     def __init__(self, config: Any, dataset: Any) -> None:
@@ -99,6 +102,9 @@ class LanguageBalance:
         self._first = 1.0 if first is None else float(first)
         self._last = self._first if last is None else float(last)
         self._kind, self._beta = kind or "none", config["language_weight_beta"]
+        self._max_length: int = config["MAX_ITEM_LIST_LENGTH"]
+        self._stride: int = config["train_stride"] or max(1, self._max_length // 2)
+        self.reordered: float = 1.0 if config["train_history"] == "set" else config["history_reorder"] or 0.0
 
     @property
     def by_target(self) -> bool:
@@ -152,20 +158,46 @@ class LanguageBalance:
     def shown(self) -> FloatArray:
         """How often an epoch shows each position of the sequence, on average over all epochs.
 
-        Windows without a trained target are left out, and others come as often as their languages are drawn.
+        Windows without a trained target are left out, and others come as often as their languages are drawn. Where a
+        history has several windows, a position is the context of further ones.
         """
+        table = self._dataset
+        if table.states_histories:
+            return self._drawn
+        shown = windows_of_places(table.segments, self._max_length, self._stride, len(table.sequence))
+        if self.reordered:  # an item is at one place of its history and then at another
+            trained = np.maximum(1, np.bincount(table.owner, shown > 0))
+            shown = np.where(shown > 0, (np.bincount(table.owner, shown) / trained)[table.owner], 0)
+        return np.asarray(shown * self._drawn)
+
+    @cached_property
+    def trained(self) -> FloatArray:
+        """How often an epoch trains the item of each position as a target, on average over all epochs."""
+        often = self._drawn * self.targets
+        if not self.reordered or self._dataset.states_histories:  # a stated target stays the target
+            return often
+        segments = self._dataset.segments
+        sizes = segments.n_targets + 1
+        place = np.arange(int(sizes.sum())) + np.repeat(segments.start - np.cumsum(sizes) + sizes, sizes)
+        of_segment = np.repeat(often[segments.start + segments.n_targets], sizes)  # as often as its last one
+        often[place] = of_segment * (1 - chance_to_be_first(sizes, self.reordered))
+        return often
+
+    @cached_property
+    def _drawn(self) -> FloatArray:
+        """How often an epoch draws the targets of the history of each position, on average; 0 outside of training."""
         table = self._dataset
         segments, edges = table.segments, np.zeros(len(table.sequence) + 1)
         edges[segments.start] += 1
         edges[segments.start + segments.n_targets + 1] -= 1
-        shown = np.cumsum(edges)[:-1]
+        drawn = np.cumsum(edges)[:-1]
         temperatures = {self.temperature(epoch) for epoch in range(max(1, self._epochs))}
         if self.is_trained is None and temperatures == {1.0}:
-            return shown
+            return drawn
         ratio = np.mean([self._ratio(temperature) for temperature in temperatures], axis=0)[self._language]
         owner, targets = table.owner, self.targets
         often = np.bincount(owner, ratio * targets) / np.maximum(1, np.bincount(owner, targets))
-        return np.asarray(shown * often[owner])
+        return np.asarray(drawn * often[owner])
 
     def _ratio(self, temperature: float) -> FloatArray:
         """Return how often a target of each language is drawn, ``(n_languages,)``."""

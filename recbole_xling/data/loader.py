@@ -62,13 +62,13 @@ class WindowLoader:
         self._item_list_field: str = dataset.item_id_list_field
         self._max_length: int = config["MAX_ITEM_LIST_LENGTH"]
         self._stride: int = config["train_stride"] or max(1, self._max_length // 2)
-        self._reordered: float = 1.0 if config["train_history"] == "set" else config["history_reorder"] or 0.0
         self._cropped: float = config["history_crop"] or 0.0
         self._masked: float = config["history_mask"] or 0.0
         self._batch_size: int = config["train_batch_size"]
         self._world_size: int = 1 if config["single_spec"] else config["world_size"]
         self._rank: int = 0 if config["single_spec"] else config["local_rank"] + (config["offset"] or 0)
         self._balance = LanguageBalance(config, dataset)
+        self._reordered = self._balance.reordered
         key = "train_history=set" if config["train_history"] == "set" else "history_reorder"
         if self._reordered and dataset.reads_times:
             raise ConfigError(
@@ -129,7 +129,8 @@ class WindowLoader:
     def _in_other_orders(self) -> torch.Tensor:
         """Return the items of the sequence, each trained part of it reordered, as a whole or in a stretch of it."""
         segments = self.dataset.segments
-        sizes = segments.n_targets + 1  # the first item has no history and is no target
+        # the first item has no history and is no target; a target to which a file states the history stays the target
+        sizes = segments.n_targets + (0 if self.dataset.states_histories else 1)
         place = np.arange(int(sizes.sum())) + np.repeat(segments.start - np.cumsum(sizes) + sizes, sizes)
         order = reorder(sizes, self._reordered, np.random.default_rng([self.config["seed"], self.epoch, _ORDERS]))
         items = self._items.clone()

@@ -131,8 +131,33 @@ def cut_windows(segments: Segments, max_length: int, stride: int, rng: np.random
     """
     # Without overlap the first target of every window would see one item of history, however long the user's is. With
     # it a target sees all of its history or more than max_length - stride items; that context is computed twice.
+    return _cut_at(segments, max_length, stride, rng.integers(0, stride, size=len(segments.n_targets)))
+
+
+def windows_of_places(segments: Segments, max_length: int, stride: int, n: int) -> NDArray[np.float64]:
+    """Return how many windows of an epoch have each place of the flat sequence, ``(n,)``: the mean over all offsets.
+
+    Args:
+        segments: as for :func:`cut_windows`, like ``max_length`` and ``stride``.
+        max_length: the longest window, in items.
+        stride: targets trained per window after the first.
+        n: places of the sequence.
+    """
+    is_long = segments.n_targets > max_length
+    edges = np.zeros(n + 1)
+    for some, offsets in ((~is_long, [0]), (is_long, range(stride))):  # what fits is one window, whatever the offset
+        part = Segments(segments.start[some], segments.n_targets[some])
+        for offset in offsets if len(part.start) else ():
+            windows = _cut_at(part, max_length, stride, np.full(len(part.start), offset))
+            np.add.at(edges, windows.start, 1 / len(offsets))
+            np.add.at(edges, windows.start + windows.length + 1, -1 / len(offsets))
+    return np.cumsum(edges)[:-1]
+
+
+def _cut_at(segments: Segments, max_length: int, stride: int, offset: IntArray) -> TrainingWindows:
+    """Cut each segment, those that do not fit by their offsets."""
     n = segments.n_targets  # (n_segments,)
-    offset = np.where(n > max_length, rng.integers(0, stride, size=len(n)), 0)
+    offset = np.where(n > max_length, offset, 0)
     first = np.minimum(n, max_length - offset)  # targets of the first window
     extra = -(-(n - first) // stride)  # windows after the first
     count = extra + 1
@@ -188,11 +213,33 @@ def reorder(sizes: IntArray, share: float, rng: np.random.Generator) -> IntArray
     """
     owner = np.repeat(np.arange(len(sizes)), sizes)  # (n,), as all that follows
     drawn = rng.random(len(owner))
-    length = np.floor(share * sizes + 1e-9).astype(np.int64)
+    length = _stretch(sizes, share)
     begin = np.floor(rng.random(len(sizes)) * (sizes - length + 1)).astype(np.int64)
     place = np.arange(len(owner)) - (np.cumsum(sizes) - sizes)[owner]  # in its segment
     inside = (place >= begin[owner]) & (place < (begin + length)[owner])
     return np.lexsort((np.where(inside, begin[owner] + drawn * length[owner], place), owner))
+
+
+def chance_to_be_first(sizes: IntArray, share: float) -> NDArray[np.float64]:
+    """Return how likely each item of consecutive segments is the first of its own after :func:`reorder`.
+
+    Args:
+        sizes: items of each segment.
+        share: of a segment's items in its stretch.
+
+    Returns:
+        ``(sizes.sum(),)``, which sums to 1 over each segment.
+    """
+    place = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    size = np.repeat(sizes, sizes)  # (n,), as all that follows
+    length = _stretch(size, share)
+    at_start = 1 / (size - length + 1)  # the chance that the stretch begins with the segment
+    stays = np.where(length > 0, 1 - at_start, 1.0) * (place == 0)
+    return np.where(place < length, at_start / np.maximum(length, 1), 0.0) + stays
+
+
+def _stretch(sizes: IntArray, share: float) -> IntArray:
+    return np.floor(share * sizes + 1e-9).astype(np.int64)
 
 
 # ---- splits: leave-one-out and ratio, with RecBole's rows in RecBole's order ----------------------------------

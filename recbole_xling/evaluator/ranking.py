@@ -67,8 +67,8 @@ def evaluate_full_ranking(
         load_best_model: whether the weights are read from the run folder first.
 
     Returns:
-        ``test``, ``intervals``, ``slices``, ``n_test``, ``readers`` and, if the settings ask for it,
-        ``beyond_accuracy``, as in ``result.json``; and the table of rows (see
+        ``test``, ``intervals``, ``slices``, ``n_test``, ``readers``, ``ranked_items`` and, if the settings ask for
+        it, ``beyond_accuracy``, as in ``result.json``; and the table of rows (see
         :func:`~recbole_xling.evaluator.slices.user_table`), with ``score`` and ``label`` where metrics compare these;
         None if the metrics have no values per user.
     """
@@ -91,6 +91,8 @@ def evaluate_full_ranking(
                 len(rows),
             )
     result["readers"] = context.reader_summary(rows.users)
+    if evaluator.labeled is None:
+        result["ranked_items"] = context.ranked_items
     values, metrics = evaluator.per_user, list(evaluator.per_user)
     if evaluator.labeled is not None:
         values, metrics = dict(zip(("score", "label"), evaluator.labeled, strict=True)), list(evaluator.exact)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,12 @@ class EvalContext:
         profiles = self.readers.profiles(self.known_users, self.known_items).select("user", "is_bilingual")
         derived = {user: "yes" if both else "no" for user, both in profiles.iter_rows()}
         return [self.stated_bilingual.get(token, derived.get(user)) for user, token in enumerate(self.user_tokens)]
+
+    @cached_property
+    def ranked_items(self) -> dict[str, Any]:
+        """How many items there are to rank, and a hash of their ids: results over others are not comparable."""
+        tokens = sorted(self.item_tokens[1:])  # the first one is padding
+        return {"number": len(tokens), "sha256": sha256("\n".join(tokens).encode("utf-8", "surrogatepass")).hexdigest()}
 
     def reader_summary(self, users: IntArray) -> dict[str, Any]:
         """Return the text view, and how many of some users state their language, have a derived one, or none."""

@@ -112,6 +112,15 @@ class ModelHooks:
         return [] if cls.config_class is not None else [key for key in _OF_NETWORKS if key in config]
 
     @classmethod
+    def idle_settings(cls, config: Any) -> list[str]:
+        """Return the settings that change nothing beside the other ones; a run warns of those that are set.
+
+        Args:
+            config: the configuration.
+        """
+        return []
+
+    @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
         """Return why trained weights mean nothing on another dataset; an empty list lets them be used there.
 

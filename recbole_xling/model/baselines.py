@@ -61,6 +61,11 @@ class Baseline(XLingRecommender):
         decay = config["history_decay"]
         self._decay = 1.0 if decay is None else float(decay)
 
+    @classmethod
+    def idle_settings(cls, config: Any) -> list[str]:
+        """Return what is about steps of training."""
+        return [*WindowsConfig.model_fields, "train_text_view"]
+
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Return 0: there is nothing to learn."""
         return torch.zeros((), device=interaction[self.USER_ID].device, requires_grad=True)
@@ -109,11 +114,17 @@ def text_tables(config: Any, dataset: XLingDataset, n_views: int) -> Tensor:
     return F.normalize(tables, dim=-1)
 
 
-def mean_of_texts(tables: Tensor) -> Tensor:
-    """Return the mean of each item's different vectors, ``(n_items, D)`` from ``(n_views, n_items, D)``."""
+def mean_of_texts(tables: Tensor, text: Tensor) -> Tensor:
+    """Return the mean of the vectors of each item's different texts, ``(n_items, D)``.
+
+    Args:
+        tables: vectors of the items in each view, ``(n_views, n_items, D)``. A text that several views show counts as
+            it is in the first of them: centering makes it a little different in each.
+        text: number of each of these texts, ``(n_views, n_items)``.
+    """
     total = torch.zeros_like(tables[0])
     for view, table in enumerate(tables):
-        seen = (tables[:view] == table).all(dim=-1).any(dim=0)  # (n_items,), in a view before
+        seen = (text[:view] == text[view]).any(dim=0)  # (n_items,), in a view before
         total += table * ~seen[:, None]
     return F.normalize(total, dim=-1)
 
@@ -324,8 +335,9 @@ class ContentEASE(ItemSimilarity):
     def similarities(self, config: Any, dataset: XLingDataset) -> Any:
         """Return the weights of the regression of each item on all others."""
         settings = ContentEASEConfig.of(config)
-        tables = text_tables(config, dataset, ReaderViews(dataset).number)  # (n_views, n_items, D)
-        texts = mean_of_texts(tables).double().numpy()
+        n_views = ReaderViews(dataset).number
+        text = torch.from_numpy(dataset.catalog.model_vectors[1][:n_views])  # (n_views, n_items)
+        texts = mean_of_texts(text_tables(config, dataset, n_views), text).double().numpy()  # (n_items, D)
         some = np.union1d(np.unique(self.matrix.indices), np.flatnonzero(texts.any(axis=1)))
         return _regression(self.matrix, some, settings.reg_weight, settings.text_weight**0.5 * texts[some])
 

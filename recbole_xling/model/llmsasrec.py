@@ -23,6 +23,7 @@ from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.evaluator.streaming import Factors
 from recbole_xling.model.base import WindowsConfig, XLingRecommender
 from recbole_xling.model.layers.attention import Places
+from recbole_xling.model.layers.fusion import FUSIONS
 from recbole_xling.model.layers.item_representation import (
     ItemRepresentation,
     RepresentationConfig,
@@ -175,9 +176,15 @@ class LLMSASRec(XLingRecommender):
         """Return how often an epoch has each item as a target, ``(n_items,)``."""
         if not len(dataset.inter_feat):  # there is no training, but another dataset to rank
             return np.zeros(dataset.item_num)
-        balance = LanguageBalance(dataset.config, dataset)
-        often = balance.shown * balance.targets
+        often = LanguageBalance(dataset.config, dataset).trained
         return np.asarray(np.bincount(dataset.sequence[dataset.iid_field].numpy(), often, dataset.item_num), np.float64)
+
+    @classmethod
+    def idle_settings(cls, config: Any) -> list[str]:
+        """Return what the loss and the item vectors do not read."""
+        settings = LLMSASRecConfig.of(config)
+        of_text = [] if FUSIONS[settings.item_representation].uses_text else ["train_text_view"]
+        return [*NextItemLossConfig.of(config).idle, *RepresentationConfig.of(config).idle, *of_text]
 
     @classmethod
     def network_settings(cls, config: Any) -> list[str]:
@@ -363,7 +370,7 @@ class LLMSASRec(XLingRecommender):
             item_seq: ``(B, L)`` item ids, oldest first, padded with 0 on the right.
             item_seq_len: ``(B,)`` their number, at least 1.
             table: ``(n_items, H)`` item vectors.
-            elapsed: ``(B, L)`` seconds since the first item, for ``positions: relative_time``.
+            elapsed: ``(B, L)`` milliseconds since the first item, for ``positions: relative_time``.
 
         Returns:
             ``(B, H)``.

@@ -125,6 +125,11 @@ class XLingMLP(ModelHooks, AbstractRecommender):
         self.dropout, self.head = nn.Dropout(settings.dropout_prob), nn.Linear(settings.mlp_hidden_size[-1], 1)
 
     @classmethod
+    def idle_settings(cls, config: Any) -> list[str]:
+        """Return what is about histories that come in other texts in training."""
+        return ["train_text_view"]
+
+    @classmethod
     def bound_to_data(cls, config: Any) -> list[str]:
         """Return the features that belong to the users, the items or the columns of one dataset."""
         features = XLingMLPConfig.of(config).features

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -240,7 +239,9 @@ def _write(path: Path, file: str, cells: Sequence[Cell], compared: dict[str, pd.
             for cell in cells
         ],
         "comparison": {
-            name: found if isinstance(found, str) else json.loads(found.to_json(orient="records"))
+            name: found
+            if isinstance(found, str)
+            else found.astype(object).where(found.notna(), None).to_dict("records")
             for name, found in compared.items()
         },
     }

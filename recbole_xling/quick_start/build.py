@@ -22,7 +22,8 @@ from recbole.sampler import KGSampler
 from recbole.trainer import PretrainTrainer, Trainer
 from recbole.utils import ModelType, get_trainer, init_seed
 
-from recbole_xling.config import XLingConfig, plain_settings
+from recbole_xling.config import XLingConfig, plain_settings, settings_of
+from recbole_xling.config.shared import DataConfig, OverallConfig
 from recbole_xling.data.candidates import SampledEvalLoader
 from recbole_xling.data.checks import check_evaluation, check_parts
 from recbole_xling.data.columns import check_slices
@@ -119,8 +120,20 @@ class Run(Data, Pictures, Serving):
 
 def build(config: XLingConfig, trained_on: DataIdentity | None = None) -> Run:
     """Build data, loaders and an untrained model from settings; ``trained_on`` as for :func:`build_data`."""
+    _warn_of_idle_settings(config)
     data = build_data(config, trained_on)
     return Run(**vars(data), model=_new_model(config, data.train_data._dataset))
+
+
+def _warn_of_idle_settings(config: XLingConfig) -> None:
+    """Say which settings differ from their defaults and change nothing beside the others."""
+    typed = settings_of(config.model_class)
+    if typed is None:  # RecBole's own models do not read such settings, nor say so
+        return
+    defaults = OverallConfig.defaults() | typed.defaults()
+    idle = [*DataConfig.of(config).idle, *hooks_of(config.model_class).idle_settings(config)]
+    if told := [f"{key}={config[key]}" for key in idle if config[key] != defaults[key]]:
+        logger.warning("without effect on %s beside the other settings: %s", config["model"], ", ".join(told))
 
 
 def _new_model(config: XLingConfig, dataset: Any) -> Any:

@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 Folder = str | os.PathLike[str]
 
+_ROUNDING = 1e-12  # of a mean
 _NO_SLICES = (*ROW_KEY, "n_targets", "score", "label")
 # Settings that change neither a model nor what it is measured by.
 _ELSEWHERE = frozenset(
@@ -151,6 +152,7 @@ def _compare_slice(
         smaller = metric.partition("@")[0] in (*smaller_metrics, MISCALIBRATION)
         best = means.min() if smaller else means.max()
         differences = by_row - by_row[:, :1]
+        differences[np.abs(differences) < _ROUNDING] = 0  # means of other numbers of seeds round in other ways
         of_parts = [Measured(differences[p].mean(axis=0), resamples.means(differences, p)) for p in places]
         difference = mean_over(of_parts)
         intervals = intervals_of(difference.resampled, level)
@@ -164,7 +166,7 @@ def _compare_slice(
                 "runs": len(of_runs),
                 "mean": float(means[number]),
                 "std": float(of_runs.std(ddof=1)) if len(of_runs) > 1 else float("nan"),
-                "best": bool(np.isclose(means[number], best, rtol=0, atol=1e-12)),
+                "best": bool(np.isclose(means[number], best, rtol=0, atol=_ROUNDING)),
             }
             compared = dict.fromkeys(("difference", "low", "high", "p_ttest", "p_wilcoxon"), float("nan"))
             if number:
@@ -253,6 +255,13 @@ def _check_comparable(one: FinishedRun, other: FinishedRun) -> None:
         raise DataError(
             f"'{one.folder}' ranks candidates of mode {modes[0]}, '{other.folder}' of mode {modes[1]}: such results "
             "cannot be compared. Repeat one of them with the same eval_args"
+        )
+    items = [run.result.get("ranked_items") for run in (one, other)]  # once not kept
+    if items[0] and items[1] and items[0] != items[1]:
+        raise DataError(
+            f"'{one.folder}' ranks {items[0]['number']:,} items, '{other.folder}' {items[1]['number']:,} items or "
+            "others: such results cannot be compared. Repeat one of them with the same files and load_col: the items are "
+            "those of .inter, and with 'item' in load_col those of .item as well"
         )
     if known[0] != known[1]:
         with_history = (one, other)[known.index(False)]

@@ -163,7 +163,7 @@ def _measure(model: _FusedModel, first: RunScores) -> tuple[dict[str, Any], pl.D
     if model.left_out_targets:
         logger.warning(
             "%d of %d targets are left out of the ranking by a run or by a rule, and count as not found",
-            *(model.left_out_targets, result["n_test"]),
+            *(model.left_out_targets, result["n_test"] if table is None else table["n_targets"].sum()),
         )
     result["unreachable_targets"] = model.left_out_targets
     return result, table

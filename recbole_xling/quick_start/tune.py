@@ -111,13 +111,15 @@ def tune(
         study = _open(optuna, config, plan, Path(output))
         counted = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED, optuna.trial.TrialState.FAIL)
         grid = _grid(ranges, plan.trials)
-        n_trials = len(grid) or plan.trials
         while True:
             done = [t for t in study.get_trials(states=counted) if "interrupted" not in t.user_attrs]
+            tried = [t.params for t in done]  # an earlier call with fewer trials may have drawn some of a grid twice
+            left = [choice for choice in grid if choice not in tried]
+            n_trials = len(done) + len(left) if grid else plan.trials
             if len(done) >= n_trials:
                 break
-            for left in [choice for choice in grid if choice not in [t.params for t in done]][:1]:
-                study.enqueue_trial(left, skip_if_exists=True)  # one that was interrupted waits already
+            if left:
+                study.enqueue_trial(left[0], skip_if_exists=True)  # one that was interrupted waits already
             trial = study.ask()
             settings = {**plan.settings, **{name: _draw(trial, name, values) for name, values in ranges.items()}}
             _run_trial(optuna, study, trial, settings, arguments, Path(output) / f"trial-{trial.number}")

@@ -8,6 +8,7 @@ import torch
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.dataset import XLingDataset
+from recbole_xling.data.language_balance import LanguageBalance
 from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT, WindowLoader
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.quick_start.build import build
@@ -185,3 +186,56 @@ def test_a_language_without_readers_and_two_ways_of_balancing_are_refused(balanc
     both = {"language_temperature": 2.0, "language_weights": "inverse"}
     with pytest.raises(ConfigError, match="set one"):
         XLingConfig("LLMSASRec", "small", config_dict={**settings, **both})
+
+
+# ---- how often an epoch shows and trains positions ----
+
+
+def _mean_of_epochs(loader, of, epochs=80):
+    """Count something of each batch's rows by item, on average over epochs."""
+    total = np.zeros(loader.dataset.item_num)
+    for _ in range(epochs):
+        for batch in loader:
+            total += np.bincount(of(batch).numpy().ravel(), minlength=len(total))
+    total[0] = 0
+    return total / epochs
+
+
+def _by_item(loader, often):
+    return np.bincount(loader.dataset.sequence["item_id"].numpy(), often, loader.dataset.item_num)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"train_history": "set"},
+        {"history_reorder": 0.2, "MAX_ITEM_LIST_LENGTH": 4},
+        {"train_history": "set", "languages": ["de", "fr"], "language_temperature": 5},
+    ],
+)
+def test_items_are_targets_as_often_as_the_correction_of_negatives_believes(balanced, changed):
+    loader = balanced(**{"MAX_ITEM_LIST_LENGTH": 20, **changed})
+    found = _mean_of_epochs(loader, lambda batch: batch[TARGET_LIST])
+    expected = _by_item(loader, LanguageBalance(loader.config, loader.dataset).trained)
+    np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.4)
+    assert found.sum() == pytest.approx(expected.sum(), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"MAX_ITEM_LIST_LENGTH": 4, "train_stride": 1},
+        {"MAX_ITEM_LIST_LENGTH": 5, "train_stride": 5, "languages": ["de"]},
+        {"MAX_ITEM_LIST_LENGTH": 4, "train_history": "set"},
+    ],
+)
+def test_items_are_shown_as_often_as_overlapping_windows_show_them(balanced, changed):
+    loader = balanced(**changed)
+
+    def items(batch):  # of a window: its inputs, and the target behind the last one
+        last = batch["item_length"][:, None] - 1
+        return torch.cat([batch["item_id_list"], batch[TARGET_LIST].gather(1, last)], dim=1)
+
+    found = _mean_of_epochs(loader, items)
+    expected = _by_item(loader, LanguageBalance(loader.config, loader.dataset).shown)
+    np.testing.assert_allclose(found, expected, rtol=0.05, atol=0.4)

@@ -167,3 +167,26 @@ def test_a_stretch_of_a_history_is_reordered(small_dataset, build_small):
     for given in ({"history_reorder": 0.5}, {"train_history": "set"}):
         with pytest.raises(ConfigError, match="another order, in which positions=relative_time has no times"):
             build_small(**given, block="hstu", positions="relative_time")
+
+
+@pytest.mark.parametrize("changed", [{"train_history": "set"}, {"history_reorder": 0.9}])
+def test_a_target_to_which_a_file_states_the_history_stays_the_target(small_dataset, build_small, changed):
+    folder = small_dataset(n_items=12)
+    rows = [f"u{user}\ti0 i{user % 5 + 1} i7 i8\ti{user % 3 + 9}" for user in range(30)]
+    for part in ("train", "valid", "test"):
+        text = "\n".join(["user_id:token\titem_id_list:token_seq\titem_id:token", *rows])
+        (folder / f"small.{part}.inter").write_text(text + "\n")
+    columns = {"inter": ["user_id", "item_id_list", "item_id"], "item": ["item_id", "item_language"]}
+    stated = {"benchmark_filename": ["train", "valid", "test"], "load_col": columns, **changed}
+    loader = build_small(**stated).train_data
+    items = loader.dataset.field2id_token["item_id"]
+    orders = set()
+    for epoch in range(3):
+        loader.set_epoch(epoch)
+        for batch in loader:
+            targets = batch[TARGET_LIST][batch[TARGET_WEIGHT] > 0]
+            assert {str(items[item]) for item in targets.tolist()} <= {"i9", "i10", "i11"}
+            for history in batch["item_id_list"].tolist():
+                assert sorted({"i0", "i7", "i8"} & {str(items[item]) for item in history}) == ["i0", "i7", "i8"]
+                orders.add(tuple(history))
+    assert len(orders) > 30

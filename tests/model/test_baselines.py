@@ -197,6 +197,15 @@ def test_a_loaded_run_does_not_take_up_other_interactions(tmp_path):
 def test_each_different_text_of_an_item_counts_once():
     one, other = (torch.nn.functional.normalize(torch.tensor(part), dim=-1) for part in ([1.0, 0.2], [0.1, 1.0]))
     nothing = torch.zeros(2)
-    tables = torch.stack([torch.stack(view) for view in ((one, one), (other, one), (one, one), (one, nothing))])
+    near = torch.nn.functional.normalize(one + 0.01 * other, dim=-1)  # the same text, centered by others
+    tables = torch.stack([torch.stack(view) for view in ((one, one), (other, near), (near, one), (one, nothing))])
+    text = torch.tensor([[5, 5], [3, 5], [5, 5], [5, 0]])
     expected = torch.nn.functional.normalize(torch.stack([one + other, one]), dim=-1)
-    torch.testing.assert_close(mean_of_texts(tables), expected)
+    torch.testing.assert_close(mean_of_texts(tables, text), expected)
+
+
+def test_a_model_that_is_not_trained_says_that_settings_of_training_do_nothing(small_dataset, settings, caplog):
+    small_dataset()
+    known = {key: value for key, value in settings.items() if not key.startswith(("hidden", "inner", "attn"))}
+    build(XLingConfig("HistoryEASE", "small", config_dict={**known, "train_history": "set", "history_mask": 0.5}))
+    assert "without effect on HistoryEASE beside the other settings: train_history=set, history_mask=0.5" in caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from recbole.model.sequential_recommender import SASRec
 from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.model import llmsasrec
+from recbole_xling.model.layers.hstu import time_buckets
 from recbole_xling.model.layers.item_representation import (
     ItemRepresentation,
     RepresentationConfig,
@@ -380,10 +382,21 @@ def test_times_of_histories_are_those_of_the_file_in_training_and_in_evaluation(
             n = int(length)
             (start,) = [at for at in of_user.tolist() if torch.equal(items[at : at + n], history[:n])][:1]
             want = moment[start : start + n] - moment[start]
-            torch.testing.assert_close(elapsed[:n].double(), want)
+            torch.testing.assert_close(elapsed[:n].double(), 1000 * want)
             assert not elapsed[n:].any()
             seen += 1
     assert seen > 40 and batch["elapsed_list"].any()
+
+
+def test_seconds_within_a_session_count_after_years(small_dataset, build_small):
+    times = [0, 3 * 365 * 86_400, 3 * 365 * 86_400 + 2, 3 * 365 * 86_400 + 7, 6 * 365 * 86_400]
+    lines = [f"u{user}\ti{item}\t1\t{1_600_000_000 + t}" for user in range(9) for item, t in enumerate(times)]
+    head = "user_id:token\titem_id:token\trating:float\ttimestamp:float"
+    (small_dataset() / "small.inter").write_text("\n".join([head, *lines]) + "\n")
+    rows = next(iter(build_small(**TIMES).test_data))[0]
+    assert rows["elapsed_list"][0, :4].tolist() == [1000 * t for t in times[:4]]
+    bucket = time_buckets(rows["elapsed_list"])[0]
+    assert bucket[1, 2] == int(math.log(2) / 0.301) and bucket[2, 3] == int(math.log(5) / 0.301)
 
 
 def test_times_that_are_no_seconds_are_refused(make):
@@ -401,8 +414,36 @@ def test_scores_depend_on_the_times_between_interactions(make):
         after = parts.model.full_sort_predict(rows)
         several = rows["item_length"] > 1
         assert not torch.isclose(before[several, 1:], after[several, 1:]).all(dim=1).any()
-        rows.interaction["elapsed_list"] += 86_400  # what counts is the time between two of them
+        rows.interaction["elapsed_list"] += 86_400_000  # what counts is the time between two of them
         torch.testing.assert_close(parts.model.full_sort_predict(rows), after)
         del rows.interaction["elapsed_list"]
         with pytest.raises(ConfigError, match="relative_time reads when the items of a history were chosen"):
             parts.model.full_sort_predict(rows)
+
+
+@pytest.mark.parametrize(
+    ("changed", "idle"),
+    [
+        ({"n_negatives": 9, "gbce_t": 0.5}, "n_negatives=9, gbce_t=0.5"),
+        ({"loss_type": "gBCE", "negatives": "uniform", "n_negatives": 9, "logq_correction": False},
+         "logq_correction=False"),
+        ({"item_representation": "none", "text_centering": True, "train_text_view": "random"},
+         "text_centering=True, train_text_view=random"),
+        ({"item_representation": "add", "text_projection_init": "random"}, "text_projection_init=random"),
+        ({"item_representation": "init", "id_half_count": 3}, "id_half_count=3"),
+        ({"train_text_languages": ["de"]}, "train_text_languages=['de']"),
+    ],
+)  # fmt: skip
+def test_a_run_says_which_settings_change_nothing_beside_the_others(small_dataset, build_small, caplog, changed, idle):
+    small_dataset()
+    build_small(**changed)
+    assert f"without effect on LLMSASRec beside the other settings: {idle}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"loss_type": "SCE", "n_negatives": 9}, {"text_projection": "moe", "n_experts": 2}]
+)
+def test_settings_with_an_effect_are_not_named(small_dataset, build_small, caplog, changed):
+    small_dataset()
+    build_small(**changed)
+    assert "without effect" not in caplog.text

@@ -101,6 +101,27 @@ def test_runs_on_other_rows_or_candidates_are_refused(write_run, values):
         compare([base, base.parent / "e"])
 
 
+def test_the_same_results_do_not_differ_by_how_the_mean_of_seeds_is_rounded(write_run, values):
+    base = np.round(1 / (1 + np.floor(10 * values[0])), 4) / 3
+    runs = {"one": [write_run("a", base)], "three": [write_run(f"b{seed}", base, seed) for seed in (1, 2, 3)]}
+    line = compare(runs, slices=()).to_dict("records")[1]
+    assert (line["difference"], line["p_ttest"], line["p_wilcoxon"], line["best"]) == (0, 1, 1, True)
+    changed = np.where(np.arange(N) < 9, base + 0.1, base)
+    runs["three"] = [write_run(f"c{seed}", changed, seed) for seed in (1, 2, 3)]
+    line = compare(runs, slices=()).to_dict("records")[1]
+    assert line["p_wilcoxon"] == pytest.approx(scipy.stats.wilcoxon([0.1] * 9 + [0] * (N - 9)).pvalue)
+
+
+def test_runs_that_rank_other_items_are_refused(write_run, values):
+    runs = [write_run("a", values[0]), write_run("b", values[1], k=1), write_run("c", values[2], k=2)]
+    for folder, number in zip(runs, (80, 480, None), strict=True):
+        items = {} if number is None else {"ranked_items": {"number": number, "sha256": f"{number}"}}
+        write_result(folder, {"model": "LLMSASRec", "test": {"ndcg@10": 0.5}, **items})
+    with pytest.raises(DataError, match=r"a' ranks 80 items, '.*b' 480 items or others.*load_col"):
+        compare(runs[:2])
+    assert len(compare([runs[0], runs[2]], slices=())) == 2  # of an earlier release, which did not keep it
+
+
 def test_the_name_of_a_folder_is_no_pattern(write_run, values):
     runs = [write_run("a[1]", values[0]), write_run("b", values[1], k=1)]
     write_run("a1", values[2], k=2)

@@ -140,6 +140,13 @@ def test_lists_with_no_more_combinations_than_trials_are_tried_out(tmp_path, pla
     assert len(study.trials) == 4
 
 
+def test_all_combinations_are_tried_however_many_an_earlier_call_drew_twice(tmp_path, plan, scored):
+    rates = [0.001, 0.01, 0.1, 0.0001]
+    for trials in (3, 4, 6):
+        study = tune(plan, tmp_path / "out", trials=trials, search={"learning_rate": rates})
+    assert sorted({trial.params["learning_rate"] for trial in study.trials}) == sorted(rates)
+
+
 def test_a_trial_that_is_worse_than_the_median_stops_early(tmp_path, plan, scored):
     seen = []
 

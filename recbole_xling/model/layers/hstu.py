@@ -14,11 +14,11 @@ _WIDTH = 0.301  # of a bucket, in natural logarithms of seconds, as in the paper
 
 
 def time_buckets(elapsed: Tensor) -> Tensor:
-    """Return the bucket of the time between each two positions, ``(B, L, L)``, from the times of all, ``(B, L)``.
+    """Return the bucket of the time between each two positions, ``(B, L, L)``, from milliseconds of all, ``(B, L)``.
 
     Buckets are even in the logarithm; the first one ends at 1.35 seconds, and 128 reach beyond all times.
     """
-    apart = (elapsed[:, :, None] - elapsed[:, None]).abs()
+    apart = (elapsed[:, :, None] - elapsed[:, None]).abs() / 1000  # seconds
     bucket: Tensor = (apart.clamp_min(1).log() / _WIDTH).long()
     return bucket.clamp_max(_BUCKETS - 1)
 

@@ -68,6 +68,25 @@ class RepresentationConfig(TypedConfig):
     )
     initializer_range: float = Field(0.02, ge=0, description="Standard deviation of initial weights.")
 
+    @property
+    def idle(self) -> list[str]:
+        """Which of these settings change nothing beside the others."""
+        kind, fusion = self.item_representation, FUSIONS[self.item_representation]
+        projection = (self.text_projection or fusion.default_projection) if fusion.uses_text else None
+        reads = {
+            "text_projection": fusion.uses_text,
+            "text_projection_init": projection == "linear",
+            "n_experts": projection == "moe",
+            "text_projection_dropout_prob": projection in ("mlp", "moe"),
+            "text_centering": fusion.uses_text or kind == "init",
+            "text_whitening": fusion.uses_text or kind == "init",
+            "id_dropout_prob": fusion.uses_text and fusion.uses_id,
+            "id_half_count": fusion.uses_text and fusion.uses_id,
+            "delta_max_norm": kind == "delta",
+            "null_space_size": kind == "null_space",
+        }
+        return [key for key, does in reads.items() if not does]
+
 
 class ItemRepresentation(nn.Module):
     """The matrix of item vectors, ``(n_items, hidden_size)``, from which inputs and scores are taken.

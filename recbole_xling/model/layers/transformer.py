@@ -136,7 +136,7 @@ class SequenceEncoder(nn.Module):
         Args:
             items: ``(B, L, H)``, oldest first and padded on the right.
             keep: the ``N`` positions wanted; the last layer computes only these.
-            elapsed: seconds since the first item, ``(B, L)``, for ``relative_time``.
+            elapsed: milliseconds since the first item, ``(B, L)``, for ``relative_time``.
 
         Returns:
             ``(N, H)``, in the order of the rows and their positions; without ``keep`` all of them, ``(B, L, H)``.

@@ -43,6 +43,17 @@ class NextItemLossConfig(TypedConfig):
     )
     gbce_t: float = Field(0.75, ge=0, le=1, description="Calibration of `gBCE`: 0 for plain binary cross entropy.")
 
+    @property
+    def idle(self) -> list[str]:
+        """Which of these settings change nothing beside the others."""
+        draws = self.loss_type in ("sampled_softmax", "gBCE")
+        reads = {
+            "n_negatives": draws or self.loss_type == "SCE",
+            "logq_correction": self.loss_type == "sampled_softmax",
+            "gbce_t": self.loss_type == "gBCE",
+        }
+        return [key for key, does in reads.items() if not does]
+
     @model_validator(mode="after")
     def _loss_uses_the_negatives(self) -> NextItemLossConfig:
         if self.loss_type in ("CE", "SCE") and self.negatives != "in_batch":
@@ -88,6 +99,7 @@ class SharedNegatives(nn.Module):
     ) -> None:
         super().__init__()
         self.kind, self.number = config.negatives, config.n_negatives
+        self._n_targets = self.number // 2  # of `mixed`
         needed = config.loss_type == "sampled_softmax" and (
             self.kind != "uniform" or config.logq_correction == "refined"
         )
@@ -99,7 +111,9 @@ class SharedNegatives(nn.Module):
         if self.kind in ("in_batch", "mixed"):
             rate = targets()
             rate = rate / max(1, rate.sum())
-            rate = (rate + even) / 2 if self.kind == "mixed" else rate
+            if self.kind == "mixed":
+                of_targets = self._n_targets / self.number  # an odd number has more even draws
+                rate = of_targets * rate + (1 - of_targets) * even
         elif self.kind == "popularity":
             rate = np.where(even > 0, counts, 0) ** _POWER
             rate = rate / max(1, rate.sum())
@@ -118,7 +132,7 @@ class SharedNegatives(nn.Module):
             drawn = torch.rand(self.number, device=device, dtype=torch.double) * self.cumulated[-1]
             place = torch.searchsorted(self.cumulated, drawn, right=True)
             return self.candidates[place.clamp_max(len(self.candidates) - 1)]
-        n_targets = self.number // 2 if self.kind == "mixed" and len(target) else 0
+        n_targets = self._n_targets if self.kind == "mixed" and len(target) else 0
         even = torch.randint(len(self.candidates), (self.number - n_targets,), device=device)
         if not n_targets:
             return self.candidates[even]

@@ -38,6 +38,16 @@ def test_items_are_drawn_at_the_rate_that_is_corrected_for(negatives):
     assert not drawn[[0, 2]].any()
 
 
+def test_an_odd_number_of_mixed_negatives_has_more_even_ones_in_draws_and_in_rates():
+    shared, drawn = make("mixed", n_negatives=3), np.zeros(6)
+    torch.manual_seed(0)
+    for _ in range(n := 20_000):
+        target = torch.multinomial(torch.from_numpy(COUNTS / 100), 9, replacement=True)
+        drawn += np.bincount(shared.draw(target), minlength=6)
+    np.testing.assert_allclose(drawn / (3 * n), shared.rate.numpy(), atol=0.01)
+    np.testing.assert_allclose(shared.rate.numpy(), COUNTS / 300 + 2 * EVEN / 3, rtol=1e-5)
+
+
 @pytest.mark.parametrize("negatives", RATES)
 def test_the_same_state_of_the_generator_gives_the_same_negatives(negatives):
     shared, target = make(negatives), torch.tensor([1, 1, 4, 5])
