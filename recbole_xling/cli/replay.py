@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from io import StringIO
 from pathlib import Path
@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> str:
 
 def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Yield lines as periods end, with a bar where somebody sees it."""
+    from recbole_xling.language.tags import tag_among
     from recbole_xling.serve.asking import AskExport, AskServer
     from recbole_xling.serve.events import read_events
     from recbole_xling.serve.folder import load_export
@@ -75,7 +76,7 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         rows = table_rows(users, (options.columns[0], _USER_LANGUAGE), optional=(_LANGUAGE_SOURCE,))
         # as in a run, a language that a profile has derived is not stated
         known = recommender.catalog.language_names
-        reads = {user: _language(tag, known) for _, (user, tag, source) in rows if tag and source != "derived"}
+        reads = {user: tag_among(tag, known) for _, (user, tag, source) in rows if tag and source != "derived"}
     replay = Replay(
         recommender.catalog,
         recommender.users,
@@ -99,16 +100,6 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             if bar is not None:
                 bar.update(done - bar.n)
             yield from ready
-
-
-def _language(value: str, known: Collection[str]) -> str:
-    """Return the tag that a run would have for it; as it is written where langcodes is not installed."""
-    from recbole_xling.language.tags import tag_among
-
-    try:
-        return tag_among(value, known)
-    except ImportError:
-        return value
 
 
 def _text(lines: list[dict[str, Any]], as_csv: bool, *, with_head: bool = True) -> str:

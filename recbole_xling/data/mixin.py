@@ -174,16 +174,23 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
     # ---- filtering --------------------------------------------------------------------------------------------
 
     def _data_processing(self) -> None:
-        if self.benchmark_filename_list and not has_histories(self) and self.time_field in self.inter_feat:
-            missing = int(self.inter_feat[self.time_field].isna().sum())
-            if 0 < missing < len(self.inter_feat):  # such files are used whole, and RecBole would fill in the mean
-                raise DataError(
-                    f"{missing:,} of {len(self.inter_feat):,} interactions of {self.benchmark_filename_list} of "
-                    f"'{self.dataset_name}' have no {self.time_field}: leave them out, or the whole column"
-                )
+        if self.benchmark_filename_list:  # such files are used whole, and RecBole would fill in the mean
+            whole_or_none = [self.time_field] if self.time_field in self.inter_feat and not has_histories(self) else []
+            for name in (*whole_or_none, *self._label_columns):
+                missing, number = int(self.inter_feat[name].isna().sum()), len(self.inter_feat)
+                if missing and not (name in whole_or_none and missing == number):
+                    raise DataError(
+                        f"{missing:,} of {number:,} interactions of {self.benchmark_filename_list} of "
+                        f"'{self.dataset_name}' have no {name}: leave them out, or the whole column"
+                    )
         super()._data_processing()
         for suffix, rows in self.file_rows.items():
             logger.info("%s.%s: %s", self.dataset_name, suffix, rows)
+
+    @property
+    def _label_columns(self) -> list[str]:
+        """The columns of interactions that labels are, or are made of."""
+        return [name for name in self.config["threshold"] or [self.label_field] if name in self.inter_feat]
 
     @contextmanager
     def _counting(self, reason: str) -> Iterator[None]:
@@ -200,10 +207,14 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
                 yield suffix, table
 
     def _filter_nan_user_or_item(self) -> None:
-        """Leave out interactions without a time where time is the order; rows without ids are not read at all.
+        """Leave out interactions without a label, and without a time where time is the order.
 
-        RecBole would give them the mean of all times, and so a place in the order that nobody stated.
+        RecBole would give them the mean of the others: of ratings, and so a label that nobody gave, or of times, and so
+        a place in the order that nobody stated. Rows without ids are not read at all.
         """
+        for name in self._label_columns:
+            with self._counting(WITHOUT.format(name)):
+                self.inter_feat = self.inter_feat[self.inter_feat[name].notna()]
         if self.time_field not in self.inter_feat:
             return
         is_missing = self.inter_feat[self.time_field].isna()

@@ -70,14 +70,18 @@ def tag_among(value: str, known: Collection[str]) -> str:
     """Return the tag of a language that data state: one of ``known`` as others have it, else :func:`stated_language`.
 
     A variant such as ``en-GB`` stays one where it is known. Where only another tag of the same language is known, it is
-    that one: ``iw`` for ``he``, ``nb`` for ``nb-NO``.
+    that one: ``iw`` for ``he``, ``nb`` for ``nb-NO``. Without langcodes, which a server of exports does not need, all
+    others stay as they are.
     """
     if value in known:
         return value
     cased = cased_tag(value.replace("_", "-")) if re.search("[-_]", value) else value
     if cased in known:
         return cased
-    stated = stated_language(value)
+    try:
+        stated = stated_language(value)
+    except ImportError:
+        return cased
     if stated == UNDETERMINED or any(covers(stated, tag) for tag in known):
         return stated
     return min((tag for tag in known if is_same_language(stated, tag)), default=stated)

@@ -248,7 +248,13 @@ def read_finished(folder: Path) -> FinishedRun:
 def _check_comparable(one: FinishedRun, other: FinishedRun) -> None:
     """Raise a DataError if two runs were not measured on the same rows, or not by the same candidates."""
     if not one.rows.select(ROW_KEY).equals(other.rows.select(ROW_KEY)):
-        raise DataError(row_difference("test", {str(run.folder): run.rows for run in (one, other)}))
+        told = row_difference("test", {str(run.folder): run.rows for run in (one, other)})
+        if len({_is_sequential(run.settings) for run in (one, other)} - {None}) > 1:
+            told += (
+                ". A sequential model has no row of a user with two interactions: take HistoryEASE or HistoryItemKNN "
+                "in place of EASE and ItemKNN, or set user_inter_num_interval: '[3,inf)' in all runs"
+            )
+        raise DataError(told)
     modes = [_mode(run.settings) for run in (one, other)]
     known = [_leaves_out_history(run.settings) for run in (one, other)]
     if modes[0] != modes[1]:
@@ -260,8 +266,8 @@ def _check_comparable(one: FinishedRun, other: FinishedRun) -> None:
     if items[0] and items[1] and items[0] != items[1]:
         raise DataError(
             f"'{one.folder}' ranks {items[0]['number']:,} items, '{other.folder}' {items[1]['number']:,} items or "
-            "others: such results cannot be compared. Repeat one of them with the same files and load_col: the items are "
-            "those of .inter, and with 'item' in load_col those of .item as well"
+            "others: such results cannot be compared. Repeat one of them with the same files and load_col: the items "
+            "are those of .inter, and with 'item' in load_col those of .item as well"
         )
     if known[0] != known[1]:
         with_history = (one, other)[known.index(False)]
@@ -286,12 +292,15 @@ def _leaves_out_history(settings: Mapping[str, Any]) -> bool:
     """Tell whether what a user knows is not ranked; RecBole's general models never rank it."""
     if "runs" in settings:
         return any(map(_leaves_out_history, settings["runs"]))
-    if settings["exclude_history"]:
-        return True
+    return bool(settings["exclude_history"]) or _is_sequential(settings) is False
+
+
+def _is_sequential(settings: Mapping[str, Any]) -> bool | None:
+    """Tell whether a model reads histories; None for a fusion, or a model of the user's own that is not imported."""
     try:
-        return bool(get_model(settings["model"]).type != ModelType.SEQUENTIAL)
-    except ConfigError:  # a model of the user's own that is not imported here
-        return False
+        return None if "runs" in settings else bool(get_model(settings["model"]).type == ModelType.SEQUENTIAL)
+    except ConfigError:
+        return None
 
 
 # ---- names ----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from recbole_xling.serve.new_items import Intake, NewItem, new_item, read_record
 from recbole_xling.serve.recommender import Recommender
 from recbole_xling.utils.files import FolderLock, write_text
 from recbole_xling.utils.json_text import parse_json
+
+logger = logging.getLogger(__name__)
 
 ADDED_FILE = "added.jsonl"
 _LITTLE = np.dtype("<f4")
@@ -125,6 +128,7 @@ def add_items(
     if not replace:  # before texts are encoded; another process may be faster than this look
         _check_new(names, read_added(folder))
     found = with_vectors(items, intake, trained.scorer, trained.catalog)
+    _warn_of_texts_nobody_sees(found, intake, trained)
     lock = FolderLock(Path(folder), wait=True)  # another process may add something at the same time
     try:
         before = read_added(folder)
@@ -135,6 +139,20 @@ def add_items(
     finally:
         lock.release()
     return list(of_id.values())
+
+
+def _warn_of_texts_nobody_sees(items: Sequence[NewItem], intake: Intake, trained: Recommender) -> None:
+    """Say which texts are in languages of readers who see all items of the training in their first texts."""
+    if intake.text_view != "reader":
+        return
+    for language in sorted(set(trained.users.spoken) - set(trained.catalog.view_of)):
+        unseen = [item.item for item in items if item.seen_in(language) != item.seen_in("")]
+        if unseen:
+            logger.warning(
+                "readers of %s see the first text of '%s'%s: no item of the training has a further one in %s, so they "
+                "have no view of their own; their texts count after the next training",
+                *(language, unseen[0], f" and {len(unseen) - 1} others" if unseen[1:] else "", language),
+            )
 
 
 def _check_new(names: Sequence[str], before: Sequence[NewItem]) -> None:

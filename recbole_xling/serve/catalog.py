@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.language.tags import UNDETERMINED, cased_tag
+from recbole_xling.language.tags import UNDETERMINED, cased_tag, covers, tag_among
 
 IntArray = NDArray[np.int64]
 Columns = Mapping[str, Sequence[Sequence[str]]]
@@ -83,8 +83,8 @@ class Catalog:
         return self._read_columns()
 
     def view_for(self, reader: str | None) -> int:
-        """Return the view of readers of a language, whose tag may be in any letter case."""
-        return self.view_of.get(cased_tag(reader) if reader else UNDETERMINED, 0)
+        """Return the view of readers of a language, which may be written as users' languages are."""
+        return self.view_of.get(tag_among(reader, self.view_of) if reader else UNDETERMINED, 0)
 
     @cached_property
     def language_names(self) -> set[str]:
@@ -142,6 +142,8 @@ class Catalog:
     def candidates(self, filters: Filters, view: int) -> IntArray:
         """Return the numbers of the items that pass, ascending; the same array each time where nothing filters.
 
+        An item in a variant of a language, such as ``en-GB``, is in it.
+
         Raises:
             ConfigError: no item has a language or a value that is asked for, or there is no such column.
         """
@@ -149,10 +151,11 @@ class Catalog:
             return self._all_shown
         passing = self.shown.copy()
         if filters.languages is not None:
+            asked = {name for name in self.language_names for tag in filters.languages if covers(tag, name)}
             for language in filters.languages:
-                if language not in self.language_names:
+                if not any(covers(language, name) for name in asked):
                     raise ConfigError(unknown_name("language of items", language, self.language_names))
-            passing &= np.isin(self.languages[view], list(filters.languages))
+            passing &= np.isin(self.languages[view], list(asked))
         if filters.items is not None:
             allowed = np.zeros_like(passing)
             allowed[self.known(filters.items)[0]] = True

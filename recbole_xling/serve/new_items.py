@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError, DataError
-from recbole_xling.language.tags import UNDETERMINED, cased_tag, covers, is_language
+from recbole_xling.language.tags import UNDETERMINED, cased_tag, covers, is_language, tag_among
 from recbole_xling.serve.catalog import Catalog
 from recbole_xling.serve.scorer import Scorer
 from recbole_xling.text.template import TextTemplate
@@ -148,22 +148,22 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
     item = record.get("item_id")
     if not isinstance(item, str) or not item or "\0" in item or len(item) > 1000:
         raise DataError(f"'item_id' must be a text that is not empty, not {item!r:.60}")
-    given = record.get("texts", {})
+    given, known = record.get("texts", {}), catalog.language_names | set(catalog.view_of)
     if "text" in record:
         if given:
             raise DataError(f"item '{item}' has 'text' and 'texts': give one of them")
-        given = {_language(item, record.get("language") or UNDETERMINED): record["text"]}
+        given = {_language(item, record.get("language") or UNDETERMINED, known): record["text"]}
     if not isinstance(given, Mapping):
         raise DataError(f"'texts' of item '{item}' must be an object such as {{\"de\": \"...\"}}")
     vectors = {"": _vector(item, record["vector"])} if record.get("vector") is not None else {}
     if not given and not vectors:
         raise DataError(f"item '{item}' has neither a text nor a vector")
     template = TextTemplate(intake.template)
-    texts = {_language(item, tag): _fields(item, tag, text, template) for tag, text in given.items()}
+    texts = {_language(item, tag, known): _fields(item, tag, text, template) for tag, text in given.items()}
     if len(texts) < len(given):
-        raise DataError(f"item '{item}' has two texts in one language, in letters of different case: keep one")
+        raise DataError(f"item '{item}' has two texts in one language ({', '.join(map(str, given))}): keep one")
     if not texts and record.get("language"):
-        texts = {_language(item, record["language"]): {}}
+        texts = {_language(item, record["language"], known): {}}
     columns = {}
     for name, values in record.items():
         if name not in _KEYS:
@@ -177,10 +177,12 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
     return NewItem(item, texts, columns, vectors)
 
 
-def _language(item: str, tag: object) -> str:
+def _language(item: str, tag: object, known: Collection[str]) -> str:
+    """Return the tag as those of the items that there are, which ``convert`` writes."""
     if not isinstance(tag, str) or not is_language(tag):
         raise DataError(f"language {tag!r} of item '{item}' is not a BCP 47 tag; write it like 'de' or 'zh-Hant'")
-    return cased_tag(tag)
+    found = tag_among(tag, known)
+    return cased_tag(tag) if found == UNDETERMINED else found
 
 
 def _fields(item: str, tag: object, text: object, template: TextTemplate) -> Mapping[str, str]:

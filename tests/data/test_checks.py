@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 from recbole.evaluator import Collector, Evaluator
@@ -130,3 +132,24 @@ def test_models_that_know_users_by_their_training_are_told_of_users_without_any(
     build_any("LLMSASRec", eval_args=transfer)
     build_any("BPR")
     assert "training interactions" not in caplog.text
+
+
+@pytest.mark.parametrize("model", ["DeepFM", "LLMSASRec"])
+@pytest.mark.parametrize("labels", [LIKED, {"LABEL_FIELD": "rating"}])
+def test_interactions_without_a_label_are_left_out_and_counted(small_dataset, build_any, model, labels):
+    file = small_dataset() / "small.inter"
+    head, *lines = file.read_text().splitlines()
+    cells = [line.split("\t") for line in lines]
+    empty = sum(place % 4 == 0 for place in range(len(cells)))
+    for place, row in enumerate(cells):
+        row[2] = "" if place % 4 == 0 else str(int(float(row[2]) >= 3)) if "LABEL_FIELD" in labels else row[2]
+    file.write_text("\n".join([head, *map("\t".join, cells)]) + "\n")
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "item": ["item_id", "item_language"]}
+    dataset = build_any(model, **labels, load_col=columns, metrics=["Recall"], valid_metric="Recall@5").dataset
+    assert dataset.file_rows["inter"].dropped["without rating"] == empty
+    assert dataset.file_rows["inter"].used == len(cells) - empty
+    for part in ("train", "valid", "test"):
+        shutil.copy(file, file.parent / f"small.{part}.inter")
+    parts = {"benchmark_filename": ["train", "valid", "test"]}
+    with pytest.raises(DataError, match=f"{3 * empty} of .* have no rating"):
+        build_any(model, **labels, **parts, load_col=columns, metrics=["Recall"], valid_metric="Recall@5")

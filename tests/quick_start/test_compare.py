@@ -84,6 +84,8 @@ def test_runs_on_other_rows_or_candidates_are_refused(write_run, values):
     other = write_run("b", values[1], users=[f"u{row}" for row in range(N - 1)] + ["x9"], k=1)
     with pytest.raises(DataError, match=r"1 of 60 only in '.*a', such as user 'u59' with target 'i59'; .*'x9'"):
         compare([base, other])
+    with pytest.raises(DataError, match=r"'x9'.*no row of a user with two interactions: take HistoryEASE"):
+        compare([base, write_run("e", values[1], users=[f"u{row}" for row in range(N - 1)] + ["x9"], model="EASE")])
     with pytest.raises(DataError, match=r"ranks candidates of mode full, .* of mode uni100"):
         compare([base, write_run("c", values[1], mode="uni100")])
     with pytest.raises(ConfigError, match="at least two runs, each of them once"):
@@ -95,10 +97,10 @@ def test_runs_on_other_rows_or_candidates_are_refused(write_run, values):
         write_result(folder, {"model": "LLMSASRec", "test": {"auc": 0.5}})
     with pytest.raises(ConfigError, match="no metric in common of which each test row has a value"):
         compare(labeled)
-    shutil.copytree(base, base.parent / "e")
-    (base.parent / "e" / "users.parquet").unlink()
+    shutil.copytree(base, base.parent / "h")
+    (base.parent / "h" / "users.parquet").unlink()
     with pytest.raises(CheckpointError, match=r"has no users\.parquet"):
-        compare([base, base.parent / "e"])
+        compare([base, base.parent / "h"])
 
 
 def test_the_same_results_do_not_differ_by_how_the_mean_of_seeds_is_rounded(write_run, values):

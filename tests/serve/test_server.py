@@ -238,6 +238,34 @@ def test_an_item_given_by_its_vector_alone_keeps_its_language(client, exported, 
     assert client.post("/reload").json()["not_taken_along"] == ["new"]
 
 
+def test_a_variant_is_in_its_language_in_filters_and_readers_and_added_items_have_the_catalogs_tags(client, exported):
+    size = load_export(exported).scorer.history_size
+    texts = {"pt-BR": "um", "zh-TW": "一", "en-GB": "colour", "EN": "red"}
+    for tag, text in texts.items():
+        item = {"item_id": f"new-{tag}", "text": text, "language": tag, "vector": [0.5] * size}
+        assert client.post("/items", json={"add": [item]}).status_code == 200
+    asked = {"histories": [["i1"]], "k": 34}
+
+    def added(language, **more):
+        found = client.post("/recommend", json={**asked, "languages": [language], **more})
+        return {item for item in items_of(found) if item.startswith("new")}
+
+    assert added("pt") == {"new-pt-BR"} and added("zh") == added("zh-Hant") == {"new-zh-TW"}
+    assert added("en") == {"new-en-GB", "new-EN"}
+    two = {"item_id": "two", "texts": {"pt": "um", "pt-BR": "dois"}, "vector": [0.5] * size}
+    refused = client.post("/items", json={"add": [two]})
+    assert refused.status_code == 400 and "two texts in one language (pt, pt-BR)" in refused.json()["detail"]
+
+
+def test_readers_may_be_named_as_the_data_name_them(shop_export):
+    recommender = load_export(shop_export)
+    titles = {
+        reader: [item.title for item in recommender.recommend_histories([["i2"]], 5, reader=reader)[0].items]
+        for reader in ("en", "en-US", "English", "eng", "de")
+    }
+    assert titles["en-US"] == titles["English"] == titles["eng"] == titles["en"] != titles["de"]
+
+
 def test_what_was_replaced_goes_along_to_an_export_that_has_the_item(tmp_path, tiny_encoder):
     write_small_dataset(tmp_path / "data")
     known = {key: value for key, value in small_settings(tmp_path).items() if key != "encoder_options"}

@@ -20,6 +20,7 @@ from recbole_xling.convert.writing.interactions import NUMBERS, ROW, Interaction
 from recbole_xling.convert.writing.items import RecordDrafts
 from recbole_xling.convert.writing.languages import LanguageReader
 from recbole_xling.convert.writing.report import ConvertReport
+from recbole_xling.convert.writing.times import mixed_units
 from recbole_xling.convert.writing.user_profiles import COLUMNS, ProfileSetting, derive_profiles, write_profiles
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.language.identification import MIN_CONFIDENCE
@@ -185,7 +186,7 @@ def _write(
         cleaning=drafts.clean.figures() if isinstance(drafts.clean, TextCleaner) else None,
         filters={name: value for name, value in asdict(filters).items() if value != defaults[name]},
         removed=removed,
-        notes=tuple(converter.notes()),
+        notes=tuple(filter(None, [*converter.notes(), mixed_units(interactions)])),
     )
     paths["convert.json"].write_text(report.to_json(), encoding="utf-8")
     return report

@@ -15,6 +15,7 @@ UNIX_SECONDS = (473385600.0, 4102444800.0)
 """Between 1985 and 2099: what looks like Unix time."""
 UNITS = (1.0, 1e3, 1e6, 1e9)
 """How many units make a second, from seconds to nanoseconds."""
+_NAMES = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 
 
 class Date(float):
@@ -51,15 +52,30 @@ def in_unit_of(interactions: InteractionTable, option: str, time: float | None) 
     """
     if not isinstance(time, Date) or "timestamp" not in interactions.columns:
         return time
+    counts, ends = _dates_by_unit(interactions)
+    if not any(counts):
+        raise ConfigError(
+            f"{option} is a date, but the time stamps of the source ({' to '.join(map(number_text, ends))}) are no "
+            "Unix times of 1985 to 2099; give it as a number in their unit"
+        )
+    return time * UNITS[counts.index(max(counts))]
+
+
+def mixed_units(interactions: InteractionTable) -> str:
+    """Return a note on times that are dates in several units; empty where one unit makes dates of all."""
+    if "timestamp" not in interactions.columns:
+        return ""
+    counts, _ = _dates_by_unit(interactions)
+    found = [f"{count:,} in {name}" for count, name in zip(counts, _NAMES, strict=True) if count]
+    if len(found) < 2:
+        return ""
+    return f"times are dates in several units ({', '.join(found)}), so their order is wrong: bring them to one unit"
+
+
+def _dates_by_unit(interactions: InteractionTable) -> tuple[list[int], tuple[float, float]]:
+    """Return how many times are between 1985 and 2099 in each unit, and the first and the last one."""
     times = pl.col("timestamp")
     first, last = UNIX_SECONDS
     dates = (times.is_between(first * unit, last * unit).sum().alias(str(unit)) for unit in UNITS)
-    found = interactions.scan().select(*dates, first=times.min(), last=times.max()).collect(engine="streaming")
-    counts = found.row(0)[: len(UNITS)]
-    if not any(counts):
-        ends = " to ".join(number_text(found[name].item()) for name in ("first", "last"))
-        raise ConfigError(
-            f"{option} is a date, but the time stamps of the source ({ends}) are no Unix times of 1985 to 2099; give "
-            "it as a number in their unit"
-        )
-    return time * UNITS[counts.index(max(counts))]
+    found = interactions.scan().select(*dates, first=times.min(), last=times.max()).collect(engine="streaming").row(0)
+    return list(found[: len(UNITS)]), found[len(UNITS) :]

@@ -394,6 +394,14 @@ def test_a_date_of_a_filter_or_a_profile_is_in_the_unit_of_the_data(
     assert f"interactions before 1704326400{zeros}:" in capsys.readouterr().out
 
 
+def test_times_in_several_units_are_named(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    days = [1704067200 + day * 86_400 for day in range(5)]
+    for unit, told in ((1, ()), (1000, ("times are dates in several units (3 in seconds, 2 in milliseconds)",))):
+        rows = [{"user_id": "u", "item_id": str(n), "at": time * (unit if n > 2 else 1)} for n, time in enumerate(days)]
+        report = convert(TableConverter(input=write_rows(tmp_path / "clicks.csv", rows), time="at"))
+        assert tuple(note.partition(", so")[0] for note in report.notes if note.startswith("times are")) == told
+
+
 def test_a_date_of_a_filter_needs_times_that_are_dates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"user_id": "u", "item_id": item, "at": day} for day, item in enumerate("abc", 1)]
     words = ["--input", str(write_rows(tmp_path / "clicks.csv", rows)), "--time", "at", "--name", "d"]
