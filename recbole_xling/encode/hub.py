@@ -15,6 +15,7 @@ from typing import Any
 from recbole_xling.encode.base import require_package
 from recbole_xling.errors import EncoderError, unknown_name
 from recbole_xling.utils.files import file_digest
+from recbole_xling.utils.json_text import parse_json
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9_-][\w.-]*/[\w.-]+")
 _CONFIG_FILES = ("modules.json", "config.json")  # the first exists for sentence-transformers models only
@@ -61,6 +62,10 @@ class LocalModel:
         """Whether it is a bare transformer, that says nothing about pooling."""
         return not (self.folder / _CONFIG_FILES[0]).is_file()
 
+    def file(self, name: str) -> Path:
+        """Return the path of one of the model's files, which need not be there."""
+        return self.folder / name
+
 
 @dataclass(frozen=True)
 class HubModel:
@@ -90,6 +95,20 @@ class HubModel:
     def plain(self) -> bool:
         """Whether it is a bare transformer, that says nothing about pooling."""
         return self._found[1] != _CONFIG_FILES[0]
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of the model's files, from the hub or its cache.
+
+        Raises:
+            EncoderError: it is in neither.
+        """
+        from huggingface_hub import hf_hub_download
+
+        cache_folder = os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+        try:
+            return Path(hf_hub_download(self.name, name, revision=self.revision, cache_dir=cache_folder))
+        except Exception as error:
+            raise EncoderError(f"cannot get '{name}' of the model '{self.name}': {error}") from error
 
     @cached_property
     def _found(self) -> tuple[str, str]:
@@ -215,6 +234,57 @@ def find_model(model: str | Path, revision: str | None = None, gguf_file: str | 
     if _HUB_NAME.fullmatch(str(model)):
         return HubModel(str(model), revision, gguf_file)
     raise EncoderError(f"the model '{model}' is neither an existing folder nor a hub name of the form owner/name")
+
+
+@dataclass(frozen=True)
+class SentenceParts:
+    """What a model says that its vectors are made of, where it is more than a bare transformer.
+
+    Attributes:
+        pooling: ``mean``, ``cls``, ``last`` or another one that sentence-transformers knows; None if it says nothing.
+        further: kinds of its modules that are neither transformer, pooling nor a scaling to unit length.
+    """
+
+    pooling: str | None = None
+    further: tuple[str, ...] = ()
+
+
+_POOLINGS = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last"}  # the library's -> our name
+
+
+def sentence_parts(source: LocalModel | HubModel) -> SentenceParts:
+    """Return what the files of sentence-transformers beside a transformer say.
+
+    Raises:
+        EncoderError: one of them is missing or damaged.
+    """
+    if source.plain:
+        return SentenceParts()
+    try:
+        modules = [
+            (str(module["type"]).rpartition(".")[2], str(module["path"]))
+            for module in parse_json(source.file(_CONFIG_FILES[0]).read_text(encoding="utf-8"))
+        ]
+        pooling = None
+        for kind, path in modules:
+            if kind == "Pooling":
+                pooling = _pooling_of(parse_json(source.file(f"{path}/config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise EncoderError(
+            f"what sentence-transformers knows of the model '{source.name}' is damaged: {error!r:.100}. Restore its "
+            "files, or set pooling to mean, cls or last"
+        ) from error
+    further = tuple(kind for kind, _ in modules if kind not in ("Transformer", "Pooling", "Normalize"))
+    return SentenceParts(pooling, further)
+
+
+def _pooling_of(settings: dict[str, Any]) -> str:
+    """Return the pooling in either form: flags up to release 5 of sentence-transformers, then one or several names."""
+    flags = [
+        key.removeprefix("pooling_mode_") for key, value in settings.items() if key[:13] == "pooling_mode_" and value
+    ]
+    named = settings.get("pooling_mode", flags or ["mean_tokens"])
+    return "+".join(_POOLINGS.get(name, name) for name in ([named] if isinstance(named, str) else named))
 
 
 @cache

@@ -125,7 +125,7 @@ def write_encoder(encoder: TextEncoder, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
     modules = {"": "Transformer", "1_Pooling": "Pooling"}  # by folder, in the order of computation
-    flags = {f"pooling_mode_{flag}": name == encoder.config.pooling for name, flag in _POOLING.items()}
+    flags = {f"pooling_mode_{flag}": name == encoder.pooling for name, flag in _POOLING.items()}
     sizes: dict[str, Any] = {"word_embedding_dimension": encoder.hidden_size, **flags, "include_prompt": True}
     _write_json(folder / "1_Pooling" / "config.json", sizes)
     if encoder.projection is not None:

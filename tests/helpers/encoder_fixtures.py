@@ -20,7 +20,6 @@ _SETTINGS: dict[str, Any] = {
     "lora_dropout": 0.0,
     "target_modules": None,
     "adapter_layers": None,
-    "pooling": "mean",
     "embedding_size": None,
     "embedding_init": "random",
     "encoder_prompt": None,

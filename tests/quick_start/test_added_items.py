@@ -240,3 +240,15 @@ def test_wrong_items_are_refused(trained, tmp_path, line, message):
     (tmp_path / "new.jsonl").write_text(line)
     with pytest.raises(DataError, match=message):
         items_of_file(tmp_path / "new.jsonl", load_run(trained("LLMSASRec")).recommender)
+
+
+def test_further_texts_that_their_readers_do_not_see_yet_are_named(tmp_path, caplog):
+    settings = small(**shop_settings(tmp_path))
+    users = tmp_path / "data" / "shop" / "shop.user"
+    head, *lines, last = users.read_text().splitlines()
+    users.write_text("\n".join([head, *lines, last.rpartition("\t")[0] + "\tpl"]) + "\n")  # nothing else is in Polish
+    run = load_run(recbole_xling.run("LLMSASRec", "shop", config_dict=settings)["run_dir"])
+    run.add_items([{"item_id": "seen", "texts": {"de": "Hose", "fr": "pantalon"}}])
+    assert "see the first text" not in caplog.text
+    run.add_items([{"item_id": "unseen", "texts": {"de": "Hose", "pl": "spodnie"}}])
+    assert "readers of pl see the first text of 'unseen'" in caplog.text

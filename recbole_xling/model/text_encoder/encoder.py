@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recbole_xling.config import EncodingConfig
 from recbole_xling.encode.base import Identity
-from recbole_xling.encode.hub import HubModel, LocalModel, find_model
+from recbole_xling.encode.hub import HubModel, LocalModel, find_model, sentence_parts
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.model.layers.cpu_kernels import CpuTraining
 from recbole_xling.model.text_encoder.adapters import AdapterConfig, RankAllocation, add_adapters, n_frozen_layers
@@ -29,6 +30,8 @@ from recbole_xling.model.text_encoder.untuned import UntunedVectors
 from recbole_xling.utils.devices import to_device
 from recbole_xling.utils.distributed import gather_rows, process, sum_over_processes, take_from_first_process
 from recbole_xling.utils.paths import user_cache_folder
+
+logger = logging.getLogger(__name__)
 
 _MAP_START = "map_start"  # of the state of adapters
 _MOST_TEXTS_FOR_AXES = 10_000  # more would not move the axes
@@ -85,6 +88,31 @@ def build_encoder(config: Any) -> TextEncoder:
     return TextEncoder(source, settings, folder)
 
 
+def _pooling(source: LocalModel | HubModel, asked: str) -> str:
+    """Return the pooling that is asked for or that the encoder was made with, and say what else of it is left out.
+
+    Raises:
+        ConfigError: it was made with a pooling that is not known here.
+        EncoderError: what it says of itself is damaged.
+    """
+    if asked != "auto" and source.plain:
+        return asked
+    parts = sentence_parts(source)
+    if parts.further:
+        logger.warning(
+            "of the encoder %s the transformer and its pooling alone are used: what it has behind them (%s) is left out",
+            *(source.name, ", ".join(parts.further)),
+        )
+    made_with = parts.pooling or "mean"
+    if asked == "auto" and made_with not in POOLING:
+        raise ConfigError(
+            f"the encoder {source.name} was made with pooling={made_with}: set pooling to mean, cls or last"
+        )
+    if asked not in ("auto", made_with):
+        logger.warning("the encoder %s was made with pooling=%s, and is read with %s", source.name, made_with, asked)
+    return made_with if asked == "auto" else asked
+
+
 def check_encoder(encoder: TextEncoder, trained_on: Mapping[str, Any]) -> None:
     """Check that weights belong to an encoder.
 
@@ -111,7 +139,9 @@ class TextEncoderConfig(AdapterConfig, EncodingConfig):
 
     encoder: str = Field("intfloat/multilingual-e5-small", description="Model of the Hugging Face hub, or a folder.")
     encoder_max_length: int = Field(64, ge=1, description="Longest text in tokens.")
-    pooling: Literal["mean", "cls", "last"] = Field("mean", description="From token vectors to a text's vector.")
+    pooling: Literal["auto", "mean", "cls", "last"] = Field(
+        "auto", description="From token vectors to a text's vector. `auto`: as the encoder says, else `mean`."
+    )
     embedding_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         "auto",
         description="Size of a learned map of the pooled vectors; none for no map. `auto`: that of the vectors where "
@@ -185,7 +215,8 @@ class TextEncoder(nn.Module):
                 l2_sp=config.embedding_l2_sp,
             )
         self._ranks = RankAllocation(self.adapted) if config.peft == "adalora" else None
-        self._pool = POOLING[config.pooling]
+        self.pooling = _pooling(source, config.pooling)
+        self._pool = POOLING[self.pooling]
         batch_size = config.encoder_batch_size
         self._untuned = UntunedVectors(
             self._run_untuned, self.tokenize, self.hidden_size, self.identity, batch_size, cache_dir
@@ -210,7 +241,7 @@ class TextEncoder(nn.Module):
         return {
             "name": self.source.name,
             "fingerprint": self.source.fingerprint,
-            "pooling": self.config.pooling,
+            "pooling": self.pooling,
             "prompt": self.config.encoder_prompt,
             "max_length": self.config.encoder_max_length,
             **{key: value for key, value in further.items() if value is not None},

@@ -71,7 +71,7 @@ def test_full_tuning_of_everything_and_of_the_top_layers(build_encoder: _Build) 
         ({"adapter_layers": 0}, "adapter_layers must be at least 1, not 0"),
         ({"lora_rank": 0}, "lora_rank"),
         ({"lora_dropout": 1.0}, "lora_dropout"),
-        ({"pooling": "max"}, "pooling must be one of mean, cls, last, not 'max'"),
+        ({"pooling": "max"}, "pooling must be one of auto, mean, cls, last, not 'max'"),
         ({"mini_batch_size": 0}, "mini_batch_size"),
         ({"encoder_max_length": 65}, "65.*takes 64 tokens at most"),
         ({"lower_layer_cache_gb": -1.0}, "lower_layer_cache_gb"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import json
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from recbole_xling.errors import ConfigError, EncoderError
 from recbole_xling.model.text_encoder import tokens as buckets
 from recbole_xling.model.text_encoder.encoder import TextEncoder
 from recbole_xling.model.text_encoder.tokens import TokenizedTexts
@@ -219,6 +222,66 @@ def test_identity_names_the_base_encoder_and_how_it_reads(build_encoder: _Build,
     assert identity.keys() == {"name", "fingerprint", "pooling", "prompt", "max_length"}
     assert (identity["name"], identity["prompt"], identity["max_length"]) == (tiny_encoder.name, "query: ", 32)
     assert build_encoder(pooling="cls").identity != build_encoder().identity
+
+
+_LIBRARY = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token", "last": "pooling_mode_lasttoken"}
+
+
+def _sentence_model(base: Path, folder: Path, pooling: dict[str, Any], kinds: Sequence[str] = ()) -> Path:
+    """Return a copy of an encoder with what sentence-transformers writes beside it."""
+    shutil.copytree(base, folder)
+    parts = [
+        ("", "Transformer"),
+        ("1_Pooling", "Pooling"),
+        *((f"{2 + n}_{kind}", kind) for n, kind in enumerate(kinds)),
+    ]
+    modules = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in parts]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": 8, **pooling}))
+    return folder
+
+
+@pytest.mark.parametrize("form", ["flags", "name", "list"])
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_an_encoder_pools_as_it_was_made_to(
+    build_encoder: _Build, tiny_encoder: Path, tmp_path: Path, pooling: str, form: str
+) -> None:
+    library = {"mean": "mean", "cls": "cls", "last": "lasttoken"}[pooling]
+    flags = {flag: name == pooling for name, flag in _LIBRARY.items()}
+    said = {"flags": flags, "name": {"pooling_mode": library}, "list": {"pooling_mode": [library]}}[form]
+    encoder = build_encoder(_sentence_model(tiny_encoder, tmp_path / "made", said, ["Normalize"]))
+    asked = build_encoder(pooling=pooling)
+    assert (encoder.pooling, encoder.identity["pooling"]) == (pooling, pooling)
+    tokens = encoder.tokenize(_TEXTS)
+    torch.testing.assert_close(encoder.encode_all(tokens), asked.encode_all(tokens))
+
+
+def test_a_bare_encoder_is_pooled_by_the_mean(build_encoder: _Build) -> None:
+    assert build_encoder().pooling == "mean"
+
+
+def test_what_an_encoder_has_behind_its_pooling_is_named(
+    build_encoder: _Build, tiny_encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = _sentence_model(tiny_encoder, tmp_path / "made", {"pooling_mode": "cls"}, ["Dense", "Normalize"])
+    build_encoder(folder)
+    assert "what it has behind them (Dense) is left out" in caplog.text and "is read with" not in caplog.text
+    assert build_encoder(folder, pooling="mean").pooling == "mean"
+    assert "made was made with pooling=cls, and is read with mean" in caplog.text
+
+
+def test_a_pooling_that_is_not_known_here_is_an_error(
+    build_encoder: _Build, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    both = {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}
+    folder = _sentence_model(tiny_encoder, tmp_path / "made", both)
+    with pytest.raises(ConfigError, match=r"made with pooling=cls\+max_tokens: set pooling to mean, cls or last"):
+        build_encoder(folder)
+    assert build_encoder(folder, pooling="cls").pooling == "cls"
+    (folder / "1_Pooling" / "config.json").write_text("{")
+    with pytest.raises(EncoderError, match=r"is damaged: .* Restore its files"):
+        build_encoder(folder)
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "ia3", "full", "frozen"])
