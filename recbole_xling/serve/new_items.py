@@ -110,6 +110,8 @@ def read_records(file: str | os.PathLike[str]) -> Iterator[tuple[str, dict[str, 
                         yield f"{path}:{number}", _json(f"{path}:{number}", line)
                 return
             table = csv.DictReader(lines, strict=True)
+            if "item_id" not in (table.fieldnames or ()):
+                raise DataError(f"{path}: no column 'item_id', but {', '.join(map(repr, table.fieldnames or ()))}")
             for cells in table:
                 where = f"{path}:{table.line_num}"
                 if None in cells or None in cells.values():
@@ -146,6 +148,7 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
         ConfigError: there is no such column.
     """
     item = record.get("item_id")
+    item = str(item) if type(item) is int else item  # as convert reads ids of JSON
     if not isinstance(item, str) or not item or "\0" in item or len(item) > 1000:
         raise DataError(f"'item_id' must be a text that is not empty, not {item!r:.60}")
     given, known = record.get("texts", {}), catalog.language_names | set(catalog.view_of)

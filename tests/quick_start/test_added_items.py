@@ -242,6 +242,17 @@ def test_wrong_items_are_refused(trained, tmp_path, line, message):
         items_of_file(tmp_path / "new.jsonl", load_run(trained("LLMSASRec")).recommender)
 
 
+def test_ids_may_be_numbers_and_a_table_without_ids_is_named_by_its_columns(trained, tmp_path):
+    from recbole_xling.serve.added import items_of_file
+
+    recommender = load_run(trained("LLMSASRec")).recommender
+    (tmp_path / "new.jsonl").write_text('{"item_id": 205, "text": "x", "language": "de"}')
+    assert [item.item for item in items_of_file(tmp_path / "new.jsonl", recommender)] == ["205"]
+    (tmp_path / "new.csv").write_text("item_id;text\nn;x\n")
+    with pytest.raises(DataError, match=r"new\.csv: no column 'item_id', but 'item_id;text'"):
+        items_of_file(tmp_path / "new.csv", recommender)
+
+
 def test_further_texts_that_their_readers_do_not_see_yet_are_named(tmp_path, caplog):
     settings = small(**shop_settings(tmp_path))
     users = tmp_path / "data" / "shop" / "shop.user"

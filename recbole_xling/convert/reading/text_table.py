@@ -161,6 +161,8 @@ class TextTable:
     def _read_header(self, data: bytes) -> bytes:
         """Take the names of the columns from the first line; return the other lines."""
         line, _, rest = data.partition(b"\n")
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{self.path} is in UTF-16: convert it to UTF-8")
         try:
             cells, _ = self._record([line], 0)
         except (csv.Error, _OpenQuoteError):

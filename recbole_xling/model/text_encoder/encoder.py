@@ -100,7 +100,7 @@ def _pooling(source: LocalModel | HubModel, asked: str) -> str:
     parts = sentence_parts(source)
     if parts.further:
         logger.warning(
-            "of the encoder %s the transformer and its pooling alone are used: what it has behind them (%s) is left out",
+            "of the encoder %s the transformer and its pooling alone are used: what follows them (%s) is left out",
             *(source.name, ", ".join(parts.further)),
         )
     made_with = parts.pooling or "mean"

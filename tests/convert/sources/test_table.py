@@ -394,6 +394,13 @@ def test_a_date_of_a_filter_or_a_profile_is_in_the_unit_of_the_data(
     assert f"interactions before 1704326400{zeros}:" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+def test_a_file_in_utf_16_is_named_as_such(order: str, convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    (tmp_path / "clicks.csv").write_bytes("\ufeffuser_id,item_id,at\nu,a,1\n".encode(order))
+    with pytest.raises(DataError, match=r"clicks\.csv is in UTF-16: convert it to UTF-8"):
+        convert(TableConverter(input=tmp_path / "clicks.csv", time="at"))
+
+
 def test_times_in_several_units_are_named(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
     days = [1704067200 + day * 86_400 for day in range(5)]
     for unit, told in ((1, ()), (1000, ("times are dates in several units (3 in seconds, 2 in milliseconds)",))):

@@ -266,7 +266,7 @@ def test_what_an_encoder_has_behind_its_pooling_is_named(
 ) -> None:
     folder = _sentence_model(tiny_encoder, tmp_path / "made", {"pooling_mode": "cls"}, ["Dense", "Normalize"])
     build_encoder(folder)
-    assert "what it has behind them (Dense) is left out" in caplog.text and "is read with" not in caplog.text
+    assert "what follows them (Dense) is left out" in caplog.text and "is read with" not in caplog.text
     assert build_encoder(folder, pooling="mean").pooling == "mean"
     assert "made was made with pooling=cls, and is read with mean" in caplog.text
 
