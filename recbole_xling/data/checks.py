@@ -83,10 +83,7 @@ def check_parts(config: Any, name: str, parts: Sequence[Any], users: Any) -> Non
 
 def _check_labels(config: Any, name: str, parts: Sequence[Any]) -> None:
     """Check that there are labels where they are read, and say where labels that are there are not."""
-    modes, model = config["eval_args"]["mode"], config["model"]
-    learns = config["train_neg_sample_args"]["distribution"] == "none" and (
-        config["MODEL_TYPE"] == ModelType.CONTEXT or model in _READ_LABELS
-    )
+    modes, model, learns = config["eval_args"]["mode"], config["model"], learns_from_labels(config)
     if learns:
         _labels(config, name, parts[0], f"{model} learns from labels")
     for phase, part in (("valid", parts[1]), ("test", parts[2])):
@@ -104,6 +101,12 @@ def _check_labels(config: Any, name: str, parts: Sequence[Any]) -> None:
         ignored.append(f"mode {modes['test']} does not look at labels: {_negative(parts[2], field)} of the test")
     if ignored:
         logger.warning("%s count like all others; val_interval leaves interactions out", ", and ".join(ignored))
+
+
+def learns_from_labels(config: Any) -> bool:
+    """Tell whether labels decide what a model learns."""
+    reads = config["MODEL_TYPE"] == ModelType.CONTEXT or config["model"] in _READ_LABELS
+    return bool(config["train_neg_sample_args"]["distribution"] == "none" and reads)
 
 
 def _labels(config: Any, name: str, part: Any, why: str) -> Any:

@@ -30,7 +30,8 @@ from recbole_xling.errors import DataError
 from recbole_xling.language.users import Readers
 
 ELAPSED_LIST = "elapsed_list"
-"""Field of histories where ``positions: relative_time`` reads times: seconds since the first item, ``(B, L)``."""
+"""Field of histories where ``positions: relative_time`` reads times: milliseconds since the first item, ``(B, L)``."""
+_LONGEST = 2**62  # of these that two of them can be subtracted from each other
 
 
 class XLingDataset(XLingDatasetMixin, SequentialDataset):
@@ -175,7 +176,7 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
                 f"state ('{self.dataset_name}') do not have: set positions=learned"
             )
         time = self.sequence[self.time_field].double()[where]
-        return (1000 * (time - time[:, :1]) * inside).round().long()
+        return (1000 * (time - time[:, :1]) * inside).round().clamp(-_LONGEST, _LONGEST).long()
 
     def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> Any:
         """Return the sparse user-item matrix of this split: its targets and the users' first interactions."""

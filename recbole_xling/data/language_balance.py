@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from recbole_xling.data.catalog import catalog_of
 from recbole_xling.data.mixin import take_rows
-from recbole_xling.data.sequences import IntArray, TrainingWindows, chance_to_be_first, windows_of_places
+from recbole_xling.data.sequences import IntArray, TrainingWindows, mean_after_reordering, windows_of_places
 from recbole_xling.errors import DataError
 
 FloatArray = NDArray[np.float64]
@@ -159,29 +159,29 @@ class LanguageBalance:
         """How often an epoch shows each position of the sequence, on average over all epochs.
 
         Windows without a trained target are left out, and others come as often as their languages are drawn. Where a
-        history has several windows, a position is the context of further ones.
+        history has several windows, a position is the context of further ones; not counted is what cropping takes from
+        that, and what dividing windows adds that train more targets than a batch has.
         """
         table = self._dataset
         if table.states_histories:
             return self._drawn
         shown = windows_of_places(table.segments, self._max_length, self._stride, len(table.sequence))
-        if self.reordered:  # an item is at one place of its history and then at another
-            trained = np.maximum(1, np.bincount(table.owner, shown > 0))
-            shown = np.where(shown > 0, (np.bincount(table.owner, shown) / trained)[table.owner], 0)
-        return np.asarray(shown * self._drawn)
+        return self._after_reordering(shown) * self._drawn
 
     @cached_property
     def trained(self) -> FloatArray:
         """How often an epoch trains the item of each position as a target, on average over all epochs."""
-        often = self._drawn * self.targets
+        return self._after_reordering(self._drawn * self.targets)
+
+    def _after_reordering(self, often: FloatArray) -> FloatArray:
+        """Return what items of positions have on average of what positions have."""
         if not self.reordered or self._dataset.states_histories:  # a stated target stays the target
             return often
-        segments = self._dataset.segments
+        segments, found = self._dataset.segments, often.copy()
         sizes = segments.n_targets + 1
         place = np.arange(int(sizes.sum())) + np.repeat(segments.start - np.cumsum(sizes) + sizes, sizes)
-        of_segment = np.repeat(often[segments.start + segments.n_targets], sizes)  # as often as its last one
-        often[place] = of_segment * (1 - chance_to_be_first(sizes, self.reordered))
-        return often
+        found[place] = mean_after_reordering(often[place], sizes, self.reordered)
+        return found
 
     @cached_property
     def _drawn(self) -> FloatArray:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType, ModelType
 
+from recbole_xling.data.checks import learns_from_labels
 from recbole_xling.data.pinned_ids import PinnedIds
 from recbole_xling.data.sequences import WholeHistories, next_item_rows, time_boundary_parts, user_starts
 from recbole_xling.data.splits.files import StatedHistories, has_histories
@@ -189,7 +190,10 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
 
     @property
     def _label_columns(self) -> list[str]:
-        """The columns of interactions that labels are, or are made of."""
+        """The columns of interactions that labels are, or are made of, where ``threshold`` or anybody reads them."""
+        modes = self.config["eval_args"]["mode"].values()
+        if not self.config["threshold"] and "labeled" not in modes and not learns_from_labels(self.config):
+            return []
         return [name for name in self.config["threshold"] or [self.label_field] if name in self.inter_feat]
 
     @contextmanager

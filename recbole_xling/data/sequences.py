@@ -144,14 +144,15 @@ def windows_of_places(segments: Segments, max_length: int, stride: int, n: int) 
         n: places of the sequence.
     """
     is_long = segments.n_targets > max_length
-    edges = np.zeros(n + 1)
+    found = np.zeros(n)
     for some, offsets in ((~is_long, [0]), (is_long, range(stride))):  # what fits is one window, whatever the offset
-        part = Segments(segments.start[some], segments.n_targets[some])
+        part, edges = Segments(segments.start[some], segments.n_targets[some]), np.zeros(n + 1, dtype=np.int64)
         for offset in offsets if len(part.start) else ():
             windows = _cut_at(part, max_length, stride, np.full(len(part.start), offset))
-            np.add.at(edges, windows.start, 1 / len(offsets))
-            np.add.at(edges, windows.start + windows.length + 1, -1 / len(offsets))
-    return np.cumsum(edges)[:-1]
+            np.add.at(edges, windows.start, 1)
+            np.add.at(edges, windows.start + windows.length + 1, -1)
+        found += np.cumsum(edges)[:-1] / len(offsets)
+    return found
 
 
 def _cut_at(segments: Segments, max_length: int, stride: int, offset: IntArray) -> TrainingWindows:
@@ -220,22 +221,30 @@ def reorder(sizes: IntArray, share: float, rng: np.random.Generator) -> IntArray
     return np.lexsort((np.where(inside, begin[owner] + drawn * length[owner], place), owner))
 
 
-def chance_to_be_first(sizes: IntArray, share: float) -> NDArray[np.float64]:
-    """Return how likely each item of consecutive segments is the first of its own after :func:`reorder`.
+def mean_after_reordering(values: NDArray[np.float64], sizes: IntArray, share: float) -> NDArray[np.float64]:
+    """Return what each item of consecutive segments has on average after :func:`reorder` of what its place has.
 
     Args:
+        values: of each place, ``(sizes.sum(),)``.
         sizes: items of each segment.
         share: of a segment's items in its stretch.
 
     Returns:
-        ``(sizes.sum(),)``, which sums to 1 over each segment.
+        ``(sizes.sum(),)``.
     """
-    place = np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    size = np.repeat(sizes, sizes)  # (n,), as all that follows
+    begin = np.repeat(np.cumsum(sizes) - sizes, sizes)  # of the own segment, (n,), as all that follows
+    place, size = np.arange(len(values)) - begin, np.repeat(sizes, sizes)
     length = _stretch(size, share)
-    at_start = 1 / (size - length + 1)  # the chance that the stretch begins with the segment
-    stays = np.where(length > 0, 1 - at_start, 1.0) * (place == 0)
-    return np.where(place < length, at_start / np.maximum(length, 1), 0.0) + stays
+    begins = size - length + 1  # how many places a stretch can begin at, all alike
+    before = np.append(0.0, np.cumsum(values))
+    here = np.arange(len(values))
+    fits = (place < begins) & (length > 0)
+    means = np.where(fits, before[np.where(fits, here + length, here)] - before[here], 0) / np.maximum(length, 1)
+    first, last = np.maximum(place - length + 1, 0), np.minimum(place, begins - 1)  # beginnings of stretches with it
+    number = np.where(length > 0, last - first + 1, 0)
+    summed = np.append(0.0, np.cumsum(means))
+    inside = np.where(number > 0, summed[begin + first + number] - summed[begin + first], 0)
+    return ((begins - number) * values + inside) / begins
 
 
 def _stretch(sizes: IntArray, share: float) -> IntArray:

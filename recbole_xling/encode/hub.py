@@ -108,7 +108,10 @@ class HubModel:
         try:
             return Path(hf_hub_download(self.name, name, revision=self.revision, cache_dir=cache_folder))
         except Exception as error:
-            raise EncoderError(f"cannot get '{name}' of the model '{self.name}': {error}") from error
+            raise EncoderError(
+                f"cannot get '{name}' of the model '{self.name}', which says how it pools: {error}. Check the network, "
+                "or set pooling to mean, cls or last"
+            ) from error
 
     @cached_property
     def _found(self) -> tuple[str, str]:
@@ -283,7 +286,7 @@ def _pooling_of(settings: dict[str, Any]) -> str:
     flags = [
         key.removeprefix("pooling_mode_") for key, value in settings.items() if key[:13] == "pooling_mode_" and value
     ]
-    named = settings.get("pooling_mode", flags or ["mean_tokens"])
+    named = settings.get("pooling_mode") or flags or "mean"
     return "+".join(_POOLINGS.get(name, name) for name in ([named] if isinstance(named, str) else named))
 
 

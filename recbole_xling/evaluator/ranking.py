@@ -50,6 +50,7 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
         text_view=catalog.text_view,
         columns=slice_columns(train.config, user_tokens, item_tokens),
         stated_bilingual=stated_bilingual(train.config),
+        absent_items=getattr(train, "absent", {}).get(train.iid_field, ()),
     )
     logger.info("%s", reader_text(context.reader_summary(interactions[0])))
     return context

@@ -53,6 +53,7 @@ class EvalContext:
         columns: further columns to slice by, by name.
         stated_bilingual: ``yes`` or ``no`` for users of whom the ``.user`` file says whether they are bilingual, by
             external id.
+        absent_items: items that training had and the files do not, which are not ranked.
     """
 
     user_tokens: Sequence[str]
@@ -64,6 +65,7 @@ class EvalContext:
     text_view: str = DISPLAY
     columns: Mapping[str, SliceColumn] = field(default_factory=dict)
     stated_bilingual: Mapping[str, str] = field(default_factory=dict)
+    absent_items: Sequence[int] | IntArray = ()
 
     @cached_property
     def user_languages(self) -> list[str]:
@@ -84,7 +86,8 @@ class EvalContext:
     @cached_property
     def ranked_items(self) -> dict[str, Any]:
         """How many items there are to rank, and a hash of their ids: results over others are not comparable."""
-        tokens = sorted(self.item_tokens[1:])  # the first one is padding
+        left_out = {0, *map(int, self.absent_items)}  # the first one is padding
+        tokens = sorted(token for item, token in enumerate(self.item_tokens) if item not in left_out)
         return {"number": len(tokens), "sha256": sha256("\n".join(tokens).encode("utf-8", "surrogatepass")).hexdigest()}
 
     def reader_summary(self, users: IntArray) -> dict[str, Any]:

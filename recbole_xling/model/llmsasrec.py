@@ -183,7 +183,10 @@ class LLMSASRec(XLingRecommender):
     def idle_settings(cls, config: Any) -> list[str]:
         """Return what the loss and the item vectors do not read."""
         settings = LLMSASRecConfig.of(config)
-        of_text = [] if FUSIONS[settings.item_representation].uses_text else ["train_text_view"]
+        kind = settings.item_representation
+        reads_texts = FUSIONS[kind].uses_text or (kind == "init" and settings.text_centering)
+        reads_languages = settings.item_language_embedding or settings.language_adversary_weight > 0
+        of_text = [] if reads_texts or reads_languages else ["train_text_view"]
         return [*NextItemLossConfig.of(config).idle, *RepresentationConfig.of(config).idle, *of_text]
 
     @classmethod

@@ -132,7 +132,7 @@ def _warn_of_idle_settings(config: XLingConfig) -> None:
         return
     defaults = OverallConfig.defaults() | typed.defaults()
     idle = [*DataConfig.of(config).idle, *hooks_of(config.model_class).idle_settings(config)]
-    if told := [f"{key}={config[key]}" for key in idle if config[key] != defaults[key]]:
+    if told := [f"{key}={config[key]}" for key in idle if key in defaults and config[key] != defaults[key]]:
         logger.warning("without effect on %s beside the other settings: %s", config["model"], ", ".join(told))
 
 

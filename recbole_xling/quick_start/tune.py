@@ -118,8 +118,8 @@ def tune(
             n_trials = len(done) + len(left) if grid else plan.trials
             if len(done) >= n_trials:
                 break
-            if left:
-                study.enqueue_trial(left[0], skip_if_exists=True)  # one that was interrupted waits already
+            if left and not study.get_trials(states=(optuna.trial.TrialState.WAITING,)):  # interrupted ones come first
+                study.enqueue_trial(left[0])
             trial = study.ask()
             settings = {**plan.settings, **{name: _draw(trial, name, values) for name, values in ranges.items()}}
             _run_trial(optuna, study, trial, settings, arguments, Path(output) / f"trial-{trial.number}")
@@ -231,7 +231,7 @@ def _open(optuna: Any, config: XLingConfig, plan: TuneConfig, output: Path) -> A
     known = {**asked, "encoder": asked["encoder"] or before.get("encoder")}  # also while it is away
     study.set_user_attr("asked", json.dumps(known, sort_keys=True))
     for frozen in study.get_trials(states=(states.RUNNING,)):
-        study.enqueue_trial(frozen.params)
+        study.enqueue_trial(frozen.params or frozen.system_attrs.get("fixed_params", {}))  # drawn, or to be drawn
         storage.set_trial_user_attr(frozen._trial_id, "interrupted", True)
         study.tell(frozen.number, state=states.FAIL)
     return study

@@ -151,11 +151,14 @@ class Catalog:
             return self._all_shown
         passing = self.shown.copy()
         if filters.languages is not None:
-            asked = {name for name in self.language_names for tag in filters.languages if covers(tag, name)}
+            asked: list[str] = []
             for language in filters.languages:
-                if not any(covers(language, name) for name in asked):
+                tag = tag_among(language, self.language_names)  # as the tags of added items were read
+                found = [name for name in self.language_names if covers(tag, name)]
+                if not found:
                     raise ConfigError(unknown_name("language of items", language, self.language_names))
-            passing &= np.isin(self.languages[view], list(asked))
+                asked += found
+            passing &= np.isin(self.languages[view], asked)
         if filters.items is not None:
             allowed = np.zeros_like(passing)
             allowed[self.known(filters.items)[0]] = True

@@ -134,8 +134,9 @@ def test_models_that_know_users_by_their_training_are_told_of_users_without_any(
     assert "training interactions" not in caplog.text
 
 
-@pytest.mark.parametrize("model", ["DeepFM", "LLMSASRec"])
-@pytest.mark.parametrize("labels", [LIKED, {"LABEL_FIELD": "rating"}])
+@pytest.mark.parametrize(
+    ("model", "labels"), [("DeepFM", LIKED), ("LLMSASRec", LIKED), ("DeepFM", {"LABEL_FIELD": "rating"})]
+)
 def test_interactions_without_a_label_are_left_out_and_counted(small_dataset, build_any, model, labels):
     file = small_dataset() / "small.inter"
     head, *lines = file.read_text().splitlines()
@@ -151,5 +152,8 @@ def test_interactions_without_a_label_are_left_out_and_counted(small_dataset, bu
     for part in ("train", "valid", "test"):
         shutil.copy(file, file.parent / f"small.{part}.inter")
     parts = {"benchmark_filename": ["train", "valid", "test"]}
+    if "LABEL_FIELD" in labels:  # nobody reads them
+        general = build_any("BPR", **labels, load_col=columns, metrics=["Recall"], valid_metric="Recall@5").dataset
+        assert general.file_rows["inter"].used == len(cells)
     with pytest.raises(DataError, match=f"{3 * empty} of .* have no rating"):
         build_any(model, **labels, **parts, load_col=columns, metrics=["Recall"], valid_metric="Recall@5")

@@ -227,6 +227,8 @@ def test_items_are_targets_as_often_as_the_correction_of_negatives_believes(bala
         {"MAX_ITEM_LIST_LENGTH": 4, "train_stride": 1},
         {"MAX_ITEM_LIST_LENGTH": 5, "train_stride": 5, "languages": ["de"]},
         {"MAX_ITEM_LIST_LENGTH": 4, "train_history": "set"},
+        {"MAX_ITEM_LIST_LENGTH": 6, "train_stride": 3, "history_reorder": 0.3},
+        {"MAX_ITEM_LIST_LENGTH": 6, "train_stride": 3, "history_reorder": 0.7},
     ],
 )
 def test_items_are_shown_as_often_as_overlapping_windows_show_them(balanced, changed):

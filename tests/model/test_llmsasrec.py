@@ -397,6 +397,10 @@ def test_seconds_within_a_session_count_after_years(small_dataset, build_small):
     assert rows["elapsed_list"][0, :4].tolist() == [1000 * t for t in times[:4]]
     bucket = time_buckets(rows["elapsed_list"])[0]
     assert bucket[1, 2] == int(math.log(2) / 0.301) and bucket[2, 3] == int(math.log(5) / 0.301)
+    lines = [f"u{user}\ti{item}\t1\t{1_600_000_000 + t}000000000" for user in range(9) for item, t in enumerate(times)]
+    (small_dataset() / "small.inter").write_text("\n".join([head, *lines]) + "\n")
+    far = time_buckets(next(iter(build_small(**TIMES).test_data))[0]["elapsed_list"])[0]
+    assert far[0, 1] > bucket[0, 1]  # nanoseconds, which are more than fit
 
 
 def test_times_that_are_no_seconds_are_refused(make):
@@ -441,7 +445,14 @@ def test_a_run_says_which_settings_change_nothing_beside_the_others(small_datase
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"loss_type": "SCE", "n_negatives": 9}, {"text_projection": "moe", "n_experts": 2}]
+    "changed",
+    [
+        {},
+        {"loss_type": "SCE", "n_negatives": 9},
+        {"text_projection": "moe", "n_experts": 2},
+        {"item_representation": "none", "item_language_embedding": True, "train_text_view": "random"},
+        {"item_representation": "init", "text_centering": True, "train_text_view": "all"},
+    ],
 )
 def test_settings_with_an_effect_are_not_named(small_dataset, build_small, caplog, changed):
     small_dataset()

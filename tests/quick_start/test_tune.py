@@ -147,6 +147,22 @@ def test_all_combinations_are_tried_however_many_an_earlier_call_drew_twice(tmp_
     assert sorted({trial.params["learning_rate"] for trial in study.trials}) == sorted(rates)
 
 
+def test_a_combination_whose_trial_was_killed_before_it_began_is_tried_once(tmp_path, plan, scored, monkeypatch):
+    rates = [0.001, 0.01, 0.1, 0.0001]
+    drawn = tuning._draw
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tuning, "_draw", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tune(plan, tmp_path / "out", trials=4, search={"learning_rate": rates})
+    monkeypatch.setattr(tuning, "_draw", drawn)
+    study = tune(plan, tmp_path / "out", trials=4, search={"learning_rate": rates})
+    tried = [trial.params["learning_rate"] for trial in study.trials if "interrupted" not in trial.user_attrs]
+    assert sorted(tried) == sorted(rates)
+
+
 def test_a_trial_that_is_worse_than_the_median_stops_early(tmp_path, plan, scored):
     seen = []
 

@@ -252,6 +252,7 @@ def test_a_variant_is_in_its_language_in_filters_and_readers_and_added_items_hav
 
     assert added("pt") == {"new-pt-BR"} and added("zh") == added("zh-Hant") == {"new-zh-TW"}
     assert added("en") == {"new-en-GB", "new-EN"}
+    assert added("pt-BR") == {"new-pt-BR"} and added("zh-TW") == {"new-zh-TW"}  # by the tags that they came with
     two = {"item_id": "two", "texts": {"pt": "um", "pt-BR": "dois"}, "vector": [0.5] * size}
     refused = client.post("/items", json={"add": [two]})
     assert refused.status_code == 400 and "two texts in one language (pt, pt-BR)" in refused.json()["detail"]

@@ -49,7 +49,9 @@ class NextItemLossConfig(TypedConfig):
         draws = self.loss_type in ("sampled_softmax", "gBCE")
         reads = {
             "n_negatives": draws or self.loss_type == "SCE",
-            "logq_correction": self.loss_type == "sampled_softmax",
+            # of even draws the plain correction is a constant
+            "logq_correction": self.loss_type == "sampled_softmax"
+            and (self.negatives != "uniform" or self.logq_correction == "refined"),
             "gbce_t": self.loss_type == "gBCE",
         }
         return [key for key, does in reads.items() if not does]

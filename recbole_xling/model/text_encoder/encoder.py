@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from recbole_xling.config import EncodingConfig
 from recbole_xling.encode.base import Identity
 from recbole_xling.encode.hub import HubModel, LocalModel, find_model, sentence_parts
-from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.errors import CheckpointError, ConfigError, EncoderError
 from recbole_xling.model.layers.cpu_kernels import CpuTraining
 from recbole_xling.model.text_encoder.adapters import AdapterConfig, RankAllocation, add_adapters, n_frozen_layers
 from recbole_xling.model.text_encoder.frozen_layers import FrozenLayers
@@ -95,9 +95,12 @@ def _pooling(source: LocalModel | HubModel, asked: str) -> str:
         ConfigError: it was made with a pooling that is not known here.
         EncoderError: what it says of itself is damaged.
     """
-    if asked != "auto" and source.plain:
+    try:
+        parts = sentence_parts(source)
+    except EncoderError:
+        if asked == "auto":
+            raise
         return asked
-    parts = sentence_parts(source)
     if parts.further:
         logger.warning(
             "of the encoder %s the transformer and its pooling alone are used: what follows them (%s) is left out",
@@ -140,7 +143,7 @@ class TextEncoderConfig(AdapterConfig, EncodingConfig):
     encoder: str = Field("intfloat/multilingual-e5-small", description="Model of the Hugging Face hub, or a folder.")
     encoder_max_length: int = Field(64, ge=1, description="Longest text in tokens.")
     pooling: Literal["auto", "mean", "cls", "last"] = Field(
-        "auto", description="From token vectors to a text's vector. `auto`: as the encoder says, else `mean`."
+        "auto", description="From token vectors to a text's vector; `auto` is what the encoder says, else `mean`."
     )
     embedding_size: Annotated[int, Field(ge=1)] | Literal["auto"] | None = Field(
         "auto",

@@ -282,6 +282,10 @@ def test_a_pooling_that_is_not_known_here_is_an_error(
     (folder / "1_Pooling" / "config.json").write_text("{")
     with pytest.raises(EncoderError, match=r"is damaged: .* Restore its files"):
         build_encoder(folder)
+    shutil.rmtree(folder / "1_Pooling")
+    with pytest.raises(EncoderError, match="set pooling to mean, cls or last"):
+        build_encoder(folder)
+    assert build_encoder(folder, pooling="mean").pooling == "mean", "as runs of earlier releases name it"
 
 
 @pytest.mark.parametrize("method", ["lora", "adalora", "ia3", "full", "frozen"])
