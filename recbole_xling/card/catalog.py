@@ -67,8 +67,8 @@ def read_texts(catalog: ItemCatalog) -> CatalogTexts:
             continue
         if text.source == DISPLAY:
             filled.update(values.keys())
-        kind, content = text.source.partition(":")[0], tuple(values.values())
-        size = sum(map(len, content))
+        kind, content = text.source.partition(":")[0], tuple(sorted(values.items()))
+        size = sum(map(len, values.values()))
         rows.append((place[text.item_id], text.language, kind, size, hash(content), text.language_confidence))
     schema = {"item": pl.UInt32, "language": pl.String, "kind": pl.String, "characters": pl.Int64, "content": pl.Int64,
               "confidence": pl.Float64}  # fmt: skip

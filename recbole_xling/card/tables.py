@@ -11,7 +11,7 @@ from recbole_xling.convert.reading.numbers import number_text
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.pages.page import Table
 
-_MANY_LANGUAGES, _FEW_ITEMS = 10, 10  # of more languages, those with fewer items share one row
+_MANY_LANGUAGES, _FEW_ITEMS = 10, 10  # of more languages, those with fewer items, texts and users share one row
 _QUANTILES = ("mean", "min", "5%", "25%", "median", "75%", "95%", "max")
 _SPLITS = {
     "LS": ("leave-one-out", "A user's last interaction is the test target, the one before it the validation target."),
@@ -201,8 +201,10 @@ def _split_tables(card: Card) -> Iterator[Table]:
 
 def _rows_of(card: Card, languages: Iterable[str]) -> list[tuple[str, list[str]]]:
     """Return the rows of a table by language, each with the languages that it sums: of many, small ones share one."""
-    languages, items = list(languages), {row.language: row.items for row in card.languages}
-    small = [language for language in languages if items.get(language, 0) < _FEW_ITEMS]
+    languages, most = list(languages), {row.language: max(row.items, row.users) for row in card.languages}
+    for row in card.texts.languages:
+        most[row.language] = max(most.get(row.language, 0), row.items)
+    small = [language for language in languages if most.get(language, 0) < _FEW_ITEMS]
     if len(card.languages) <= _MANY_LANGUAGES or len(small) < 2:
         small = []
     rows = [(language, [language]) for language in languages if language not in small]

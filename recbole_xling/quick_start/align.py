@@ -16,7 +16,6 @@ from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.catalog import ItemCatalog, catalog_of, encode_texts
 from recbole_xling.errors import CheckpointError, DataError
 from recbole_xling.evaluator.correspondence import MIN_PAIRS, Side, correspondence
-from recbole_xling.model.layers.language_centering import LanguageCentering
 from recbole_xling.quick_start.build import build_model, open_data
 from recbole_xling.quick_start.export import tuned_encoder
 from recbole_xling.quick_start.item_views import before_and_after
@@ -137,10 +136,16 @@ def _measure(texts: _Texts, centered: bool, seed: int) -> dict[str, Any]:
 
 def _center(vectors: NDArray[np.float32], language: NDArray[np.str_]) -> NDArray[np.float32]:
     """Return vectors of unit length without the mean of their language."""
-    _, number = np.unique(language, return_inverse=True)
-    units = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1)
-    centered: torch.Tensor = LanguageCentering().eval()(units, torch.from_numpy(number), torch.ones(len(units)))
-    return centered.numpy()
+    units = _units(vectors)
+    for name in np.unique(language):
+        own = language == name
+        units[own] -= units[own].mean(axis=0)  # as it is, however few they are: a model would shrink it
+    return _units(units)
+
+
+def _units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = torch.nn.functional.normalize(torch.from_numpy(vectors), dim=1).numpy()
+    return found
 
 
 # ---- texts ----------------------------------------------------------------------------------------------------

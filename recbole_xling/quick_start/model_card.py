@@ -37,7 +37,7 @@ def card_text(run: Run, result: Mapping[str, Any], manifest: Mapping[str, Any], 
     facts: dict[str, Any] = {
         "library_name": "recbole-xling",
         "tags": ["recommendation", "cross-lingual", "recbole"],
-        "language": [tag for tag in languages if re.fullmatch("[a-z]{2,3}", tag)],
+        "language": sorted({tag.partition("-")[0] for tag in languages}),
         "license": license_id,
         "model-index": [{"name": f"{model} on {dataset}", "results": [about]}],
     }
@@ -81,7 +81,11 @@ recommender.recommend_histories([["an item", "another one"]], k=10)
 
 
 def _said(index: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.3f}" if isinstance(value, float) else str(value) for name, value in index.items())
+    return ", ".join(
+        f"{name} {value:.3f}" if isinstance(value, float) else str(value)
+        for name, value in index.items()
+        if name != "weights"  # of the index itself
+    )
 
 
 def _plain(text: str) -> str:

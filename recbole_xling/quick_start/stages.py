@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 _SMALLER_RATE = 0.1  # of fine-tuning, times the rates of joint training
 _L2_SP = 0.01
+_EVEN = (None, "constant")  # settings that do not change over the epochs
 # Settings that change neither what is trained nor how it is scored.
 _IRRELEVANT = frozenset(
     "checkpoint_dir data_path embedding_cache_dir energy_country eval_batch_size gpu_id log_mlflow log_wandb "
@@ -178,7 +179,13 @@ class _Plan:
         if stage.kind == "refit":  # from scratch on all that is known, for as long as was best
             settings = self._with(settings, self._of_joint) | {"train_on_validation": True}
             if (joint := self.done.get("joint")) is not None:
-                settings["epochs"] = int(load_checkpoint(joint / MODEL_FILE)["epoch"]) + 1
+                asked, settings["epochs"] = settings["epochs"], int(load_checkpoint(joint / MODEL_FILE)["epoch"]) + 1
+                spread = [key for key in ("lr_schedule", "language_temperature_end") if settings.get(key) not in _EVEN]
+                if spread and settings["epochs"] < asked:
+                    logger.warning(
+                        "refit: %s goes by the %d epochs of refit, and not by the %d of joint: its steps are others",
+                        *(" and ".join(spread), settings["epochs"], asked),
+                    )
         if stage.kind == "finetune":
             settings |= {"init_from": str(self.done.get("joint", "")), "l2_sp": _L2_SP}
             settings["learning_rate"] *= _SMALLER_RATE

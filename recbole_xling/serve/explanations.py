@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.language.tags import UNDETERMINED
+from recbole_xling.language.tags import UNDETERMINED, covers
 from recbole_xling.serve.added import intake_of
 from recbole_xling.serve.answers import Recommendation, short_title
 from recbole_xling.serve.catalog import Filters
@@ -206,7 +206,12 @@ def explain(
 
 def _neighbors(recommender: Recommender, item: str, language: str, view: int) -> Sequence[Recommendation]:
     """Return what is most like an item among the items that the same readers see in other languages."""
-    others = recommender.catalog.language_names - {language, UNDETERMINED}
+    # neither the language itself nor a variant of it, or what it is a variant of
+    others = {
+        name
+        for name in recommender.catalog.language_names - {UNDETERMINED}
+        if not covers(name, language) and not covers(language, name)
+    }
     if not others or language == UNDETERMINED:
         return []
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -85,6 +86,17 @@ def test_texts_by_language_and_source(made):
     assert (found.interactions_without_text, found.test_without_text) == (5, 1)
     assert found.fields == {"title": 3}
     assert [(row.text, row.items) for row in found.most_shared] == [("Hund", 2)]
+    assert (found.sharing, found.shared) == (2, 1)
+
+
+def test_texts_are_the_same_in_whatever_order_their_fields_stand(made):
+    folder = made(items="a b", users=None, interactions="u a 1|u b 2|v a 1|v b 2")
+    lines = [
+        {"item_id": "a", "language": "de", "fields": {"title": "A", "year": "1"}, "source": "display"},
+        {"item_id": "b", "language": "de", "fields": {"year": "1", "title": "A"}, "source": "display"},
+    ]
+    (folder / "made.itemtext.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = build_card(folder, "made").texts
     assert (found.sharing, found.shared) == (2, 1)
 
 

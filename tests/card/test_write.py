@@ -106,6 +106,18 @@ def test_of_many_languages_the_small_ones_share_a_row(made, tmp_path):
     assert len(card.to_dict()["languages"]) == 12  # the file has them all
 
 
+def test_a_language_of_further_texts_alone_is_no_small_one(made):
+    tags = ["fr", "it", "es", "pt", "nl", "sv", "da", "fi", "pl", "cs", "ja"]
+    texts = [(f"i{n}", "en", f"en {n}", "display") for n in range(20)]
+    texts += [(f"i{n}", tag, f"{tag} {n}", "parallel") for n in range(20) for tag in tags]
+    rows = "|".join(f"u{user} i{(user * 7 + step) % 20} {step}" for user in range(9) for step in range(4))
+    items = " ".join(f"i{n}" for n in range(20))
+    card = build_card(made(texts=texts, items=items, users=None, interactions=rows), "made")
+    tables = {table.name: table for table in card_tables(card)}
+    assert sorted(row[0] for row in tables["texts"].rows) == sorted(["en", *tags])
+    assert {row[-1] for row in tables["texts"].rows} == {"20 (100.0%)"}
+
+
 def test_the_page_names_users_without_a_test_its_date_and_versions(made, tmp_path):
     card = build_card(made(), "made")
     _, path = write_card(card, tmp_path)

@@ -15,6 +15,7 @@ from recbole_xling.data.catalog import catalog_of
 from recbole_xling.encode import create_encoder
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, EncoderError
 from recbole_xling.evaluator.correspondence import Side, correspondence
+from recbole_xling.quick_start.align import _center
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.export import merge_run
 from recbole_xling.quick_start.train import run
@@ -46,6 +47,15 @@ def files(tmp_path):
     for name, lines in (("x.de-en.de", words), ("x.de-en.en", [*words[:20], *(line + " more" for line in words[20:])])):
         (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return tmp_path / "x.de-en.de", tmp_path / "x.de-en.en"
+
+
+def test_of_few_texts_the_whole_mean_is_taken_as_well():
+    rng, language = np.random.default_rng(0), np.repeat(["de", "fr"], [3, 5])
+    vectors = (rng.normal(size=(8, 4)) + np.repeat([[3.0], [-2.0]], [3, 5], axis=0)).astype(np.float32)
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected = np.concatenate([part - part.mean(axis=0) for part in np.split(units, [3])])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(_center(vectors, language), expected, atol=1e-6)
 
 
 def test_the_items_of_a_run_are_paired_by_the_texts_that_readers_see(settings, capsys):

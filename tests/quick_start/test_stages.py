@@ -121,6 +121,13 @@ def test_rates_that_were_chosen_for_parts_stay_whatever_rate_a_stage_has(readers
     ]
 
 
+def test_refitting_says_where_a_schedule_goes_by_its_own_epochs(readers, caplog):
+    settings = {**readers, "stages": ["joint", "refit"], "epochs": 4, "lr_schedule": "cosine", "stopping_step": 1}
+    best = load_checkpoint(Path(_run(settings)["run_dir"]) / "joint" / "model.pt")["epoch"]
+    told = f"refit: lr_schedule goes by the {best + 1} epochs of refit, and not by the 4 of joint"
+    assert (told in caplog.text) == (best + 1 < 4)
+
+
 def test_refitting_trains_on_the_validation_rows_as_well_for_as_long_as_was_best(readers):
     settings = {**readers, "stages": [{"joint": {"learning_rate": 0.01}}, "refit"], "epochs": 3}
     folder = Path(_run(settings)["run_dir"])
