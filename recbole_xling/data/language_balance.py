@@ -91,6 +91,7 @@ class LanguageBalance:
         dataset: the training split.
 
     Attributes:
+        max_length, stride: of windows, see :func:`~recbole_xling.data.sequences.cut_windows`.
         reordered: share of each training history that comes in another order.
     """
 
@@ -102,8 +103,8 @@ class LanguageBalance:
         self._first = 1.0 if first is None else float(first)
         self._last = self._first if last is None else float(last)
         self._kind, self._beta = kind or "none", config["language_weight_beta"]
-        self._max_length: int = config["MAX_ITEM_LIST_LENGTH"]
-        self._stride: int = config["train_stride"] or max(1, self._max_length // 2)
+        self.max_length: int = config["MAX_ITEM_LIST_LENGTH"]
+        self.stride: int = config["train_stride"] or max(1, self.max_length // 2)
         self.reordered: float = 1.0 if config["train_history"] == "set" else config["history_reorder"] or 0.0
 
     @property
@@ -165,7 +166,7 @@ class LanguageBalance:
         table = self._dataset
         if table.states_histories:
             return self._drawn
-        shown = windows_of_places(table.segments, self._max_length, self._stride, len(table.sequence))
+        shown = windows_of_places(table.segments, self.max_length, self.stride, len(table.sequence))
         return self._after_reordering(shown) * self._drawn
 
     @cached_property
@@ -179,7 +180,7 @@ class LanguageBalance:
             return often
         segments, found = self._dataset.segments, often.copy()
         sizes = segments.n_targets + 1
-        place = np.arange(int(sizes.sum())) + np.repeat(segments.start - np.cumsum(sizes) + sizes, sizes)
+        place = segments.places(sizes)
         found[place] = mean_after_reordering(often[place], sizes, self.reordered)
         return found
 

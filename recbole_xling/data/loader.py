@@ -60,14 +60,13 @@ class WindowLoader:
         self._items = dataset.sequence[dataset.iid_field]
         self._users = dataset.sequence[dataset.uid_field]
         self._item_list_field: str = dataset.item_id_list_field
-        self._max_length: int = config["MAX_ITEM_LIST_LENGTH"]
-        self._stride: int = config["train_stride"] or max(1, self._max_length // 2)
         self._cropped: float = config["history_crop"] or 0.0
         self._masked: float = config["history_mask"] or 0.0
         self._batch_size: int = config["train_batch_size"]
         self._world_size: int = 1 if config["single_spec"] else config["world_size"]
         self._rank: int = 0 if config["single_spec"] else config["local_rank"] + (config["offset"] or 0)
         self._balance = LanguageBalance(config, dataset)
+        self._max_length, self._stride = self._balance.max_length, self._balance.stride
         self._reordered = self._balance.reordered
         key = "train_history=set" if config["train_history"] == "set" else "history_reorder"
         if self._reordered and dataset.reads_times:
@@ -131,7 +130,7 @@ class WindowLoader:
         segments = self.dataset.segments
         # the first item has no history and is no target; a target to which a file states the history stays the target
         sizes = segments.n_targets + (0 if self.dataset.states_histories else 1)
-        place = np.arange(int(sizes.sum())) + np.repeat(segments.start - np.cumsum(sizes) + sizes, sizes)
+        place = segments.places(sizes)
         order = reorder(sizes, self._reordered, np.random.default_rng([self.config["seed"], self.epoch, _ORDERS]))
         items = self._items.clone()
         items[torch.from_numpy(place)] = self._items[torch.from_numpy(place[order])]

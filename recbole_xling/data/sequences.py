@@ -95,6 +95,10 @@ class Segments:
         start, end = starts[last_of_user], targets[last_of_user]
         return cls(start, end - start)
 
+    def places(self, sizes: IntArray) -> IntArray:
+        """Return the first ``sizes`` places of each segment, one segment after the other, ``(sizes.sum(),)``."""
+        return np.arange(int(sizes.sum())) + np.repeat(self.start - np.cumsum(sizes) + sizes, sizes)
+
 
 @dataclass(frozen=True)
 class TrainingWindows:

@@ -252,7 +252,9 @@ class SentenceParts:
     further: tuple[str, ...] = ()
 
 
-_POOLINGS = {"cls_token": "cls", "mean_tokens": "mean", "lasttoken": "last"}  # the library's -> our name
+POOLING_FLAGS = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
+"""Our name of a pooling -> the one in the flags ``pooling_mode_...`` of sentence-transformers."""
+_POOLINGS = {flag: name for name, flag in POOLING_FLAGS.items()}
 
 
 def sentence_parts(source: LocalModel | HubModel) -> SentenceParts:

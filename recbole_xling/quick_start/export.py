@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from recbole_xling.encode.hub import quiet_loading
+from recbole_xling.encode.hub import POOLING_FLAGS, quiet_loading
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.model.text_encoder.encoder import TextEncoder, build_encoder, check_encoder
 from recbole_xling.model.xlingtwotower import XLingTwoTower
@@ -18,7 +18,6 @@ from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.run_folder import model_file, taking_from
 
 _PREFIX = "encoder."  # of the item tower's weights in the model's
-_POOLING = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}  # our name -> the library's flag
 
 
 def merge_run(run: str | os.PathLike[str], folder: str | os.PathLike[str]) -> None:
@@ -125,7 +124,7 @@ def write_encoder(encoder: TextEncoder, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
     modules = {"": "Transformer", "1_Pooling": "Pooling"}  # by folder, in the order of computation
-    flags = {f"pooling_mode_{flag}": name == encoder.pooling for name, flag in _POOLING.items()}
+    flags = {f"pooling_mode_{flag}": name == encoder.pooling for name, flag in POOLING_FLAGS.items()}
     sizes: dict[str, Any] = {"word_embedding_dimension": encoder.hidden_size, **flags, "include_prompt": True}
     _write_json(folder / "1_Pooling" / "config.json", sizes)
     if encoder.projection is not None:
