@@ -23,6 +23,10 @@ TARGET_WEIGHT = "target_weight_list"
 """Field of a training batch: weight of each position in the loss, ``(B, L)``; they sum to 1 over the global batch,
 on average over batches where languages are weighted."""
 
+FIRST_WEIGHT = "first_weight"
+"""Field of a training batch: weight of the first item of each window as a target without a history, ``(B,)``: as much as
+other targets of its language, 0 where these are not trained."""
+
 _ORDERS, _CROPS, _MASKS = 1, 2, 3  # tell these random numbers from those of the windows
 _CHUNK = 32  # batches whose windows are sorted by length together
 
@@ -109,9 +113,13 @@ class WindowLoader:
             trained = inside & (steps >= loss_from[:, None])
             if is_trained is not None:
                 trained &= is_trained[where + trained]
-            weight = trained * (self._world_size / max(1, n_targets))
+            share = self._world_size / max(1, n_targets)
+            weight, first_weight = trained * share, torch.full((len(mine),), share)
+            if is_trained is not None:
+                first_weight *= is_trained[start]
             if weights is not None:
                 weight = weight * weights[where + trained].float()
+                first_weight *= weights[start].float()
             times = {ELAPSED_LIST: self.dataset.elapsed(where, inside)} if self.dataset.reads_times else {}
             yield Interaction(
                 {
@@ -121,6 +129,7 @@ class WindowLoader:
                     self.dataset.item_list_length_field: length,
                     TARGET_LIST: items[where + trained] * trained,
                     TARGET_WEIGHT: weight,
+                    FIRST_WEIGHT: first_weight,
                 }
             )
         self.epoch += 1

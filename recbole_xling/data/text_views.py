@@ -156,18 +156,30 @@ class TextViews:
         seen = [language for _, language in self.shown]
         of_shown = {tag: weighed_by(tag, weights) for tag in set(seen)}
         chance = np.zeros((1 + len(self.own), len(self.tokens)), dtype=np.float64)
-        chance[0] = [weights.get(of_shown[tag], 0.0) for tag in seen]
+        chance[0] = [weights.get(of_shown[tag], 0.0) if text.strip() else 0.0 for text, tag in self.shown]
         for view, (language, is_own) in enumerate(self.own.items(), start=1):
             texts = zip(self.rendered[view], self.shown, strict=True)
             differs = is_own & np.array([one[0] != shown[0] for one, shown in texts])
             is_shown = {tag: covers(language, tag) for tag in set(seen)}
-            chance[view] = weights[language] * (differs | (is_own & ~np.array([is_shown[tag] for tag in seen])))
+            counts = differs | (is_own & ~np.array([is_shown[tag] for tag in seen]))
+            chance[view] = weights[language] * (counts & ~self._is_counted_elsewhere(view))
             chance[0, differs & np.array([of_shown[tag] == language for tag in seen])] = 0  # a variant that none reads
         chance[0, chance.sum(axis=0) == 0] = 1
         exists = np.array([[text is not None for text in texts] for texts, _ in self.variants]).reshape(-1, len(seen))
         drawn = exists * np.array([share for _, share in self.variants])[:, None]  # (n_variants, n_items)
         chance *= (1 - drawn.sum(axis=0)) / chance.sum(axis=0)
         return np.concatenate([chance, drawn]).astype(np.float32)
+
+    def _is_counted_elsewhere(self, view: int) -> NDArray[np.bool_]:
+        """Tell which texts of a language's view are those of a nearer language, a variant that has readers as well."""
+        languages = list(self.own)
+        nearest = cache(lambda tag: 1 + languages.index(weighed_by(tag, dict.fromkeys(languages, 1.0))))
+        found = np.zeros(len(self.tokens), dtype=bool)
+        for item in np.flatnonzero(self.own[languages[view - 1]]).tolist():
+            text = self.rendered[view][item]
+            other = nearest(text[1])
+            found[item] = other != view and self.own[languages[other - 1]][item] and self.rendered[other][item] == text
+        return found
 
 
 def weighed_by(tag: str, weights: Mapping[str, float]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -130,16 +130,18 @@ def candidates_of(scores: Sequence[Tensor], rows: Tensor, targets: Tensor) -> Ca
     )
 
 
-def tuned_weights(parts: Sequence[Candidates], k: int) -> list[float]:
+def tuned_weights(parts: Sequence[Candidates], k: int, kinds: Sequence[Hashable] | None = None) -> list[float]:
     """Return the weights of ``log_softmax`` that rank the chosen items best among the candidates, by NDCG@k.
 
     Scores of each model are brought to deviation 1 within rows first, so their scales do not matter. From equal weights
-    on, each model in turn gets the best weight of 0 and 1/256 to 256 times the largest of the others, as long as that
-    helps. Only the ratios of weights matter for the order of items; they sum to 1.
+    on, each kind of model in turn gets the best weight of 0 and 1/256 to 256 times the largest of the others, as long
+    as that helps. Only the ratios of weights matter for the order of items; they sum to 1.
 
     Args:
         parts: what :func:`candidates_of` returned for the validation rows.
         k: length of the lists.
+        kinds: of each model. Those of a kind share its weight evenly; which of them suits the rows best is chance. If
+            not given, each model is a kind of its own.
 
     Raises:
         ConfigError: no target was among the candidates.
@@ -160,6 +162,10 @@ def tuned_weights(parts: Sequence[Candidates], k: int) -> list[float]:
     mean = known.sum(axis=2, keepdims=True) / is_candidate.sum(axis=1)[:, None]
     scale = 1 / np.maximum([values[is_candidate].std() for values in known - mean], 1e-9)
     known *= scale[:, None, None]
+    named = list(kinds or range(n_models))
+    member = np.array([[own == kind for own in named] for kind in dict.fromkeys(named)], dtype=float)
+    member /= member.sum(axis=1, keepdims=True)  # (n_kinds, n_models)
+    known = np.tensordot(member, known, axes=1)  # (n_kinds, n, C)
 
     def ndcg(weights: FloatArray) -> float:
         fused = np.where(is_candidate, np.tensordot(weights, known, axes=1), -np.inf)  # (n, C)
@@ -167,14 +173,15 @@ def tuned_weights(parts: Sequence[Candidates], k: int) -> list[float]:
         place = (fused > own).sum(axis=1) + ((fused == own).sum(axis=1) + 1) / 2
         return float(np.where(place <= k, 1 / np.log2(place + 1), 0).mean())
 
-    weights, best, better = np.ones(n_models), ndcg(np.ones(n_models)), True
+    weights = np.ones(len(member))
+    best, better = ndcg(weights), len(weights) > 1
     while better:
         better = False
-        for model in range(n_models):
+        for kind in range(len(weights)):
             tried = np.repeat(weights[None], len(_FACTORS), axis=0)
-            tried[:, model] = np.array(_FACTORS) * (np.delete(weights, model).max() or 1.0)
+            tried[:, kind] = np.array(_FACTORS) * (np.delete(weights, kind).max() or 1.0)
             quality = [ndcg(own) if own.any() else 0.0 for own in tried]
             if max(quality) > best + 1e-9:
                 weights, best, better = tried[int(np.argmax(quality))], max(quality), True
-    weights = weights * scale
+    weights = weights @ member * scale
     return [float(weight) for weight in weights / weights.sum()]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.language_balance import LanguageBalance
-from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT
+from recbole_xling.data.loader import FIRST_WEIGHT, TARGET_LIST, TARGET_WEIGHT
 from recbole_xling.data.parallel_texts import ParallelTexts
 from recbole_xling.errors import CheckpointError, ConfigError
 from recbole_xling.evaluator.streaming import Factors
@@ -269,10 +269,10 @@ class XLingTwoTower(XLingRecommender):
         centered = self.texts.centered(encoded, own)  # (U, D)
         units = DistinctTexts(present, self.texts.trained.vectors(present, centered))  # (V, D)
 
-        met = None
-        if self.met_items is not None:
-            window, item = self.met_items.of(users)
-            met = window, self.texts.trained.same[self.texts.trained.of_item[0, item]]
+        met = [(inputs[0], item_seq[inputs]), (trained[0], interaction[TARGET_LIST][trained])]  # windows, items
+        met += [self.met_items.of(users)] if self.met_items is not None else []
+        windows_met, items_met = (torch.cat(parts) for parts in zip(*met, strict=True))  # (M,)
+        same, same_met = self.texts.trained.same, self.texts.trained.same_of_item[items_met]
         user_language = self.user_language[users]  # (B,)
         candidate_vectors = DistinctTexts(candidates, units.look_up(candidates))  # (C, D)
 
@@ -281,13 +281,15 @@ class XLingTwoTower(XLingRecommender):
             windows = BatchWindows(
                 states=states,
                 empty=self.user_tower.empty(user_language),  # (B, D)
+                empty_weight=interaction[FIRST_WEIGHT],
                 history=history,
                 inputs=inputs,
                 target=target,
                 weight=weight,
                 trained=trained,
             )
-            whole = in_batch(windows, candidate_vectors, self.logit_adjustment, self.texts.trained.same, drawn, met)
+            own = windows_met, same_met
+            whole = in_batch(windows, candidate_vectors, self.logit_adjustment, same, drawn, own)
             of_target = self.tasks(states[trained], interaction[TARGET_LIST][trained], weight[trained])
             of_batch = gather_rows(of_target[None]).mean()  # each process has counted its own windows
             loss = in_batch_softmax(whole, self.scale, self.hardness, self.sizes)
@@ -318,7 +320,7 @@ class XLingTwoTower(XLingRecommender):
             untuned = self.encoder.untuned(self.texts.tokens, pooled.texts)  # (U, H)
             loss = loss + self.anchor_weight * anchor_loss(pooled.texts, pooled.vectors, untuned)
         if self.language_adversary is not None:
-            language = self.texts.text_language[centered.texts]  # (U,)
+            language = self.texts.languages_of(centered.texts)  # (U,)
             loss = loss + self.language_adversary(centered.vectors, language, self._step, centered.texts)
         return loss + self.encoder.regularization()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -32,6 +33,7 @@ from recbole_xling.evaluator.fusion import (
 from recbole_xling.evaluator.language_rules import LanguageRules
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.quick_start.build import check_full_ranking, load_run
+from recbole_xling.quick_start.reuse import placeless_settings
 from recbole_xling.quick_start.scores import IntArray, RunScores
 from recbole_xling.quick_start.trained import read_trained
 from recbole_xling.trainer.mixin import Evaluation
@@ -63,8 +65,8 @@ def fuse(
             is measured.
         method: one of :data:`~recbole_xling.evaluator.fusion.METHODS`, or ``rerank``: the second run puts the best
             items of the first one in order.
-        weights: of the runs. If not given, those of ``log_softmax`` are tuned on the validation rows, those of
-            ``rerank`` are 0 and 1, and all others are equal.
+        weights: of the runs. If not given, those of ``log_softmax`` are tuned on the validation rows (runs that differ
+            in nothing but their seed share one), those of ``rerank`` are 0 and 1, and all others are equal.
         depth: length of the lists that are fused (not by ``log_softmax``); with ``rerank``, of the first run's list,
             which the second run puts in order. 1,000 if not given, with ``rerank`` 100.
         only_languages: languages of the items to rank; ``reader`` stands for the one of each user.
@@ -243,7 +245,9 @@ def _tune(parts: Sequence[RunScores], k: int) -> list[float]:
             of_row, targets = _targets(first, rows)
             scores = [part(rows) for part in parts]
             found.append(candidates_of(scores, of_row.to(scores[0].device), targets.to(scores[0].device)))
-    weights = tuned_weights(found, k)
+    # runs that differ in nothing but their seed share a weight
+    kinds = [json.dumps({**placeless_settings(part.run.config), "seed": None}, sort_keys=True) for part in parts]
+    weights = tuned_weights(found, k, kinds)
     told = ", ".join(f"{part.folder.name} {weight:.3f}" for part, weight in zip(parts, weights, strict=True))
     logger.info("Weights tuned on %d validation rows: %s", len(numbers), told)
     return weights

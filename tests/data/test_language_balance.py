@@ -9,7 +9,7 @@ import torch
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.data.language_balance import LanguageBalance
-from recbole_xling.data.loader import TARGET_LIST, TARGET_WEIGHT, WindowLoader
+from recbole_xling.data.loader import FIRST_WEIGHT, TARGET_LIST, TARGET_WEIGHT, WindowLoader
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.quick_start.build import build
 
@@ -147,6 +147,9 @@ def test_languages_can_be_those_of_targets(balanced):
              for number, item in enumerate(loader.dataset.field2id_token["item_id"])}  # fmt: skip
     trained = [item for batch in loader for item in batch[TARGET_LIST][batch[TARGET_WEIGHT] > 0].tolist()]
     assert {shown[loader.dataset.id2token("item_id", item)] for item in trained} == {"fr"}
+    first = [(batch["item_id_list"][:, 0].tolist(), batch[FIRST_WEIGHT] > 0) for batch in loader]
+    is_french = [shown[loader.dataset.id2token("item_id", item)] == "fr" for items, _ in first for item in items]
+    assert torch.cat([weighed for _, weighed in first]).tolist() == is_french and True in is_french
     everything = balanced()
     french = [item for batch in everything for item in batch[TARGET_LIST][batch[TARGET_WEIGHT] > 0].tolist()
               if shown[everything.dataset.id2token("item_id", item)] == "fr"]  # fmt: skip

@@ -136,6 +136,27 @@ def test_readers_get_the_exact_tag_before_a_variant_that_others_see(tmp_path, ot
     assert chances(both)[0] == {"繁體": 0.5, "简体": 0.5}
 
 
+def test_no_empty_text_is_drawn_of_an_item_that_has_others(tmp_path):
+    texts = [text for text in TEXTS if (text.source, text.item_id) != ("display", "a")]
+    (tmp_path / "d.item").write_text("item_id:token\titem_language:token\na\ten\nb\ten\nc\tit\n")
+    found = catalog(tmp_path, ("it", "da", "en"), texts)
+    assert chances(found) == [{"pantaloni": 0.5, "bukser": 0.5}, {"shirt": 1}, {"scarpa": 1}]
+    nothing = catalog(tmp_path, ("it", "da", "en"), [text for text in texts if text.item_id != "c"])
+    assert chances(nothing)[2] == {"": 1}
+
+
+def test_a_text_that_readers_of_two_tags_see_counts_once(tmp_path):
+    texts = [ItemText("a", "en", {"title": "suit"}, "display"), ItemText("a", "pt-BR", {"title": "terno"}, "parallel")]
+    texts += [
+        ItemText("b", "pt-BR", {"title": "calças"}, "display"),
+        ItemText("b", "pt", {"title": "calça"}, "parallel"),
+    ]
+    texts += [ItemText("c", "en", {"title": "shirt"}, "display"), ItemText("c", "pt", {"title": "camisa"}, "parallel")]
+    found = catalog(tmp_path, ("en", "pt", "pt-BR"), texts)
+    halves = [{"suit": 0.5, "terno": 0.5}, {"calças": 0.5, "calça": 0.5}, {"shirt": 0.5, "camisa": 0.5}]
+    assert chances(found) == halves
+
+
 def test_nobody_learns_from_texts_of_weight_0_that_readers_see_later(tmp_path):
     texts = [text for text in TEXTS if text.language in ("en", "it")]
     found = catalog(tmp_path, ("it",), texts, text_view="reader", train_text_languages={"it": 0, "en": 1})

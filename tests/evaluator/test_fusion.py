@@ -161,3 +161,18 @@ def test_targets_that_no_model_has_near_the_top_or_ranks_at_all_say_nothing():
     hidden = scores.masked_fill(scores == 299, -torch.inf)
     with pytest.raises(ConfigError, match="weights cannot be tuned"):
         tuned_weights([candidates_of([scores, hidden], torch.tensor([0]), torch.tensor([299]))], 5)
+
+
+def test_models_of_a_kind_share_a_weight():
+    torch.manual_seed(3)
+    taste, other = torch.randn(400, 30), torch.randn(400, 30)
+    targets = torch.multinomial((2 * taste + other).softmax(1), 1)[:, 0]
+    seeds = [taste + torch.randn(400, 30), 7 * (taste + torch.randn(400, 30))]
+    parts = _parts([*seeds, other], targets, 150)
+    weights = tuned_weights(parts, 5, ["taste", "taste", "other"])
+    assert weights[0] == pytest.approx(7 * weights[1], rel=0.1)  # evenly, whatever their scales
+    assert sum(weights) == pytest.approx(1)
+    alone = tuned_weights(_parts([seeds[0] + seeds[1] / 7, other], targets, 150), 5)
+    assert weights[0] / weights[2] == pytest.approx(alone[0] / alone[1], rel=0.5)  # a step of the search
+    same = tuned_weights(parts, 5, ["all"] * 3)
+    assert same[0] == pytest.approx(7 * same[1], rel=0.1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -170,6 +173,44 @@ def test_an_item_is_no_negative_in_another_language(make, monkeypatch):
         own = {int(model.texts.trained.of_item[scored[item], item]) for item in windows[window]}
         masked = seen["accidental_hit_mask"][position].nonzero()[:, 0]
         assert set(units[masked].tolist()) == own
+
+
+@pytest.fixture
+def without_german(settings):
+    """Take the texts that everybody sees from some items, which are left with their French and English ones."""
+    file = Path(settings["data_path"]) / "shop" / "shop.itemtext.jsonl"
+    texts = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    left = [text for text in texts if text["source"] != "display" or int(text["item_id"][1:]) not in range(2, 14)]
+    file.write_text("".join(json.dumps(text) + "\n" for text in left), encoding="utf-8")
+
+
+def test_own_items_are_no_negatives_where_some_readers_have_no_text_of_them(make, without_german, monkeypatch):
+    parts, seen = make(reader_vectors="reader", popularity_prior=False, catalog_negatives=0), {}
+    model, units = parts.model, parts.model.texts.trained
+    assert int((units.of_item[0] == units.of_item[0, 0]).sum()) == 13  # German readers see nothing of 12 items
+    spy(monkeypatch, seen)
+    n_foreign = 0
+    for batch in parts.train_data:
+        model.calculate_loss(batch)
+        items, target = batch["item_id_list"], batch["target_id_list"] * (batch["target_weight_list"] > 0)
+        view = model.training_views.seen(batch["user_id"], torch.cat([items, target], dim=1), None)
+        met, empty = torch.cat([items, target], dim=1), units.of_item[0, 0]
+        candidates = torch.unique(units.of(met, view)[met > 0])
+        windows = [*torch.nonzero(target)[:, 0].tolist(), *range(len(items))]
+        assert len(windows) == len(seen["target"])
+        for position, window in enumerate(windows):
+            own = units.of_item[:, met[window][met[window] > 0]]
+            is_own, is_text = torch.isin(candidates, own), candidates != empty
+            assert torch.equal(seen["accidental_hit_mask"][position][is_text], is_own[is_text])
+            n_foreign += int(torch.isin(candidates[is_text], own[:, own[0] == empty]).sum())
+    assert n_foreign > 100
+
+
+def test_the_empty_text_has_no_language(make, without_german):
+    texts = make(reader_vectors="reader").model.texts
+    empty = texts.trained.of_item[0, 0]
+    assert texts.languages_of(torch.stack([empty, texts.trained.of_item[0, 1]])).tolist()[0] == 0
+    assert (texts.languages_of(texts.trained.of_item.flatten().unique()) > 0).sum() == len(texts.text_language) - 1
 
 
 def test_candidates_are_corrected_by_how_often_their_text_is_drawn(make):

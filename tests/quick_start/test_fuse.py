@@ -99,6 +99,18 @@ def test_weights_are_tuned_without_a_look_at_the_test(trained, tmp_path, monkeyp
     assert fuse(folders, checkpoint_dir=tmp_path)["fusion"]["weights"] == tuned["weights"]
 
 
+def test_runs_that_differ_in_their_seed_alone_share_a_weight(trained, tmp_path, monkeypatch):
+    kinds = []
+    monkeypatch.setattr(
+        "recbole_xling.quick_start.fuse.tuned_weights", lambda found, k, own: kinds.extend(own) or [1.0] * len(own)
+    )
+    seeds = [trained("LLMSASRec", **EXCLUDED, seed=seed) for seed in (2020, 2021)]
+    moved = shutil.copytree(seeds[0], tmp_path / "moved")
+    fuse([*seeds, moved, trained("LLMSASRec", **EXCLUDED, epochs=1)], checkpoint_dir=tmp_path)
+    first, second, third, other = kinds
+    assert first == second == third != other
+
+
 def test_runs_that_do_not_fit_each_other_are_refused_and_leave_nothing(trained, tmp_path):
     folder = trained("LLMSASRec", **EXCLUDED)
     with pytest.raises(DataError, match=r"the items of .* differ: 18 only in .* such as 'si0'"):

@@ -107,7 +107,8 @@ class HardNegatives(nn.Module):
             scores = match(rows).cpu()  # (B, n_items)
             newest = rows[self._list].gather(1, rows[self._length][:, None] - 1)  # (B, 1)
             if self.margin is not None:
-                scores.masked_fill_(scores > self.margin * scores.gather(1, newest), float("-inf"))
+                own = scores.gather(1, newest)  # (B, 1), below zero where even that one matches badly
+                scores.masked_fill_(scores > torch.where(own > 0, own * self.margin, own / self.margin), float("-inf"))
             scores.scatter_(1, rows[self._list], float("-inf"))
             met = self._met.of(rows[self._users].to(self.items.device))  # also before the history, which has an end
             scores[met[0].cpu(), met[1].cpu()] = float("-inf")

@@ -23,6 +23,7 @@ class BatchWindows:
     Attributes:
         states: ``(B, L, D)`` the user after each position.
         empty: ``(B, D)`` the user before the first one.
+        empty_weight: ``(B,)`` of that user in the loss, whose target is the first input; 0 where it is not trained.
         history: ``(B, L)`` texts of the inputs.
         inputs: places of the inputs, ``(K,)`` rows and columns; the rest is padding.
         target: ``(B, L)`` texts to predict.
@@ -32,6 +33,7 @@ class BatchWindows:
 
     states: Tensor
     empty: Tensor
+    empty_weight: Tensor
     history: Tensor
     inputs: Places
     target: Tensor
@@ -56,7 +58,7 @@ def in_batch(
         same: ``(n_texts,)`` a number that texts share which one item has in different languages.
         drawn: texts that were drawn from the catalog for the batch, each once, the same in all processes.
         met: rows of windows, and the numbers by ``same`` of items that their users meet in training, ``(M,)`` each;
-            needed where windows do not show all of them.
+            needed for what windows do not show: other items, and other texts of items that have none in these views.
     """
     trained, inputs = windows.trained, windows.inputs
     n_windows, device = len(windows.history), windows.history.device
@@ -65,12 +67,11 @@ def in_batch(
     number = torch.arange(n_windows, device=device) + process()[0] * _WINDOWS_PER_PROCESS  # (B,)
     of_position = number[:, None].expand_as(windows.weight)  # (B, L)
     # Each window also trains the user without a history, whose target is the first input. Otherwise nothing would
-    # train the vectors that score such users; it weighs as much as the window's other positions.
-    empty_weight = windows.weight.amax(dim=1)  # (B,)
+    # train the vectors that score such users.
     states = gather_rows(torch.cat([windows.states[trained], windows.empty]))  # (N, D)
     window = gather_rows(torch.cat([of_position[trained], number]))  # (N,)
     target = gather_rows(torch.cat([windows.target[trained], windows.history[:, 0]]))  # (N,)
-    weight = gather_rows(torch.cat([windows.weight[trained], empty_weight]))  # (N,)
+    weight = gather_rows(torch.cat([windows.weight[trained], windows.empty_weight]))  # (N,)
     is_user = gather_rows(torch.cat([torch.ones_like(of_position[trained]), torch.zeros_like(number)])).bool()  # (N,)
     # The loader divides by the number of targets, and users without a history make the positions more. What it weighs
     # more or less keeps its weight: the weights of a batch sum to 1 only on average where languages are weighted.

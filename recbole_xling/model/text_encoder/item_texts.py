@@ -88,6 +88,10 @@ class ItemTexts(nn.Module):
         vectors = F.normalize(encoded.vectors - means[self.text_language[encoded.texts]], dim=-1)
         return DistinctTexts(encoded.texts, vectors)
 
+    def languages_of(self, texts: Tensor) -> Tensor:
+        """Return the language of each text, ``(U,)``; 0 for the empty one, which items of any language may have."""
+        return self.text_language[texts] * (texts != self._empty)
+
     def means(self, encoded: DistinctTexts, candidates: Tensor) -> Tensor:
         """Return what is taken from the vectors of each language, ``(languages, D)``; arguments as above."""
         assert self.centering is not None

@@ -27,11 +27,13 @@ class TextUnits(nn.Module):
         of_item: unit of each item in each view that users have, ``(n_views or 1, n_items)``.
         same: a number that units share which an item, or a chain of items with common texts, has in different views,
             ``(n_units,)``.
+        same_of_item: that of each item's units, ``(n_items,)``; where some views have no text of it, of the others.
         number: of all units.
     """
 
     of_item: Tensor
     same: Tensor
+    same_of_item: Tensor
     texts: Tensor
     share: Tensor
 
@@ -47,14 +49,15 @@ class TextUnits(nn.Module):
             share[:, 0] |= ~share.any(dim=1)
             self.register_buffer("texts", texts.contiguous(), persistent=False)
             self.register_buffer("share", share.float(), persistent=False)
-        same = torch.arange(self.number)
+        same, filled = torch.arange(self.number), of_item != of_item[0, 0]  # empty texts link nothing
+        first = of_item.gather(0, filled.int().argmax(dim=0)[None])  # (1, n_items)
         if len(of_item) > 1:
-            first, other = of_item[0].expand_as(of_item).flatten().numpy(), of_item.flatten().numpy()
-            filled = (first != int(of_item[0, 0])) & (other != int(of_item[0, 0]))  # empty texts link nothing
-            links = coo_array((filled[filled], (first[filled], other[filled])), shape=(self.number, self.number))
+            ends = (first.expand_as(of_item)[filled].numpy(), of_item[filled].numpy())
+            links = coo_array((filled[filled].numpy(), ends), shape=(self.number, self.number))
             same = torch.from_numpy(connected_components(links, directed=False)[1]).long()
         self.register_buffer("of_item", of_item, persistent=False)
         self.register_buffer("same", same, persistent=False)
+        self.register_buffer("same_of_item", same[first[0]], persistent=False)
 
     def of(self, items: Tensor, view: Tensor) -> Tensor:
         """Return the units of items in the views in which they are seen, each ``(B, L)``."""

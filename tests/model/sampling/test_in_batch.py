@@ -34,7 +34,8 @@ def make_windows(
     states = table[history].cumsum(dim=1)  # a user tower without weights
     empty = table[0].expand(len(history), SIZE)
     inputs, trained = in_history.nonzero(as_tuple=True), weight.nonzero(as_tuple=True)
-    return BatchWindows(states, empty, history, inputs, target, weight, trained), texts, table[texts], table
+    windows = BatchWindows(states, empty, weight.amax(dim=1), history, inputs, target, weight, trained)
+    return windows, texts, table[texts], table
 
 
 LOGIT_ADJUSTMENT = torch.linspace(-1, 1, N_TEXTS, dtype=torch.double)
@@ -77,11 +78,15 @@ def test_what_a_user_has_met_in_other_windows_is_no_negative():
     assert own[5] == {1, 5} and own[11] == {1, 2, 6, 7}
 
 
-def test_a_user_weighs_as_much_without_a_history_and_as_his_language_says():
+def test_a_user_without_a_history_weighs_what_the_first_item_does():
     windows, texts, vectors, _ = make_windows()
     windows.weight[1] *= 3
+    windows.empty_weight[1] *= 3
     batch = in_batch(windows, DistinctTexts(texts, vectors), LOGIT_ADJUSTMENT, EACH)
     torch.testing.assert_close(batch.weight * 12, torch.tensor([1.0] * 3 + [3] * 2 + [1] * 4 + [3, 1, 1]))
+    windows.empty_weight[:2] = 0  # of other languages than those that are trained
+    batch = in_batch(windows, DistinctTexts(texts, vectors), LOGIT_ADJUSTMENT, EACH)
+    torch.testing.assert_close(batch.weight * 10, torch.tensor([1.0] * 3 + [3] * 2 + [1] * 3 + [0, 0, 1, 1]))
 
 
 def test_a_process_may_have_no_windows():
