@@ -165,7 +165,10 @@ def _our_models(get_model: Callable[[str], type]) -> Callable[[str], type]:
 
 
 def _our_splits(create_dataset: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Let the datasets of RecBole's own models know the splits GT, CI and LT; ours know them themselves."""
+    """Let the datasets of RecBole's own models know the splits GT, CI and LT; ours know them themselves.
+
+    RecBole's ``build`` leaves all rows in the dataset, and ``run_recbole`` counts FLOPs with one of them.
+    """
 
     def created(config: Any) -> Any:
         from recbole_xling.data.dataset import XLingDataset
@@ -175,33 +178,40 @@ def _our_splits(create_dataset: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
         def build() -> list[Any]:
             del dataset.build  # so that the parts, which are copies, do not carry it along
-            return build_parts(dataset)
+            if not isinstance(dataset, XLingDataset):
+                return build_parts(dataset)
+            parts = dataset.build()
+            if not hasattr(dataset, "sequence"):
+                vars(dataset).update(vars(parts[0]))
+            return parts
 
-        if not isinstance(dataset, XLingDataset):
-            dataset.build = build
+        dataset.build = build
         return dataset
 
     return created
 
 
 def _our_loader(get_dataloader: Callable[..., Any]) -> Callable[..., Any]:
-    """Train on windows where the model was registered with this package's dataset."""
+    """Train on windows, and leave out whole histories, where the model was registered with this package's dataset."""
 
     def loader(config: Any, phase: str) -> Any:
         from recbole_xling.config import XLingConfig
         from recbole_xling.data.dataset import XLingDataset
-        from recbole_xling.data.loader import WindowLoader
+        from recbole_xling.data.loader import FullRankingLoader, WindowLoader
 
         entry = registration(config["model"])
-        for key in ("languages", "stages"):
+        for key in ("languages", "stages", "valid_users", "beyond_accuracy"):
             if entry is not None and config[key] and not isinstance(config, XLingConfig):
                 raise ConfigError(
-                    f"{key} is for recbole_xling.run and the command line: RecBole's run_recbole would train by it, "
-                    "and validate and test on all rows"
+                    f"{key} is for recbole_xling.run and the command line: RecBole's run_recbole would follow it in "
+                    "part or not at all"
                 )
-        if phase == "train" and entry is not None and issubclass(entry.dataset, XLingDataset):
+        if entry is None or not issubclass(entry.dataset, XLingDataset):
+            return get_dataloader(config, phase)
+        if phase == "train":
             return WindowLoader
-        return get_dataloader(config, phase)
+        found = get_dataloader(config, phase)
+        return FullRankingLoader if found.__name__ == "FullSortEvalDataLoader" else found
 
     return loader
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import recbole.data.dataset
 import recbole.trainer
@@ -50,7 +51,9 @@ def test_an_unknown_model_is_answered_with_the_nearest_and_all_names():
         recbole.utils.get_model("SASRek")
 
 
-@pytest.mark.parametrize("setting", [{"languages": ["de"]}, {"stages": ["joint"]}])
+@pytest.mark.parametrize(
+    "setting", [{"languages": ["de"]}, {"stages": ["joint"]}, {"valid_users": 5}, {"beyond_accuracy": True}]
+)
 def test_settings_that_recboles_quick_start_would_only_half_follow_are_refused(small_dataset, settings, setting):
     small_dataset()
     with pytest.raises(ConfigError, match=r"for recbole_xling\.run"):
@@ -92,6 +95,20 @@ def test_quick_start_splits_as_a_run_does(small_dataset, settings, tmp_path, mon
     changed["train_neg_sample_args"] = None if model == "SASRec" else {"distribution": "uniform", "sample_num": 1}
     theirs = quick_start.run_recbole(model=model, dataset="small", config_dict=dict(changed))
     ours = recbole_xling.run(model, "small", config_dict=dict(changed))
+    assert theirs["test_result"] == ours["test"]
+
+
+@pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, {"GT": [0.6, 0.2, 0.2]}])
+def test_quick_start_splits_and_leaves_out_histories_as_a_run_of_ours_does(
+    small_dataset, settings, tmp_path, monkeypatch, split
+):
+    """Histories are longer than models read them; run_recbole counts FLOPs with a row of the dataset that was split."""
+    monkeypatch.chdir(tmp_path)
+    small_dataset(lengths=np.full(40, 12))
+    asked = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+    changed = {**settings, "exclude_history": True, "MAX_ITEM_LIST_LENGTH": 3, "eval_args": asked}
+    theirs = quick_start.run_recbole(model="LLMSASRec", dataset="small", config_dict=dict(changed))
+    ours = recbole_xling.run("LLMSASRec", "small", config_dict=dict(changed))
     assert theirs["test_result"] == ours["test"]
 
 

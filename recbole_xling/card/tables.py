@@ -12,6 +12,7 @@ from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.pages.page import Table
 
 _MANY_LANGUAGES, _FEW_ITEMS = 10, 10  # of more languages, those with fewer items, texts and users share one row
+_COUNTED_OFTEN = " In the row of others, an item counts once for each language in which it has a text or is seen."
 _QUANTILES = ("mean", "min", "5%", "25%", "median", "75%", "95%", "max")
 _SPLITS = {
     "LS": ("leave-one-out", "A user's last interaction is the test target, the one before it the validation target."),
@@ -144,8 +145,12 @@ def _text_tables(card: Card) -> Iterator[Table]:
         headers = ("language", "display", "parallel", "translation", "any")
         counts = {row.language: (row.display, row.parallel, row.translation, row.items) for row in texts.languages}
         sums = [(name, _sums(counts, members)) for name, members in _rows_of(card, counts)]
-        rows = tuple((name, *map(_n, parts), _of(any_source, texts.items)) for name, (*parts, any_source) in sums)
+        rows = tuple(
+            (name, *map(_n, parts), _of(any_source, texts.items if name in counts else 0))
+            for name, (*parts, any_source) in sums
+        )
         note = f"Items without a display text: {_of(texts.without_text, texts.items)}."
+        note += _COUNTED_OFTEN if any(name not in counts for name, _ in sums) else ""
         if identified := sum(texts.confidence.values()):
             bands = ", ".join(f"{band}: {_n(count)}" for band, count in texts.confidence.items() if count)
             note += f" Languages of display texts that were identified, by confidence: {_n(identified)} ({bands})."
@@ -191,6 +196,7 @@ def _split_tables(card: Card) -> Iterator[Table]:
         counts[language] = cells
     by_language = tuple((name, *map(_n, _sums(counts, members))) for name, members in _rows_of(card, counts))
     note = "Users by their language; items, interactions and targets by the language in which users see them."
+    note += _COUNTED_OFTEN if any(row[0] not in counts for row in by_language) else ""
     yield Table("parts", "Split by language", headers, by_language, note)
     targets = tuple((band, _of(count, splits.test.interactions)) for band, count in splits.popularity.items())
     yield Table("popularity", "Test targets by popularity of the item", ("item", "test targets"), targets)

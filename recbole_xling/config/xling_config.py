@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from recbole.config import Config
+from recbole.data.dataloader import UserDataLoader
+from recbole.data.utils import get_dataloader
 from recbole.utils import dataset_arguments, evaluation_arguments, general_arguments, training_arguments
 from recbole.utils.enum_type import InputType, ModelType
 
@@ -205,6 +207,7 @@ class XLingConfig(Config):
         if not self["single_spec"] and set(self["eval_args"]["mode"].values()) != {"full"}:
             raise ConfigError("several processes evaluate by ranking all items only: eval_args={'mode': 'full'}")
         pairs = self["MODEL_INPUT_TYPE"] == InputType.PAIRWISE and self.model_class.__module__.startswith("recbole.")
+        pairs = pairs and get_dataloader(self, "train") is not UserDataLoader  # which has whole users, such as MultiVAE
         if pairs and self["train_neg_sample_args"]["distribution"] == "none":
             raise ConfigError(f"{self['model']} learns from pairs of items: train_neg_sample_args cannot be None")
         if self["save_dataset"] or self["save_dataloaders"]:

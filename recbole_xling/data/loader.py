@@ -24,7 +24,7 @@ TARGET_WEIGHT = "target_weight_list"
 on average over batches where languages are weighted."""
 
 FIRST_WEIGHT = "first_weight"
-"""Field of a training batch: weight of the first item of each window as a target without a history, ``(B,)``: as much as
+"""Field of a training batch: weight of the first item of each window as a target without a history, ``(B,)``: that of
 other targets of its language, 0 where these are not trained."""
 
 _ORDERS, _CROPS, _MASKS = 1, 2, 3  # tell these random numbers from those of the windows

@@ -10,6 +10,7 @@ that a further number makes of one length, .74 (items as benchmarks/serve_latenc
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,8 @@ def _open_faiss(kind: str, path: Path, weight: float) -> Search:
 
 
 def _usearch() -> Any:
+    if importlib.util.find_spec("onnxruntime"):  # the process crashes where it is imported after usearch
+        import onnxruntime  # noqa: F401
     try:
         from usearch.index import Index
     except ImportError as error:

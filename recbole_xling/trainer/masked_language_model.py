@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 from zlib import crc32
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -256,9 +257,10 @@ def _train(
     last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
     if last is not None:
         logger.info("Pre-training goes on from '%s'", last)
-    found = trainer.train(resume_from_checkpoint=last)
+    trainer.train(resume_from_checkpoint=last)
     at.close()
-    return float(found.training_loss)
+    # of all epochs, each of as many steps: the trainer's own mean has those since the last interruption alone
+    return float(np.mean([entry["loss"] for entry in trainer.state.log_history if "loss" in entry]))
 
 
 def _write(adapted: Any, tokenizer: Any, source: LocalModel | HubModel, folder: Path) -> None:

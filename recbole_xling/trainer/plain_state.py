@@ -24,7 +24,9 @@ class PlainState:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
-        self._before = {place: _mark(value) for place, value in self._attributes().items()}
+        attributes = self._attributes()
+        self._before = {place: _mark(value) for place, value in attributes.items()}
+        self._kept = [value for value in attributes.values() if isinstance(value, Tensor)]  # so no other gets its id
 
     def changed(self) -> dict[str, dict[str, Any]]:
         """Return module -> attribute -> value as plain data, of the attributes that changed."""

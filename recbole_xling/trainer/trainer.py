@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 from recbole.trainer import Trainer
-from recbole.utils import dict2str, early_stopping, set_color
+from recbole.utils import dict2str, early_stopping, init_seed, set_color
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
+from torch.utils.data.distributed import DistributedSampler
 from tqdm.auto import tqdm
 
 from recbole_xling.config import current_names
@@ -36,7 +37,7 @@ from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
 from recbole_xling.trainer.plain_state import PlainState
 from recbole_xling.utils.devices import on_device
-from recbole_xling.utils.distributed import average_gradients, is_main_process
+from recbole_xling.utils.distributed import average_gradients, is_main_process, process
 from recbole_xling.utils.files import file_digest
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.precision import prepare_autocast
@@ -215,8 +216,13 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             if not file.is_file():
                 raise ConfigError(f"init_from: '{folder}' is not a run folder ({MODEL_FILE} is missing)")
             checkpoint = load_checkpoint(file, self.device)
-            resumed = self._resumed
-            self.started_from = file_digest(file) if resumed is None else resumed[1].get("init_from_sha256")
+            resumed, now = self._resumed, file_digest(file)
+            self.started_from = now if resumed is None else resumed[1].get("init_from_sha256")
+            if self.config["l2_sp"] and self.started_from not in (now, None):
+                raise CheckpointError(
+                    f"cannot resume: l2_sp leads back to the weights of '{folder}', and these are no longer those that "
+                    f"this run started from. Put its {MODEL_FILE} back, or start a new run"
+                )
             start = Continuation(file, checkpoint, self.model, train_data._dataset, self.config)
             self.matches = start.matches
             if self._resumed is None:
@@ -266,13 +272,14 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
         self._add_train_loss_to_tensorboard(epoch, loss)
         self.wandblogger.log_metrics({"epoch": epoch, "train_loss": loss, "train_step": epoch}, head="train")
 
-    @staticmethod
-    def _seek(train_data: Any, epoch: int) -> None:
+    def _seek(self, train_data: Any, epoch: int) -> None:
         """Tell the loader, or its sampler, which epoch comes, if its batches depend on it."""
-        parts: tuple[Any, ...] = (train_data, getattr(train_data, "sampler", None))
-        for part in parts:
-            if hasattr(part, "set_epoch"):
-                part.set_epoch(epoch)
+        for loader in _loaders(train_data).values():
+            for part in (loader, getattr(loader, "sampler", None)):
+                if isinstance(part, DistributedSampler):
+                    part.seed = self.config["seed"]  # which RecBole does not tell it
+                if part is not None and hasattr(part, "set_epoch"):
+                    part.set_epoch(epoch)
 
     # ---- one epoch --------------------------------------------------------------------------------------------
 
@@ -422,13 +429,13 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
 
     def _restore(self, train_data: Any) -> bool:
         """Restore what exists only once training begins; return whether the run had stopped already."""
+        rank, world_size = (0, 1) if self.config["single_spec"] else process()
         if self._resumed is None:
+            if rank:  # the models are alike by now, and what they drop and draw shall not be
+                init_seed(self.config["seed"] + rank, self.config["reproducibility"])
             return False
         (file, state), self._resumed = self._resumed, None
         assert self.schedule is not None
-        rank, world_size = 0, 1
-        if not self.config["single_spec"]:
-            rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         with taking_from(file):
             known, dataset = data_of(state), train_data._dataset
             check_ids(known, dataset)
@@ -451,11 +458,15 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             return bool(state["stopped"]) and self.cur_step > self.stopping_step  # which may have more patience now
 
 
-def _generators(train_data: Any) -> dict[str, torch.Generator]:
-    """Return the random generators of a loader: RecBole's loader of knowledge graphs consists of two loaders."""
+def _loaders(train_data: Any) -> dict[str, Any]:
+    """Return a loader and its parts by their names: RecBole's loader of knowledge graphs consists of two loaders."""
     parts = {name: getattr(train_data, name, None) for name in ("general_dataloader", "kg_dataloader")}
-    loaders = {"": train_data, **parts}
-    found = {name: getattr(loader, "generator", None) for name, loader in loaders.items()}
+    return {"": train_data, **{name: part for name, part in parts.items() if part is not None}}
+
+
+def _generators(train_data: Any) -> dict[str, torch.Generator]:
+    """Return the random generators of a loader."""
+    found = {name: getattr(loader, "generator", None) for name, loader in _loaders(train_data).items()}
     return {name: generator for name, generator in found.items() if generator is not None}
 
 

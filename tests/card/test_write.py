@@ -106,6 +106,20 @@ def test_of_many_languages_the_small_ones_share_a_row(made, tmp_path):
     assert len(card.to_dict()["languages"]) == 12  # the file has them all
 
 
+def test_items_with_texts_in_several_small_languages_are_no_share_of_the_catalog(made):
+    tags = ["fr", "it", "es", "pt", "nl", "sv", "da", "fi", "pl", "cs", "ja"]
+    texts = [(f"i{n}", "en", f"en {n}", "display") for n in range(20)]
+    texts += [("i0", tag, f"{tag} 0", "display" if tag == "en" else "parallel") for tag in tags]
+    texts += [(f"i{20 + n}", tag, f"own {n}", "display") for n, tag in enumerate(tags)]
+    items = " ".join(f"i{n}" for n in range(31))
+    rows = "|".join(f"u{user} i{(user * 7 + step) % 31} {step}" for user in range(9) for step in range(4))
+    card = build_card(made(texts=texts, items=items, users=None, interactions=rows), "made")
+    tables = {table.name: table for table in card_tables(card)}
+    assert [row[0] for row in tables["texts"].rows] == ["en", "11 others"]
+    assert tables["texts"].rows[0][-1] == "20 (64.5%)" and tables["texts"].rows[1][-1] == "22"
+    assert "counts once for each language" in tables["texts"].note and "counts once" in tables["parts"].note
+
+
 def test_a_language_of_further_texts_alone_is_no_small_one(made):
     tags = ["fr", "it", "es", "pt", "nl", "sv", "da", "fi", "pl", "cs", "ja"]
     texts = [(f"i{n}", "en", f"en {n}", "display") for n in range(20)]

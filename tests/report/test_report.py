@@ -183,6 +183,14 @@ def test_a_folder_without_a_model_is_shown_without_what_a_model_does(finished, t
     assert "Not shown: the folder has no model." in page.text and "Readers and what" not in page.text
 
 
+def test_the_worst_language_is_named_by_the_metric_that_chose_it(finished, tmp_path):
+    shown = [
+        read(report([finished], tmp_path / f"{metric}.html", metric=metric)) for metric in ("ndcg@10", "recall@10")
+    ]
+    assert "ndcg@10 in the worst language (" in shown[0].text
+    assert "recall@10 in the language with the worst ndcg@10 (" in shown[1].text
+
+
 def test_what_cannot_be_shown_is_an_error_and_leaves_no_page(finished, tmp_path):
     output = tmp_path / "page.html"
     with pytest.raises(CheckpointError, match="not the folder of a finished run"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -228,3 +231,14 @@ def test_users_that_are_no_numbers_are_not_ranked():
     broken = VectorScorer("model", scorer._views, scorer._bias, 8, Tower(compute, 5, {}), without_history=True)
     with pytest.raises(ConfigError, match="numbers that are not finite"):
         broken.best(0, rows(2), np.arange(1, 30), [[], []], 5)
+
+
+def test_usearch_and_onnxruntime_can_be_in_one_process():
+    """In the other order the second import ends the process."""
+    pytest.importorskip("usearch")
+    pytest.importorskip("onnxruntime")
+    code = (
+        "from recbole_xling.serve.indexes import check_kind; check_kind('usearch'); import onnxruntime; print('fine')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "fine\n", done.stderr

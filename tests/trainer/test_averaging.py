@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from recbole_xling.errors import CheckpointError
 from recbole_xling.quick_start.build import build_trainer
 from recbole_xling.quick_start.train import run
 from recbole_xling.trainer.checkpoint import load_checkpoint, trainable_state
@@ -107,3 +108,6 @@ def test_the_penalty_pulls_to_the_weights_that_the_run_started_from(small_datase
     longer = run(config_dict={"resume": str(folder), "epochs": 4})
     whole = distance(l2_sp=10.0, epochs=4)[1]
     assert longer["test"] == whole["test"]
+    run(config_dict={"resume": start["run_dir"], "epochs": settings["epochs"] + 1})
+    with pytest.raises(CheckpointError, match="no longer those that this run started from"):
+        run(config_dict={"resume": str(folder), "epochs": 5})

@@ -106,7 +106,7 @@ def test_interrupted_pretraining_ends_like_an_uninterrupted_one(known, tmp_path,
         with pytest.raises(KeyboardInterrupt):
             _pretrain(known, tmp_path / "killed")
     resumed = _pretrain(known, tmp_path / "killed")
-    assert resumed["held_out_loss"] == whole["held_out_loss"]
+    assert resumed["held_out_loss"] == whole["held_out_loss"] and resumed["train_loss"] == whole["train_loss"]
     first, second = (load_file(tmp_path / name / "encoder" / "model.safetensors") for name in ("whole", "killed"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

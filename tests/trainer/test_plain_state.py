@@ -37,6 +37,15 @@ class Counting(nn.Module):
         self.eval()
 
 
+def test_a_tensor_that_takes_the_place_of_another_in_memory_has_changed():
+    model = Counting()
+    model.history = torch.ones(3)
+    state = PlainState(model)
+    for step in range(1, 21):
+        model.history = model.history * 0.9
+        assert "history" in state.changed()[""], step
+
+
 def test_only_what_changed_is_kept_and_comes_back_in_another_model():
     one, other = Counting(), Counting()
     state = PlainState(one)

@@ -8,9 +8,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data.distributed import DistributedSampler
 
 from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.quick_start.build import build_trainer, load_run
@@ -305,6 +307,24 @@ def test_a_checkpoint_of_another_dataset_is_refused(trainer, small_dataset, buil
     other = build_small(dataset="other", item_representation="none")
     with pytest.raises(CheckpointError, match="another model or dataset"):
         build_trainer(other.config, other.model)._load_model(Path(made.saved_model_file))
+
+
+def test_processes_draw_apart_and_share_batches_by_the_seed(trainer, monkeypatch):
+    made, data = trainer()
+    made.config["single_spec"] = False
+    monkeypatch.setattr("recbole_xling.trainer.trainer.process", lambda: (1, 2))
+    assert not made._restore(data)
+    assert torch.initial_seed() == made.config["seed"] + 1
+    orders = {}
+    for seed in (1, 2):
+        made.config["seed"] = seed
+        samplers = [DistributedSampler(range(40), num_replicas=2, rank=rank) for rank in (0, 1)]
+        parts = [SimpleNamespace(sampler=sampler) for sampler in samplers]
+        made._seek(SimpleNamespace(general_dataloader=parts[0], kg_dataloader=parts[1]), 3)
+        assert [sampler.epoch for sampler in samplers] == [3, 3]
+        assert sorted([*samplers[0], *samplers[1]]) == list(range(40))
+        orders[seed] = list(samplers[0])
+    assert orders[1] != orders[2]
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_xling.model.loss.in_batch_softmax import harder
+from recbole_xling.model.loss.in_batch_softmax import cosines, harder
 
 
 def alignment_loss(first: Tensor, second: Tensor, item: Tensor, scale: Tensor, hardness: float = 0.0) -> Tensor:
@@ -23,7 +23,7 @@ def alignment_loss(first: Tensor, second: Tensor, item: Tensor, scale: Tensor, h
         hardness: how much more near negatives count.
     """
     own = torch.arange(len(item), device=item.device)
-    cosine = first @ second.T  # (P, P)
+    cosine = cosines(first, second)  # (P, P)
     accidental_hit_mask = item[:, None] == item  # (P, P)
     accidental_hit_mask.fill_diagonal_(False)
     both = (

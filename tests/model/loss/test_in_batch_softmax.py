@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,18 @@ def batch():
         logit_adjustment=torch.randn(u, generator=generator, dtype=torch.double),
         is_user=torch.tensor([True, True, False, True, True, True, False]),
     )
+
+
+def test_cosines_keep_their_digits_under_autocast(batch):
+    unit = [torch.nn.functional.normalize(rows.float(), dim=-1) for rows in (batch.states, batch.items)]
+    batch = replace(batch, states=unit[0], items=unit[1])
+    pairs = unit[0][:5], unit[1], torch.arange(5)
+    scale = torch.tensor(100.0)  # at which a rounded cosine moves the loss by tenths
+    want = [in_batch_softmax(batch, scale), alignment_loss(*pairs, scale)]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (unit[0] @ unit[1].T).dtype == torch.bfloat16
+        got = [in_batch_softmax(batch, scale), alignment_loss(*pairs, scale)]
+    torch.testing.assert_close(got, want, rtol=1e-6, atol=0)
 
 
 def log_share(right: float, others: list[float]) -> float:
