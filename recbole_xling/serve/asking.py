@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from urllib import error, request
 
 from recbole_xling.errors import ConfigError, XlingError
+from recbole_xling.serve.bodies import MOST_BYTES
 from recbole_xling.serve.recommender import MOST_POPULAR, Recommender
 from recbole_xling.utils.json_text import parse_json
 
@@ -84,6 +85,10 @@ class AskExport:
         return [found[place] for place in range(len(asked))]
 
 
+def _as_json(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
 class AskServer:
     """Asks a server, ``recbole-xling serve``.
 
@@ -106,19 +111,24 @@ class AskServer:
             XlingError: the server does not answer, or refuses.
         """
         found: dict[int, Listed] = {}
-        for places in _grouped(asked, _AT_ONCE):
+        waiting = _grouped(asked, _AT_ONCE)
+        while waiting:
+            places = waiting.pop()
             first = asked[places[0]]
             body: dict[str, Any] = {"histories": [list(asked[place].history) for place in places]}
             body |= {"k": k, "exclude_seen": exclude_seen}
             body |= {"reader": first.reader} if first.reader else {}
             body |= {} if first.user is None else {"users": [asked[place].user for place in places]}
-            for place, answer in zip(places, self._post("/recommend", body)["answers"], strict=True):
+            data, half = _as_json(body), len(places) // 2
+            if half and len(data) > MOST_BYTES:
+                waiting += [places[:half], places[half:]]
+                continue
+            for place, answer in zip(places, self._post("/recommend", data)["answers"], strict=True):
                 fallback = any(MOST_POPULAR in note for note in answer["notes"])
                 found[place] = Listed([item["item"] for item in answer["items"]], fallback)
         return [found[place] for place in range(len(asked))]
 
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
-        data = json.dumps(body).encode()
+    def _post(self, path: str, data: bytes) -> Any:
         wanted = request.Request(f"{self._url}{path}", data, {"Content-Type": "application/json"})
         try:
             with request.urlopen(wanted, timeout=_TIMEOUT) as response:

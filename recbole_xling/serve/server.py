@@ -17,7 +17,7 @@ from typing import Any
 from recbole_xling.errors import MissingExtraError, XlingError
 from recbole_xling.serve.answers import Answer
 from recbole_xling.serve.batches import Batches, CrowdedError
-from recbole_xling.serve.bodies import Alike, Asked, Change, Sought, Wanted
+from recbole_xling.serve.bodies import MOST_BYTES, Alike, Asked, Change, Sought, Wanted
 from recbole_xling.serve.explanations import SENTENCES, explain
 from recbole_xling.serve.served import Served
 
@@ -31,7 +31,6 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "fastapi", "serve") from error
 
-_MOST_BYTES = 1 << 20  # of a request
 _MOST_TOGETHER = 32  # requests that are answered at once
 _MOST_WAITING = 1000  # requests
 _MOST_CONNECTIONS = 2000
@@ -220,8 +219,8 @@ class _Limits:
         length = headers.get(b"content-length", b"0")
         if b"chunked" in headers.get(b"transfer-encoding", b"") or not length.isdigit():
             refused = JSONResponse({"detail": "a request must state its length"}, status_code=411)
-        elif int(length) > _MOST_BYTES:
-            refused = JSONResponse({"detail": f"a request has at most {_MOST_BYTES:,} bytes"}, status_code=413)
+        elif int(length) > MOST_BYTES:
+            refused = JSONResponse({"detail": f"a request has at most {MOST_BYTES:,} bytes"}, status_code=413)
         else:
             refused = None
         try:

@@ -262,13 +262,15 @@ def test_stated_languages_are_those_of_the_file_or_an_error(command_line, tmp_pa
             call("replay", words)
 
 
-def test_a_server_gives_the_same_lines(command_line, tmp_path):
+def test_a_server_gives_the_same_lines(command_line, tmp_path, monkeypatch):
     recommender, words = command_line
+    asked = []
 
     class Serve(BaseHTTPRequestHandler):
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             histories, k = body.pop("histories"), body.pop("k")
+            asked.append((int(self.headers["Content-Length"]), len(histories)))
             answers = recommender.recommend_histories(histories, k, **body)
             told = json.dumps({"answers": [answer.record() for answer in answers]}).encode()
             self.send_response(200 if len(histories) <= 32 else 422)
@@ -285,7 +287,11 @@ def test_a_server_gives_the_same_lines(command_line, tmp_path):
     try:
         assert call("replay", [*words, "--url", url]) == call("replay", words)
         with pytest.raises(XlingError, match="refuses a request"):
-            AskServer(f"{url}")._post("/recommend", {"histories": [["i1"]] * 40, "k": 5})
+            AskServer(f"{url}")._post("/recommend", json.dumps({"histories": [["i1"]] * 40, "k": 5}).encode())
+        monkeypatch.setattr("recbole_xling.serve.asking.MOST_BYTES", 100)
+        whole = len(asked)
+        assert call("replay", [*words, "--url", url]) == call("replay", words)
+        assert all(size <= 100 or n == 1 for size, n in asked[whole:]) and len(asked) > 2 * whole
     finally:
         server.shutdown()
         server.server_close()
