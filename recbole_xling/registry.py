@@ -165,10 +165,7 @@ def _our_models(get_model: Callable[[str], type]) -> Callable[[str], type]:
 
 
 def _our_splits(create_dataset: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Let the datasets of RecBole's own models know the splits GT, CI and LT; ours know them themselves.
-
-    RecBole's ``build`` leaves all rows in the dataset, and ``run_recbole`` counts FLOPs with one of them.
-    """
+    """Let the datasets of RecBole's own models know the splits GT, CI and LT; ours know them themselves."""
 
     def created(config: Any) -> Any:
         from recbole_xling.data.dataset import XLingDataset
@@ -178,14 +175,10 @@ def _our_splits(create_dataset: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
         def build() -> list[Any]:
             del dataset.build  # so that the parts, which are copies, do not carry it along
-            if not isinstance(dataset, XLingDataset):
-                return build_parts(dataset)
-            parts = dataset.build()
-            if not hasattr(dataset, "sequence"):
-                vars(dataset).update(vars(parts[0]))
-            return parts
+            return build_parts(dataset)
 
-        dataset.build = build
+        if not isinstance(dataset, XLingDataset):
+            dataset.build = build
         return dataset
 
     return created

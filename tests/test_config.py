@@ -217,12 +217,6 @@ def test_choices_are_what_is_implemented(typed, key, implemented):
         ("LLMSASRec", "n_heads", 3, "hidden_size (64) must be a multiple of n_heads (3)"),
         ("LLMSASRec", "text_fields", "title", "text_fields must be a list such as ['title'], not 'title'"),
         ("LLMSASRec", "text_fields", ["title", 1], "text_fields[1] must be text, not 1"),
-        (
-            "XLingTwoTower",
-            "encoder_options",
-            {"hidden_dropout_prob": 0},
-            "encoder_options: unknown option of the item tower",
-        ),
         ("LLMSASRec", "encoder_options", [], "encoder_options must be a dictionary such as {'dimension': 512}, not []"),
         ("LLMSASRec", "learning_rates", {"items": "x"}, "learning_rates['items'] must be a number, not 'x'"),
         ("LLMSASRec", "topk", [0], "topk[0] must be greater than 0, not 0"),

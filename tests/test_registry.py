@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_quick_start_splits_and_leaves_out_histories_as_a_run_of_ours_does(
     theirs = quick_start.run_recbole(model="LLMSASRec", dataset="small", config_dict=dict(changed))
     ours = recbole_xling.run("LLMSASRec", "small", config_dict=dict(changed))
     assert theirs["test_result"] == ours["test"]
+
+
+@pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, {"GT": [0.6, 0.2, 0.2]}])
+def test_datasets_of_quick_start_are_those_of_recbole(small_dataset, settings, split):
+    """A copy splits its own rows, and a split dataset has the interactions of all parts."""
+    small_dataset(lengths=np.full(40, 12))
+    asked = {"split": split, "order": "TO", "group_by": "user", "mode": "full"}
+    dataset = recbole.data.create_dataset(Config("LLMSASRec", "small", config_dict={**settings, "eval_args": asked}))
+    part = dataset.copy(dataset.inter_feat.head(120))
+    assert sum(len(rows) for rows in part.build()) < 120
+    pickle.loads(pickle.dumps(dataset))
+    n = len(dataset.inter_feat)
+    parts = dataset.build()
+    assert len(dataset.inter_feat) in (n, sum(len(rows) for rows in parts)) and n > len(parts[0])
+    row = dataset[torch.tensor([1])]
+    assert row["item_id_list"].shape == (1, settings["MAX_ITEM_LIST_LENGTH"]) and int(row["item_length"]) > 0
 
 
 def test_a_registered_model_runs_by_its_name_and_by_its_class(small_dataset, settings):

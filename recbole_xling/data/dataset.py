@@ -23,7 +23,7 @@ from recbole_xling.data.sequences import (
     next_item_rows,
     ratio_parts,
 )
-from recbole_xling.data.splits.build import file_parts, split_dataset, with_validation
+from recbole_xling.data.splits.build import all_rows, file_parts, split_dataset, with_validation
 from recbole_xling.data.splits.files import has_histories
 from recbole_xling.data.splits.settings import read_split
 from recbole_xling.errors import DataError
@@ -129,7 +129,11 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
     def __getitem__(self, index: Any, join: bool = True) -> Interaction:
         """Return rows with their padded histories, each ``(B, MAX_ITEM_LIST_LENGTH)``, as RecBole lays them out."""
         if not hasattr(self, "sequence"):
-            return super().__getitem__(index, join)
+            if has_histories(self):
+                return super().__getitem__(index, join)
+            return all_rows(self)[
+                index
+            ]  # our splits leave its interactions in order; run_recbole counts FLOPs with one
         rows = take_rows(self.inter_feat, index)
         position = rows[ROW].reshape(-1)
         rows.drop(ROW)

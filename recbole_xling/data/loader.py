@@ -25,7 +25,7 @@ on average over batches where languages are weighted."""
 
 FIRST_WEIGHT = "first_weight"
 """Field of a training batch: weight of the first item of each window as a target without a history, ``(B,)``: that of
-other targets of its language, 0 where these are not trained."""
+the heaviest target of its window, 0 where targets of its language are not trained."""
 
 _ORDERS, _CROPS, _MASKS = 1, 2, 3  # tell these random numbers from those of the windows
 _CHUNK = 32  # batches whose windows are sorted by length together
@@ -113,13 +113,14 @@ class WindowLoader:
             trained = inside & (steps >= loss_from[:, None])
             if is_trained is not None:
                 trained &= is_trained[where + trained]
-            share = self._world_size / max(1, n_targets)
-            weight, first_weight = trained * share, torch.full((len(mine),), share)
-            if is_trained is not None:
-                first_weight *= is_trained[start]
+            weight = trained * (self._world_size / max(1, n_targets))
             if weights is not None:
                 weight = weight * weights[where + trained].float()
-                first_weight *= weights[start].float()
+            first_weight = weight.amax(
+                dim=1
+            )  # (B,); by its own language's targets, of which there may be none, too much
+            if is_trained is not None:
+                first_weight = first_weight * is_trained[start]
             times = {ELAPSED_LIST: self.dataset.elapsed(where, inside)} if self.dataset.reads_times else {}
             yield Interaction(
                 {

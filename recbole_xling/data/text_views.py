@@ -156,13 +156,15 @@ class TextViews:
         seen = [language for _, language in self.shown]
         of_shown = {tag: weighed_by(tag, weights) for tag in set(seen)}
         chance = np.zeros((1 + len(self.own), len(self.tokens)), dtype=np.float64)
-        chance[0] = [weights.get(of_shown[tag], 0.0) if text.strip() else 0.0 for text, tag in self.shown]
+        weight_of = cache(lambda tag: weights.get(weighed_by(tag, weights), 0.0))
+        chance[0] = [weight_of(tag) if text.strip() else 0.0 for text, tag in self.shown]
         for view, (language, is_own) in enumerate(self.own.items(), start=1):
             texts = zip(self.rendered[view], self.shown, strict=True)
             differs = is_own & np.array([one[0] != shown[0] for one, shown in texts])
             is_shown = {tag: covers(language, tag) for tag in set(seen)}
             counts = differs | (is_own & ~np.array([is_shown[tag] for tag in seen]))
-            chance[view] = weights[language] * (counts & ~self._is_counted_elsewhere(view))
+            weight = np.array([weight_of(tag) for _, tag in self.rendered[view]])
+            chance[view] = weight * (counts & ~self._is_counted_elsewhere(view))
             chance[0, differs & np.array([of_shown[tag] == language for tag in seen])] = 0  # a variant that none reads
         chance[0, chance.sum(axis=0) == 0] = 1
         exists = np.array([[text is not None for text in texts] for texts, _ in self.variants]).reshape(-1, len(seen))
@@ -183,8 +185,8 @@ class TextViews:
 
 
 def weighed_by(tag: str, weights: Mapping[str, float]) -> str:
-    """Return the language whose weight a text has: its own tag, else the first that covers it; empty if none does."""
-    return tag if tag in weights else next((name for name in weights if covers(name, tag)), "")
+    """Return the language whose weight a text has: the longest tag that is its own or covers it; empty if none does."""
+    return max((name for name in weights if covers(name, tag)), key=len, default="")
 
 
 def is_left_out(tag: str, weights: Mapping[str, float]) -> bool:

@@ -486,4 +486,4 @@ class LLMSASRec(XLingRecommender):
 
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown."""
-        self.score_bias.calibrate(self.full_sort_predict)
+        self.score_bias.calibrate(self.full_sort_predict, self.items.as_new)

@@ -187,7 +187,7 @@ class XLingTwoTower(XLingRecommender):
         self.tasks = AuxiliaryTasks(settings, dataset, self.encoder.size, others)
         self.language_adversary: LanguageAdversary | None = None
         if settings.language_adversary_weight:
-            shown = self.texts.text_language[units.texts_of(torch.unique(units.of_item[met]))] if trains else None
+            shown = self.texts.languages_of(units.texts_of(torch.unique(units.of_item[met]))) if trains else None
             self.language_adversary = LanguageAdversary(self.encoder.size, settings.language_adversary_weight, shown)
         self.user_tower = UserTower(
             self.encoder.size,
@@ -346,7 +346,8 @@ class XLingTwoTower(XLingRecommender):
         """Set the offset of cold items by what training users are shown, and resample hard negatives."""
         if process()[1] > 1:  # all are here, as they need not be later
             self._table(0, self._version, together=True)
-        self.score_bias.calibrate(self.full_sort_predict)
+        as_new = [] if self.gate is None else [self.gate.as_new]
+        self.score_bias.calibrate(self.full_sort_predict, *as_new)
         if self.hard_negatives and self.hard_negatives.due(epoch):
             self._draw_hard_negatives(self.hard_negatives, epoch)
 

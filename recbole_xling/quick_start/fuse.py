@@ -33,7 +33,7 @@ from recbole_xling.evaluator.fusion import (
 from recbole_xling.evaluator.language_rules import LanguageRules
 from recbole_xling.evaluator.ranking import evaluate_full_ranking
 from recbole_xling.quick_start.build import check_full_ranking, load_run
-from recbole_xling.quick_start.reuse import placeless_settings
+from recbole_xling.quick_start.reuse import kind_of
 from recbole_xling.quick_start.scores import IntArray, RunScores
 from recbole_xling.quick_start.trained import read_trained
 from recbole_xling.trainer.mixin import Evaluation
@@ -246,7 +246,7 @@ def _tune(parts: Sequence[RunScores], k: int) -> list[float]:
             scores = [part(rows) for part in parts]
             found.append(candidates_of(scores, of_row.to(scores[0].device), targets.to(scores[0].device)))
     # runs that differ in nothing but their seed share a weight
-    kinds = [json.dumps({**placeless_settings(part.run.config), "seed": None}, sort_keys=True) for part in parts]
+    kinds = [json.dumps(kind_of(plain_settings(part.run.config)), sort_keys=True, default=str) for part in parts]
     weights = tuned_weights(found, k, kinds)
     told = ", ".join(f"{part.folder.name} {weight:.3f}" for part, weight in zip(parts, weights, strict=True))
     logger.info("Weights tuned on %d validation rows: %s", len(numbers), told)

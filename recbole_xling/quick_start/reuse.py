@@ -14,8 +14,15 @@ from recbole_xling.data.identity import check_encoders, fingerprint
 from recbole_xling.errors import CheckpointError, XlingError
 from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, find_encoder
 from recbole_xling.utils.files import file_digest
-from recbole_xling.utils.run_folder import MODEL_FILE
+from recbole_xling.utils.run_folder import CONFIG_FILE, MODEL_FILE
+from recbole_xling.utils.yaml_text import read_yaml_settings
 
+# Settings that change neither what is trained nor how it is scored.
+IRRELEVANT = frozenset(
+    "checkpoint_dir data_path embedding_cache_dir energy_country eval_batch_size gpu_id log_mlflow log_wandb "
+    "show_progress stages state use_gpu wandb_project worker".split()
+)
+_STARTS = ("init_from", "init_adapter_from", "init_user_tower_from")
 _PLACES = ("checkpoint_dir", "data_path", "embedding_cache_dir", "show_progress", "log_mlflow", "energy_country")
 
 
@@ -38,6 +45,19 @@ def placeless_settings(config: XLingConfig) -> dict[str, Any]:
     """Return the settings of a run without places, as JSON has them."""
     settings = {key: value for key, value in plain_settings(config).items() if key not in _PLACES}
     return dict(json.loads(json.dumps(settings, default=str)))
+
+
+def kind_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what runs have in common that differ in nothing but their seed: their settings but for it and for places.
+
+    A run that starts from another one is told by the kind of that, and not by its folder.
+    """
+    kind = {key: value for key, value in settings.items() if key not in IRRELEVANT and key != "seed"}
+    encoder = Path(str(kind.get("encoder")))  # of a stage "pretrain", it is a folder inside of its own
+    folders = {key: Path(kind[key]) for key in _STARTS if kind.get(key)}
+    folders |= {"encoder": encoder.parent} if encoder.is_dir() else {}
+    found = {key: folder / CONFIG_FILE for key, folder in folders.items() if (folder / CONFIG_FILE).is_file()}
+    return kind | {key: kind_of(read_yaml_settings(file)) for key, file in found.items()}
 
 
 def start_of(config: XLingConfig) -> dict[str, Any]:

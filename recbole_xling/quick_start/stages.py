@@ -16,7 +16,7 @@ from recbole_xling.data.language_balance import RowLanguages, rows_of_languages
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.evaluator.stage_table import language_table
 from recbole_xling.quick_start.build import build_data
-from recbole_xling.quick_start.reuse import encoder_of, is_same_encoder
+from recbole_xling.quick_start.reuse import IRRELEVANT, encoder_of, is_same_encoder
 from recbole_xling.quick_start.train import open_folder
 from recbole_xling.quick_start.trained import refuse_code
 from recbole_xling.trainer.checkpoint import load_checkpoint
@@ -44,11 +44,6 @@ logger = logging.getLogger(__name__)
 _SMALLER_RATE = 0.1  # of fine-tuning, times the rates of joint training
 _L2_SP = 0.01
 _EVEN = (None, "constant")  # settings that do not change over the epochs
-# Settings that change neither what is trained nor how it is scored.
-_IRRELEVANT = frozenset(
-    "checkpoint_dir data_path embedding_cache_dir energy_country eval_batch_size gpu_id log_mlflow log_wandb "
-    "show_progress stages state use_gpu wandb_project worker".split()
-)
 
 
 def run_stages(config: XLingConfig, resume: Path | None, train: Callable[..., dict[str, Any]]) -> dict[str, Any]:
@@ -249,7 +244,7 @@ class _Plan:
             if now.is_relative_to(self._folder):
                 below = str(now.relative_to(self._folder))
                 stored[key] = str(now) if Path(str(stored.get(key))).match(below) else stored.get(key)
-        first, second = ({k: v for k, v in found.items() if k not in _IRRELEVANT} for found in (stored, wanted))
+        first, second = ({k: v for k, v in found.items() if k not in IRRELEVANT} for found in (stored, wanted))
         return first == second
 
 

@@ -52,7 +52,8 @@ def _headline(runs: Sequence[RunContent], metric: str) -> Iterator[tuple[str, st
         yield metric if len(runs) == 1 else f"{metric}, {run.name}", f"{mean_of(metric, run.rows):.4f}"
     worst = runs[0].result.get("slices", {}).get("language_worst", {})
     if len(runs) == 1 and metric in worst:
-        by = str(runs[0].settings.get("valid_metric", metric)).lower()
+        of_run = runs[0].settings if "valid_metric" in runs[0].settings else runs[0].settings["runs"][0]  # of a fusion
+        by = of_run["valid_metric"].lower()
         which = "the worst language" if by == metric else f"the language with the worst {by}"
         yield f"{metric} in {which} ({worst['language']})", f"{worst[metric]:.4f}"
     yield "test rows", f"{max(len(run.rows) for run in runs):,}"

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Protocol
 from urllib import error, request
 
 from recbole_xling.errors import ConfigError, XlingError
-from recbole_xling.serve.bodies import MOST_BYTES
 from recbole_xling.serve.recommender import MOST_POPULAR, Recommender
 from recbole_xling.utils.json_text import parse_json
 
+MOST_BYTES = 1 << 20  # of a request, which the server allows
 _TIMEOUT = 60.0  # seconds
 _AT_ONCE = 32  # histories in a request
 

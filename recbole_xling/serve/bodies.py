@@ -11,8 +11,6 @@ try:
 except ImportError as error:
     raise MissingExtraError(error.name or "pydantic", "serve") from error
 
-MOST_BYTES = 1 << 20  # of a request
-
 Id = Annotated[str, Field(min_length=1, max_length=1000)]
 _Ids = Annotated[list[Id], Field(max_length=10_000)]
 Length = Annotated[int, Field(ge=1, le=1000)]

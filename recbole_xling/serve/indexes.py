@@ -10,9 +10,9 @@ that a further number makes of one length, .74 (items as benchmarks/serve_latenc
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,8 +117,10 @@ def _open_faiss(kind: str, path: Path, weight: float) -> Search:
 
 
 def _usearch() -> Any:
-    if importlib.util.find_spec("onnxruntime"):  # the process crashes where it is imported after usearch
-        import onnxruntime  # noqa: F401
+    with suppress(ImportError):  # the process crashes where it is imported after usearch
+        import onnxruntime
+
+        onnxruntime.disable_telemetry_events()
     try:
         from usearch.index import Index
     except ImportError as error:

@@ -16,8 +16,9 @@ from typing import Any
 
 from recbole_xling.errors import MissingExtraError, XlingError
 from recbole_xling.serve.answers import Answer
+from recbole_xling.serve.asking import MOST_BYTES
 from recbole_xling.serve.batches import Batches, CrowdedError
-from recbole_xling.serve.bodies import MOST_BYTES, Alike, Asked, Change, Sought, Wanted
+from recbole_xling.serve.bodies import Alike, Asked, Change, Sought, Wanted
 from recbole_xling.serve.explanations import SENTENCES, explain
 from recbole_xling.serve.served import Served
 

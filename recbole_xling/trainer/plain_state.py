@@ -6,6 +6,7 @@ import zlib
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from recbole_xling.utils.plain_data import from_plain, to_plain
@@ -44,7 +45,8 @@ class PlainState:
             for name, plain in values.items():
                 value, now = from_plain(plain), getattr(owner, name, None)
                 if isinstance(now, nn.Parameter):
-                    now.data.copy_(value)
+                    with torch.no_grad():  # unlike .data, this counts as a change
+                        now.copy_(value)
                 else:
                     setattr(owner, name, value.to(now.device) if isinstance(now, Tensor) else value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 
 def prepare_autocast(device: torch.device) -> bool:
@@ -21,3 +22,13 @@ def prepare_autocast(device: torch.device) -> bool:
         return True
     torch.set_autocast_dtype("cuda", torch.bfloat16)
     return False
+
+
+def exact_matches(first: Tensor, second: Tensor) -> Tensor:
+    """Return the inner products of vectors ``(N, D)`` and ``(U, D)``, ``(N, U)``, in float32 under autocast as well.
+
+    The three digits of bfloat16 are too few for cosines that are divided by a small temperature.
+    """
+    with torch.autocast(first.device.type, enabled=False):
+        exact = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
+        return first.to(exact) @ second.to(exact).T

@@ -158,6 +158,13 @@ def test_languages_can_be_those_of_targets(balanced):
     assert [float(batch[TARGET_WEIGHT].sum()) for batch in total] == pytest.approx([1.0] * len(total))
 
 
+def test_first_items_weigh_no_more_than_targets(balanced):
+    """Languages that begin histories, and are never targets, have no weight of their own."""
+    loader = balanced(language_of="target", language_weights="inverse")
+    for batch in loader:
+        assert (batch[FIRST_WEIGHT] <= batch[TARGET_WEIGHT].amax(dim=1)).all() and (batch[FIRST_WEIGHT] > 0).all()
+
+
 def test_two_processes_share_the_drawn_batches(balanced):
     one = balanced(language_temperature=3.0, language_weights="none", train_batch_size=60)
     parts = [balanced(language_temperature=3.0, train_batch_size=60) for _ in range(2)]

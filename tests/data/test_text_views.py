@@ -155,6 +155,8 @@ def test_a_text_that_readers_of_two_tags_see_counts_once(tmp_path):
     found = catalog(tmp_path, ("en", "pt", "pt-BR"), texts)
     halves = [{"suit": 0.5, "terno": 0.5}, {"calças": 0.5, "calça": 0.5}, {"shirt": 0.5, "camisa": 0.5}]
     assert chances(found) == halves
+    left_out = catalog(tmp_path, ("en", "pt"), texts, train_text_languages={"pt-BR": 0})  # though readers of pt see it
+    assert chances(left_out) == [{"suit": 1}, {"calça": 1}, {"shirt": 0.5, "camisa": 0.5}]
 
 
 def test_nobody_learns_from_texts_of_weight_0_that_readers_see_later(tmp_path):

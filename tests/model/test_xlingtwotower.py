@@ -631,3 +631,9 @@ def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, run_t
     assert len(one) == 3
     for epoch, loss in one.items():
         assert two[epoch] == pytest.approx(loss, rel=1e-4)
+
+
+def test_options_that_are_not_read_are_told(make, caplog):
+    with caplog.at_level("WARNING"):
+        make(encoder_options={"dtype": "float32"})
+    assert "encoder_options: dtype changes nothing for XLingTwoTower, which reads revision, gguf_file" in caplog.text

@@ -109,6 +109,14 @@ def test_runs_that_differ_in_their_seed_alone_share_a_weight(trained, tmp_path, 
     fuse([*seeds, moved, trained("LLMSASRec", **EXCLUDED, epochs=1)], checkpoint_dir=tmp_path)
     first, second, third, other = kinds
     assert first == second == third != other
+    tuned = [
+        trained("LLMSASRec", **EXCLUDED, seed=seed, init_from=str(start))
+        for seed, start in zip((2020, 2021), seeds, strict=True)
+    ]
+    kinds.clear()
+    fuse([*tuned, seeds[0], trained("LLMSASRec", **EXCLUDED, init_from=str(tuned[0]))], checkpoint_dir=tmp_path)
+    first, second, plain, twice = kinds
+    assert first == second and len({first, plain, twice}) == 3
 
 
 def test_runs_that_do_not_fit_each_other_are_refused_and_leave_nothing(trained, tmp_path):

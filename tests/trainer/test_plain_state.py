@@ -53,7 +53,9 @@ def test_only_what_changed_is_kept_and_comes_back_in_another_model():
     one.train_a_little()
     changed = state.changed()
     assert set(changed[""]) == {"steps", "history", "order", "frozen", "late"} and set(changed["inner"]) == {"seen"}
-    PlainState(other).load(changed)
+    resumed = PlainState(other)
+    resumed.load(changed)
+    assert resumed.changed()[""].keys() == changed[""].keys()  # so a second interruption loses nothing
     assert (other.steps, other.inner.seen, other.restored) == (3, 7, None)
     assert other.history.tolist() == [0, 2, 0] and other.order.tolist() == [3, 2, 1, 0]
     assert other.frozen.tolist() == [1, 1] and isinstance(other.frozen, nn.Parameter)

@@ -313,8 +313,9 @@ def test_processes_draw_apart_and_share_batches_by_the_seed(trainer, monkeypatch
     made, data = trainer()
     made.config["single_spec"] = False
     monkeypatch.setattr("recbole_xling.trainer.trainer.process", lambda: (1, 2))
-    assert not made._restore(data)
-    assert torch.initial_seed() == made.config["seed"] + 1
+    with torch.random.fork_rng():
+        assert not made._restore(data)
+        assert torch.initial_seed() == made.config["seed"] + 1
     orders = {}
     for seed in (1, 2):
         made.config["seed"] = seed

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
@@ -73,6 +74,16 @@ class ItemGate(nn.Module):
         if self._joined is None or self._joined[0] is not items:  # once for all users of a view
             self._joined = items, torch.cat([self.share * items, (1 - self.share) * untuned], dim=1)
         return torch.cat([users, others], dim=1), self._joined[1]
+
+    @contextmanager
+    def as_new(self, items: Tensor) -> Iterator[None]:
+        """Score some items, ``(n,)``, by the untuned encoder alone meanwhile, as those that training never met."""
+        share = self.share[items]
+        self.share[items], self._joined = 0, None
+        try:
+            yield
+        finally:
+            self.share[items], self._joined = share, None
 
     def pooled(self, history: Tensor, item_seq_len: Tensor) -> Tensor:
         """Return users by untuned vectors of their histories, ``(B, H)`` from ``(B, L, H)``; 0 without a history."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -243,6 +244,19 @@ class ItemRepresentation(nn.Module):
         if self.language_embedding is not None:
             items = items + self.language_embedding(of(in_view(self.language_ids)))
         return self._scaled(items)
+
+    @contextmanager
+    def as_new(self, items: Tensor) -> Iterator[None]:
+        """Leave the IDs of some items, ``(n,)``, out of their vectors meanwhile, as of items that training never met."""
+        if self.item_embedding is None or not len(items):
+            yield
+            return
+        weight = self.id_weight[items]
+        self.id_weight[items] = 0
+        try:
+            yield
+        finally:
+            self.id_weight[items] = weight
 
     @property
     def is_mapped(self) -> bool:

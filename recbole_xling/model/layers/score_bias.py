@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -65,6 +66,7 @@ def exposure_offset(gaps: Tensor, share: float) -> Tensor:
     return finite.kthvalue(min(max(taken, 1), len(finite))).values
 
 
+_STAND_INS = 50  # where no item is cold, every so many-th stands in for those that come later
 _N_HISTORIES = 512  # training users whose lists tell how often cold items are shown, at most
 _N_SCORES = 1 << 26  # of large catalogs fewer users' lists: finding the best of all items takes time
 
@@ -95,7 +97,8 @@ class ScoreBias(nn.Module):
 
     With ``popularity_prior`` it is the logarithm of the item's count as a share of the largest one: the softmax over
     match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Cold items do not have a
-    popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint keeps.
+    popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint keeps. Where training
+    has no cold items, some trained ones stand in for those that come later, known by nothing but their texts.
 
     Popularity is that of what training users chose. It says little to a user whose history training never met, as of
     another market with a catalog of its own; :meth:`weight` is how much it counts for him.
@@ -113,6 +116,7 @@ class ScoreBias(nn.Module):
     prior: Tensor
     log_popularity: Tensor
     cold: Tensor
+    stand_ins: Tensor
     known: Tensor | None
     cold_offset: Tensor
 
@@ -135,8 +139,14 @@ class ScoreBias(nn.Module):
         by_history = settings.bias_by_history and by_text and bool(known.any())
         self.register_buffer("known", known if by_history else None, persistent=False)
         self.register_buffer("cold_offset", torch.zeros(()))
-        self.share = cold_share(settings.cold_exposure, int(cold.sum()), len(counts) - 1)
-        self._masked = dataset.item_id_list_field if config["exclude_history"] else None
+        stand_ins = np.empty(0, dtype=np.int64)
+        if by_text and not cold.any() and len(trained := np.flatnonzero(counts)):
+            n_stand_ins = max(1, len(trained) // _STAND_INS)
+            stand_ins = np.sort(np.random.default_rng(config["seed"]).choice(trained, n_stand_ins, replace=False))
+        self.register_buffer("stand_ins", torch.from_numpy(stand_ins), persistent=False)
+        self.share = cold_share(settings.cold_exposure, int(cold.sum()) + len(stand_ins), len(counts) - 1)
+        self._list, self._length = dataset.item_id_list_field, dataset.item_list_length_field
+        self._excludes = bool(config["exclude_history"])
         n_histories = min(_N_HISTORIES, max(1, _N_SCORES // len(counts)))
         self._histories = dataset.last_histories(n_histories) if self.share else None
 
@@ -157,21 +167,30 @@ class ScoreBias(nn.Module):
         share = (self.known[item_seq] & inside).sum(dim=1) / item_seq_len.clamp(min=1)
         return torch.where(item_seq_len == 0, 1.0, (2 * share).clamp(LEAST_WEIGHT, 1.0))[:, None]
 
-    def calibrate(self, score: Callable[[Interaction], Tensor]) -> None:
+    def calibrate(
+        self,
+        score: Callable[[Interaction], Tensor],
+        as_new: Callable[[Tensor], AbstractContextManager[None]] = lambda _: nullcontext(),
+    ) -> None:
         """Set the offset of cold items by what a sample of training users would be shown.
 
         Args:
             score: gives the scores of all items, ``(B, n_items)``, this bias included.
+            as_new: lets the model score some items, ``(n,)``, as if it had not been trained on them.
         """
         if self._histories is None:
             return
         self.cold_offset.zero_()
-        warm, cold = (~self.cold).nonzero().squeeze(1), self.cold.nonzero().squeeze(1)
+        is_cold = self.cold.index_fill(0, self.stand_ins, True)
+        warm, cold = (~is_cold).nonzero().squeeze(1), is_cold.nonzero().squeeze(1)
         gaps = []
-        for part in score_chunks(len(self._histories), len(self.cold)):
-            histories = self._histories[part].to(self.cold.device)
-            scores = score(histories)  # (B, n_items)
-            if self._masked:
-                scores.scatter_(1, histories[self._masked], float("-inf"))
-            gaps.append(entry_gaps(scores[:, warm], scores[:, cold]))
+        with as_new(self.stand_ins):
+            for part in score_chunks(len(self._histories), len(self.cold)):
+                histories = self._histories[part].to(self.cold.device)
+                scores = score(histories)  # (B, n_items)
+                weight = self.weight(histories[self._list], histories[self._length])  # (B, 1)
+                scores[:, self.stand_ins] -= weight * self.prior[self.stand_ins]
+                chosen = scores.scatter(1, histories[self._list], float("-inf"))
+                of_warm = (chosen if self._excludes else scores)[:, warm]
+                gaps.append(entry_gaps(of_warm, chosen[:, cold]))  # nobody has chosen what is new
         self.cold_offset.copy_(exposure_offset(torch.cat(gaps), self.share))

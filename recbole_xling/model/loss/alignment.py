@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from recbole_xling.model.loss.in_batch_softmax import cosines, harder
+from recbole_xling.model.loss.in_batch_softmax import harder
+from recbole_xling.utils.precision import exact_matches
 
 
 def alignment_loss(first: Tensor, second: Tensor, item: Tensor, scale: Tensor, hardness: float = 0.0) -> Tensor:
@@ -23,7 +24,7 @@ def alignment_loss(first: Tensor, second: Tensor, item: Tensor, scale: Tensor, h
         hardness: how much more near negatives count.
     """
     own = torch.arange(len(item), device=item.device)
-    cosine = cosines(first, second)  # (P, P)
+    cosine = exact_matches(first, second)  # (P, P)
     accidental_hit_mask = item[:, None] == item  # (P, P)
     accidental_hit_mask.fill_diagonal_(False)
     both = (

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from recbole_xling.errors import ConfigError
+from recbole_xling.utils.precision import exact_matches
 from recbole_xling.utils.typed_config import TypedConfig
 
 
@@ -72,16 +73,6 @@ class InBatch:
     is_user: Tensor
 
 
-def cosines(first: Tensor, second: Tensor) -> Tensor:
-    """Return the inner products of unit vectors ``(N, D)`` and ``(U, D)``, ``(N, U)``.
-
-    Not in bfloat16 under autocast: its three digits are too few for what is divided by a small temperature.
-    """
-    with torch.autocast(first.device.type, enabled=False):
-        exact = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
-        return first.to(exact) @ second.to(exact).T
-
-
 def harder(cosine: Tensor, scale: Tensor, own: Tensor, hardness: float) -> Tensor:
     """Return logits whose negatives are raised by ``hardness`` times their cosine, without a gradient, ``(N, U)``.
 
@@ -129,12 +120,12 @@ def in_batch_softmax(batch: InBatch, scale: Tensor, hardness: float = 0.0, sizes
 def _both_ways(batch: InBatch, scale: Tensor, hardness: float) -> Tensor:
     hit = batch.accidental_hit_mask.scatter(1, batch.target[:, None], False)  # (N, U)
     constant = batch.logit_adjustment.expand(hit.shape).masked_fill(hit, float("-inf"))  # (N, U)
-    logits = harder(cosines(batch.states, batch.items), scale, batch.target, hardness) + constant  # (N, U)
+    logits = harder(exact_matches(batch.states, batch.items), scale, batch.target, hardness) + constant  # (N, U)
     to_items = F.cross_entropy(logits, batch.target, reduction="none")  # (N,)
 
     users = batch.is_user.nonzero().squeeze(1)  # (M,)
     target = batch.target[users]  # (M,)
-    cosine = cosines(batch.items[target], batch.states[users])  # (M, M): of item j with user k
+    cosine = exact_matches(batch.items[target], batch.states[users])  # (M, M): of item j with user k
     hit = batch.accidental_hit_mask[users][:, target].T | (target[:, None] == target)  # (M, M)
     hit.fill_diagonal_(False)
     own = torch.arange(len(target), device=target.device)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from recbole_xling.utils.precision import exact_matches
+
 
 def sampled_logits(
     hidden: Tensor,
@@ -31,7 +33,7 @@ def sampled_logits(
         negative_logit_adjustment: ``(K,)`` constants added to the negatives' logits.
     """
     right = (hidden * positive).sum(dim=-1) + positive_logit_adjustment  # (N,)
-    wrong = hidden @ negative.T + negative_logit_adjustment  # (N, K)
+    wrong = exact_matches(hidden, negative) + negative_logit_adjustment  # (N, K)
     accidental_hit_mask = negative_id == target[:, None]  # (N, K)
     return right, wrong.masked_fill(accidental_hit_mask, float("-inf"))
 

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from recbole_xling.config import EncodingConfig
 from recbole_xling.encode.base import Identity
 from recbole_xling.encode.hub import HubModel, LocalModel, find_model, sentence_parts
-from recbole_xling.errors import CheckpointError, ConfigError, EncoderError, unknown_name
+from recbole_xling.errors import CheckpointError, ConfigError, EncoderError
 from recbole_xling.model.layers.cpu_kernels import CpuTraining
 from recbole_xling.model.text_encoder.adapters import AdapterConfig, RankAllocation, add_adapters, n_frozen_layers
 from recbole_xling.model.text_encoder.frozen_layers import FrozenLayers
@@ -53,6 +53,8 @@ def last_pooling(states: Tensor, mask: Tensor) -> Tensor:
     return states[torch.arange(len(states), device=states.device), mask.sum(dim=1) - 1]
 
 
+_OPTIONS = ("revision", "gguf_file", "num_hidden_layers")  # of encoder_options
+
 # name -> (N, T, H) hidden states and (N, T) mask, 1 for tokens, padded on the right -> (N, H)
 POOLING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cls": cls_pooling,
@@ -83,6 +85,9 @@ def build_encoder(config: Any) -> TextEncoder:
         EncoderError: the encoder cannot be found or loaded.
     """
     settings, source = TextEncoderConfig.of(config), find_encoder(config)
+    if unread := [key for key in settings.encoder_options or {} if key not in _OPTIONS]:
+        told = ", ".join(unread), config["model"], ", ".join(_OPTIONS)
+        logger.warning("encoder_options: %s changes nothing for %s, which reads %s", *told)
     folder = Path(settings.embedding_cache_dir or user_cache_folder("embeddings"))
     folder.mkdir(parents=True, exist_ok=True)
     return TextEncoder(source, settings, folder)
@@ -132,9 +137,6 @@ def check_encoder(encoder: TextEncoder, trained_on: Mapping[str, Any]) -> None:
         raise CheckpointError(f"the checkpoint belongs to the encoder {theirs}, but this one is {wrong}")
 
 
-_OPTIONS = ("revision", "gguf_file", "num_hidden_layers")
-
-
 class TextEncoderConfig(AdapterConfig, EncodingConfig):
     """How texts become vectors, by an encoder that is trained.
 
@@ -163,13 +165,6 @@ class TextEncoderConfig(AdapterConfig, EncodingConfig):
     mini_batch_size: int = Field(64, ge=1, description="Texts encoded at a time in training; peak memory follows it.")
     gradient_checkpointing: bool = Field(False, description="Recompute activations inside of the layers as well.")
     lower_layer_cache_gb: float = Field(4.0, ge=0, description="Disk for hidden states below the adapters; 0 for none.")
-
-    @model_validator(mode="after")
-    def _known_options(self) -> TextEncoderConfig:
-        for key in self.encoder_options or {}:
-            if key not in _OPTIONS:
-                raise ConfigError(f"encoder_options: {unknown_name('option of the item tower', key, _OPTIONS)}")
-        return self
 
     @model_validator(mode="after")
     def _for_a_map(self) -> TextEncoderConfig:

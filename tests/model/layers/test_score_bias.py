@@ -14,6 +14,8 @@ from recbole_xling.model.layers.score_bias import cold_share, entry_gaps, exposu
 from recbole_xling.quick_start.build import build
 from recbole_xling.serve.vectors import LEAST_WEIGHT, bias_weight
 
+GATE = {"untuned_count": 1.0}
+
 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
 def test_the_offset_gives_cold_items_their_share_of_the_first_ten(share):
@@ -52,6 +54,55 @@ def test_fewer_histories_tell_it_of_large_catalogs(small_dataset, settings, monk
             model.score_bias.calibrate(lambda rows: asked.append(len(rows)) or torch.rand(len(rows), 81))
         assert model.score_bias.cold_offset.isfinite()
     assert asked == [10, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [("LLMSASRec", {}), ("LLMSASRec", {"exclude_history": True}), ("XLingTwoTower", {}), ("XLingTwoTower", GATE)],
+)
+def test_items_that_come_later_have_a_place_where_training_had_no_cold_ones(
+    name, changed, small_dataset, settings, settings_without_layers, tiny_encoder
+):
+    """Some trained items stand in for them: by their texts alone and in nobody's history, they get their share."""
+    small_dataset(n_users=200, n_items=100, lengths=np.full(200, 14))
+    of_two_towers = {**settings_without_layers, "encoder": str(tiny_encoder), "encoder_options": None, "peft": "frozen"}
+    own = {**(settings if name == "LLMSASRec" else of_two_towers), **changed, "popularity_prior": True}
+    model = build(XLingConfig(name, "small", config_dict=own)).model.eval()
+    bias, items = model.score_bias, model.score_bias.stand_ins
+    assert not bias.cold.any() and len(items) > 1 and bias.share == pytest.approx(5 * len(items) / 100)
+    if name == "LLMSASRec":
+        torch.nn.init.normal_(model.items.item_embedding.weight)  # what IDs learned
+    before = {key: value.clone() for key, value in (*model.named_parameters(), *model.named_buffers())}
+    with torch.no_grad():
+        model.end_epoch(0)
+        histories = bias._histories[slice(0, 200)]
+        scores = model.full_sort_predict(histories)
+        if name == "LLMSASRec":
+            model.items.id_weight[items] = 0
+        elif model.gate is not None:
+            model.gate.share[items], model.gate._joined = 0, None
+        bias.prior[items], bias.cold[items] = 0, True
+        bias.cold_offset += 1e-4
+        places = model.full_sort_predict(histories)
+    seen = histories["item_id_list"]
+    chosen = places.scatter(1, seen, float("-inf"))
+    places[:, items] = chosen[:, items]
+    places = chosen if own.get("exclude_history") else places
+    assert torch.isin(places.topk(10).indices, items).float().mean() == pytest.approx(bias.share, abs=0.004)
+    others = ~torch.isin(torch.arange(101), items)
+    changed_scores = model.full_sort_predict(histories)[:, others]
+    if name != "LLMSASRec":  # there histories have other vectors as well
+        torch.testing.assert_close(changed_scores, scores[:, others])
+    after = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    moved = {key for key, value in before.items() if not torch.equal(value, after[key])}
+    assert {key.rpartition(".")[2] for key in moved} <= {
+        "cold_offset",
+        "prior",
+        "log_popularity",
+        "cold",
+        "id_weight",
+        "share",
+    }
 
 
 @pytest.mark.parametrize("name", ["LLMSASRec", "XLingTwoTower"])
