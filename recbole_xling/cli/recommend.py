@@ -161,6 +161,8 @@ def _answers(
     recommender: Recommender, requests: Sequence[dict[str, Any]], options: argparse.Namespace, filters: Filters
 ) -> list[Answer]:
     """Answer requests in their order, users and histories each at once."""
+    from recbole_xling.serve.answers import Answer
+
     seen: dict[str, Any] = {"exclude_seen": not options.include_seen, "filters": filters}
     found: dict[int, Answer] = {}
     kinds: dict[str, list[int]] = {kind: [] for kind in _KEYS}
@@ -169,8 +171,9 @@ def _answers(
         requests = [{"history": [], **r} if "user" in r and r["user"] not in known else r for r in requests]
     for place, request in enumerate(requests):
         kinds[next(kind for kind in reversed(_KEYS) if kind in request)].append(place)
-    users = [requests[place]["user"] for place in kinds["user"]]
-    found |= zip(kinds["user"], recommender.recommend(users, options.k, **seen) if users else [], strict=True)
+    if users := [requests[place]["user"] for place in kinds["user"]]:
+        answers = recommender.recommend(users, options.k, reader=options.reader, **seen)
+        found |= zip(kinds["user"], answers, strict=True)
     if histories := [requests[place]["history"] for place in kinds["history"]]:
         owners = [requests[place].get("user") for place in kinds["history"]]
         answers = recommender.recommend_histories(histories, options.k, users=owners, reader=options.reader, **seen)
@@ -179,7 +182,11 @@ def _answers(
     reader = options.reader or (languages[0] if len(languages) == 1 else "")
     view = recommender.catalog.view_for(reader)
     for place in kinds["similar"]:
-        found[place] = recommender.similar_items(requests[place]["similar"], options.k, filters=filters, view=view)
+        item = requests[place]["similar"]
+        if options.batch and item not in recommender.catalog.number:  # one line is no reason to lose all others
+            found[place] = Answer(None, [], [f"no item '{item}'"])
+        else:
+            found[place] = recommender.similar_items(item, options.k, filters=filters, view=view)
     if texts := [requests[place]["text"] for place in kinds["text"]]:
         answers = recommender.recommend_texts(texts, options.k, reader=options.reader, filters=filters)
         found |= zip(kinds["text"], answers, strict=True)

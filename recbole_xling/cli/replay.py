@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from io import StringIO
@@ -14,6 +15,8 @@ from typing import Any
 from recbole_xling.errors import ConfigError
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.terminal import on_screen
+
+logger = logging.getLogger(__name__)
 
 DESCRIPTION = "Replay interactions to an export in the order of time: what would it have recommended just before each?"
 _USER_LANGUAGE, _LANGUAGE_SOURCE = "user_language", "language_source"
@@ -100,6 +103,8 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             if bar is not None:
                 bar.update(done - bar.n)
             yield from ready
+    if replay.twins:
+        logger.warning("%d interactions with user, item and time of another one count once with it", replay.twins)
 
 
 def _text(lines: list[dict[str, Any]], as_csv: bool, *, with_head: bool = True) -> str:

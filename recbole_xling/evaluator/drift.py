@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,7 @@ class Side:
         reader_language: of each user, ``(n_users,)``.
         item_language: of each item's display text, ``(n_items,)``.
         seen: the language in which each interaction's user saw its item, ``(n,)``.
+        offered: external ids of all items that have texts, chosen by somebody or not.
     """
 
     user_tokens: NDArray[np.str_]
@@ -61,19 +62,12 @@ class Side:
     reader_language: NDArray[np.str_]
     item_language: NDArray[np.str_]
     seen: NDArray[np.str_]
+    offered: NDArray[np.str_] = field(default_factory=lambda: np.array([], dtype=str))
 
     def rows(self, chosen: NDArray[np.bool_]) -> Side:
         """Return the side with some of its interactions."""
         times = None if self.times is None else self.times[chosen]
-        parts = self.users[chosen], self.items[chosen], times
-        return Side(
-            self.user_tokens,
-            self.item_tokens,
-            *parts,
-            self.reader_language,
-            self.item_language,
-            self.seen[chosen],
-        )
+        return replace(self, users=self.users[chosen], items=self.items[chosen], times=times, seen=self.seen[chosen])
 
     @property
     def active(self) -> NDArray[np.str_]:
@@ -304,15 +298,13 @@ def measures(
 
 
 def _popularity(then: Side, now: Side, seed: int) -> list[Measure]:
-    """Compare how often the items are chosen that both have: Jensen-Shannon divergence and rank correlation."""
+    """Compare how often the items are chosen that both have: Jensen-Shannon divergence and rank correlation.
+
+    What is still there and chosen no more has them as well: a dataset may be loaded without such items.
+    """
     words = "popularity of common items"
-    common, of_then, of_now = np.intersect1d(then.item_tokens[1:], now.item_tokens[1:], return_indices=True)
-    counts = np.stack(
-        [
-            np.bincount(side.items, minlength=len(side.item_tokens))[1:][places]
-            for side, places in ((then, of_then), (now, of_now))
-        ]
-    )
+    common = np.intersect1d(then.item_tokens[1:], np.concatenate([now.item_tokens[1:], now.offered]))
+    counts = np.stack([_chosen(side, common) for side in (then, now)])
     counts = counts[:, counts.sum(axis=0) > 0]
     if len(common) < 2 or not counts.sum(axis=1).all():
         return [Measure("popularity", words, None), Measure("popularity_ranks", "rank correlation of the same", None)]
@@ -324,6 +316,13 @@ def _popularity(then: Side, now: Side, seed: int) -> list[Measure]:
         Measure("popularity", words, value, chance, level_of("popularity", value, chance)),
         Measure("popularity_ranks", "rank correlation of the same", rank, ranks),
     ]
+
+
+def _chosen(side: Side, tokens: NDArray[np.str_]) -> IntArray:
+    """Return how often items are chosen, by their external ids; 0 for those that the side does not have."""
+    number = {token: place for place, token in enumerate(side.item_tokens.tolist()) if place}
+    counts = np.bincount(side.items, minlength=len(side.item_tokens))
+    return np.array([counts[number[token]] if token in number else 0 for token in tokens.tolist()], dtype=np.int64)
 
 
 def _ks(name: str, words: str, one: Sequence[float] | IntArray, other: Sequence[float] | IntArray) -> Measure:

@@ -115,6 +115,7 @@ def _side(dataset: Any, interactions: Interactions) -> Side:
         np.array(readers.languages(users, items)),
         np.array(list(readers.displayed)),
         np.array(readers.names)[readers.seen(users, items)],
+        np.array(list(catalog.store), dtype=str),
     )
 
 

@@ -54,6 +54,7 @@ class Serving:
         users: Sequence[str],
         k: int = 10,
         *,
+        reader: str | None = None,
         exclude_seen: bool = True,
         languages: Collection[str] | None = None,
         items: Collection[str] | None = None,
@@ -65,6 +66,7 @@ class Serving:
         Args:
             users: external ids; who is unknown gets what is chosen most.
             k: length of the lists.
+            reader: the language that they read, of users whose language nobody knows.
             exclude_seen: leave out what a user has chosen already.
             languages: in which he is to see the items.
             items: no others than these.
@@ -72,7 +74,8 @@ class Serving:
             where: values of which one must be the item's, by column of the ``.item`` file.
         """
         filters = Filters(languages, items, block, where or {})
-        return to_frame(self.recommender.recommend(users, k, exclude_seen=exclude_seen, filters=filters))
+        found = self.recommender.recommend(users, k, reader=reader, exclude_seen=exclude_seen, filters=filters)
+        return to_frame(found)
 
     def recommend_histories(
         self,

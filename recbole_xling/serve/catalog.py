@@ -107,7 +107,7 @@ class Catalog:
         if column not in self.columns:
             known = self.columns
             problem = unknown_name("column", column, known) if known else f"no column '{column}': there is none"
-            raise ConfigError(f"{problem} (of the .item file)")
+            raise ConfigError(f"{problem} (of the .item file; columns of numbers are none to filter by)")
 
     def grown(
         self,

@@ -193,11 +193,16 @@ def explain(
         share = None if attention is None else float(attention[0, : len(read)][read == left_out].sum())
         named = str(catalog.tokens[left_out]), titles[left_out], str(languages[left_out])
         parts.append(Part(*named, lead - other, share))
+    if not rests:  # all that is known of him: the whole lead is this item's
+        only = int(read[0])
+        parts = [Part(str(catalog.tokens[only]), titles[only], str(languages[only]), lead, None)]
     parts.sort(key=lambda part: -part.worth)
     neighbors = _neighbors(recommender, item, str(languages[number]), request.view)
     single = Rows(rows.users[:1], rows.languages[:1], [read])
     of_title = _words(recommender, titles[number], str(languages[number]), request.view, single) if words else []
-    alone = [] if rests else [f"the history is one item, without which {scorer.name} cannot score"]
+    alone = (
+        [] if rests else [f"the history is one item, without which {scorer.name} cannot score: the lead is its worth"]
+    )
     sentence = _sentence(titles[number] or item, parts, of_title, neighbors, language)
     found: dict[str, Any] = {"parts": parts, "neighbors": neighbors, "words": of_title, "sentence": sentence}
     notes = [*request.notes, *alone]

@@ -73,20 +73,27 @@ class Recommender:
     # ---- lists ------------------------------------------------------------------------------------------------
 
     def recommend(
-        self, users: Sequence[str], k: int = 10, *, exclude_seen: bool = True, filters: Filters | None = None
+        self,
+        users: Sequence[str],
+        k: int = 10,
+        *,
+        reader: str | None = None,
+        exclude_seen: bool = True,
+        filters: Filters | None = None,
     ) -> list[Answer]:
         """Return a list for each user, by all that is known of him.
 
         Args:
             users: external ids.
             k: length of the lists.
+            reader: the language that they read, of users whose language nobody knows.
             exclude_seen: leave out the items of a user's history.
             filters: which items may be in the lists.
 
         Raises:
             ConfigError: an argument is wrong, or histories of users are not known.
         """
-        return self.answers(self.requests_of_users(users), k, exclude_seen, filters)
+        return self.answers(self.requests_of_users(users, reader), k, exclude_seen, filters)
 
     def recommend_histories(
         self,
@@ -104,7 +111,7 @@ class Recommender:
             histories: external ids of items, the oldest of each first.
             k: length of the lists.
             users: whose histories they are, for models and views that depend on it.
-            reader: the language that they read, of users whom nobody knows.
+            reader: the language that they read, of users whose language nobody knows.
             exclude_seen: leave out the items of the history.
             filters: which items may be in the lists.
 
@@ -248,12 +255,12 @@ class Recommender:
 
     # ---- parts ------------------------------------------------------------------------------------------------
 
-    def requests_of_users(self, users: Sequence[str]) -> list[Request]:
+    def requests_of_users(self, users: Sequence[str], reader: str | None) -> list[Request]:
         """Return what is known of users (:meth:`recommend`)."""
         _check_list("users", users)
         if self.users.missing and self.scorer.by_history:
             raise ConfigError(f"{self.users.missing}: give histories (recommend_histories)")
-        return [self.request(user, None, None) for user in users]
+        return [self.request(user, None, reader) for user in users]
 
     def requests_of_histories(
         self, histories: Sequence[Sequence[str]], users: Sequence[str | None] | None, reader: str | None
@@ -274,9 +281,12 @@ class Recommender:
         if reader and (found := tag_among(reader, self.users.spoken)) != UNDETERMINED:
             reader = found
         spoken = reader if reader in self.users.spoken else None  # the model knows no other languages of readers
-        language = self.users.languages[number] if number else (spoken or UNDETERMINED)
-        if reader and not number and reader not in self.users.spoken:
+        stated = self.users.languages[number] if number else UNDETERMINED
+        language = stated if stated != UNDETERMINED else (spoken or UNDETERMINED)
+        if reader and stated == UNDETERMINED and not spoken:
             notes.append(f"no user of the model states the language {reader}")
+        elif reader and stated not in (UNDETERMINED, reader):
+            notes.append(f"user '{user}' reads {stated}, which counts and not {reader}")
         known = self.users.history(number)
         if history is not None:
             own, unknown = self.catalog.known(history)
@@ -286,7 +296,8 @@ class Recommender:
             if not self.scorer.by_history:
                 notes.append(f"{self.scorer.name} does not read histories: this one only tells what has been seen")
         seen = known if history is None else np.union1d(known, own)
-        standing_in = number or self.users.example_of.get(language, 0) * (language != UNDETERMINED)
+        own_row = number if stated == language or self.scorer.by_user else 0
+        standing_in = own_row or self.users.example_of.get(language, 0) * (language != UNDETERMINED) or number
         view = self.catalog.view_of.get(language, 0)
         own = known if history is None else own
         return Request(user, standing_in, bool(number), language, view, own, seen, notes)

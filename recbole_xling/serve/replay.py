@@ -115,6 +115,7 @@ class Replay:
         self._histories: dict[int, list[str]] = {}  # by number of the event's user
         self._popular = PopularitySoFar(np.zeros_like(catalog.counts) if from_empty else catalog.counts)
         self.overall: dict[str, Tally] = {}
+        self.twins = 0  # interactions whose user, item and time are those of another one, with which they count once
         self._now: dict[str, Tally] = {}
 
     def run(self, events: Events) -> Iterator[tuple[int, list[dict[str, Any]]]]:
@@ -199,6 +200,7 @@ class Replay:
         if not self._from_empty:
             seen |= set(self._users.history(number).tolist())
         targets = []
+        self.twins += len(items) - len(set(items))
         for item in dict.fromkeys(items):
             place = self._catalog.number.get(item, 0)
             of_item = str(self._catalog.languages[view][place]) if place else UNDETERMINED

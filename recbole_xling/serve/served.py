@@ -140,7 +140,7 @@ class Served:
 
 def _requests(recommender: Recommender, wanted: Wanted) -> list[Any]:
     if wanted.histories is None:
-        return recommender.requests_of_users(wanted.users or [])
+        return recommender.requests_of_users(wanted.users or [], wanted.reader)
     return recommender.requests_of_histories(wanted.histories, wanted.users, wanted.reader)
 
 

@@ -49,6 +49,10 @@ def test_batches_are_answered_by_json_lines_in_their_order(folder, capsys, monke
         assert [item["item"] for item in answer["items"]] == expected["item"].tolist()
         assert answer["items"][0]["title"].startswith("Titel\x1b[31m\u202e")
     assert not {"i5", "i6", "i2"} & {item["item"] for item in answers[0]["items"]}
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"similar": "gone"}\n{"similar": "i2"}\n'))
+    assert cli.main(["recommend", str(folder), "--batch", "-", "-k", "3"]) == 0
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (first["items"], len(second["items"])) == ([], 3) and "no item 'gone'" in json.dumps(first)
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,15 @@ def test_popularity_is_compared_as_scipy_does_it():
     assert found["popularity"].chance < 0.02
 
 
+def test_items_that_nobody_chooses_any_more_count_where_they_are_still_there():
+    then, now = drawn(0, 400, [0.4, 0.3, 0.2, 0.1]), drawn(1, 300, [0.5, 0.3, 0.2])
+    counts = [np.bincount(part.items, minlength=5)[1:] for part in (then, now)]
+    found = compared(then, replace(now, offered=np.array(["i0", "i3", "i9"])))
+    assert found["popularity"].value == pytest.approx(jensenshannon(*counts, base=2) ** 2)
+    gone = compared(then, now)["popularity"].value
+    assert gone == pytest.approx(jensenshannon(*(count[:3] for count in counts), base=2) ** 2) and gone < 0.01
+
+
 def test_samples_of_one_distribution_have_not_changed_though_their_numbers_differ():
     shares = np.full(200, 1 / 200)
     found = compared(drawn(0, 400, shares), drawn(1, 400, shares))

@@ -160,6 +160,24 @@ def test_similar_items_are_the_nearest_by_cosine(trained):
         load_run(trained("HistoryEASE")).similar_items("ni5")
 
 
+def test_a_reader_who_is_known_and_states_no_language_reads_what_is_asked_for(shop_run):
+    number = shop_run.recommender.users.number["u0"]
+    history = [shop_run.recommender.catalog.tokens[item] for item in shop_run.recommender.users.history(number)]
+    french = shop_run.recommend(["u0"], 5, reader="fr")
+    stranger = shop_run.recommend_histories([history], 5, reader="fr")
+    assert (
+        french["language"].tolist() == ["fr"] * 5 and shop_run.recommend(["u0"], 5)["language"].tolist() != ["fr"] * 5
+    )
+    assert french["item"].tolist() == stranger["item"].tolist()
+    np.testing.assert_array_equal(french["score"], stranger["score"])
+    given = shop_run.recommend_histories([history], 5, users=["u0"], reader="fr")
+    assert given["item"].tolist() == french["item"].tolist()
+    stated = shop_run.recommend(["u4"], 5, reader="en")
+    assert (
+        stated["language"].tolist() == ["fr"] * 5 and "user 'u4' reads fr, which counts and not en" in stated["note"][0]
+    )
+
+
 @pytest.fixture(scope="module")
 def shop_run(tmp_path_factory):
     root = tmp_path_factory.mktemp("shop")

@@ -59,8 +59,9 @@ def test_the_sentence_names_what_speaks_for_the_item_in_the_language_asked_for(f
     reasons = [part.title for part in found.parts if part.worth > 0]
     assert found.sentence.startswith(f"„{found.title}“ wird vor allem wegen „{reasons[0]}“")
     single = run.explain("i7", history=["i1"])
-    assert single.parts == [] and single.sentence.startswith(f"Nothing in the history speaks for “{single.title}”.")
-    assert single.notes == ["the history is one item, without which LLMSASRec cannot score"]
+    (only,) = single.parts  # all that is known, so the whole lead is its worth
+    assert (only.item, only.worth) == ("i1", single.lead) and ("Nothing" in single.sentence) == (single.lead <= 0)
+    assert single.notes == ["the history is one item, without which LLMSASRec cannot score: the lead is its worth"]
 
 
 @pytest.mark.parametrize(

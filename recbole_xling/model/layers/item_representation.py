@@ -247,7 +247,7 @@ class ItemRepresentation(nn.Module):
 
     @contextmanager
     def as_new(self, items: Tensor) -> Iterator[None]:
-        """Leave the IDs of some items, ``(n,)``, out of their vectors meanwhile, as of items that training never met."""
+        """Leave the IDs of some items, ``(n,)``, out of their vectors meanwhile, as of items without training."""
         if self.item_embedding is None or not len(items):
             yield
             return

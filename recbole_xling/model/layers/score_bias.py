@@ -97,8 +97,8 @@ class ScoreBias(nn.Module):
 
     With ``popularity_prior`` it is the logarithm of the item's count as a share of the largest one: the softmax over
     match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Cold items do not have a
-    popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint keeps. Where training
-    has no cold items, some trained ones stand in for those that come later, known by nothing but their texts.
+    popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint keeps. Where none is
+    cold, some trained ones stand in for those that come later, known by nothing but their texts.
 
     Popularity is that of what training users chose. It says little to a user whose history training never met, as of
     another market with a catalog of its own; :meth:`weight` is how much it counts for him.
