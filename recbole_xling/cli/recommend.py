@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--in", dest="sentence", default="en", metavar="LANGUAGE", help="language of the explanation")
     parser.add_argument("--words", action="store_true", help="explain what words of the title are worth, too")
     parser.add_argument("-k", type=int, default=10, help="length of the lists (10)")
-    parser.add_argument("--reader", metavar="LANGUAGE", help="that users read whom the run does not know")
+    parser.add_argument("--reader", metavar="LANGUAGE", help="that users read who state none")
     parser.add_argument("--languages", nargs="+", metavar="LANGUAGE", help="show items in these")
     parser.add_argument(
         "--where", nargs="+", default=[], metavar="COLUMN=VALUE", help="show items with one of these values"

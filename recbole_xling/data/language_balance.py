@@ -146,14 +146,30 @@ class LanguageBalance:
     @cached_property
     def weights(self) -> FloatArray | None:
         """Weight of each position of the sequence in the loss, as a target; None for 1."""
-        if self._kind == "none":
-            return None
-        n = np.maximum(self._counts, 1)
+        return None if self._kind == "none" else self._weights_by(self._counts)
+
+    @cached_property
+    def first_weights(self) -> FloatArray | None:
+        """Weight of each position of the sequence as the first item of a history; None for 1.
+
+        Where languages are those of targets, they are balanced among first items by themselves: many histories may
+        begin with items of a language that is seldom or never a target.
+        """
+        if self._kind == "none" or self._of == "reader":
+            return self.weights
+        start = self._dataset.segments.start
+        if self.is_trained is not None:
+            start = start[self.is_trained[start]]
+        return self._weights_by(np.bincount(self._language[start], minlength=len(self._known.names)))
+
+    def _weights_by(self, counts: IntArray) -> FloatArray:
+        """Return the weight of each position by how often its language occurs; 1 for languages that do not."""
+        n = np.maximum(counts, 1)
         each = 1.0 / n
         if self._kind == "effective":
             each = (1 - self._beta) / -np.expm1(n * np.log(self._beta))
-        each *= self._counts.sum() / (each * self._counts).sum()
-        return np.asarray(each[self._language])
+        each *= counts.sum() / max(1e-300, (each * counts).sum())
+        return np.asarray(np.where(counts > 0, each, 1.0)[self._language])
 
     @cached_property
     def shown(self) -> FloatArray:

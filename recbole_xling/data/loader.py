@@ -24,8 +24,8 @@ TARGET_WEIGHT = "target_weight_list"
 on average over batches where languages are weighted."""
 
 FIRST_WEIGHT = "first_weight"
-"""Field of a training batch: weight of the first item of each window as a target without a history, ``(B,)``: that of
-the heaviest target of its window, 0 where targets of its language are not trained."""
+"""Field of a training batch: weight of the first item of each window as a target without a history, ``(B,)``; 0 where
+targets of its language are not trained."""
 
 _ORDERS, _CROPS, _MASKS = 1, 2, 3  # tell these random numbers from those of the windows
 _CHUNK = 32  # batches whose windows are sorted by length together
@@ -95,9 +95,9 @@ class WindowLoader:
     def __iter__(self) -> Iterator[Interaction]:
         windows, batches = self._batches()
         n_targets_of = self._balance.n_targets(windows)
-        is_trained, weights = (
+        is_trained, weights, first_weights = (
             None if values is None else torch.from_numpy(values)
-            for values in (self._balance.is_trained, self._balance.weights)
+            for values in (self._balance.is_trained, self._balance.weights, self._balance.first_weights)
         )
         items = self._in_other_orders() if self._reordered else self._items
         for number, batch in enumerate(batches):
@@ -113,14 +113,13 @@ class WindowLoader:
             trained = inside & (steps >= loss_from[:, None])
             if is_trained is not None:
                 trained &= is_trained[where + trained]
-            weight = trained * (self._world_size / max(1, n_targets))
-            if weights is not None:
-                weight = weight * weights[where + trained].float()
-            first_weight = weight.amax(
-                dim=1
-            )  # (B,); by its own language's targets, of which there may be none, too much
+            share = self._world_size / max(1, n_targets)
+            weight, first_weight = trained * share, torch.full((len(mine),), share)
             if is_trained is not None:
-                first_weight = first_weight * is_trained[start]
+                first_weight *= is_trained[start]
+            if weights is not None and first_weights is not None:
+                weight = weight * weights[where + trained].float()
+                first_weight *= first_weights[start].float()
             times = {ELAPSED_LIST: self.dataset.elapsed(where, inside)} if self.dataset.reads_times else {}
             yield Interaction(
                 {

@@ -51,7 +51,7 @@ class Side:
         reader_language: of each user, ``(n_users,)``.
         item_language: of each item's display text, ``(n_items,)``.
         seen: the language in which each interaction's user saw its item, ``(n,)``.
-        offered: external ids of all items that have texts, chosen by somebody or not.
+        offered: external ids of all items of the catalog, chosen by somebody or not, as far as they are known.
     """
 
     user_tokens: NDArray[np.str_]

@@ -21,6 +21,7 @@ from recbole_xling.quick_start.build import interactions_of, load_run, open_data
 from recbole_xling.quick_start.trained import read_trained, settings_for
 from recbole_xling.serve.catalog import Users
 from recbole_xling.serve.recommender import Recommender
+from recbole_xling.text.raw_tables import table_columns, table_rows
 from recbole_xling.utils.run_folder import model_file, versions
 
 _ASKED = 1000  # users of each side whose highest scores are compared
@@ -115,8 +116,17 @@ def _side(dataset: Any, interactions: Interactions) -> Side:
         np.array(readers.languages(users, items)),
         np.array(list(readers.displayed)),
         np.array(readers.names)[readers.seen(users, items)],
-        np.array(list(catalog.store), dtype=str),
+        _offered(dataset),
     )
+
+
+def _offered(dataset: Any) -> NDArray[np.str_]:
+    """Return the ids of the ``.item`` file: items that nobody has chosen may not be loaded."""
+    file = Path(dataset.config["data_path"]) / f"{dataset.dataset_name}.item"
+    table: dict[str, Any] = {"path": file, "separator": dataset.config["field_separator"]}
+    if not file.is_file() or dataset.iid_field not in table_columns(**table):
+        return np.array([], dtype=str)
+    return np.array([cells[0] for _, cells in table_rows(required=[dataset.iid_field], **table)], dtype=str)
 
 
 def _counted(lengths: NDArray[np.int64]) -> list[list[int]]:

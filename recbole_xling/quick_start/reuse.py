@@ -14,7 +14,7 @@ from recbole_xling.data.identity import check_encoders, fingerprint
 from recbole_xling.errors import CheckpointError, XlingError
 from recbole_xling.model.text_encoder.encoder import TextEncoderConfig, find_encoder
 from recbole_xling.utils.files import file_digest
-from recbole_xling.utils.run_folder import CONFIG_FILE, MODEL_FILE
+from recbole_xling.utils.run_folder import CONFIG_FILE, MODEL_FILE, RESULT_FILE
 from recbole_xling.utils.yaml_text import read_yaml_settings
 
 # Settings that change neither what is trained nor how it is scored.
@@ -56,8 +56,11 @@ def kind_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     encoder = Path(str(kind.get("encoder")))  # of a stage "pretrain", it is a folder inside of its own
     folders = {key: Path(kind[key]) for key in _STARTS if kind.get(key)}
     folders |= {"encoder": encoder.parent} if encoder.is_dir() else {}
-    found = {key: folder / CONFIG_FILE for key, folder in folders.items() if (folder / CONFIG_FILE).is_file()}
-    return kind | {key: kind_of(read_yaml_settings(file)) for key, file in found.items()}
+    runs = {key: folder for key, folder in folders.items() if (folder / RESULT_FILE).is_file()}
+    for key, folder in runs.items():
+        with suppress(XlingError, OSError):
+            kind[key] = kind_of(read_yaml_settings(folder / CONFIG_FILE))
+    return kind
 
 
 def start_of(config: XLingConfig) -> dict[str, Any]:

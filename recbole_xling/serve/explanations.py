@@ -165,7 +165,7 @@ def explain(
         item: external id.
         user: who is known by his history, unless that is given.
         history: external ids of items, the oldest first.
-        reader: language of a user whom nobody knows.
+        reader: language of a user whose language nobody knows.
         language: of the sentence.
         words: whether to leave out each word of the item's title in turn as well. What counts is the score of an item
             that is known by this title alone, as a new one is.
@@ -193,17 +193,12 @@ def explain(
         share = None if attention is None else float(attention[0, : len(read)][read == left_out].sum())
         named = str(catalog.tokens[left_out]), titles[left_out], str(languages[left_out])
         parts.append(Part(*named, lead - other, share))
-    if not rests:  # all that is known of him: the whole lead is this item's
-        only = int(read[0])
-        parts = [Part(str(catalog.tokens[only]), titles[only], str(languages[only]), lead, None)]
     parts.sort(key=lambda part: -part.worth)
     neighbors = _neighbors(recommender, item, str(languages[number]), request.view)
     single = Rows(rows.users[:1], rows.languages[:1], [read])
     of_title = _words(recommender, titles[number], str(languages[number]), request.view, single) if words else []
-    alone = (
-        [] if rests else [f"the history is one item, without which {scorer.name} cannot score: the lead is its worth"]
-    )
-    sentence = _sentence(titles[number] or item, parts, of_title, neighbors, language)
+    alone = [] if rests else [f"the history is one item, without which {scorer.name} cannot score"]
+    sentence = _sentence(titles[number] or item, parts if rests else None, of_title, neighbors, language)
     found: dict[str, Any] = {"parts": parts, "neighbors": neighbors, "words": of_title, "sentence": sentence}
     notes = [*request.notes, *alone]
     return Explanation(user, item, titles[number], str(languages[number]), lead, **found, notes=notes)
@@ -271,8 +266,9 @@ def _leads(recommender: Recommender, item: int, view: int, rows: Rows) -> FloatA
 
 
 def _sentence(
-    title: str, parts: Sequence[Part], words: Sequence[Word], neighbors: Sequence[Recommendation], language: str
+    title: str, parts: Sequence[Part] | None, words: Sequence[Word], neighbors: Sequence[Recommendation], language: str
 ) -> str:
+    """Return what there is to say; of the history nothing if it was not measured (None)."""
     said = SENTENCES[language]
 
     def listed(names: Sequence[str]) -> str:
@@ -280,8 +276,9 @@ def _sentence(
         return f"{', '.join(others)} {said.last} {last}" if others else last
 
     item = said.quoted.format(short_title(title, _LONGEST_TITLE))
-    reasons = [part.title or part.item for part in parts if part.worth > 0]
-    sentences = [said.because.format(item=item, because=listed(reasons)) if reasons else said.nothing.format(item=item)]
+    reasons = [part.title or part.item for part in parts or () if part.worth > 0]
+    sentences = [said.because.format(item=item, because=listed(reasons))] if reasons else []
+    sentences += [said.nothing.format(item=item)] if parts is not None and not reasons else []
     if for_it := [word.word for word in words if word.worth > 0]:
         sentences.append(said.titled.format(words=listed(for_it)))
     if neighbors:

@@ -213,7 +213,7 @@ class Recommender:
         Args:
             histories: external ids of items, the oldest of each first.
             users: whose histories they are.
-            reader: the language that they read, of users whom nobody knows.
+            reader: the language that they read, of users whose language nobody knows.
 
         Raises:
             ConfigError: the model has no vectors of users, or cannot make one of a history.
@@ -285,8 +285,8 @@ class Recommender:
         language = stated if stated != UNDETERMINED else (spoken or UNDETERMINED)
         if reader and stated == UNDETERMINED and not spoken:
             notes.append(f"no user of the model states the language {reader}")
-        elif reader and stated not in (UNDETERMINED, reader):
-            notes.append(f"user '{user}' reads {stated}, which counts and not {reader}")
+        elif number and self.scorer.by_user and language != stated:
+            notes.append(f"{self.scorer.name} scores for user '{user}' as for one who states no language")
         known = self.users.history(number)
         if history is not None:
             own, unknown = self.catalog.known(history)

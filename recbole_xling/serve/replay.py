@@ -143,9 +143,11 @@ class Replay:
                 self._answer(waiting)
                 lines = self._close(self._name(period, step, events.scale))
             period = of_moment
-            chosen: dict[int, list[str]] = {}
+            of_users: dict[int, dict[str, None]] = {}
             for user, item in zip(events.users[moment].tolist(), events.items[moment].tolist(), strict=True):
-                chosen.setdefault(user, []).append(str(events.item_tokens[item]))
+                of_users.setdefault(user, {})[str(events.item_tokens[item])] = None
+            chosen = {user: list(items) for user, items in of_users.items()}
+            self.twins += moment.stop - moment.start - sum(map(len, chosen.values()))
             for user, items in chosen.items() if events.times[moment.start] >= self._begin else ():
                 waiting += self._question(str(events.user_tokens[user]), user, items)
                 if len(waiting) >= _AT_ONCE:
@@ -194,14 +196,14 @@ class Replay:
     def _question(self, token: str, user: int, items: Sequence[str]) -> list[tuple[Asked, list[int], list[int], str]]:
         history = self._history(token, user)
         number = self._users.number.get(token, 0)
-        language = self._users.languages[number] if number else self._reads.get(token, UNDETERMINED)
+        stated = self._users.languages[number] if number else UNDETERMINED
+        language = stated if stated != UNDETERMINED else self._reads.get(token, UNDETERMINED)
         view = self._catalog.view_of.get(language, 0)
         seen = {self._catalog.number.get(item, 0) for item in history}
         if not self._from_empty:
             seen |= set(self._users.history(number).tolist())
         targets = []
-        self.twins += len(items) - len(set(items))
-        for item in dict.fromkeys(items):
+        for item in items:
             place = self._catalog.number.get(item, 0)
             of_item = str(self._catalog.languages[view][place]) if place else UNDETERMINED
             tally = self._now.setdefault(of_item, Tally())
@@ -216,7 +218,8 @@ class Replay:
         popular = self._popular.best(self._k, seen if self._exclude_seen else (), self._catalog.shown)
         # a user who is named has the export's history beside the given one
         is_named = self._by_user or (bool(number) and not self._from_empty)
-        reader = None if is_named or language == UNDETERMINED else language
+        is_said = language != UNDETERMINED and (stated == UNDETERMINED or not is_named)
+        reader = language if is_said else None
         return [(Asked(token if is_named else None, reader, list(history)), targets, popular, language)]
 
     def _answer(self, waiting: list[tuple[Asked, list[int], list[int], str]]) -> None:

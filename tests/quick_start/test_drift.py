@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 
+import numpy as np
 import pytest
 from html_page import Page
+from scipy.spatial.distance import jensenshannon
 from shop import write_shop
 
 import recbole_xling
@@ -63,6 +65,24 @@ def test_what_has_come_since_is_measured(trained, later, model, served):
     assert any(line.startswith("Train again") for line in result["verdict"])
     assert len(result["samples"]["top_scores"]["then"]) == 30
     assert drift(trained(model), "later", arguments=[later([], "unused").replace("unused", "")]) == result
+
+
+def test_a_catalog_is_known_without_texts_and_by_items_that_nobody_chooses(trained, later, tmp_path):
+    words = later(ROWS)
+    folder = tmp_path / "data" / "later"
+    (folder / "later.itemtext.jsonl").unlink()
+    head, *rows = (folder / "later.inter").read_text().splitlines()
+    (folder / "later.inter").write_text("\n".join([head, *rows[-37:]]) + "\n")  # 3 of 26 items are chosen
+    run = trained("BPR")
+    counts = np.bincount(load_run(run).interactions.items)
+    found = by_name(drift(run, "later", arguments=[words]))["popularity"]["value"]
+    shares = counts[counts > 0] / counts.sum()
+    token = load_run(run).dataset.token2id("item_id", "ni3")
+    left = counts[token] / counts.sum()  # all choices of now among items of then are of this one
+    both = np.append(shares[shares != left], [left] * (shares == left).sum())
+    now = np.zeros_like(both)
+    now[-1] = 1
+    assert found == pytest.approx(jensenshannon(both, now, base=2) ** 2)
 
 
 def test_scores_are_those_of_the_lists(trained, later):
