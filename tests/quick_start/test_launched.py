@@ -125,7 +125,8 @@ def test_what_torchrun_cannot_start_is_refused(launched, capsys, words, message)
 
 @pytest.mark.slow
 def test_torchrun_trains_like_one_process_and_writes_once(torchrun, settings, tmp_path):
-    same = {"item_representation": "delta", "hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
+    same = {"item_representation": "delta", "id_dropout_prob": 0.0}  # what processes draw is their own
+    same |= {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0}
     done = torchrun("run", "run", "--model=LLMSASRec", machines=2, **same)
     assert done.returncode == 0, done.stderr[-3000:]
     (folder,) = (tmp_path / "saved").iterdir()
