@@ -188,6 +188,8 @@ def _our_loader(get_dataloader: Callable[..., Any]) -> Callable[..., Any]:
     """Train on windows, and leave out whole histories, where the model was registered with this package's dataset."""
 
     def loader(config: Any, phase: str) -> Any:
+        from recbole.data.dataloader import FullSortEvalDataLoader
+
         from recbole_xling.config import XLingConfig
         from recbole_xling.data.dataset import XLingDataset
         from recbole_xling.data.loader import FullRankingLoader, WindowLoader
@@ -204,7 +206,7 @@ def _our_loader(get_dataloader: Callable[..., Any]) -> Callable[..., Any]:
         if phase == "train":
             return WindowLoader
         found = get_dataloader(config, phase)
-        return FullRankingLoader if found.__name__ == "FullSortEvalDataLoader" else found
+        return FullRankingLoader if found is FullSortEvalDataLoader else found
 
     return loader
 

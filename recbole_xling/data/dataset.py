@@ -131,9 +131,8 @@ class XLingDataset(XLingDatasetMixin, SequentialDataset):
         if not hasattr(self, "sequence"):
             if has_histories(self):
                 return super().__getitem__(index, join)
-            return all_rows(self)[
-                index
-            ]  # our splits leave its interactions in order; run_recbole counts FLOPs with one
+            # our splits leave its interactions in order, and run_recbole counts FLOPs with one of their rows
+            return all_rows(self)[index]
         rows = take_rows(self.inter_feat, index)
         position = rows[ROW].reshape(-1)
         rows.drop(ROW)

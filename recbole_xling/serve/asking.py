@@ -85,10 +85,6 @@ class AskExport:
         return [found[place] for place in range(len(asked))]
 
 
-def _as_json(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, ensure_ascii=False).encode()
-
-
 class AskServer:
     """Asks a server, ``recbole-xling serve``.
 
@@ -119,7 +115,7 @@ class AskServer:
             body |= {"k": k, "exclude_seen": exclude_seen}
             body |= {"reader": first.reader} if first.reader else {}
             body |= {} if first.user is None else {"users": [asked[place].user for place in places]}
-            data, half = _as_json(body), len(places) // 2
+            data, half = json.dumps(body, ensure_ascii=False).encode(), len(places) // 2
             if half and len(data) > MOST_BYTES:
                 waiting += [places[:half], places[half:]]
                 continue
