@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def drift(
     for side in (loaded.dataset, now):
         check_raw_times(side, "drift")
     before = _side(loaded.dataset, loaded.interactions)
-    after, kept = since(before, _side(now, interactions_of(now)))
+    after, kept = since(before, replace(_side(now, interactions_of(now)), offered=_offered(now)))
     if not len(after.users):
         raise DataError(f"'{config['dataset']}' has no interaction that the run was not trained on")
     recommender, both, seed = loaded.recommender, joined(before, after), int(config["seed"])
@@ -116,7 +117,6 @@ def _side(dataset: Any, interactions: Interactions) -> Side:
         np.array(readers.languages(users, items)),
         np.array(list(readers.displayed)),
         np.array(readers.names)[readers.seen(users, items)],
-        _offered(dataset),
     )
 
 
