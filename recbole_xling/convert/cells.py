@@ -16,7 +16,7 @@ from recbole_xling.text.raw_tables import MISSING_WORDS
 
 FIELD_TYPES = ("token", "token_seq", "float")
 
-MISSING_ID = "an id that RecBole reads as a missing value"
+MISSING_ID = "no id, or one such as NA or null that RecBole reads as a missing value (rename it, as in id-NA)"
 PADDING_ID = "the id '[PAD]', which RecBole uses for padding"
 CONTROL_ID = "a control character in an id"
 TOO_LONG = "a value of more than 131,072 characters, at which RecBole's reader stops"

@@ -68,8 +68,9 @@ class RunScores:
         own, wanted = (part.rows.with_row_index("row") for part in (self, first))
         joined = wanted.join(own, on=ROW_KEY, how="left")
         if len(own) != len(wanted) or joined["row_right"].null_count():
-            phase = "test" if phase == "test" else "validation"
-            raise DataError(row_difference(phase, {str(first.folder): wanted, str(self.folder): own}))
+            name = "test" if phase == "test" else "validation"
+            told = row_difference(name, {str(first.folder): wanted, str(self.folder): own})
+            raise DataError(told if phase == "test" else f"{told}. Only tuned weights need these rows: give weights")
         self._row = joined.sort("row")["row_right"].to_numpy().astype(np.int64)
 
     @property

@@ -30,7 +30,8 @@ _DAY = 86_400.0  # seconds
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a free path of the same name; the file or folder written there takes the place of ``path`` at the end.
 
-    A reader finds the old content or the new one, whole: the disk has the new one before it moves. After a failure
+    A reader finds the old content or the new one, whole: the disk has the new one before it moves, and whoever may
+    read new files of this process may read it, whatever wrote it. After a failure
     ``path`` is as it was and the new content is gone. What a killed process leaves, a hidden folder ``.xling-*.tmp``
     beside ``path``, is removed by the next one that replaces something there.
     """
@@ -38,8 +39,10 @@ def replacing(path: Path) -> Iterator[Path]:
     with _own_folder(path.parent) as own:
         new = own / path.name
         yield new
+        usual = own.stat().st_mode & 0o666  # some libraries write files that their owner alone can read
         for written in new.rglob("*") if new.is_dir() else [new]:
             if written.is_file():
+                written.chmod(usual)
                 sync(written)
         os.replace(new, path)
 

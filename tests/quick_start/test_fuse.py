@@ -124,8 +124,11 @@ def test_runs_that_do_not_fit_each_other_are_refused_and_leave_nothing(trained, 
     with pytest.raises(DataError, match=r"the items of .* differ: 18 only in .* such as 'si0'"):
         fuse([folder, trained("LLMSASRec", dataset="sud", **EXCLUDED)], checkpoint_dir=tmp_path)
     time = {"eval_args": {"split": {"GT": [0.8, 0.1, 0.1]}}}
-    with pytest.raises(DataError, match="rows of the runs differ"):
-        fuse([folder, trained("LLMSASRec", **EXCLUDED, **time)], "rrf", checkpoint_dir=tmp_path)
+    by_time = trained("LLMSASRec", **EXCLUDED, **time)
+    with pytest.raises(DataError, match="the test rows of the runs differ"):
+        fuse([folder, by_time], "rrf", checkpoint_dir=tmp_path)
+    with pytest.raises(DataError, match="the validation rows of the runs differ.* give weights"):
+        fuse([folder, by_time], checkpoint_dir=tmp_path)
     drawn = trained("LLMSASRec", **EXCLUDED, eval_args={"mode": "uni5"}, topk=[5], valid_metric="NDCG@5")
     with pytest.raises(ConfigError, match="does not rank all items"):
         fuse([folder, drawn], "rrf", checkpoint_dir=tmp_path)

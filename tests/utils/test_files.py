@@ -45,6 +45,19 @@ def test_the_new_content_is_on_the_disk_before_it_takes_the_place(
 
 
 @pytest.mark.parametrize("write", [write_file, write_folder])
+def test_files_that_a_library_keeps_to_their_owner_can_be_read_as_others_are(
+    tmp_path: Path, write: Callable[[Path, str], None]
+) -> None:
+    (tmp_path / "usual").write_text("")
+    with replacing(tmp_path / "it") as new:
+        write(new, "new")
+        written = new / "inner" / "file" if new.is_dir() else new
+        written.chmod(0o600)
+    written = tmp_path / "it" / "inner" / "file" if (tmp_path / "it").is_dir() else tmp_path / "it"
+    assert written.stat().st_mode & 0o777 == (tmp_path / "usual").stat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("write", [write_file, write_folder])
 @pytest.mark.parametrize("error", [OSError("full"), KeyboardInterrupt()])
 def test_a_failure_leaves_the_old_content(
     tmp_path: Path, write: Callable[[Path, str], None], error: BaseException

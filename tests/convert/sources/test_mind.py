@@ -13,6 +13,7 @@ from dumps.mind import BEHAVIORS, news, write_table
 from made import contents, lines, load_dataset
 
 from recbole_xling.convert import ConvertReport, Filters
+from recbole_xling.convert.cells import MISSING_ID
 from recbole_xling.convert.reading.rejects import Rejects
 from recbole_xling.convert.sources.mind import Mind
 from recbole_xling.errors import ConfigError, DataError
@@ -209,7 +210,7 @@ def test_bad_rows_are_listed(mind: Path, tmp_path: Path, convert: Callable[..., 
         ("behaviors.tsv", 11): "no time like 11/11/2019 9:05:58 AM",
         ("behaviors.tsv", 12): "no time, though other impressions have one",
         ("behaviors.tsv", 13): "5 cells expected",
-        ("behaviors.tsv", 14): "an id that RecBole reads as a missing value",
+        ("behaviors.tsv", 14): MISSING_ID,
         ("behaviors.tsv", 15): "no candidates",
         ("news.tsv", 13): "8 cells expected",
         ("news.tsv", 14): "a second row of the same item",
