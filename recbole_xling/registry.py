@@ -33,6 +33,7 @@ _OWN_MODELS = {
     "LanguagePop": "recbole_xling.model.baselines",
 }
 _WITHOUT_HISTORY = ("XLingMLP",)  # models of pairs of a user and an item: RecBole's own dataset and loaders are theirs
+_PICKLES = ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path")
 _PACKAGES = {
     "SEQUENTIAL": "sequential_recommender",
     "GENERAL": "general_recommender",
@@ -165,13 +166,20 @@ def _our_models(get_model: Callable[[str], type]) -> Callable[[str], type]:
 
 
 def _our_splits(create_dataset: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Let the datasets of RecBole's own models know the splits GT, CI and LT; ours know them themselves."""
+    """Let the datasets of RecBole's own models know the splits GT, CI and LT; ours know them themselves.
+
+    RecBole would take a pickle in place of a dataset, whose texts and encoder are those of the run that wrote it.
+    """
 
     def created(config: Any) -> Any:
         from recbole_xling.data.dataset import XLingDataset
         from recbole_xling.data.splits.build import build_parts
 
-        dataset = create_dataset(config)
+        entry = registration(config["model"])
+        for key in _PICKLES:
+            if entry is not None and config[key]:
+                raise ConfigError(f"{key} is for pickles, which models of recbole-xling neither write nor read")
+        dataset = create_dataset(config) if entry is None else entry.dataset(config)
 
         def build() -> list[Any]:
             del dataset.build  # so that the parts, which are copies, do not carry it along
@@ -213,7 +221,7 @@ def _our_loader(get_dataloader: Callable[..., Any]) -> Callable[..., Any]:
 
 def _add_defaults(configurator: ModuleType) -> None:
     """Let plain ``Config`` find the defaults of registered models; RecBole's own models keep RecBole's defaults."""
-    load = configurator.Config._load_internal_config_dict
+    load, merge = configurator.Config._load_internal_config_dict, configurator.Config._get_final_config_dict
 
     @functools.wraps(load)
     def loaded(self: Any, model: str, model_class: type, dataset: str) -> None:
@@ -224,7 +232,18 @@ def _add_defaults(configurator: ModuleType) -> None:
             use_current_names(self, model_class)
             self.internal_config_dict.update(load_defaults(self, model_class, dataset))
 
+    @functools.wraps(merge)
+    def merged(self: Any) -> dict[str, Any]:
+        from recbole_xling.config import XLingConfig, settings_of
+
+        settings: dict[str, Any] = merge(self)
+        typed = None if registration(self.model) is None else settings_of(self.model_class)
+        if typed is not None and not isinstance(self, XLingConfig):  # which does so itself, once types are checked
+            typed.adjust_defaults(settings, self.external_config_dict)
+        return settings
+
     configurator.Config._load_internal_config_dict = loaded
+    configurator.Config._get_final_config_dict = merged
 
 
 def _our_files(load: Callable[[str], tuple[Any, ...]]) -> Callable[[str], tuple[Any, ...]]:

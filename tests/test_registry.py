@@ -18,6 +18,7 @@ from recbole.config import Config
 from recbole.model.sequential_recommender import SASRec
 
 import recbole_xling
+from recbole_xling.config import XLingConfig
 from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.errors import ConfigError
 from recbole_xling.registry import install, known_models, register_model, registered_models
@@ -77,6 +78,32 @@ def test_quick_start_runs_reloads_and_tunes_by_name(small_dataset, settings, tmp
     monkeypatch.setattr(module.tune, "report", lambda **values: reported.update(values))  # needs a running ray
     tuned = quick_start.objective_function({**settings, "model": "LLMSASRec", "dataset": "small"})
     assert reported == tuned["test_result"] == result["test_result"]
+
+
+@pytest.mark.parametrize("key", ["save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path"])
+def test_pickles_are_neither_written_nor_read(small_dataset, settings, key):
+    small_dataset()
+    with pytest.raises(ConfigError, match=f"{key} is for pickles"):
+        quick_start.run_recbole(model="LLMSASRec", dataset="small", config_dict={**settings, key: "here"})
+
+
+def test_a_pickle_does_not_take_the_place_of_the_files(small_dataset, settings):
+    small_dataset()
+    config = Config("LLMSASRec", "small", config_dict=dict(settings))
+    folder = Path(config["checkpoint_dir"])
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "small-XLingDataset.pth").write_bytes(b"no pickle")
+    assert recbole.data.utils.create_dataset(config).item_num > 1
+
+
+def test_a_learning_rate_is_the_maps_under_quick_start_as_under_a_run(settings, tmp_path):
+    other = {key: value for key, value in settings.items() if not key.startswith(("hidden", "inner", "attn"))}
+    other |= {"encoder": str(tmp_path), "learning_rate": 0.05}
+    config = Config("XLingTwoTower", "small", config_dict=dict(other))
+    own = XLingConfig("XLingTwoTower", "small", config_dict=dict(other))
+    assert config["learning_rates"] == own["learning_rates"] and "encoder.projection" not in config["learning_rates"]
+    with pytest.raises(ConfigError, match="lora_rank is for adapters"):
+        Config("XLingTwoTower", "small", config_dict={**other, "lora_rank": 4})
 
 
 def test_a_wrong_setting_of_ours_is_refused_by_the_model_itself(small_dataset, settings, tmp_path, monkeypatch):

@@ -39,5 +39,7 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
             return ""
     elif options.nproc != 1:
         encode_in_processes(options.nproc, words)
-    vectors = dataset_catalog(DatasetConfig(**words)).vectors
+    catalog = dataset_catalog(DatasetConfig(**words))
+    catalog.encode()  # texts that training alone reads as well
+    vectors = catalog.vectors
     return f"{len(vectors) - 1} items, vectors of {vectors.shape[1]} dimensions"

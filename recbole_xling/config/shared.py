@@ -283,7 +283,7 @@ class EvaluationConfig(TypedConfig):
     @model_validator(mode="after")
     def _lists_of_the_whole_catalog(self) -> EvaluationConfig:
         mode = self.eval_args.get("mode", "full")
-        mode = mode.get("test", "full") if isinstance(mode, dict) else mode
+        mode = mode.get("test", mode.get("valid", "full")) if isinstance(mode, dict) else mode  # as RecBole fills it
         if self.beyond_accuracy and mode != "full":
             raise ConfigError(f"beyond_accuracy needs lists of all items: eval_args {{mode: full}}, not {mode}")
         return self

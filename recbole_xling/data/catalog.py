@@ -20,7 +20,7 @@ from recbole_xling.encode.base import Encoder, Identity, create_encoder
 from recbole_xling.encode.cache import EmbeddingCache
 from recbole_xling.encode.vector_table import vector_table
 from recbole_xling.errors import DataError, NoTextError
-from recbole_xling.language.tags import UNDETERMINED, covers, stated_language, tag_among
+from recbole_xling.language.tags import UNDETERMINED, asked_language, covers, stated_language, tag_among
 from recbole_xling.language.users import LANGUAGE_SOURCE, USER_LANGUAGE, Readers
 from recbole_xling.text.atomic_files import file_format, read_atomic_file
 from recbole_xling.text.record import DISPLAY, ItemText
@@ -266,10 +266,12 @@ class ItemCatalog:
         rendered = [view.render(self.store, token, template) for token in self.tokens]
         viewed = [text for text in rendered if text is not None]
         if len(viewed) < len(rendered):
+            called = asked_language(view.language)
+            renamed = "" if called == view.language else f" and set text_view to pivot:{called}, as it calls them then"
             raise DataError(
                 f"text_view {self.text_view}: {len(rendered) - len(viewed)} of {len(rendered) - 1} items have no text "
                 f"in {view.language} (the first is '{self.tokens[rendered.index(None)]}'): translate them "
-                f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'"
+                f"with 'recbole-xling translate {self.dataset} --to {view.language} --system ...'{renamed}"
             )
         empty = [token for token, (text, _) in zip(self.tokens[1:], viewed[1:], strict=True) if not text]
         if 0 < len(empty) < len(viewed) - 1:
@@ -342,12 +344,13 @@ class ItemCatalog:
         return vectors[row[0]]
 
     def encode(self) -> None:
-        """Put the text vectors into the embedding cache, as far as it lacks them.
+        """Put the vectors of all texts, those of training too, into the embedding cache as far as it lacks them.
 
         Raises:
             DataError: no item has text.
         """
-        texts, _ = self._to_encode(self.texts_of_views)
+        training = self.training_views
+        texts, _ = self._to_encode([*self.texts_of_views, *(training.texts if training else ())])
         _cache(self.config).fill(self.encoder(), texts, show_progress=bool(self.config["show_progress"]))
 
     @property

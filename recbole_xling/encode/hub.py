@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -17,8 +18,12 @@ from recbole_xling.errors import EncoderError, unknown_name
 from recbole_xling.utils.files import file_digest
 from recbole_xling.utils.json_text import parse_json
 
+logger = logging.getLogger(__name__)
+
 _HUB_NAME = re.compile(r"[A-Za-z0-9_-][\w.-]*/[\w.-]+")
 _CONFIG_FILES = ("modules.json", "config.json")  # the first exists for sentence-transformers models only
+_PROMPTS_FILE = "config_sentence_transformers.json"
+_ADAPTER_FILE = "adapter_config.json"  # of PEFT
 _NOT_MODEL = frozenset({".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".log"})
 
 
@@ -47,20 +52,30 @@ class LocalModel:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of names and contents of the model's files: all but hidden ones, documents and pictures."""
+        """Hash of names and contents of the model's files: all but hidden ones, documents and pictures.
+
+        What links lead to and, of an adapter, the model below it are among them.
+        """
         files = []
-        for path in self.folder.rglob("*"):
-            parts = path.relative_to(self.folder).parts
-            hidden = any(part.startswith(".") for part in parts)
-            if path.is_file() and not hidden and path.suffix.lower() not in _NOT_MODEL:
-                state = path.stat()
-                files.append(("/".join(parts), state.st_size, state.st_mtime_ns))
-        return _content_hash(self.folder, tuple(sorted(files)))
+        for place, folders, names in os.walk(self.folder, followlinks=True):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            for path in (Path(place, name) for name in names if not name.startswith(".")):
+                if path.is_file() and path.suffix.lower() not in _NOT_MODEL:
+                    state = path.stat()
+                    files.append((path.relative_to(self.folder).as_posix(), state.st_size, state.st_mtime_ns))
+        own = _content_hash(self.folder, tuple(sorted(files)))
+        below = [_fingerprint_below(self.folder / name) for name, *_ in sorted(files) if name.endswith(_ADAPTER_FILE)]
+        return sha256("\0".join([own, *filter(None, below)]).encode()).hexdigest() if any(below) else own
 
     @property
     def plain(self) -> bool:
         """Whether it is a bare transformer, that says nothing about pooling."""
         return not (self.folder / _CONFIG_FILES[0]).is_file()
+
+    @property
+    def supposed_plain(self) -> bool:
+        """Whether nothing tells if it is; a folder always does."""
+        return False
 
     def file(self, name: str) -> Path:
         """Return the path of one of the model's files, which need not be there."""
@@ -96,6 +111,11 @@ class HubModel:
         """Whether it is a bare transformer, that says nothing about pooling."""
         return self._found[1] != _CONFIG_FILES[0]
 
+    @property
+    def supposed_plain(self) -> bool:
+        """Whether nothing tells if it is, as the hub cannot be asked and the cache has a part: it is taken for one."""
+        return self._found[2]
+
     def file(self, name: str) -> Path:
         """Return the path of one of the model's files, from the hub or its cache.
 
@@ -114,9 +134,12 @@ class HubModel:
             ) from error
 
     @cached_property
-    def _found(self) -> tuple[str, str]:
-        """The commit and the configuration file it was told from; asks the hub, or its cache without a network."""
-        from huggingface_hub import hf_hub_download
+    def _found(self) -> tuple[str, str, bool]:
+        """The commit, the configuration file it was told from, and whether the cache may lack the one before that.
+
+        Asks the hub, or its cache without a network.
+        """
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
         from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
         cache_folder = os.environ.get("SENTENCE_TRANSFORMERS_HOME")  # as the library does
@@ -127,7 +150,17 @@ class HubModel:
                 path = hf_hub_download(
                     self.name, file, revision=self.asked_revision, cache_dir=cache_folder, local_files_only=offline
                 )
-                return Path(path).parent.name, file  # .../snapshots/<commit>/<file>
+                commit = Path(path).parent.name  # .../snapshots/<commit>/<file>
+                known = try_to_load_from_cache(self.name, _CONFIG_FILES[0], cache_dir=cache_folder, revision=commit)
+                supposed = offline and known is None  # neither in the cache nor known not to exist
+                if supposed:
+                    logger.warning(
+                        "the model '%s' is taken for a bare transformer, whose token vectors are averaged: the hub "
+                        "cannot be asked, and its cache here does not tell. If it is a model of sentence-transformers, "
+                        "fetch all of it first (hf download %s)",
+                        *(self.name, self.name),
+                    )
+                return commit, file, supposed
             except LocalEntryNotFoundError as error:
                 offline, cause = True, error  # no need to wait for the network a second time
             except EntryNotFoundError as error:
@@ -246,10 +279,12 @@ class SentenceParts:
     Attributes:
         pooling: ``mean``, ``cls``, ``last`` or another one that sentence-transformers knows; None if it says nothing.
         further: kinds of its modules that are neither transformer, pooling nor a scaling to unit length.
+        prompt: what it puts before each text unless it is told otherwise.
     """
 
     pooling: str | None = None
     further: tuple[str, ...] = ()
+    prompt: str = ""
 
 
 POOLING_FLAGS = {"mean": "mean_tokens", "cls": "cls_token", "last": "lasttoken"}
@@ -274,13 +309,23 @@ def sentence_parts(source: LocalModel | HubModel) -> SentenceParts:
         for kind, path in modules:
             if kind == "Pooling":
                 pooling = _pooling_of(parse_json(source.file(f"{path}/config.json").read_text(encoding="utf-8")))
+        prompt = _default_prompt(source)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise EncoderError(
             f"what sentence-transformers knows of the model '{source.name}' is damaged: {error!r:.100}. Restore its "
             "files, or set pooling to mean, cls or last"
         ) from error
     further = tuple(kind for kind, _ in modules if kind not in ("Transformer", "Pooling", "Normalize"))
-    return SentenceParts(pooling, further)
+    return SentenceParts(pooling, further, prompt)
+
+
+def _default_prompt(source: LocalModel | HubModel) -> str:
+    """Return the prompt that a model of sentence-transformers uses by itself; empty for none."""
+    try:
+        settings = parse_json(source.file(_PROMPTS_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, EncoderError):  # not every model has it
+        return ""
+    return str((settings.get("prompts") or {}).get(settings.get("default_prompt_name")) or "")
 
 
 def _pooling_of(settings: dict[str, Any]) -> str:
@@ -290,6 +335,15 @@ def _pooling_of(settings: dict[str, Any]) -> str:
     ]
     named = settings.get("pooling_mode") or flags or "mean"
     return "+".join(_POOLINGS.get(name, name) for name in ([named] if isinstance(named, str) else named))
+
+
+def _fingerprint_below(adapter: Path) -> str | None:
+    """Return the fingerprint of the model that an adapter's configuration names; None if it is not found."""
+    try:
+        base = parse_json(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        return find_model(base).fingerprint
+    except (OSError, ValueError, LookupError, TypeError, EncoderError):
+        return None  # such as of an adapter whose weights were merged since
 
 
 @cache

@@ -89,6 +89,10 @@ class SentenceTransformersEncoder:
         if num_hidden_layers is not None and not self._source.plain:
             raise EncoderError(f"the model '{model}' brings its own layers: drop num_hidden_layers={num_hidden_layers}")
         self._n_layers = num_hidden_layers
+        if not isinstance(normalize, bool):
+            raise EncoderError(f"the encoder option 'normalize' is {normalize!r}: give True or False")
+        if model_kwargs is not None and not isinstance(model_kwargs, Mapping):
+            raise EncoderError(f"the encoder option 'model_kwargs' is {model_kwargs!r}: give names with their values")
         if pooling is not None:
             _check_choice("pooling", pooling, _POOLING)
             if not self._source.plain:
@@ -102,7 +106,11 @@ class SentenceTransformersEncoder:
     @cached_property
     def identity(self) -> Identity:
         """Everything that changes the vectors: for a folder the hash of its files, for a hub name the commit."""
-        further = {"gguf_file": self._source.gguf_file, "num_hidden_layers": self._n_layers}
+        further = {
+            "gguf_file": self._source.gguf_file,
+            "num_hidden_layers": self._n_layers,
+            "supposed_plain": self._source.supposed_plain or None,  # so that the whole model is another one
+        }
         return {
             "backend": "sentence_transformers",
             "model": self._source.name,
@@ -150,7 +158,13 @@ class SentenceTransformersEncoder:
     def _device(self) -> str:
         import torch
 
-        return self._asked_device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = self._asked_device or ("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            return str(torch.device(device))
+        except (RuntimeError, TypeError):
+            raise EncoderError(
+                f"the encoder option 'device' is {device!r}: give one such as 'cpu' or 'cuda:0'"
+            ) from None
 
     @cached_property
     def _dtype(self) -> str | None:
@@ -239,5 +253,5 @@ def computes_in_bfloat16(device: str) -> bool:
 
 
 def _check_choice(kind: str, value: str, known: Sequence[str] | Mapping[str, str]) -> None:
-    if value not in known:
+    if not isinstance(value, str) or value not in known:
         raise EncoderError(unknown_name(kind, str(value), known))

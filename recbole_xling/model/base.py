@@ -197,7 +197,7 @@ class ModelHooks:
     def history_vectors(self, view: int = 0) -> Tensor | None:
         """Return the vectors of all items by which :meth:`user_of_vectors` reads histories, ``(n_items, size)``.
 
-        They begin with those of :meth:`item_table`. None if users are not made of vectors of items.
+        None if users are not made of vectors of items.
 
         Args:
             view: of evaluation.

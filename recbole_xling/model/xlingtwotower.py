@@ -383,8 +383,8 @@ class XLingTwoTower(XLingRecommender):
 
     @torch.no_grad()
     def item_table(self, view: int = 0) -> Tensor:
-        """Return the vectors of all items in a view, ``(n_items, D)``."""
-        return self._table(view, self._version)
+        """Return the vectors of all items in a view by which they are scored, ``(n_items, score_size)``."""
+        return self._cut(self._table(view, self._version))
 
     @torch.no_grad()
     def language_means(self) -> Tensor | None:
@@ -400,7 +400,7 @@ class XLingTwoTower(XLingRecommender):
     def _towers(self, rows: Interaction, view: int) -> tuple[Tensor, Tensor]:
         """Return users of one view and all items, ``(B, D)`` and ``(n_items, D)``, whose inner products are matches."""
         history = rows[self.ITEM_SEQ], rows[self.ITEM_SEQ_LEN]
-        items = self.item_table(view)
+        items = self._table(view, self._version)
         users = self._cut(self.forward(*history, self.user_language[rows[self.USER_ID]], items, view))
         items = self._cut(items)
         return (users, items) if self.gate is None else self.gate(users, items, view, *history)
@@ -437,7 +437,7 @@ class XLingTwoTower(XLingRecommender):
     @torch.no_grad()
     def history_vectors(self, view: int = 0) -> Tensor:
         """Return the vectors of all items, beside them those of the untuned encoder where the gate needs them."""
-        items = self.item_table(view)
+        items = self._table(view, self._version)
         return items if self.gate is None else torch.cat([items, self.gate.untuned(view)], dim=1)
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from recbole_xling.config import XLingConfig, plain_settings
 from recbole_xling.data.catalog import ItemCatalog, catalog_of, encode_texts
-from recbole_xling.errors import CheckpointError, DataError
+from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.evaluator.correspondence import MIN_PAIRS, Side, correspondence
 from recbole_xling.quick_start.build import build_model, open_data
 from recbole_xling.quick_start.export import tuned_encoder
@@ -27,6 +27,9 @@ from recbole_xling.utils.run_folder import (
     write_evaluation,
     write_json,
 )
+
+_OF_FILES = frozenset("model dataset seed use_gpu gpu_id device".split())
+"""Settings that a run which encodes files may be given."""
 
 FilePair = tuple[str | os.PathLike[str], str | os.PathLike[str]]
 Places = NDArray[np.int64]
@@ -71,7 +74,8 @@ def align(
         centered: also measure the vectors without the mean of their language.
         most_items: how many items, drawn by ``seed``, are measured at most.
         output: JSON file of the results; that of a run's items are in a folder of the run too.
-        config_dict: settings that replace the run's, or settings of the encoder such as ``encoder_max_length``.
+        config_dict: settings that replace the run's, or settings of the encoder such as ``encoder_max_length``. A run
+            that encodes files takes ``device`` and ``seed`` alone.
         arguments: command-line arguments ``--key=value``, which replace them as well.
 
     Returns:
@@ -86,9 +90,13 @@ def align(
         EncoderError: there is no such encoder.
     """
     is_run = (Path(source) / MODEL_FILE).is_file()
+    if output is not None and not Path(output).parent.is_dir():  # said before hours of encoding
+        raise ConfigError(f"there is no folder '{Path(output).parent}' to write '{output}' to: make it first")
     if files:
         settings = {} if is_run else {"encoder": str(source)}
         config = XLingConfig("LLMSASRec", "files", config_dict={**(config_dict or {}), **settings}, arguments=arguments)
+        if is_run and (more := sorted(config.external_config_dict.keys() - _OF_FILES)):
+            raise ConfigError(f"a run reads files as it was trained: leave out {', '.join(more)}, or give an encoder")
         texts = _of_files(source, files, config, is_run)
         result: dict[str, Any] = {"source": str(source), "files": [[str(path) for path in pair] for pair in files]}
     else:

@@ -21,6 +21,7 @@ from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError, XlingError, unknown_name
 from recbole_xling.quick_start.build import find_dataset
 from recbole_xling.quick_start.compare import compare
+from recbole_xling.quick_start.processes import exception_on_sigterm
 from recbole_xling.quick_start.reuse import asked_of, is_asked, placeless_settings, start_of, starts_alike
 from recbole_xling.trainer.trainer import RESUME_FILE
 from recbole_xling.utils.files import FolderLock
@@ -342,13 +343,14 @@ def _in_process(words: Sequence[str], output: Path, spent: float) -> dict[str, A
     started = time.perf_counter()
     with output.open("wb") as file:
         command = [sys.executable, "-m", "recbole_xling", "run", *words]
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.kill()
-            process.wait()
-            raise
+        with exception_on_sigterm():
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            try:
+                _, status, usage = os.wait4(process.pid, 0)
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
     state = {"seconds": spent + time.perf_counter() - started, "peak_memory": usage.ru_maxrss * unit}

@@ -272,7 +272,7 @@ def _check_comparable(one: FinishedRun, other: FinishedRun) -> None:
     if known[0] != known[1]:
         with_history = (one, other)[known.index(False)]
         logger.warning(
-            "'%s' ranks what its users know already, and others do not (general models of RecBole never do): "
+            "'%s' ranks what its users know already, and others do not (nor do general models of RecBole): "
             "set exclude_history: True for a fair comparison",
             with_history.folder,
         )
@@ -289,10 +289,10 @@ def _mode(settings: Mapping[str, Any]) -> Any:
 
 
 def _leaves_out_history(settings: Mapping[str, Any]) -> bool:
-    """Tell whether what a user knows is not ranked; RecBole's general models never rank it."""
+    """Tell whether what a user knows is not ranked; RecBole's general models do not rank it, unless ``repeatable``."""
     if "runs" in settings:
         return any(map(_leaves_out_history, settings["runs"]))
-    return bool(settings["exclude_history"]) or _is_sequential(settings) is False
+    return bool(settings["exclude_history"]) or (_is_sequential(settings) is False and not settings.get("repeatable"))
 
 
 def _is_sequential(settings: Mapping[str, Any]) -> bool | None:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -24,8 +25,12 @@ _SECOND_EPOCH = 5  # batches of the second one, which tells what an epoch costs 
 _USERS = (256, 1024)  # of the two evaluations whose times tell what one costs per user and in any case
 
 
+class _EnoughError(Exception):
+    """Two epochs have begun, and their times are known."""
+
+
 class _FirstBatches:
-    """A training loader whose epochs end early, and that takes the time.
+    """A training loader whose epochs end early, that takes the time, and that refuses a third epoch.
 
     Attributes:
         per_batch: seconds of a batch and the step on it.
@@ -47,6 +52,8 @@ class _FirstBatches:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
+        if len(self.ends) > 1:
+            raise _EnoughError
         self.begins.append(_now())
         warm, warm_up = self.begins[-1], min(_WARM_UP, len(self) - 1)
         for number, batch in enumerate(self._loader, start=1):
@@ -113,9 +120,10 @@ def estimate(
         if type(trainer).fit is not XLingTrainer.fit:
             raise ConfigError(f"{config['model']} has a training loop of its own, which cannot be estimated")
         built = _now()
-        epochs, trainer.epochs = trainer.epochs, 2
+        epochs = trainer.epochs
+        trainer.epochs = max(2, epochs)  # not two: schedules and AdaLoRA go by the number of all steps
         loader = _FirstBatches(run.train_data, seconds)
-        with explained(f"{config['model']} cannot be trained with these settings"):
+        with explained(f"{config['model']} cannot be trained with these settings"), suppress(_EnoughError):
             trainer.fit(loader, verbose=False)
         with explained(f"{config['model']} cannot be tested with these settings"):
             valid, test = _evaluation_seconds(run, trainer)

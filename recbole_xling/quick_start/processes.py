@@ -176,7 +176,7 @@ def run_launched(work: Callable[[], Any]) -> Any:
     if rank != "0":
         logging.getLogger().setLevel(logging.ERROR)
     try:
-        with _exception_on_sigterm():
+        with exception_on_sigterm():
             result = record(work)()
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -208,7 +208,7 @@ def _is_first_to_fail(rank: str) -> bool:
 
 
 @contextmanager
-def _exception_on_sigterm() -> Iterator[None]:
+def exception_on_sigterm() -> Iterator[None]:
     """Let SIGTERM raise SystemExit meanwhile, so that the workers are ended; only the main thread can do that."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -240,7 +240,7 @@ class _Workers:
             XlingError: what a process raised.
         """
         try:
-            with _exception_on_sigterm():
+            with exception_on_sigterm():
                 self.start(nproc, task, settings)
                 self.wait()
         except BaseException:

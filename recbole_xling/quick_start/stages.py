@@ -33,6 +33,8 @@ from recbole_xling.utils.run_folder import (
     logging_to,
     read_result,
     read_users,
+    remove_stale,
+    reopen,
     simple,
     write_config,
     write_json,
@@ -74,6 +76,7 @@ def run_stages(config: XLingConfig, resume: Path | None, train: Callable[..., di
     folder = open_folder(config, resume).resolve()
     try:
         with logging_to(folder, config["state"]):
+            reopen(folder)
             write_config(folder, plain_settings(config))
             return _run(stages, config, folder, train)
     except BaseException:
@@ -142,6 +145,7 @@ def _run(
         "run_dir": str(folder),
     }
     write_json(folder / STAGES_FILE, result)
+    remove_stale(folder)
     return result
 
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from pydantic import Field, field_validator
 
 from recbole_xling.config import XLingConfig
+from recbole_xling.data.checks import FILTERS
 from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.quick_start.benchmark import only_one
 from recbole_xling.quick_start.build import find_dataset
@@ -31,6 +32,12 @@ STUDY_FILE = "study.db"
 BEST_FILE = "best.yaml"
 _STUDY = "tune"
 _LARGEST = 2**53  # of the whole numbers that a search can tell apart
+_MEASURED = frozenset((*FILTERS, *"""
+    benchmark_filename checkpoint_dir data_path dataset eval_args exclude_history languages metrics repeatable resume
+    run_dir threshold topk train_on_validation valid_metric valid_users
+    """.split()))  # fmt: skip
+"""Settings that decide what is validated, or where a run is."""
+
 _FEWEST = 5  # finished trials before the first one is stopped early
 
 
@@ -100,6 +107,8 @@ def tune(
     find_dataset(config)
     given = config.external_config_dict
     for name, values in ranges.items():
+        if name in _MEASURED:
+            raise ConfigError(f"search: {name} decides what is validated, or where a run is: values are not comparable")
         if name in given:
             raise ConfigError(f"{name} is both set and searched: leave it out of one of them")
         ends = values if isinstance(values, list) else [values.low, values.high]

@@ -37,7 +37,7 @@ from recbole_xling.trainer.mixin import XLingTrainerMixin
 from recbole_xling.trainer.optimizer import build_optimizer, build_schedule, parameter_groups
 from recbole_xling.trainer.plain_state import PlainState
 from recbole_xling.utils.devices import on_device
-from recbole_xling.utils.distributed import average_gradients, is_main_process, process
+from recbole_xling.utils.distributed import average_gradients, is_main_process, process, share_buffers
 from recbole_xling.utils.files import file_digest
 from recbole_xling.utils.plain_data import from_plain
 from recbole_xling.utils.precision import prepare_autocast
@@ -176,6 +176,7 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             self._seek(train_data, epoch)
             started = time.perf_counter()
             loss = self._train_epoch(train_data, epoch, show_progress=show_progress)
+            share_buffers(self.model)
             self.model.eval()
             self._average.add()
             with self._average.applied():

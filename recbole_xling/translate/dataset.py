@@ -160,22 +160,20 @@ class Job:
     Attributes:
         text: what is translated.
         steps: source and target language of each translation on the way: one, or there and back.
+        language: of the new text. One that was translated back has its original's tag, whatever the translator calls
+            that language: by another tag it would be a text in another language.
         source: source of the record to be made.
     """
 
     text: ItemText
     steps: tuple[Pair, ...]
+    language: str
     source: str
 
     @property
     def target(self) -> str:
         """The language that was asked for: of the new text, or the pivot of a back-translation."""
         return self.steps[0][1]
-
-    @property
-    def language(self) -> str:
-        """The language of the new text."""
-        return self.steps[-1][1]
 
 
 def select_jobs(
@@ -190,8 +188,8 @@ def select_jobs(
     present = without_source = 0
     for item_id in store:
         shown = store.display(item_id)
-        texts = [*([] if shown is None else [shown]), *store.parallel(item_id)]
-        texts = [text for text in texts if any(value.strip() for value in text.fields.values())]
+        known = [*([] if shown is None else [shown]), *store.parallel(item_id)]
+        texts = [text for text in known if any(value.strip() for value in text.fields.values())]
         if source_language is None:
             sources = (text for text in texts if text.source == DISPLAY and text.language != UNDETERMINED)
         else:
@@ -207,18 +205,20 @@ def select_jobs(
         # of two tags of one language the one that was asked for, which translators know
         spoken = text.language if covers(source_language or text.language, text.language) else str(source_language)
         for target in targets:
-            source, steps = f"translation:{system}", [(spoken, target)]
+            source, steps, language = f"translation:{system}", [(spoken, target)], target
             if back:
                 source, steps = f"{source}:back:{target}", [*steps, (target, spoken)]
-                done = any(other.source == source and other.language in (spoken, text.language) for other in texts)
-                done = done or _is_in(target, text.language)
+                language = text.language
+                done = any(other.source == source and other.language in (spoken, language) for other in known)
+                done = done or _is_in(target, language)
             else:
-                fitting = (other for other in texts if _is_in(target, other.language))
-                done = any(other.source in (DISPLAY, PARALLEL, source) for other in fitting)
+                done = any(other.source in (DISPLAY, PARALLEL) and _is_in(target, other.language) for other in texts)
+                # an empty one by the same system as well: no file has a second text of a language and a source
+                done = done or any(other.source == source and _is_in(target, other.language) for other in known)
             if done:
                 present += 1
             else:
-                jobs.append(Job(text, tuple(steps), source))
+                jobs.append(Job(text, tuple(steps), language, source))
     return jobs, present, without_source
 
 

@@ -63,7 +63,7 @@ class Seq2SeqTranslator:
         device: str | None = None,
     ) -> None:
         require_package("transformers", "transformers", EXTRA)
-        TRANSLATORS.check_positive(whole=False, num_beams=num_beams, max_length=max_length, batch_size=batch_size)
+        TRANSLATORS.check_positive(num_beams=num_beams, max_length=max_length, batch_size=batch_size)
         if dtype not in _DTYPES:
             raise TranslationError(unknown_name("translator dtype", str(dtype), _DTYPES))
         try:
@@ -172,15 +172,15 @@ class Seq2SeqTranslator:
 
         device = self._asked_device or ("cuda" if torch.cuda.is_available() else "cpu")
         logger.info("loading %s (%s, %s)", self._source.load_from, device, self._dtype)
-        model = self._load(AutoModelForSeq2SeqLM)
-        return model.to(device=device, dtype=getattr(torch, self._dtype)).eval()
+        return self._load(AutoModelForSeq2SeqLM, device=device, dtype=getattr(torch, self._dtype)).eval()
 
-    def _load(self, auto_class: Any) -> Any:
+    def _load(self, auto_class: Any, **moved: Any) -> Any:
         try:
             with quiet_loading(reports=True):
-                return auto_class.from_pretrained(
+                loaded = auto_class.from_pretrained(
                     self._source.load_from, revision=self._source.revision or "main", trust_remote_code=False
                 )
+            return loaded.to(**moved) if moved else loaded
         except Exception as error:  # the library and those below it raise many kinds
             raise TranslationError(
                 f"cannot load the model '{self._source.load_from}': {error}. If a package is missing, "

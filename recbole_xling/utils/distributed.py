@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from recbole.config import Config
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from recbole_xling.utils.terminal import on_screen
@@ -161,3 +161,15 @@ def take_from_first_process(values: Tensor) -> None:
     """Give all processes the values that the first one has, in place; all of them must call it."""
     if process()[1] > 1:
         dist.broadcast(values, src=0)
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes what the first one has besides parameters in its state, such as means of normalized batches.
+
+    Each process normalizes its own part of a batch, so that these would be others in each.
+    """
+    if process()[1] > 1:
+        trained = {name for name, _ in model.named_parameters()}
+        for name, values in model.state_dict().items():
+            if name not in trained:
+                take_from_first_process(values)

@@ -30,7 +30,11 @@ RESULT_FILE = "result.json"
 USERS_FILE = "users.parquet"
 STAGES_FILE = "stages.json"
 LOG_FILE = "log.txt"
-_STALE = {RESULT_FILE: "result.stale.json", USERS_FILE: "users.stale.parquet"}  # result.json first: it says "finished"
+_STALE = {  # first what says that a run or all its stages have finished
+    RESULT_FILE: "result.stale.json",
+    STAGES_FILE: "stages.stale.json",
+    USERS_FILE: "users.stale.parquet",
+}
 
 _PACKAGES = ("recbole-xling", "recbole", "torch", "numpy", "pandas", "transformers", "sentence-transformers", "peft")
 

@@ -170,6 +170,20 @@ def test_a_setting_about_a_column_that_is_not_loaded_says_how_to_load_it(small_d
         XLingDataset(XLingConfig("LLMSASRec", "small", config_dict=changed))
 
 
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ({"rating": [1, 3]}, r"'rating' has numbers: write intervals and no list, as in '\[1,1\];\[3,3\]'"),
+        ({"user_id": "[1,3]"}, r"'user_id' has no numbers: list the values to keep, not '\[1,3\]'"),
+    ],
+)
+def test_numbers_are_kept_by_intervals_and_tokens_by_lists(small_dataset, settings, kept, message):
+    small_dataset()
+    loaded = {"load_col": {"inter": ["user_id", "item_id", "rating", "timestamp"]}}
+    with pytest.raises(ConfigError, match=message):
+        XLingDataset(XLingConfig("LLMSASRec", "small", config_dict={**settings, **loaded, "val_interval": kept}))
+
+
 BOUNDS = [("[0,inf)", None), ("[5,inf)", "[5,inf)"), (None, "(2,20]"), ("[3,8];[10,11]", None), ("[0,2];[5,inf)", None)]
 
 

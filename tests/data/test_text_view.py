@@ -94,6 +94,7 @@ def test_a_pivot_needs_a_text_of_every_item(tmp_path: Path) -> None:
         message = str(error.value)
         assert f"{number} of 8 items have no text in {view[6:]} (the first is '{first}" in message
         assert f"recbole-xling translate d --to {view[6:]}" in message
+        assert ("set text_view to pivot:en, as" in message) == (view == "pivot:en-GB")
     made = ItemText("unknown", "en", {"title": "New"}, "translation:a")
     assert catalog(tmp_path, "pivot:en", *lacking, made).texts[-1] == "New"
 

@@ -9,6 +9,7 @@ import pytest
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.catalog import ItemCatalog
+from recbole_xling.encode.hashing import HashingEncoder
 from recbole_xling.errors import ConfigError, DataError
 from recbole_xling.text.record import ItemText
 from recbole_xling.text.store import write_itemtext
@@ -183,6 +184,14 @@ def test_vectors_of_training_follow_those_of_evaluation(tmp_path, kind, n_views)
         mean = by_text[0][by_text[1][1:, 1]].sum(axis=0)
         np.testing.assert_allclose(vectors[row[1, 1]], mean / np.linalg.norm(mean), rtol=1e-4)
         np.testing.assert_array_equal(vectors[row[1, 2:]], alone.vectors[2:])
+
+
+@pytest.mark.parametrize("kind", ["random", "all"])
+def test_all_texts_of_training_can_be_encoded_ahead(tmp_path, monkeypatch, kind):
+    settings = {"train_text_view": kind, "embedding_cache_dir": str(tmp_path / "cache")}
+    catalog(tmp_path, **settings).encode()
+    monkeypatch.setattr(HashingEncoder, "encode", lambda *args: pytest.fail("encoded again"))
+    assert len(catalog(tmp_path, **settings).model_vectors[0])
 
 
 # ---- variants: code-switched texts and back-translations ------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from tiny_gguf import write_tiny_gguf
 
 from recbole_xling.encode import EmbeddingCache, create_encoder
+from recbole_xling.encode.hub import find_model
 from recbole_xling.encode.sentence_transformers import SentenceTransformersEncoder, computes_in_bfloat16
 from recbole_xling.errors import EncoderError
 from recbole_xling.testing import make_tiny_encoder
@@ -170,6 +171,24 @@ def test_a_changed_file_of_the_model_changes_the_identity(bert_folder: Path, tmp
     assert create_encoder(str(folder), **_EXACT).identity != before
 
 
+def test_weights_behind_a_link_and_those_below_an_adapter_are_part_of_the_model(
+    bert_folder: Path, tmp_path: Path
+) -> None:
+    weights = Path(shutil.copytree(bert_folder, tmp_path / "weights"))
+    linked, adapter = tmp_path / "linked", tmp_path / "adapter"
+    linked.mkdir()
+    (linked / "modules.json").write_text("[]")
+    (linked / "0_Transformer").symlink_to(weights, target_is_directory=True)
+    adapter.mkdir()
+    (adapter / "config.json").write_text("{}")
+    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(weights)}))
+    before = [find_model(folder).fingerprint for folder in (linked, adapter)]
+    assert before == [find_model(folder).fingerprint for folder in (linked, adapter)]
+    (weights / "model.safetensors").write_bytes(b"others")
+    after = [find_model(folder).fingerprint for folder in (linked, adapter)]
+    assert after[0] != before[0] and after[1] != before[1]
+
+
 def test_identity_and_cached_vectors_need_no_weights(bert_folder: Path, tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path)
     vectors = cache.vectors(create_encoder(str(bert_folder), **_EXACT), _TEXTS)
@@ -219,6 +238,29 @@ def test_a_bare_transformer_of_the_hub_is_pooled_as_asked(hub_cache: Path, bert_
     np.testing.assert_allclose(vectors, create_encoder(str(bert_folder), **options).encode(_TEXTS), atol=1e-6)
 
 
+def test_a_model_of_which_the_cache_has_a_part_is_not_taken_for_a_bare_transformer_in_silence(
+    hub_cache: Path, xlmr_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _download(hub_cache, "owner/part", xlmr_folder)
+    snapshot = hub_cache / "models--owner--part" / "snapshots" / _COMMIT
+    (snapshot / "modules.json").rename(tmp_path / "modules.json")
+    part = create_encoder("owner/part", **_EXACT).identity
+    assert "taken for a bare transformer" in caplog.text and "hf download owner/part" in caplog.text
+    (tmp_path / "modules.json").rename(snapshot / "modules.json")
+    assert create_encoder("owner/part", **_EXACT).identity != part, "vectors of the part are not those of the whole"
+
+
+def test_a_model_that_is_known_to_be_a_bare_transformer_is_one(
+    hub_cache: Path, bert_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _download(hub_cache, "owner/bare", bert_folder)
+    told = hub_cache / "models--owner--bare" / ".no_exist" / _COMMIT / "modules.json"
+    told.parent.mkdir(parents=True)
+    told.touch()
+    identity = create_encoder("owner/bare", **_EXACT).identity
+    assert "taken for" not in caplog.text and "supposed_plain" not in identity
+
+
 def test_a_model_that_is_nowhere_is_said_with_what_to_do(hub_cache: Path) -> None:
     encoder = create_encoder("owner/nothing", revision="v2")
     with pytest.raises(EncoderError, match=r"cannot find the model 'owner/nothing' at revision 'v2'.*local folder"):
@@ -239,11 +281,15 @@ def test_a_model_that_is_nowhere_is_said_with_what_to_do(hub_cache: Path) -> Non
         ({"max_length": -1}, "max_length"),
         ({"revision": "main"}, "no revisions"),
         ({"normalise": True}, "Did you mean 'normalize'"),
+        ({"normalize": "maybe"}, "'normalize' is 'maybe': give True or False"),
+        ({"pooling": ["mean"]}, "unknown pooling"),
+        ({"model_kwargs": 3}, "'model_kwargs' is 3"),
+        ({"device": "foo"}, "'device' is 'foo': give one such as 'cpu'"),
     ],
 )
 def test_a_wrong_setting_is_refused_at_once(bert_folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(EncoderError, match=message):
-        create_encoder(str(bert_folder), **options)
+        create_encoder(str(bert_folder), **options).identity  # noqa: B018
 
 
 def test_a_folder_without_a_model_and_one_with_a_broken_model_are_refused(bert_folder: Path, tmp_path: Path) -> None:

@@ -45,3 +45,11 @@ def test_rare_languages_are_left_out(texts):
     assert found["languages"] == {"da": 118, "it": 118} and found["telling"]["accuracy"] == 1.0
     with pytest.raises(DataError, match="found: it 120"):
         tell_languages({"telling": telling[1::2]}, np.full(120, "it"), items[1::2], seed=1)
+
+
+def test_a_language_whose_items_are_all_in_one_fold_is_guessed_as_the_other_one():
+    rng = np.random.default_rng(0)
+    languages = np.array(["de"] * 6 + ["en"] * 5)
+    items = np.where(np.arange(11) < 6, np.arange(11), 6)  # the five texts in English are of one item
+    found = tell_languages({"vectors": rng.normal(size=(11, 3))}, languages, items, seed=1)
+    assert found["vectors"]["accuracy"] <= 6 / 11  # no classifier was taught English that had to tell it

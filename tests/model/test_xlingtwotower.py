@@ -311,6 +311,7 @@ def test_scores_use_the_first_dimensions_that_were_trained_for_it(settings, smal
     for first, second in ((of_whole.items, of_cut.items), (of_whole.users, of_cut.users / cut.model.scale)):
         unit = torch.nn.functional.normalize(first[1:, :8], dim=-1)
         torch.testing.assert_close(second[1:], unit)
+    torch.testing.assert_close(cut.model.item_table(), of_cut.items)
     assert whole.model.scores_of_new() is not None and cut.model.scores_of_new() is None
     with pytest.raises(ConfigError, match=r"score_size 5 is not among matryoshka_sizes \[4, 8\]"):
         load_run(folder, score_size=5)

@@ -156,3 +156,7 @@ def test_what_cannot_be_used_is_refused(settings, files, tmp_path, capsys):
         align(folder, [files])
     with pytest.raises(ConfigError, match="at least one item"):
         align(folder, most_items=0)
+    with pytest.raises(ConfigError, match=r"no folder .*gone' to write"):
+        align("hashing", [files], output=tmp_path / "gone" / "found.json")
+    with pytest.raises(ConfigError, match="leave out encoder, encoder_max_length"):
+        align(folder, [files], arguments=["--encoder=hashing", "--encoder_max_length=3", "--seed=1"])

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -258,6 +262,24 @@ def test_the_command_runs_processes_and_tells_of_failures_at_the_end(tmp_path, p
     assert "2 of 3 runs failed: heads on small (1)" in seen.err and "benchmark.json" in seen.out
     (state,) = [json.loads(path.read_text()) for path in (tmp_path / "out" / "small" / "content").glob("*/cell.json")]
     assert state["status"] == "finished" and state["peak_memory"] > 2**26
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="asks Linux for the processes")
+def test_a_benchmark_that_is_ended_ends_its_run(tmp_path, plan):
+    plan["common"] |= {"epochs": 100_000, "stopping_step": 100_000}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    words = [str(tmp_path / "plan.yaml"), "--output", str(tmp_path / "out"), "--only", "LanguagePop"]
+    process = subprocess.Popen([sys.executable, "-m", "recbole_xling", "benchmark", *words])
+    try:
+        while not (children := Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()):
+            assert process.poll() is None, "the benchmark has ended"
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=60) == 128 + signal.SIGTERM
+        assert not any(Path(f"/proc/{child}").exists() for child in children)
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,11 @@ def test_a_run_that_ranks_what_users_know_is_named(write_run, values, caplog):
     caplog.clear()
     compare([runs[0], write_run("c", values[1], model="BPR")])
     assert not caplog.text
+    known = write_run("d", values[2], model="BPR", repeatable=True)  # which ranks all items
+    compare([runs[1], known])
+    assert not caplog.text
+    compare([runs[0], known])
+    assert "d' ranks what its users know already" in caplog.text
 
 
 def test_runs_that_were_trained_on_other_data_are_no_seeds_of_one_model(write_run, values):

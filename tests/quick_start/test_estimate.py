@@ -8,7 +8,7 @@ from recbole_xling.cli.main import main
 from recbole_xling.errors import ConfigError
 from recbole_xling.quick_start import estimate as estimates
 from recbole_xling.quick_start.estimate import estimate
-from recbole_xling.testing import small_settings
+from recbole_xling.testing import make_tiny_encoder, small_settings
 
 
 @pytest.mark.parametrize("model", ["LLMSASRec", "BPR", "ContentKNN"])
@@ -48,6 +48,15 @@ def test_a_batch_takes_what_a_step_takes_whatever_the_first_ones_took(monkeypatc
             n_trained.append(batch)
     assert n_trained == [*range(20), *range(5)]
     assert loader.per_batch == 0.125 and loader.first == [10.0, 10.0]
+
+
+def test_the_number_of_steps_is_that_of_the_whole_run(small_dataset, tmp_path):
+    small_dataset()
+    settings = {key: value for key, value in small_settings(tmp_path).items() if not key.startswith("encoder")}
+    encoder = {"encoder": str(make_tiny_encoder(tmp_path / "tiny")), "encoder_max_length": 16, "train_batch_size": 64}
+    adalora = {**settings, **encoder, "peft": "adalora", "epochs": 6}
+    found = estimate("XLingTwoTower", "small", config_dict=adalora)
+    assert found["epochs"] == 6 and 2 <= found["batches"] <= 4  # AdaLoRA needs ten steps: two epochs have fewer
 
 
 def test_what_cannot_be_estimated_is_said(small_dataset, tmp_path, capsys):

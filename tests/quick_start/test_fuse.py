@@ -127,7 +127,7 @@ def test_runs_that_do_not_fit_each_other_are_refused_and_leave_nothing(trained, 
     by_time = trained("LLMSASRec", **EXCLUDED, **time)
     with pytest.raises(DataError, match="the test rows of the runs differ"):
         fuse([folder, by_time], "rrf", checkpoint_dir=tmp_path)
-    with pytest.raises(DataError, match="the validation rows of the runs differ.* give weights"):
+    with pytest.raises(DataError, match=r"the validation rows of the runs differ.* give weights"):
         fuse([folder, by_time], checkpoint_dir=tmp_path)
     drawn = trained("LLMSASRec", **EXCLUDED, eval_args={"mode": "uni5"}, topk=[5], valid_metric="NDCG@5")
     with pytest.raises(ConfigError, match="does not rank all items"):

@@ -272,3 +272,6 @@ def test_lists_of_drawn_candidates_are_refused(tmp_path, settings):
     drawn = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user", "mode": "uni10"}
     with pytest.raises(ConfigError, match=r"beyond_accuracy needs lists of all items: .* not uni10"):
         recbole_xling.run("BPR", "shop", config_dict={**settings, "beyond_accuracy": True, "eval_args": drawn})
+    drawn["mode"] = {"valid": "uni10"}  # RecBole takes the mode of validation for the test as well
+    with pytest.raises(ConfigError, match=r"beyond_accuracy needs lists of all items: .* not uni10"):
+        recbole_xling.run("BPR", "shop", config_dict={**settings, "beyond_accuracy": True, "eval_args": drawn})

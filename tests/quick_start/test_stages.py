@@ -181,6 +181,23 @@ def test_a_stage_with_other_settings_runs_again_and_so_do_those_that_start_from_
     assert [stage["folder"] for stage in again["stages"]] == ["joint-2", "finetune-fr-3", "alone-fr-2"]
 
 
+def test_results_of_before_are_set_aside_until_all_stages_have_new_ones(readers, monkeypatch):
+    folder = Path(_run(readers)["run_dir"])
+    train = XLingTrainer._train_epoch
+
+    def killed(self, train_data, epoch, **options):
+        if self.config["init_from"]:
+            raise Killed
+        return train(self, train_data, epoch, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(XLingTrainer, "_train_epoch", killed)
+        recbole_xling.run(config_dict={"resume": str(folder), "learning_rate": 0.05})
+    assert not (folder / "stages.json").exists() and (folder / "stages.stale.json").is_file()
+    recbole_xling.run(config_dict={"resume": str(folder)})
+    assert (folder / "stages.json").is_file() and not (folder / "stages.stale.json").exists()
+
+
 def test_a_stage_runs_again_after_the_one_it_starts_from_was_trained_on(readers):
     first = _run(readers, stages=["joint", {"finetune:fr": {"epochs": 1}}])
     folder = first["run_dir"]

@@ -201,6 +201,8 @@ def test_a_run_that_stops_early_keeps_its_folder_and_its_state(tmp_path, plan, m
         ({"search": {"n_layers": {"low": 1, "high": 10**400}}}, [], "high must be a number, not 100"),
         ({"search": {"n_layers": {"low": 1, "high": True}}}, [], "high must be a number, not True"),
         ({"search": {"n_layers": {"low": 1, "hihg": 2}}}, [], "unknown key 'hihg'"),
+        ({"search": {"exclude_history": [False, True]}}, [], "exclude_history decides what is validated"),
+        ({"search": {"valid_metric": ["NDCG@10", "MRR@10"]}}, [], "valid_metric decides what is validated"),
         ({"search": {}}, [], "search must be a dictionary with an entry"),
     ],
 )

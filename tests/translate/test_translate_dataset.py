@@ -186,6 +186,29 @@ def test_back_translation_may_use_the_same_pair_there_and_back(path, fill, count
     assert titles == ["Der Pate>en>de", "Heat>de>en", "Der Pate>en>de", "1984"]
 
 
+def test_a_text_translated_back_has_its_originals_tag_whatever_translators_call_the_language(
+    path, fill, counting_translator
+) -> None:
+    write_itemtext(path, [ItemText("1", "nb", {"title": "Hete"}, "display")])
+    before = path.read_bytes()
+    fill(counting_translator(), "en", source_language="no", back=True)
+    assert added(path, before) == [ItemText("1", "nb", {"title": "Hete>en>no"}, "translation:fake:back:en")]
+    assert fill(counting_translator(), "en", source_language="no", back=True).present == 1
+
+
+def test_an_empty_text_by_the_same_system_is_not_translated_a_second_time(path, fill, counting_translator) -> None:
+    write_itemtext(
+        path,
+        [
+            ItemText("1", "de", {"title": "Heat"}, "display"),
+            ItemText("1", "es", {"title": ""}, "translation:fake"),
+        ],
+    )
+    before = path.read_bytes()
+    assert fill(counting_translator(), "es").present == 1
+    assert added(path, before) == []
+
+
 def test_adding_translations_keeps_further_keys_and_completes_the_last_line(path, fill, counting_translator) -> None:
     line = '{"item_id": "9", "language": "de",  "fields": {"title": "Ab"}, "source": "display", "note": 1}'
     path.write_bytes(b"\xef\xbb\xbf\r\n\n" + line.encode())

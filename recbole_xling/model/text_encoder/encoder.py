@@ -93,7 +93,7 @@ def build_encoder(config: Any) -> TextEncoder:
     return TextEncoder(source, settings, folder)
 
 
-def _pooling(source: LocalModel | HubModel, asked: str) -> str:
+def _pooling(source: LocalModel | HubModel, asked: str, prompt: str | None) -> str:
     """Return the pooling that is asked for or that the encoder was made with, and say what else of it is left out.
 
     Raises:
@@ -110,6 +110,12 @@ def _pooling(source: LocalModel | HubModel, asked: str) -> str:
         logger.warning(
             "of the encoder %s the transformer and its pooling alone are used: what follows them (%s) is left out",
             *(source.name, ", ".join(parts.further)),
+        )
+    if parts.prompt and prompt is None:
+        logger.warning(
+            "the encoder %s was made with %r before each text, and is read without: set encoder_prompt to that, or to "
+            "'' if it is not wanted",
+            *(source.name, parts.prompt),
         )
     made_with = parts.pooling or "mean"
     if asked == "auto" and made_with not in POOLING:
@@ -223,7 +229,7 @@ class TextEncoder(nn.Module):
                 l2_sp=config.embedding_l2_sp,
             )
         self._ranks = RankAllocation(self.adapted) if config.peft == "adalora" else None
-        self.pooling = _pooling(source, config.pooling)
+        self.pooling = _pooling(source, config.pooling, config.encoder_prompt)
         self._pool = POOLING[self.pooling]
         batch_size = config.encoder_batch_size
         self._untuned = UntunedVectors(

@@ -271,6 +271,19 @@ def test_what_an_encoder_has_behind_its_pooling_is_named(
     assert "made was made with pooling=cls, and is read with mean" in caplog.text
 
 
+def test_a_prompt_that_an_encoder_was_made_with_is_told_where_it_is_not_put(
+    build_encoder: _Build, tiny_encoder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = _sentence_model(tiny_encoder, tmp_path / "made", {"pooling_mode": "mean"})
+    prompts = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    for stated in ("query: ", ""):
+        build_encoder(folder, encoder_prompt=stated)
+    assert "before each text" not in caplog.text
+    build_encoder(folder)
+    assert "made with 'query: ' before each text, and is read without: set encoder_prompt" in caplog.text
+
+
 def test_a_pooling_that_is_not_known_here_is_an_error(
     build_encoder: _Build, tiny_encoder: Path, tmp_path: Path
 ) -> None:
