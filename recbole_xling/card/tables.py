@@ -14,13 +14,14 @@ from recbole_xling.pages.page import Table
 _MANY_LANGUAGES, _FEW_ITEMS = 10, 10  # of more languages, those with fewer items, texts and users share one row
 _COUNTED_OFTEN = " In the row of others, an item counts once for each language in which it has a text or is seen."
 _QUANTILES = ("mean", "min", "5%", "25%", "median", "75%", "95%", "max")
+_FEW = ("users", "interactions")  # of the target languages of LT, in training
 _SPLITS = {
     "LS": ("leave-one-out", "A user's last interaction is the test target, the one before it the validation target."),
     "RS": ("shares of interactions", "The first share of the interactions is for training, the last one for the test."),
     "TS": ("time boundary", "Test targets come after a point in time that is the same for all users."),
     "GT": ("global time", "Training, validation and test are periods that are the same for all users."),
     "CI": ("cold items", "Targets are with items that neither training nor any history has."),
-    "LT": ("language transfer", "Training and validation are of the source languages, the test of the target ones."),
+    "LT": ("language transfer", ""),
 }
 
 
@@ -173,6 +174,10 @@ def _text_tables(card: Card) -> Iterator[Table]:
 def _split_tables(card: Card) -> Iterator[Table]:
     splits = card.splits
     name, meaning = _SPLITS[next(iter(splits.setting))]
+    if transfer := splits.setting.get("LT"):
+        few = next((f", with {transfer[key]} {key} of the target ones" for key in _FEW if transfer.get(key)), "")
+        tested = "source and target languages alike" if transfer.get("test") == "both" else "the target ones"
+        meaning = f"Training and validation are of the source languages{few}; the test is of {tested}."
     note = (
         f"split: {dict(splits.setting)}. {meaning} Cold: without a training interaction; so are "
         f"{_of(splits.untrained_items, card.texts.items)} items of the catalog. "

@@ -10,11 +10,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from recbole_xling.errors import ConfigError
+from recbole_xling.utils.arguments import finite_number, parse_iso_time
 from recbole_xling.utils.files import replacing
 from recbole_xling.utils.terminal import on_screen
+
+if TYPE_CHECKING:
+    from recbole_xling.serve.events import Events
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", help="ask a running server of the export, such as http://127.0.0.1:8000")
     parser.add_argument("-k", type=int, default=10, help="length of the lists (10)")
     parser.add_argument("--per", default="hour", help="hour (default) or day")
-    parser.add_argument("--begin", type=float, metavar="TIME", help="measure from this time on, as in the file")
+    parser.add_argument("--begin", metavar="TIME", help="measure from this time on: a date, or a number as in the file")
     parser.add_argument("--from-empty", action="store_true", help="do not begin with the histories that the export has")
     parser.add_argument("--include-seen", action="store_true", help="recommend and measure what was chosen before, too")
     parser.add_argument("--csv", action="store_true", help="write CSV in place of JSON lines")
@@ -89,7 +93,7 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         per=options.per,
         exclude_seen=not options.include_seen,
         from_empty=options.from_empty,
-        begin=options.begin,
+        begin=None if options.begin is None else _time(options.begin, events),
         reads=reads,
     )
     with ExitStack() as stack:
@@ -105,6 +109,22 @@ def _lines(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             yield from ready
     if replay.twins:
         logger.warning("%d interactions with user, item and time of another one count once with it", replay.twins)
+
+
+def _time(text: str, events: Events) -> float:
+    """Return a time in the unit of the interactions' times.
+
+    Raises:
+        ConfigError: it is no time, or a date and theirs are none.
+    """
+    number, seconds = finite_number(text), parse_iso_time(text)
+    if number is not None:
+        return number
+    if seconds is None:
+        raise ConfigError(f"--begin {text!r} is not a time; write it like 2024-01-31, or as a number as in the file")
+    if events.scale is None:
+        raise ConfigError("--begin is a date, and the times of the interactions are none: give a number in their unit")
+    return seconds * events.scale
 
 
 def _text(lines: list[dict[str, Any]], as_csv: bool, *, with_head: bool = True) -> str:

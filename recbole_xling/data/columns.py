@@ -97,7 +97,7 @@ def check_slices(config: Any) -> None:
         if name not in kinds:
             there = [found for found, type_ in kinds.items() if type_ in _KINDS]
             where = "the .user and .item files have no column to slice by" if not there else ""
-            raise ConfigError(f"slice_by: {where or unknown_name('column', name, there)}")
+            raise ConfigError(f"slice_by: {where or unknown_name('column', name, there)} (slice_by: [] for no column)")
         if kinds[name] not in _KINDS:
             raise ConfigError(
                 f"slice_by: column '{column}' of '{_file(config, kind)}' is of type {kinds[name] or 'nothing'}, but "

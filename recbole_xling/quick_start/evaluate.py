@@ -93,7 +93,8 @@ def evaluate_run(
     data, base = open_data(trained, config, same_items=same_items)
     known = data.dataset.trained_on
     if known and (split == "all" or _splits_anew(config, trained.settings)):
-        logger.warning("the run was trained on '%s': what is evaluated may be what it has seen", config["dataset"])
+        own = trained.settings["dataset"]
+        logger.warning("the run was trained on '%s': what is evaluated may be what it has seen", own)
     if impressions:
         check_impressions(config, data, split)
     model = build_model(trained, config, base)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from recbole_xling.errors import DataError
 from recbole_xling.text.raw_tables import table_rows
+from recbole_xling.utils.arguments import finite_number, parse_iso_time
 
 logger = logging.getLogger(__name__)
 _SECONDS = (2e8, 1e10)  # times that are dates of 1976 to 2286
@@ -56,40 +57,48 @@ class Events:
 def read_events(path: Path, columns: Sequence[str]) -> Events:
     """Read a file of interactions: some 50 bytes each while they are sorted, half of it afterwards, and the ids once.
 
-    Rows without a user or an item are left out, as in a run; a warning tells how many.
+    Rows without a user, an item or a time are left out, as in a run; warnings tell how many. Times are numbers, which
+    are taken as they are, or ISO 8601 dates and times, which become Unix seconds.
 
     Args:
         path: of the ``.inter`` file.
         columns: names of those of users, items and times.
 
     Raises:
-        DataError: the file is missing, empty, lacks a column or a cell, is no text in UTF-8, or has a time that is no
-            number.
+        DataError: the file is missing, empty, lacks a column or a cell, is no text in UTF-8, or has a time that cannot
+            be read as the others are.
     """
     numbers: tuple[dict[str, int], dict[str, int]] = ({}, {})
     places: tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]] = ([], [], [])
     block: tuple[list[int], list[int], list[float]] = ([], [], [])
-    without_id = 0
+    without_id = without_time = 0
+    read: Callable[[str], float | None] | None = None  # as in a run, the first time tells whether they are dates
     for line, (user, item, time) in table_rows(path, columns):
         if not user or not item:
             without_id += 1
             continue
+        if not time.strip():
+            without_time += 1
+            continue
+        if read is None:
+            read = parse_iso_time if finite_number(time) is None else finite_number
+        moment = read(time)
+        if moment is None:
+            wanted = "number as others are" if read is finite_number else "number, and no date like 2024-05-31T18:30:00"
+            raise DataError(f"'{path}', line {line}: the time {time!r:.40} is no {wanted}; correct it")
         block[0].append(numbers[0].setdefault(user, len(numbers[0])))
         block[1].append(numbers[1].setdefault(item, len(numbers[1])))
-        try:
-            block[2].append(float(time))
-        except ValueError:
-            raise DataError(f"'{path}', line {line}: the time {time!r:.40} is no number") from None
+        block[2].append(moment)
         if len(block[0]) == 1 << 16:
             _move(block, places)
     _move(block, places)
     if without_id:
         logger.warning("'%s': %d rows without a user or an item are left out", path, without_id)
+    if without_time:
+        logger.warning("'%s': %d rows without a time are left out", path, without_time)
     users, items, times = (np.concatenate(part) for part in places)
     if not len(times):
         raise DataError(f"'{path}' has no interaction")
-    if not np.isfinite(times).all():
-        raise DataError(f"'{path}' has a time that is not finite")
     tokens = [list(of_field) for of_field in numbers]
     ranks = []  # of the ids, so that the order of rows does not count
     for of_field in tokens:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from html_page import Page
 
-from recbole_xling.card import build_card, write_card
+from recbole_xling.card import build_card, build_configured_card, write_card
 from recbole_xling.card.tables import card_table, card_tables
 from recbole_xling.cli.card import add_arguments, run
+from recbole_xling.config import XLingConfig
 from recbole_xling.errors import ConfigError, DataError
 
 EVIL = "<script>alert('x')</script>"
@@ -118,6 +119,25 @@ def test_items_with_texts_in_several_small_languages_are_no_share_of_the_catalog
     assert [row[0] for row in tables["texts"].rows] == ["en", "11 others"]
     assert tables["texts"].rows[0][-1] == "20 (64.5%)" and tables["texts"].rows[1][-1] == "22"
     assert "counts once for each language" in tables["texts"].note and "counts once" in tables["parts"].note
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, "of the source languages; the test is of the target ones."),
+        (
+            {"test": "both", "interactions": 3},
+            "with 3 interactions of the target ones; the test is of source",
+        ),
+    ],
+)
+def test_what_a_split_by_languages_tests_is_told(made, changed, told):
+    folder = made(interactions="|".join(f"u{n} a 1|u{n} b 2|u{n} e 3|u{n} a 4|u{n} b 5|u{n} e 6" for n in range(9)))
+    split = {"LT": {"source": ["de"], "target": ["en"], "by": "item", **changed}}
+    settings = {"data_path": str(folder.parent), "eval_args": {"split": split}}
+    card = build_configured_card(XLingConfig("LLMSASRec", folder.name, config_dict=settings))
+    (note,) = (table.note for table in card_tables(card) if table.name == "splits")
+    assert told in note
 
 
 def test_a_language_of_further_texts_alone_is_no_small_one(made):

@@ -14,6 +14,7 @@ import pytest
 
 from recbole_xling.cli import replay as command
 from recbole_xling.cli.main import call
+from recbole_xling.cli.replay import _time
 from recbole_xling.errors import ConfigError, DataError, XlingError
 from recbole_xling.serve import Catalog, Recommender, Users
 from recbole_xling.serve.asking import AskExport, AskServer
@@ -172,7 +173,7 @@ def test_readers_that_a_model_of_ids_does_not_know_get_what_is_chosen_most(tmp_p
 
 def test_a_damaged_file_is_refused(tmp_path):
     path = write(tmp_path, [("a", "i1", "soon")])
-    with pytest.raises(DataError, match=r"line 2: the time 'soon' is no number"):
+    with pytest.raises(DataError, match=r"line 2: the time 'soon' is no number, and no date like 2024"):
         read_events(path, ("user_id", "item_id", "timestamp"))
     with pytest.raises(DataError, match="no column 'time'; its columns are user_id"):
         read_events(path, ("user_id", "item_id", "time"))
@@ -207,6 +208,25 @@ def test_rows_without_a_user_or_an_item_are_left_out_and_counted(tmp_path, caplo
 
 def test_long_fields_are_read(tmp_path):
     assert events_of(tmp_path, [("a" * 200_000, "i1", START)]).user_tokens == ["a" * 200_000]
+
+
+def test_times_are_read_as_in_a_run(tmp_path, caplog):
+    rows = [("a", "i1", "2024-02-20T11:13:51+00:00"), ("b", "i2", ""), ("a", "i3", "2024-02-21")]
+    events = events_of(tmp_path, rows)
+    assert events.times.tolist() == [1708427631.0, 1708473600.0] and "1 rows without a time" in caplog.text
+    with pytest.raises(DataError, match=r"line 3: the time '2024-02-21' is no number as others are"):
+        events_of(tmp_path, [("a", "i1", "1708427631"), ("a", "i3", "2024-02-21")])
+    with pytest.raises(DataError, match="is no number"):
+        events_of(tmp_path, [("a", "i1", "inf")])
+
+
+def test_measuring_may_begin_at_a_date(tmp_path):
+    events = events_of(tmp_path, [("a", "i1", 1708427631000), ("a", "i3", 1708473600000)])
+    assert _time("2024-02-21", events) == 1708473600000.0 and _time("17", events) == 17.0
+    with pytest.raises(ConfigError, match="'yesterday' is not a time; write it like"):
+        _time("yesterday", events)
+    with pytest.raises(ConfigError, match="--begin is a date, and the times of the interactions are none"):
+        _time("2024-02-21", events_of(tmp_path, [("a", "i1", 1), ("a", "i3", 2)]))
 
 
 @pytest.mark.parametrize("begin", [START + 10, math.nan, math.inf])

@@ -117,11 +117,8 @@ or a folder of such files, which are read in the order of their names; all but P
     def interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield the interactions; dates become Unix seconds, numbers stay as they are."""
         mapping, before = self.mapping, 0
-        self._has_dates = None
-        for frame in self._interactions(rejects):
-            if mapping.time is not None:
-                frame = self._timed(frame, rejects)
-            elif mapping.in_order:
+        for frame in self._usable(rejects):
+            if mapping.in_order:
                 order = pl.int_range(before + 1, before + 1 + frame.height, dtype=pl.Int64, eager=True)
                 frame = frame.with_columns(order.cast(pl.Float64).alias("timestamp"))
             elif mapping.random_order:
@@ -138,7 +135,7 @@ or a folder of such files, which are read in the order of their names; all but P
         mapping = self.mapping
         if mapping.items is None:
             seen: dict[str, None] = {}
-            for frame in self._interactions(rejects):
+            for frame in self._usable(rejects):
                 good = frame.filter(bad_ids("item_id").is_null())  # a bad one is listed with its interaction
                 seen.update(dict.fromkeys(good["item_id"].unique(maintain_order=True)))
             yield from (Item(item_id, UNDETERMINED) for item_id in seen)
@@ -193,6 +190,12 @@ or a folder of such files, which are read in the order of their names; all but P
             yield "no texts: name their columns with --items and --text"
 
     # ---- interactions -----------------------------------------------------------------------------------------
+
+    def _usable(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
+        """Yield the rows of :meth:`_interactions`; where they have times, those whose time can be read."""
+        self._has_dates, self._rounded = None, 0
+        for frame in self._interactions(rejects):
+            yield frame if self.mapping.time is None else self._timed(frame, rejects)
 
     def _interactions(self, rejects: Rejects) -> Iterator[pl.DataFrame]:
         """Yield the rows for which the conditions hold, with a column for each of the file that has a use.

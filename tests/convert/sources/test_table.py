@@ -116,6 +116,13 @@ def test_a_bad_id_of_interactions_alone_is_one_bad_row(convert: Callable[..., Co
     assert [json.loads(line)["line"] for line in lines(tmp_path, "rejects.jsonl")] == [2, 3]
 
 
+def test_an_item_whose_times_cannot_be_read_is_none(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
+    times = {"a": "2024-01-10", "b": "soon", "c": "2024-01-11"}
+    rows = [{"user_id": "u", "item_id": item, "at": time} for item, time in times.items()]
+    report = convert(TableConverter(input=write_rows(tmp_path / "clicks.csv", rows), time="at"), max_bad=0.5)
+    assert (report.items, report.interactions) == (2, 2) and sum(report.rejected.values()) == 1
+
+
 def test_times_that_no_float_holds_are_counted(convert: Callable[..., ConvertReport], tmp_path: Path) -> None:
     times = ["1700000000123456789", "1700000000123456768", "1700000000123456790", "1700000000.5"]
     rows = [{"user_id": "u", "item_id": item, "at": time} for item, time in zip("abcd", times, strict=True)]
