@@ -326,6 +326,15 @@ class ModelHooks:
         saved.
         """
 
+    def follow_settings(self, before: Mapping[str, Any]) -> None:
+        """Derive again what follows from settings that are not those of training.
+
+        Called when a trained model is loaded, in evaluation mode and without gradients.
+
+        Args:
+            before: the settings of training.
+        """
+
 
 class XLingRecommender(ModelHooks, SequentialRecommender):
     """Base class of sequential models that train on windows of histories.

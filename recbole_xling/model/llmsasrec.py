@@ -187,6 +187,8 @@ class LLMSASRec(XLingRecommender):
         reads_texts = FUSIONS[kind].uses_text or (kind == "init" and settings.text_centering)
         reads_languages = settings.item_language_embedding or settings.language_adversary_weight > 0
         of_text = [] if reads_texts or reads_languages else ["train_text_view"]
+        if not settings.has_prior(by_text=FUSIONS[kind].uses_text):
+            of_text.append("popularity_weight")
         return [*NextItemLossConfig.of(config).idle, *RepresentationConfig.of(config).idle, *of_text]
 
     @classmethod
@@ -487,3 +489,8 @@ class LLMSASRec(XLingRecommender):
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown."""
         self.score_bias.calibrate(self.full_sort_predict, self.items.as_new)
+
+    def follow_settings(self, before: Mapping[str, Any]) -> None:
+        """Set that offset again where other settings of scores are given than training had."""
+        if self.score_bias.is_set_otherwise(before):
+            self.end_epoch(-1)

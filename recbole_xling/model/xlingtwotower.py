@@ -342,12 +342,20 @@ class XLingTwoTower(XLingRecommender):
         self.encoder.end_step(step)
         self._step, self._draws = step + 1, 0
 
+    def _place_cold_items(self) -> None:
+        as_new = [] if self.gate is None else [self.gate.as_new]
+        self.score_bias.calibrate(self.full_sort_predict, *as_new)
+
+    def follow_settings(self, before: Mapping[str, Any]) -> None:
+        """Set the offset of cold items again where other settings of scores are given than training had."""
+        if self.score_bias.is_set_otherwise(before):
+            self._place_cold_items()
+
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown, and resample hard negatives."""
         if process()[1] > 1:  # all are here, as they need not be later
             self._table(0, self._version, together=True)
-        as_new = [] if self.gate is None else [self.gate.as_new]
-        self.score_bias.calibrate(self.full_sort_predict, *as_new)
+        self._place_cold_items()
         if self.hard_negatives and self.hard_negatives.due(epoch):
             self._draw_hard_negatives(self.hard_negatives, epoch)
 

@@ -247,6 +247,8 @@ def restore_model(model: Any, trained: Trained, dataset: Any) -> None:
         check_trained(model, trained.settings, trained.data, dataset)
         _restore(model, trained, dataset)
     model.eval()
+    with torch.no_grad():
+        hooks_of(model).follow_settings(trained.settings)
 
 
 def _restore(model: Any, trained: Trained, dataset: Any) -> None:

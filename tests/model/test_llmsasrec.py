@@ -250,6 +250,21 @@ def test_exposure_is_kept_with_the_model(small_dataset, settings):
     assert load_run(result["run_dir"]).model.score_bias.cold_offset == offset
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_popularity_may_count_less_after_training(small_dataset, settings, weight):
+    small_dataset()
+    folder = run("LLMSASRec", "small", config_dict={**settings, **HALF_TRAINED, "topk": [10]})["run_dir"]
+    usual, other = load_run(folder), load_run(folder, popularity_weight=weight)
+    bias, usual_bias, cold = other.model.score_bias, usual.model.score_bias, other.model.score_bias.cold
+    torch.testing.assert_close(bias()[~cold], weight * usual_bias()[~cold])
+    assert bias.cold_offset != usual_bias.cold_offset
+    batch = next(iter(other.train_data))
+    torch.testing.assert_close(other.model.calculate_loss(batch), usual.model.calculate_loss(batch))
+    scores = other.model.full_sort_predict(other.train_data._dataset.last_histories(1000))
+    shown = cold[scores.topk(10).indices].float().mean()  # new items are shown as often as before
+    assert float(shown) == pytest.approx(min(0.2, 5 * int(cold.sum()) / (len(cold) - 1)), abs=0.2 / 10)
+
+
 @pytest.mark.parametrize("representation", ["none", "init"])
 def test_plain_sasrec_scores_have_no_popularity_part(make, representation):
     assert not make(item_representation=representation, popularity_prior=True).model.score_bias.prior.any()

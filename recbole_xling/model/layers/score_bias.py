@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
 
@@ -79,12 +79,19 @@ class ScoreBiasConfig(TypedConfig):
     popularity_prior: Literal[True, False, "always"] = Field(
         True, description="Where items carry text (or `always`), add the logarithm of their popularity to scores."
     )
+    popularity_weight: float = Field(
+        1.0, ge=0, description="How much that counts after training: with less, rare items gain and popular ones lose."
+    )
     cold_exposure: float = Field(
         5, gt=0, description="How many times as often as the average item a cold item is shown."
     )
     bias_by_history: bool = Field(
         True, description="Let popularity and the place of cold items count as far as training knows a user's history."
     )
+
+    def has_prior(self, *, by_text: bool) -> bool:
+        """Tell whether popularity counts for a model that knows its items by their texts, or not."""
+        return self.popularity_prior == "always" or (by_text and bool(self.popularity_prior))
 
     @field_validator("popularity_prior", mode="before")
     @classmethod
@@ -96,7 +103,9 @@ class ScoreBias(nn.Module):
     """A constant for each item that is added to all its scores, ``(n_items,)``.
 
     With ``popularity_prior`` it is the logarithm of the item's count as a share of the largest one: the softmax over
-    match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Cold items do not have a
+    match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Training has :attr:`prior` in
+    its softmax; scores have ``popularity_weight`` times that, from 1, what training users choose, to 0, as if all items
+    were equally popular (the balanced error of the same paper). Cold items do not have a
     popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint keeps. Where none is
     cold, some trained ones stand in for those that come later, known by nothing but their texts.
 
@@ -127,8 +136,7 @@ class ScoreBias(nn.Module):
         largest = max(1, int(counts.max()))
         untrained = largest if by_text else 1  # the offset places those that are known by their texts
         popularity = torch.from_numpy(np.log(np.where(counts > 0, counts, untrained) / largest)).float()
-        wanted = settings.popularity_prior == "always" or (by_text and settings.popularity_prior)
-        prior = popularity if wanted else torch.zeros(len(counts))
+        prior = popularity if settings.has_prior(by_text=by_text) else torch.zeros(len(counts))
         cold = torch.from_numpy((counts == 0) & by_text)
         cold[0] = False
         self.register_buffer("log_popularity", popularity, persistent=False)
@@ -144,6 +152,7 @@ class ScoreBias(nn.Module):
             n_stand_ins = max(1, len(trained) // _STAND_INS)
             stand_ins = np.sort(np.random.default_rng(config["seed"]).choice(trained, n_stand_ins, replace=False))
         self.register_buffer("stand_ins", torch.from_numpy(stand_ins), persistent=False)
+        self._settings = settings
         self.share = cold_share(settings.cold_exposure, int(cold.sum()) + len(stand_ins), len(counts) - 1)
         self._list, self._length = dataset.item_id_list_field, dataset.item_list_length_field
         self._excludes = bool(config["exclude_history"])
@@ -152,7 +161,12 @@ class ScoreBias(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the constants, ``(n_items,)``."""
-        return self.prior + self.cold_offset * self.cold
+        return self._settings.popularity_weight * self.prior + self.cold_offset * self.cold
+
+    def is_set_otherwise(self, before: Mapping[str, Any]) -> bool:
+        """Tell whether settings from which the offset follows are not those of a finished training."""
+        defaults = {name: field.default for name, field in ScoreBiasConfig.model_fields.items()}
+        return any({**defaults, **before}[name] != value for name, value in self._settings)
 
     def weight(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """Return how much the constants count for users (:func:`~recbole_xling.serve.vectors.bias_weight`), ``(B, 1)``.
@@ -178,8 +192,9 @@ class ScoreBias(nn.Module):
             score: gives the scores of all items, ``(B, n_items)``, this bias included.
             as_new: lets the model score some items, ``(n,)``, as if it had not been trained on them.
         """
-        if self._histories is None:
+        if self._histories is None or not len(self._histories):  # as of a dataset that only is ranked
             return
+        served = self._settings.popularity_weight * self.prior
         self.cold_offset.zero_()
         is_cold = self.cold.index_fill(0, self.stand_ins, True)
         warm, cold = (~is_cold).nonzero().squeeze(1), is_cold.nonzero().squeeze(1)
@@ -189,7 +204,7 @@ class ScoreBias(nn.Module):
                 histories = self._histories[part].to(self.cold.device)
                 scores = score(histories)  # (B, n_items)
                 weight = self.weight(histories[self._list], histories[self._length])  # (B, 1)
-                scores[:, self.stand_ins] -= weight * self.prior[self.stand_ins]
+                scores[:, self.stand_ins] -= weight * served[self.stand_ins]
                 chosen = scores.scatter(1, histories[self._list], float("-inf"))
                 of_warm = (chosen if self._excludes else scores)[:, warm]
                 gaps.append(entry_gaps(of_warm, chosen[:, cold]))  # nobody has chosen what is new
