@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from recbole_xling.errors import ConfigError
+from recbole_xling.utils.arguments import settings_of_words
 
 DESCRIPTION = "Write a run as a folder that recommends without torch, RecBole and the dataset."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
+    """Declare the arguments; further ones are settings that replace the run's."""
     parser.add_argument("run", help="the run folder")
     parser.add_argument("--to", required=True, metavar="FOLDER", help="the new folder")
     parser.add_argument("--index", metavar="KIND", help="flat, hnsw, ivfpq or usearch (default: all items are scored)")
@@ -22,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_path", help="folder of the dataset, if it has moved")
 
 
-def run(options: argparse.Namespace) -> str:
+def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     """Write the folder.
 
     Raises:
@@ -31,6 +33,7 @@ def run(options: argparse.Namespace) -> str:
     from recbole_xling.quick_start.serving_export import export_run
     from recbole_xling.serve.push import push
 
+    changed = settings_of_words([*settings, *([f"--data_path={options.data_path}"] if options.data_path else [])])
     if options.push_to and not (options.with_users or options.without_users):
         raise ConfigError("--push-to: say whether users' ids and histories may go: --with-users or --without-users")
     manifest = export_run(
@@ -39,7 +42,7 @@ def run(options: argparse.Namespace) -> str:
         index=options.index,
         with_users=not options.without_users,
         license_id=options.license,
-        **({"data_path": options.data_path} if options.data_path else {}),
+        **changed,
     )
     lines = [f"Export: {options.to}, {manifest['items']:,} items, {manifest['users'] or 'no'} users"]
     if (difference := manifest["largest_difference_of_users"]) is not None:

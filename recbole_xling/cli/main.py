@@ -44,7 +44,7 @@ COMMANDS = {
     "report": _Command("show finished runs on one HTML page"),
     "fuse": _Command("fuse the rankings of several runs into one"),
     "recommend": _Command("recommend items to users and histories, or items like an item"),
-    "export": _Command("write a run as a folder that recommends without torch, RecBole and the dataset"),
+    "export": _Command("write a run as a folder that recommends without torch, RecBole and the dataset", True),
     "serve": _Command("answer over HTTP by the folder of an export"),
     "drift": _Command("tell what has changed since a run was trained, and whether to train again", True),
     "replay": _Command("replay interactions to an export in their order, and measure its lists per hour and language"),

@@ -22,6 +22,7 @@ from recbole_xling.config.recbole import RecBoleConfig, recbole_model_settings
 from recbole_xling.config.shared import OverallConfig, settings_of
 from recbole_xling.data.splits.settings import read_split
 from recbole_xling.errors import ConfigError
+from recbole_xling.utils.arguments import settings_of_words
 from recbole_xling.utils.distributed import is_main_process
 from recbole_xling.utils.paths import package_folder
 from recbole_xling.utils.precision import prepare_autocast
@@ -102,15 +103,7 @@ class XLingConfig(Config):
         return {key: value for content in self._file_contents for key, value in content.items()}
 
     def _load_cmd_line(self) -> dict[str, Any]:
-        settings: dict[str, str] = {}
-        for argument in self._arguments:
-            key, equals, value = argument.removeprefix("--").partition("=")
-            if not argument.startswith("--") or not equals or not key:
-                raise ConfigError(f"argument '{argument}' is not understood; settings are written --key=value")
-            if settings.get(key, value) != value:
-                raise ConfigError(f"argument '--{key}' is given twice with different values")
-            settings[key] = value
-        return self._convert_config_dict(settings)
+        return self._convert_config_dict(settings_of_words(self._arguments))
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
         """Read texts as words of the command line; RecBole does so in dictionaries as well."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from datetime import datetime, timezone
+
+from recbole_xling.errors import ConfigError
 
 FINER_THAN_MICROSECONDS = r"[.,]\d{6}\d*[1-9]"
 """Matches what :func:`parse_iso_time` cuts off."""
@@ -18,6 +21,23 @@ def comma_list(text: str) -> tuple[str, ...]:
 def file_list(text: str) -> list[str]:
     """Return the files between spaces; a file whose own name has spaces is one."""
     return [text] if os.path.isfile(text) else text.split()
+
+
+def settings_of_words(words: Sequence[str]) -> dict[str, str]:
+    """Return the settings of arguments ``--key=value``, as they are written.
+
+    Raises:
+        ConfigError: an argument has another form, or two contradict each other.
+    """
+    settings: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--") or not equals or not key:
+            raise ConfigError(f"argument '{word}' is not understood; settings are written --key=value")
+        if settings.get(key, value) != value:
+            raise ConfigError(f"argument '--{key}' is given twice with different values")
+        settings[key] = value
+    return settings
 
 
 def finite_number(value: str | float) -> float | None:

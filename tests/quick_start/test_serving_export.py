@@ -81,6 +81,21 @@ def test_an_export_answers_as_the_run_does(trained, tmp_path, model, settings):
     check_alike(found, [answer.record() for answer in expected])
 
 
+def test_settings_of_scores_may_be_others_than_in_training(trained, tmp_path, capsys):
+    folder = trained("LLMSASRec", item_representation="delta")
+    words = ["export", str(folder), "--to", str(tmp_path / "export"), "--popularity_weight=0"]
+    assert cli.main(words) == 0
+    found = answers_elsewhere(tmp_path / "export", ["nu3"], [["ni1", "ni2"]], "ni5")
+    usual, other = (load_run(folder, **changed).recommender for changed in ({}, {"popularity_weight": 0}))
+    expected, before = ([*of.recommend(["nu3"], 8, filters=Filters(block=["ni3"])),
+                         *of.recommend_histories([["ni1", "ni2"]], 8, exclude_seen=False),
+                         of.similar_items("ni5", 8)] for of in (other, usual))  # fmt: skip
+    check_alike(found, [answer.record() for answer in expected])
+    assert [answer.record() for answer in expected] != [answer.record() for answer in before]
+    assert cli.main([*words[:3], str(tmp_path / "other"), "--popularity_wait=0"]) == 2
+    assert "Did you mean 'popularity_weight'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("views", ["mean", "reader"])
 def test_readers_of_an_export_have_their_views(tmp_path, views, tiny_encoder):
     write_shop(tmp_path / "data", silent=2)
