@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from recbole_xling.errors import ConfigError
 from recbole_xling.utils.arguments import settings_of_words
 
+_OF_THE_COMMAND = {f"--{name}" for name in ("run", "folder", "index", "with_users", "license_id", "dataset", "model")}
+
 DESCRIPTION = "Write a run as a folder that recommends without torch, RecBole and the dataset."
 
 
@@ -33,6 +35,8 @@ def run(options: argparse.Namespace, settings: Sequence[str] = ()) -> str:
     from recbole_xling.quick_start.serving_export import export_run
     from recbole_xling.serve.push import push
 
+    if clash := sorted({word.partition("=")[0] for word in settings} & _OF_THE_COMMAND):
+        raise ConfigError(f"{', '.join(clash)} cannot be given here: an export is of the run and its own dataset")
     changed = settings_of_words([*settings, *([f"--data_path={options.data_path}"] if options.data_path else [])])
     if options.push_to and not (options.with_users or options.without_users):
         raise ConfigError("--push-to: say whether users' ids and histories may go: --with-users or --without-users")

@@ -28,7 +28,8 @@ Tokens = NDArray[np.str_]
 IntArray = NDArray[np.int64]
 
 _READ = frozenset({"max_length", "prompt"})  # what an encoder reads of a text: compared as settings
-_ROUNDING = frozenset({"dtype", "package_version", "runtime", "trust_remote_code"})
+# what may differ in little: in rounding, or in nothing where a cache did not tell what a model is
+_ROUNDING = frozenset({"dtype", "package_version", "runtime", "supposed_plain", "trust_remote_code"})
 
 _SAMPLE = 1000  # interactions that are remembered
 _SAME_DATA = 0.5  # share of them that the run's own data still have; data of other users and items have next to none

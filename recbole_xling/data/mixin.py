@@ -244,10 +244,11 @@ class XLingDatasetMixin(StatedHistories, PinnedIds):
         self._check_loaded("val_interval")
         for name, wanted in (self.config["val_interval"] or {}).items():
             is_number = self.field2type[name] in (FeatureType.FLOAT, FeatureType.FLOAT_SEQ)
-            if is_number and isinstance(wanted, list):  # RecBole would read it as an interval, or filter nothing
+            lists = isinstance(wanted, list | tuple | set)
+            if is_number and lists:  # RecBole would read it as an interval, or filter nothing
                 listed = ";".join(f"[{value},{value}]" for value in wanted)
                 raise ConfigError(f"val_interval: '{name}' has numbers: write intervals and no list, as in '{listed}'")
-            if not is_number and not isinstance(wanted, list):
+            if not is_number and not lists:
                 raise ConfigError(f"val_interval: '{name}' has no numbers: list the values to keep, not {wanted!r}")
         with self._counting("outside val_interval"):
             super()._filter_by_field_value()

@@ -56,16 +56,7 @@ class LocalModel:
 
         What links lead to and, of an adapter, the model below it are among them.
         """
-        files = []
-        for place, folders, names in os.walk(self.folder, followlinks=True):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for path in (Path(place, name) for name in names if not name.startswith(".")):
-                if path.is_file() and path.suffix.lower() not in _NOT_MODEL:
-                    state = path.stat()
-                    files.append((path.relative_to(self.folder).as_posix(), state.st_size, state.st_mtime_ns))
-        own = _content_hash(self.folder, tuple(sorted(files)))
-        below = [_fingerprint_below(self.folder / name) for name, *_ in sorted(files) if name.endswith(_ADAPTER_FILE)]
-        return sha256("\0".join([own, *filter(None, below)]).encode()).hexdigest() if any(below) else own
+        return _folder_fingerprint(self.folder)
 
     @property
     def plain(self) -> bool:
@@ -153,13 +144,6 @@ class HubModel:
                 commit = Path(path).parent.name  # .../snapshots/<commit>/<file>
                 known = try_to_load_from_cache(self.name, _CONFIG_FILES[0], cache_dir=cache_folder, revision=commit)
                 supposed = offline and known is None  # neither in the cache nor known not to exist
-                if supposed:
-                    logger.warning(
-                        "the model '%s' is taken for a bare transformer, whose token vectors are averaged: the hub "
-                        "cannot be asked, and its cache here does not tell. If it is a model of sentence-transformers, "
-                        "fetch all of it first (hf download %s)",
-                        *(self.name, self.name),
-                    )
                 return commit, file, supposed
             except LocalEntryNotFoundError as error:
                 offline, cause = True, error  # no need to wait for the network a second time
@@ -173,6 +157,17 @@ class HubModel:
             f"cannot find the model '{self.name}'{at} on the Hugging Face hub or in its cache here: {cause}. Check the "
             "name and the network, or give a local folder"
         ) from cause
+
+
+def tell_if_supposed(source: LocalModel | HubModel) -> None:
+    """Warn where a model's vectors are means of its tokens' because nothing says that it was made otherwise."""
+    if source.supposed_plain:
+        logger.warning(
+            "the model '%s' is taken for a bare transformer, whose token vectors are averaged: the hub cannot be "
+            "asked, and its cache here does not tell. Run once with a network; or, if it is a model of "
+            "sentence-transformers, fetch all of it (hf download %s)",
+            *(source.name, source.name),
+        )
 
 
 def gguf_options(source: LocalModel | HubModel) -> dict[str, Any]:
@@ -337,12 +332,40 @@ def _pooling_of(settings: dict[str, Any]) -> str:
     return "+".join(_POOLINGS.get(name, name) for name in ([named] if isinstance(named, str) else named))
 
 
-def _fingerprint_below(adapter: Path) -> str | None:
-    """Return the fingerprint of the model that an adapter's configuration names; None if it is not found."""
+def _folder_fingerprint(folder: Path, above: frozenset[Path] = frozenset()) -> str:
+    """Return :attr:`LocalModel.fingerprint`.
+
+    Args:
+        folder: of the model.
+        above: folders of adapters that lead here.
+    """
+    files: list[tuple[str, int, int]] = []
+    visited: set[Path] = set()  # links may lead in a circle
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if not name.startswith(".")]
+        if (real := Path(place).resolve()) in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        for path in (Path(place, name) for name in names if not name.startswith(".")):
+            if path.is_file() and path.suffix.lower() not in _NOT_MODEL:
+                state = path.stat()
+                files.append((path.relative_to(folder).as_posix(), state.st_size, state.st_mtime_ns))
+    own = _content_hash(folder, tuple(sorted(files)))
+    adapters = sorted(folder / name for name, *_ in files if name.rpartition("/")[2] == _ADAPTER_FILE)
+    below = [base for adapter in adapters if (base := _folder_below(adapter)) and base not in {folder, *above}]
+    if not below:  # a base on the hub is pinned by the adapter's own file or not at all
+        return own
+    parts = [own, *(_folder_fingerprint(base, above | {folder}) for base in below)]
+    return sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _folder_below(adapter: Path) -> Path | None:
+    """Return the folder of the model that an adapter's configuration names; None if it names none that is there."""
     try:
-        base = parse_json(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
-        return find_model(base).fingerprint
-    except (OSError, ValueError, LookupError, TypeError, EncoderError):
+        base = Path(parse_json(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
+        return base.resolve() if base.is_dir() else None
+    except (OSError, ValueError, LookupError, TypeError):
         return None  # such as of an adapter whose weights were merged since
 
 

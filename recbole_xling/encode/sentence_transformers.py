@@ -16,7 +16,14 @@ from typing import Any, cast
 import numpy as np
 
 from recbole_xling.encode.base import ENCODERS, Identity, Vectors, require_package
-from recbole_xling.encode.hub import LocalModel, find_model, gguf_options, load_config, quiet_loading
+from recbole_xling.encode.hub import (
+    LocalModel,
+    find_model,
+    gguf_options,
+    load_config,
+    quiet_loading,
+    tell_if_supposed,
+)
 from recbole_xling.errors import EncoderError, XlingError, unknown_name
 from recbole_xling.utils.json_text import parse_json
 
@@ -106,10 +113,13 @@ class SentenceTransformersEncoder:
     @cached_property
     def identity(self) -> Identity:
         """Everything that changes the vectors: for a folder the hash of its files, for a hub name the commit."""
+        if self._pooling is None:
+            tell_if_supposed(self._source)
         further = {
             "gguf_file": self._source.gguf_file,
             "num_hidden_layers": self._n_layers,
-            "supposed_plain": self._source.supposed_plain or None,  # so that the whole model is another one
+            # its vectors are kept apart from those of the whole model
+            "supposed_plain": (self._pooling is None and self._source.supposed_plain) or None,
         }
         return {
             "backend": "sentence_transformers",

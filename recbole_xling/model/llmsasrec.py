@@ -488,9 +488,11 @@ class LLMSASRec(XLingRecommender):
 
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown."""
-        self.score_bias.calibrate(self.full_sort_predict, self.items.as_new)
+        self._place_cold_items()
 
     def follow_settings(self, before: Mapping[str, Any]) -> None:
         """Set that offset again where other settings of scores are given than training had."""
-        if self.score_bias.is_set_otherwise(before):
-            self.end_epoch(-1)
+        self.score_bias.follow_settings(before, self._place_cold_items)
+
+    def _place_cold_items(self) -> None:
+        self.score_bias.calibrate(self.full_sort_predict, self.items.as_new)

@@ -348,8 +348,7 @@ class XLingTwoTower(XLingRecommender):
 
     def follow_settings(self, before: Mapping[str, Any]) -> None:
         """Set the offset of cold items again where other settings of scores are given than training had."""
-        if self.score_bias.is_set_otherwise(before):
-            self._place_cold_items()
+        self.score_bias.follow_settings(before, self._place_cold_items)
 
     def end_epoch(self, epoch: int) -> None:
         """Set the offset of cold items by what training users are shown, and resample hard negatives."""
@@ -388,6 +387,11 @@ class XLingTwoTower(XLingRecommender):
         return torch.where(
             item_seq_len[:, None] > 0, last_states(states, item_seq_len), self.user_tower.empty(user_language)
         )
+
+    @classmethod
+    def idle_settings(cls, config: Any) -> list[str]:
+        """Return what no popularity in scores leaves without effect."""
+        return [] if XLingTwoTowerConfig.of(config).has_prior(by_text=True) else ["popularity_weight"]
 
     @torch.no_grad()
     def item_table(self, view: int = 0) -> Tensor:

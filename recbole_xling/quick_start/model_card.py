@@ -17,6 +17,9 @@ _ENCODER = """
 transformers without the map.
 `adapters/`, where there is one, has the adapters alone, in PEFT's format, for `{base}`.
 """
+_WITH_OTHER_SETTINGS = """
+Those of the run, which this folder serves with other settings: {}.
+"""
 
 
 def card_text(run: Run, result: Mapping[str, Any], manifest: Mapping[str, Any], license_id: str | None) -> str:
@@ -31,6 +34,7 @@ def card_text(run: Run, result: Mapping[str, Any], manifest: Mapping[str, Any], 
     catalog = run.recommender.catalog
     languages = sorted({str(tag) for of_view in catalog.languages for tag in of_view[1:]} - {UNDETERMINED})
     dataset, model = manifest["dataset"], manifest["model"]
+    others = ", ".join(f"{key}: {value}" for key, value in manifest["settings"].items())
     scores = [{"type": name, "value": float(value)} for name, value in result["test"].items()]
     task = {"type": "recommendation", "name": "Recommendation"}
     about = {"task": task, "dataset": {"type": dataset, "name": dataset, "split": "test"}, "metrics": scores}
@@ -39,7 +43,8 @@ def card_text(run: Run, result: Mapping[str, Any], manifest: Mapping[str, Any], 
         "tags": ["recommendation", "cross-lingual", "recbole"],
         "language": sorted({tag.partition("-")[0] for tag in languages}),
         "license": license_id,
-        "model-index": [{"name": f"{model} on {dataset}", "results": [about]}],
+        # results are those of the run: of an export that scores otherwise they would be wrong
+        "model-index": None if others else [{"name": f"{model} on {dataset}", "results": [about]}],
     }
     facts = {key: value for key, value in facts.items() if value}
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result["test"].items())
@@ -73,7 +78,7 @@ recommender.recommend_histories([["an item", "another one"]], k=10)
 {run.config["seed"]}.
 
 ## Results on the test
-
+{_WITH_OTHER_SETTINGS.format(_plain(others)) if others else ""}
 | metric | value |
 |---|---|
 {metrics}

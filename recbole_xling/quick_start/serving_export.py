@@ -21,6 +21,7 @@ from recbole_xling.quick_start.export import can_be_merged, check_empty, write_e
 from recbole_xling.quick_start.model_card import card_text
 from recbole_xling.quick_start.model_scorer import ModelScorer
 from recbole_xling.quick_start.onnx_tower import write_tower
+from recbole_xling.quick_start.reuse import IRRELEVANT
 from recbole_xling.serve import folder as files
 from recbole_xling.serve.added import read_added, write_added
 from recbole_xling.serve.catalog import Users
@@ -30,7 +31,7 @@ from recbole_xling.serve.scorer import Rows
 from recbole_xling.serve.vectors import bias_weight
 from recbole_xling.serve.withdrawn import read_withdrawn, write_withdrawn
 from recbole_xling.utils.files import replacing
-from recbole_xling.utils.run_folder import read_result, versions
+from recbole_xling.utils.run_folder import read_result, simple, versions
 
 FloatArray = NDArray[np.float32]
 _ASKED = 500  # users whose best items an index is compared on
@@ -81,6 +82,8 @@ def export_run(
             if added := read_added(run):
                 write_added(new, added)
             result = read_result(Path(run))
+            # those that make this another thing than the run that was tested
+            manifest["settings"] = {key: simple(value) for key, value in settings.items() if key not in IRRELEVANT}
             card = card_text(loaded, result, manifest, license_id)
             (new / "README.md").write_text(card, encoding="utf-8", newline="\n")
             manifest["files"] = files.checksums(new)

@@ -34,9 +34,9 @@ _STUDY = "tune"
 _LARGEST = 2**53  # of the whole numbers that a search can tell apart
 _MEASURED = frozenset((*FILTERS, *"""
     benchmark_filename checkpoint_dir data_path dataset eval_args exclude_history languages metrics repeatable resume
-    run_dir threshold topk train_on_validation valid_metric valid_users
+    run_dir seed threshold topk train_on_validation valid_metric valid_users
     """.split()))  # fmt: skip
-"""Settings that decide what is validated, or where a run is."""
+"""Settings that decide what is validated, by what chance, or where a run is."""
 
 _FEWEST = 5  # finished trials before the first one is stopped early
 
@@ -108,7 +108,7 @@ def tune(
     given = config.external_config_dict
     for name, values in ranges.items():
         if name in _MEASURED:
-            raise ConfigError(f"search: {name} decides what is validated, or where a run is: values are not comparable")
+            raise ConfigError(f"search: {name} decides what is validated, by what chance, or where: do not search it")
         if name in given:
             raise ConfigError(f"{name} is both set and searched: leave it out of one of them")
         ends = values if isinstance(values, list) else [values.low, values.high]

@@ -84,7 +84,9 @@ def read_events(path: Path, columns: Sequence[str]) -> Events:
             read = parse_iso_time if finite_number(time) is None else finite_number
         moment = read(time)
         if moment is None:
-            wanted = "number as others are" if read is finite_number else "number, and no date like 2024-05-31T18:30:00"
+            is_first = len(block[0]) + len(places[0]) == 0
+            wanted = "number as others are" if read is finite_number else "date as others are"
+            wanted = "number, and no date like 2024-05-31T18:30:00" if is_first else wanted
             raise DataError(f"'{path}', line {line}: the time {time!r:.40} is no {wanted}; correct it")
         block[0].append(numbers[0].setdefault(user, len(numbers[0])))
         block[1].append(numbers[1].setdefault(item, len(numbers[1])))

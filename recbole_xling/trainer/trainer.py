@@ -50,6 +50,7 @@ _FIXED = (
     *FILTERS,
     *("eval_args", "seed", "benchmark_filename", "valid_metric", "valid_users", "exclude_history"),
     *("learner", "learning_rate", "learning_rates", "weight_decay", "loss_type"),
+    *("popularity_prior", "popularity_weight", "cold_exposure"),
     *("languages", "language_of", "train_on_validation", "train_history"),
     *("text_fields", "text_template", "text_view", "reader_vectors", "train_text_view", "train_text_languages"),
     "train_text_translations",
@@ -228,6 +229,10 @@ class XLingTrainer(XLingTrainerMixin, Trainer):
             self.matches = start.matches
             if self._resumed is None:
                 start.load()
+                if not self.epochs:  # no epoch ends, after which new items would be placed
+                    self.model.eval()
+                    with torch.no_grad(), taking_from(file):
+                        self.hooks.follow_settings(from_plain(checkpoint["config"]))
                 self.logger.info("Starting from '%s': %s", folder, told(start.matches) or "its ids are not known")
             if self.config["l2_sp"]:
                 trained = [(name, own) for name, own in self.model.named_parameters() if own.requires_grad]

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -31,20 +32,27 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a free path of the same name; the file or folder written there takes the place of ``path`` at the end.
 
     A reader finds the old content or the new one, whole: the disk has the new one before it moves, and whoever may
-    read new files of this process may read it, whatever wrote it. After a failure
-    ``path`` is as it was and the new content is gone. What a killed process leaves, a hidden folder ``.xling-*.tmp``
-    beside ``path``, is removed by the next one that replaces something there.
+    read new files of this process may read it, whatever wrote it. After a failure ``path`` is as it was and the new
+    content is gone. What a killed process leaves, a hidden folder ``.xling-*.tmp`` beside ``path``, is removed by the
+    next one that replaces something there.
     """
     _remove_leftovers(path)
     with _own_folder(path.parent) as own:
         new = own / path.name
         yield new
-        usual = own.stat().st_mode & 0o666  # some libraries write files that their owner alone can read
+        usual = stat.S_IMODE(own.stat().st_mode)
         for written in new.rglob("*") if new.is_dir() else [new]:
             if written.is_file():
-                written.chmod(usual)
+                _open_to_others(written, usual & 0o666)
                 sync(written)
         os.replace(new, path)
+
+
+def _open_to_others(written: Path, mode: int) -> None:
+    """Give a file the mode of new files: some libraries write such that the owner alone can read."""
+    if stat.S_IMODE(written.stat().st_mode) & mode != mode and not written.is_symlink():
+        with suppress(OSError):  # not every file system has modes
+            written.chmod(mode)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -189,6 +189,20 @@ def test_weights_behind_a_link_and_those_below_an_adapter_are_part_of_the_model(
     assert after[0] != before[0] and after[1] != before[1]
 
 
+def test_links_and_adapters_that_lead_in_a_circle_end(bert_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bert_folder, tmp_path / "model"))
+    alone = find_model(folder).fingerprint
+    for name in ("one", "two"):
+        (folder / name).symlink_to(folder, target_is_directory=True)
+    assert find_model(folder).fingerprint == alone
+    other = Path(shutil.copytree(bert_folder, tmp_path / "other"))
+    for one, base in ((folder, folder), (folder, other), (other, folder)):
+        (one / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+        assert find_model(one).fingerprint == find_model(one).fingerprint
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "owner/on-the-hub"}))
+    assert find_model(folder).fingerprint
+
+
 def test_identity_and_cached_vectors_need_no_weights(bert_folder: Path, tmp_path: Path) -> None:
     cache = EmbeddingCache(tmp_path)
     vectors = cache.vectors(create_encoder(str(bert_folder), **_EXACT), _TEXTS)
@@ -246,6 +260,9 @@ def test_a_model_of_which_the_cache_has_a_part_is_not_taken_for_a_bare_transform
     (snapshot / "modules.json").rename(tmp_path / "modules.json")
     part = create_encoder("owner/part", **_EXACT).identity
     assert "taken for a bare transformer" in caplog.text and "hf download owner/part" in caplog.text
+    caplog.clear()
+    assert create_encoder("owner/part", pooling="cls", **_EXACT).identity["pooling"] == "cls"
+    assert "taken for" not in caplog.text
     (tmp_path / "modules.json").rename(snapshot / "modules.json")
     assert create_encoder("owner/part", **_EXACT).identity != part, "vectors of the part are not those of the whole"
 

@@ -11,7 +11,7 @@ import torch
 from recbole.model.sequential_recommender import SASRec
 
 from recbole_xling.config import XLingConfig
-from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.model import llmsasrec
 from recbole_xling.model.layers.hstu import time_buckets
 from recbole_xling.model.layers.item_representation import (
@@ -263,6 +263,19 @@ def test_popularity_may_count_less_after_training(small_dataset, settings, weigh
     scores = other.model.full_sort_predict(other.train_data._dataset.last_histories(1000))
     shown = cold[scores.topk(10).indices].float().mean()  # new items are shown as often as before
     assert float(shown) == pytest.approx(min(0.2, 5 * int(cold.sum()) / (len(cold) - 1)), abs=0.2 / 10)
+
+
+def test_a_run_that_goes_on_scores_as_it_began_and_one_that_starts_from_it_places_new_items_anew(
+    small_dataset, settings
+):
+    small_dataset()
+    first = {**settings, **HALF_TRAINED, "topk": [10], "epochs": 1}
+    folder = run("LLMSASRec", "small", config_dict=first)["run_dir"]
+    with pytest.raises(CheckpointError, match=r"popularity_weight was 1\.0 and is 0"):
+        run(config_dict={"resume": folder, "epochs": 2, "popularity_weight": 0})
+    other = {**first, "epochs": 0, "init_from": folder, "popularity_weight": 0.5}
+    found = load_run(run("LLMSASRec", "small", config_dict=other)["run_dir"]).model.score_bias.cold_offset
+    assert found == load_run(folder, popularity_weight=0.5).model.score_bias.cold_offset
 
 
 @pytest.mark.parametrize("representation", ["none", "init"])

@@ -135,6 +135,19 @@ def test_a_frozen_encoder_has_a_map_that_starts_at_it_and_the_full_softmax(make)
     assert tuned.encoder.projection is None and tuned.catalog_negatives.rate == 0
 
 
+def test_popularity_may_count_less_after_training(settings, small_dataset, caplog):
+    small_dataset(n_items=40, title=topic)
+    split = {"eval_args": {"split": {"RS": [0.1, 0.1, 0.8]}, "order": "TO", "group_by": "none", "mode": "full"}}
+    folder = run("XLingTwoTower", "small", config_dict={**settings, **split, "peft": "frozen", "epochs": 1})["run_dir"]
+    usual, other = (load_run(folder, **changed).model.score_bias for changed in ({}, {"popularity_weight": 0.5}))
+    torch.testing.assert_close(other()[~other.cold], 0.5 * usual()[~usual.cold])
+    assert usual.cold.any() and other.cold_offset != usual.cold_offset
+    idle = {"popularity_prior": False, "popularity_weight": 0.5}
+    with caplog.at_level("WARNING"):
+        run("XLingTwoTower", "small", config_dict={**settings, "peft": "frozen", "epochs": 1, **idle})
+    assert "without effect on XLingTwoTower beside the other settings: popularity_weight=0.5" in caplog.text
+
+
 @pytest.mark.device
 @pytest.mark.parametrize("size", [None, 8])
 def test_runs_of_earlier_releases_load_and_give_the_same(settings, small_dataset, size):
@@ -145,7 +158,7 @@ def test_runs_of_earlier_releases_load_and_give_the_same(settings, small_dataset
     file = Path(result["run_dir"]) / "model.pt"
     content = torch.load(file, weights_only=True)
     new = {"embedding_init", "embedding_mlp_size", "catalog_negatives", "untuned_count", "anchor_weight"}
-    new |= {"bias_by_history"}
+    new |= {"bias_by_history", "popularity_weight"}
     kept = [pair for pair in content["config"]["items"] if pair[0] not in new]
     assert len(kept) == len(content["config"]["items"]) - len(new)
     content["config"]["items"] = kept

@@ -9,6 +9,7 @@ from recbole_xling.errors import ConfigError
 from recbole_xling.quick_start import estimate as estimates
 from recbole_xling.quick_start.estimate import estimate
 from recbole_xling.testing import make_tiny_encoder, small_settings
+from recbole_xling.trainer.trainer import XLingTrainer
 
 
 @pytest.mark.parametrize("model", ["LLMSASRec", "BPR", "ContentKNN"])
@@ -50,12 +51,15 @@ def test_a_batch_takes_what_a_step_takes_whatever_the_first_ones_took(monkeypatc
     assert loader.per_batch == 0.125 and loader.first == [10.0, 10.0]
 
 
-def test_the_number_of_steps_is_that_of_the_whole_run(small_dataset, tmp_path):
+def test_the_number_of_steps_is_that_of_the_whole_run(small_dataset, tmp_path, monkeypatch):
     small_dataset()
     settings = {key: value for key, value in small_settings(tmp_path).items() if not key.startswith("encoder")}
     encoder = {"encoder": str(make_tiny_encoder(tmp_path / "tiny")), "encoder_max_length": 16, "train_batch_size": 64}
     adalora = {**settings, **encoder, "peft": "adalora", "epochs": 6}
+    trained, epoch = [], XLingTrainer._train_epoch
+    monkeypatch.setattr(XLingTrainer, "_train_epoch", lambda *a, **o: trained.append(a[2]) or epoch(*a, **o))
     found = estimate("XLingTwoTower", "small", config_dict=adalora)
+    assert trained == [0, 1, 2]  # the third ends before its first batch
     assert found["epochs"] == 6 and 2 <= found["batches"] <= 4  # AdaLoRA needs ten steps: two epochs have fewer
 
 

@@ -92,6 +92,10 @@ def test_settings_of_scores_may_be_others_than_in_training(trained, tmp_path, ca
                          of.similar_items("ni5", 8)] for of in (other, usual))  # fmt: skip
     check_alike(found, [answer.record() for answer in expected])
     assert [answer.record() for answer in expected] != [answer.record() for answer in before]
+    told = (tmp_path / "export" / "README.md").read_text()
+    assert "serves with other settings: popularity_weight: 0" in told and "model-index" not in told
+    assert cli.main([*words[:3], str(tmp_path / "other"), "--with_users=True"]) == 2
+    assert "--with_users cannot be given here" in capsys.readouterr().err
     assert cli.main([*words[:3], str(tmp_path / "other"), "--popularity_wait=0"]) == 2
     assert "Did you mean 'popularity_weight'" in capsys.readouterr().err
 

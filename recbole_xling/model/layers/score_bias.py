@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
@@ -16,6 +17,8 @@ from recbole_xling.data.dataset import XLingDataset
 from recbole_xling.serve.vectors import LEAST_WEIGHT
 from recbole_xling.utils.chunks import score_chunks
 from recbole_xling.utils.typed_config import TypedConfig
+
+logger = logging.getLogger(__name__)
 
 LIST_LENGTH = 10
 """Places of a list that count as shown."""
@@ -163,10 +166,22 @@ class ScoreBias(nn.Module):
         """Return the constants, ``(n_items,)``."""
         return self._settings.popularity_weight * self.prior + self.cold_offset * self.cold
 
-    def is_set_otherwise(self, before: Mapping[str, Any]) -> bool:
-        """Tell whether settings from which the offset follows are not those of a finished training."""
+    def follow_settings(self, before: Mapping[str, Any], place: Callable[[], None]) -> None:
+        """Place cold items anew if the settings above are not those of a finished training.
+
+        Args:
+            before: the settings of that; what earlier releases lack was as it is by default.
+            place: calls :meth:`calibrate` with what the model gives it.
+        """
         defaults = {name: field.default for name, field in ScoreBiasConfig.model_fields.items()}
-        return any({**defaults, **before}[name] != value for name, value in self._settings)
+        if all({**defaults, **before}[name] == value for name, value in self._settings):
+            return
+        if self._histories is not None and not len(self._histories) and self.cold.any() and self.prior.any():
+            logger.warning(
+                "items that training did not have stay where its own settings of scores have placed them: there are no "
+                "histories of training here, by which they could be placed anew"
+            )
+        place()
 
     def weight(self, item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """Return how much the constants count for users (:func:`~recbole_xling.serve.vectors.bias_weight`), ``(B, 1)``.

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from recbole_xling.config import EncodingConfig
 from recbole_xling.encode.base import Identity
-from recbole_xling.encode.hub import HubModel, LocalModel, find_model, sentence_parts
+from recbole_xling.encode.hub import HubModel, LocalModel, find_model, sentence_parts, tell_if_supposed
 from recbole_xling.errors import CheckpointError, ConfigError, EncoderError
 from recbole_xling.model.layers.cpu_kernels import CpuTraining
 from recbole_xling.model.text_encoder.adapters import AdapterConfig, RankAllocation, add_adapters, n_frozen_layers
@@ -106,6 +106,8 @@ def _pooling(source: LocalModel | HubModel, asked: str, prompt: str | None) -> s
         if asked == "auto":
             raise
         return asked
+    if asked == "auto":
+        tell_if_supposed(source)
     if parts.further:
         logger.warning(
             "of the encoder %s the transformer and its pooling alone are used: what follows them (%s) is left out",
