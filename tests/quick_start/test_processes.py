@@ -18,7 +18,8 @@ import torch
 
 from recbole_xling.cli.main import main
 from recbole_xling.errors import ConfigError, XlingError
-from recbole_xling.quick_start.processes import Group, _Workers
+from recbole_xling.quick_start.evaluate import evaluate_run
+from recbole_xling.quick_start.processes import Group, _Workers, run_processes
 
 START = """
 import json, sys
@@ -112,6 +113,17 @@ def test_of_several_failures_the_cause_is_told_not_the_lost_connection(codes, me
     with pytest.raises(XlingError, match=re.escape(message)):
         workers.wait()
     assert not capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_processes_validate_is_what_is_saved_where_each_normalizes_batches_of_its_own(
+    small_dataset, settings_without_layers
+):
+    small_dataset(n_users=41)
+    negatives = {"train_neg_sample_args": {"distribution": "uniform", "sample_num": 1}}
+    asked = {**settings_without_layers, **negatives, "use_gpu": False, "epochs": 4}
+    result = run_processes(Group(nproc=2), {"model": "DCN", "dataset": "small", "config_dict": asked})
+    assert evaluate_run(result["run_dir"], split="valid")["test"] == result["best_valid"]
 
 
 @pytest.mark.slow
