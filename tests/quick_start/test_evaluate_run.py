@@ -98,6 +98,16 @@ def test_a_known_popularity_is_part_of_the_scores(trained, readers):
     assert table.select(columns).sort(columns).equals(mine.select(columns).sort(columns))
 
 
+def test_new_items_keep_their_place_where_no_history_of_training_is_and_that_is_told(trained, readers, caplog):
+    run, name = trained(eval_args={"split": {"CI": [0.6, 0.2, 0.2]}}), readers("alike", same_texts=True)
+    with caplog.at_level("WARNING"):
+        usual = recbole_xling.evaluate_run(run, name)
+        assert "stay where its own settings" not in caplog.text
+        other = recbole_xling.evaluate_run(run, name, config_dict={"popularity_weight": 0.0})
+    assert "items that training did not have stay where its own settings of scores have placed them" in caplog.text
+    assert other["test"] != usual["test"]
+
+
 def test_equal_ids_alone_mean_nothing_and_are_told(trained, readers, caplog):
     with caplog.at_level("INFO"):
         result = recbole_xling.evaluate_run(trained(), readers("abroad", same_texts=False))
