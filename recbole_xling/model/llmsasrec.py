@@ -187,9 +187,8 @@ class LLMSASRec(XLingRecommender):
         reads_texts = FUSIONS[kind].uses_text or (kind == "init" and settings.text_centering)
         reads_languages = settings.item_language_embedding or settings.language_adversary_weight > 0
         of_text = [] if reads_texts or reads_languages else ["train_text_view"]
-        if not settings.has_prior(by_text=FUSIONS[kind].uses_text):
-            of_text.append("popularity_weight")
-        return [*NextItemLossConfig.of(config).idle, *RepresentationConfig.of(config).idle, *of_text]
+        of_prior = [] if settings.has_prior(by_text=FUSIONS[kind].uses_text) else ["popularity_weight"]
+        return [*NextItemLossConfig.of(config).idle, *RepresentationConfig.of(config).idle, *of_text, *of_prior]
 
     @classmethod
     def network_settings(cls, config: Any) -> list[str]:

@@ -108,9 +108,9 @@ class ScoreBias(nn.Module):
     With ``popularity_prior`` it is the logarithm of the item's count as a share of the largest one: the softmax over
     match plus log popularity is Bayes' rule (logit adjustment, Menon et al., ICLR 2021). Training has :attr:`prior` in
     its softmax; scores have ``popularity_weight`` times that, from 1, what training users choose, to 0, as if all items
-    were equally popular (the balanced error of the same paper). Cold items do not have a
-    popularity; :meth:`calibrate` finds their common offset, the only number here that a checkpoint keeps. Where none is
-    cold, some trained ones stand in for those that come later, known by nothing but their texts.
+    were equally popular (the balanced error of the same paper). Cold items do not have a popularity; :meth:`calibrate`
+    finds their common offset, the only number here that a checkpoint keeps. Where none is cold, some trained ones stand
+    in for those that come later, known by nothing but their texts.
 
     Popularity is that of what training users chose. It says little to a user whose history training never met, as of
     another market with a catalog of its own; :meth:`weight` is how much it counts for him.
@@ -164,7 +164,11 @@ class ScoreBias(nn.Module):
 
     def forward(self) -> Tensor:
         """Return the constants, ``(n_items,)``."""
-        return self._settings.popularity_weight * self.prior + self.cold_offset * self.cold
+        return self._served_prior + self.cold_offset * self.cold
+
+    @property
+    def _served_prior(self) -> Tensor:
+        return self._settings.popularity_weight * self.prior
 
     def follow_settings(self, before: Mapping[str, Any], place: Callable[[], None]) -> None:
         """Place cold items anew if the settings above are not those of a finished training.
@@ -209,7 +213,6 @@ class ScoreBias(nn.Module):
         """
         if self._histories is None or not len(self._histories):  # as of a dataset that only is ranked
             return
-        served = self._settings.popularity_weight * self.prior
         self.cold_offset.zero_()
         is_cold = self.cold.index_fill(0, self.stand_ins, True)
         warm, cold = (~is_cold).nonzero().squeeze(1), is_cold.nonzero().squeeze(1)
@@ -219,7 +222,7 @@ class ScoreBias(nn.Module):
                 histories = self._histories[part].to(self.cold.device)
                 scores = score(histories)  # (B, n_items)
                 weight = self.weight(histories[self._list], histories[self._length])  # (B, 1)
-                scores[:, self.stand_ins] -= weight * served[self.stand_ins]
+                scores[:, self.stand_ins] -= weight * self._served_prior[self.stand_ins]
                 chosen = scores.scatter(1, histories[self._list], float("-inf"))
                 of_warm = (chosen if self._excludes else scores)[:, warm]
                 gaps.append(entry_gaps(of_warm, chosen[:, cold]))  # nobody has chosen what is new
