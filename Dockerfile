@@ -10,9 +10,9 @@ FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 serve
 WORKDIR /app
 
-# Those of the extra "serve", and what the command line reads and prints with.
+# Those of the extra "serve", what tells the meaning of language tags, and what the command line reads and prints with.
 RUN pip install --no-cache-dir "numpy>=1.26" "onnxruntime>=1.19" "faiss-cpu>=1.8" "usearch>=2.12" "fastapi>=0.115" "uvicorn>=0.30" \
-    "prometheus-client>=0.20" "pyyaml>=5.1" "tabulate>=0.9"
+    "prometheus-client>=0.20" "langcodes>=3.4" "language_data>=1.2" "pyyaml>=5.1" "tabulate>=0.9"
 
 COPY setup.cfg pyproject.toml README.md LICENSE ./
 COPY properties ./properties

@@ -27,8 +27,10 @@ class _Format(NamedTuple):
 
 
 def _latex(text: str) -> str:
-    marks = {"_": r"\_", "&": r"\&", "%": r"\%", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}"}
-    return "".join(marks.get(letter, letter) for letter in text.replace("\\", "/"))
+    marks = {letter: f"\\{letter}" for letter in "_&%#${}"}
+    words = {"\\": "backslash", "^": "asciicircum", "~": "asciitilde", "<": "less", ">": "greater", "|": "bar"}
+    marks |= {letter: f"\\text{word}{{}}" for letter, word in words.items()}
+    return "".join(marks.get(letter, letter) for letter in text)
 
 
 _FORMATS = {
@@ -101,7 +103,7 @@ def _differences(part: pd.DataFrame, style: _Format) -> str:
     rows = [
         [
             style.escape(line["model"]),
-            line["metric"],
+            style.escape(line["metric"]),
             f"{line['difference']:+.4f} ({line['low']:+.4f} to {line['high']:+.4f})",
             *(f"{line[name]:.2g}" for name in ("p_ttest_holm", "p_ttest_bh", "p_wilcoxon_holm")),
         ]

@@ -341,13 +341,16 @@ def _ks(name: str, words: str, one: Sequence[float] | IntArray, other: Sequence[
 # ---- in words -------------------------------------------------------------------------------------------------
 
 
-def verdict(found: Sequence[Measure], new_languages: Sequence[str], n_interactions: int) -> list[str]:
+def verdict(
+    found: Sequence[Measure], new_languages: Sequence[str], n_interactions: int, left_out: Mapping[str, int]
+) -> list[str]:
     """Say what has changed most, and whether to train again.
 
     Args:
         found: the measures.
         new_languages: in which items are seen now and were not then.
         n_interactions: of now.
+        left_out: interactions of now's file that are not used, by reason.
     """
     changed = [measure for measure in found if measure.level in (SOME, LARGE) and measure.value is not None]
     changed.sort(key=lambda measure: -(measure.value or 0.0) / LIMITS[measure.name][1])
@@ -364,6 +367,7 @@ def verdict(found: Sequence[Measure], new_languages: Sequence[str], n_interactio
         lines.append("Nothing has changed beyond chance and the limits: no reason to train again.")
     if new_languages:
         lines.append(f"Languages that training did not have: {', '.join(new_languages)}.")
+    lines += [f"Not among them: {n:,} interactions {reason}." for reason, n in left_out.items()]
     if n_interactions < 1000:
         lines.append(f"These are {n_interactions:,} interactions: few enough that real changes may not show.")
     return lines

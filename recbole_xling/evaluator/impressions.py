@@ -99,8 +99,8 @@ def evaluate_impressions(
     Raises:
         DataError: the impressions cannot be read, or none of them can be ranked.
     """
-    dataset, (users, items, _) = data.dataset, data.interactions
-    context = eval_context_of(data.train_data._dataset, (users, items), target_pairs(data.test_data._dataset))
+    dataset = data.dataset
+    context = eval_context_of(data.train_data._dataset, data.used, target_pairs(data.test_data._dataset))
     path = impressions_file(Path(config["data_path"]), config["dataset"])
     ranker = ImpressionRanker(
         model,

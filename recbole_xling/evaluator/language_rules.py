@@ -73,8 +73,9 @@ class LanguageRules:
         scores = scores.clone()
         for row, user in enumerate(users.tolist()):
             chosen = self._quota_list(scores[row], user) if self.quotas else self._calibrated(scores[row], user)
-            place = torch.arange(len(chosen), 0, -1, device=scores.device)
-            scores[row, chosen] = scores[row].max() + place.to(scores)
+            if len(chosen):
+                scores[row] -= scores[row].max()  # so that places are seen beside scores of any size
+            scores[row, chosen] = torch.arange(len(chosen), 0, -1, device=scores.device).to(scores)
         return scores
 
     def _languages(self, user: int) -> NDArray[np.int64]:

@@ -21,12 +21,12 @@ from recbole_xling.utils.distributed import shows_progress
 logger = logging.getLogger(__name__)
 
 
-def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalContext:
+def eval_context_of(train: Any, used: Pairs, targets: Pairs) -> EvalContext:
     """Return what slices need to know about users and items.
 
     Args:
         train: the training dataset.
-        interactions: users and items of all interactions before they were split.
+        used: users and items of all interactions that are in a part of the split, or in a history there.
         targets: users and items of the interactions to predict; the languages of users who state none come from all
             others.
 
@@ -35,7 +35,7 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
         DataError: the ``.user`` or ``.item`` file is wrong.
     """
     users, items = targets
-    known = remaining_pairs(*interactions, [EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items)])
+    known = remaining_pairs(*used, [EvaluatedRows(users, np.ones(len(users), dtype=np.int64), items)])
     catalog = catalog_of(train)
     user_tokens, item_tokens = (
         [str(token) for token in train.field2id_token[field]] for field in (train.uid_field, train.iid_field)
@@ -52,7 +52,7 @@ def eval_context_of(train: Any, interactions: Pairs, targets: Pairs) -> EvalCont
         stated_bilingual=stated_bilingual(train.config),
         absent_items=getattr(train, "absent", {}).get(train.iid_field, ()),
     )
-    logger.info("%s", reader_text(context.reader_summary(interactions[0])))
+    logger.info("%s", reader_text(context.reader_summary(used[0])))
     return context
 
 

@@ -22,7 +22,8 @@ def paired_p_values(difference: FloatArray, users: Groups) -> tuple[float, float
         users: of the rows, ``(n,)``.
 
     Returns:
-        1 where no user differs; NaN where there are fewer than two users.
+        1 where no user differs; NaN where there are fewer than two users. Where all users differ alike, t has no
+        denominator, and in its place is the p-value of the permutation test: that all signs are the same.
     """
     _, user = np.unique(np.asarray(users), return_inverse=True)
     # rounded: of equal differences none is larger, and what is nothing but rounding is no difference
@@ -31,8 +32,8 @@ def paired_p_values(difference: FloatArray, users: Groups) -> tuple[float, float
         return float("nan"), float("nan")
     if not means.any():
         return 1.0, 1.0
-    if np.ptp(means) == 0:  # the same difference for all: the t statistic is infinite
-        return 0.0, float(scipy.stats.wilcoxon(means).pvalue)
+    if np.ptp(means) == 0:
+        return 2 * 0.5 ** len(means), float(scipy.stats.wilcoxon(means).pvalue)
     return float(scipy.stats.ttest_1samp(means, 0.0).pvalue), float(scipy.stats.wilcoxon(means).pvalue)
 
 

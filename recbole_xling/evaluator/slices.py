@@ -47,7 +47,7 @@ class EvalContext:
         user_tokens, item_tokens: external ids.
         readers: users' languages as far as they are stated, and the languages in which they see items.
         train_counts: occurrences of each item in training, ``(n_items,)``.
-        known_users, known_items: users and items of all interactions that are not test targets,
+        known_users, known_items: users and items of all interactions that the split uses and that are no test targets,
             ``(n_known,)`` each; the languages of users who state none come from these.
         text_view: ``text_view`` of the run, ``auto`` resolved.
         columns: further columns to slice by, by name.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 import polars as pl
 from tabulate import tabulate
 
-from recbole_xling.errors import XlingError
 from recbole_xling.evaluator.bootstrap import paired_difference
 from recbole_xling.evaluator.slices import ROW_KEY, metric_of_rows, with_row_keys
+
+logger = logging.getLogger(__name__)
 
 _PER_LANGUAGE = ("finetune", "alone")
 _COMPARED = (("finetune", "joint"), ("joint", "alone"))
@@ -32,8 +34,7 @@ def language_table(rows: Mapping[str, pl.DataFrame], metrics: Sequence[str]) -> 
         ``finetune - joint`` and ``joint - alone`` the difference of each metric with its interval, ``[mean, low,
         high]``.
 
-    Raises:
-        XlingError: two stages were not tested on the same rows.
+    Stages of a language that were tested on other rows than its first one are left out, with a warning.
     """
     found: dict[str, dict[str, pl.DataFrame]] = {}
     for name, tested in rows.items():
@@ -42,15 +43,17 @@ def language_table(rows: Mapping[str, pl.DataFrame], metrics: Sequence[str]) -> 
             found.setdefault(language, {})[kind] = with_row_keys(tested).sort(ROW_KEY)
     if "joint" in rows:
         joint = with_row_keys(rows["joint"]).sort(ROW_KEY)
-        for language, tables in found.items():
-            one = next(iter(tables.values()))
-            tables["joint"] = one.select(ROW_KEY).join(joint, on=ROW_KEY, how="inner", maintain_order="left")
-            if tables["joint"].height != one.height:
-                raise XlingError(f"joint was not tested on all rows of language '{language}': run it again")
+        for tables in found.values():
+            one = next(iter(tables.values())).select(ROW_KEY)
+            tables["joint"] = one.join(joint, on=ROW_KEY, how="inner", maintain_order="left")
     for language, tables in found.items():
-        keys = [table.select(ROW_KEY) for table in tables.values()]
-        if any(not keys[0].equals(other) for other in keys[1:]):
-            raise XlingError(f"stages of language '{language}' were tested on different rows: run them again")
+        first, *others = tables
+        for kind in others:
+            if not tables[first].select(ROW_KEY).equals(tables[kind].select(ROW_KEY)):
+                logger.warning(
+                    "%s was not tested on the rows of %s:%s, and is not compared with it", kind, first, language
+                )
+                del tables[kind]
     table = {language: _line(tables, metrics) for language, tables in found.items()}
     common = set.intersection(*map(set, found.values())) if found else set()
     if len(found) > 1 and common:
@@ -82,8 +85,7 @@ def stage_text(result: Mapping[str, Any]) -> str:
     """
     metric = result["metric"]
     stages = [
-        [stage["name"], stage.get("n_test", ""), f"{stage['test'][metric]:.4f}" if stage.get("test") else ""]
-        for stage in result["stages"]
+        [stage["name"], stage.get("n_test", ""), _cell(stage.get("test", {}).get(metric))] for stage in result["stages"]
     ]
     parts = [_text(["stage", "n", metric], stages)]
     if result["languages"]:

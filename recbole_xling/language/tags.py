@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from contextlib import suppress
 from functools import cache, lru_cache
 from string import whitespace
 from typing import TYPE_CHECKING
@@ -55,8 +54,7 @@ def cased_tag(tag: str) -> str:
     if not is_language(tag):
         return tag
     if tag.isupper():
-        with suppress(ImportError):  # a server of exports has no langcodes
-            _refuse_market(tag)
+        _refuse_market(tag)
     language, *others = tag.split("-")
     cased = [language.lower()]
     for part in others:
@@ -70,21 +68,27 @@ def tag_among(value: str, known: Collection[str]) -> str:
     """Return the tag of a language that data state: one of ``known`` as others have it, else :func:`stated_language`.
 
     A variant such as ``en-GB`` stays one where it is known. Where only another tag of the same language is known, it is
-    that one: ``iw`` for ``he``, ``nb`` for ``nb-NO``. Without langcodes, which a server of exports does not need, all
-    others stay as they are.
+    that one: ``iw`` for ``he``, ``nb`` for ``nb-NO``.
     """
     if value in known:
         return value
     cased = cased_tag(value.replace("_", "-")) if re.search("[-_]", value) else value
     if cased in known:
         return cased
-    try:
-        stated = stated_language(value)
-    except ImportError:
-        return cased
+    stated = stated_language(value)
     if stated == UNDETERMINED or any(covers(stated, tag) for tag in known):
         return stated
     return min((tag for tag in known if is_same_language(stated, tag)), default=stated)
+
+
+def reader_among(value: str, known: Collection[str]) -> str:
+    """Return the tag of ``known`` that serves readers of a language: its own, or else one of its variants.
+
+    Where only ``en-GB`` is known, readers who state ``en``, ``en-US`` or ``English`` are served as those of ``en-GB``.
+    Where nothing serves them it is :func:`tag_among`.
+    """
+    tag = tag_among(value, known)
+    return tag if tag in known else min((other for other in known if covers(tag, other)), default=tag)
 
 
 def covers(language: str, tag: str) -> bool:

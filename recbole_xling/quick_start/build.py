@@ -37,7 +37,7 @@ from recbole_xling.data.splits.build import build_parts
 from recbole_xling.errors import CheckpointError, ConfigError, DataError, explained, unknown_name
 from recbole_xling.evaluator.ranking import eval_context_of
 from recbole_xling.evaluator.slices import EvalContext
-from recbole_xling.evaluator.split_summary import split_summary, target_pairs
+from recbole_xling.evaluator.split_summary import Pairs, split_summary, target_pairs
 from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.pictures import Pictures
 from recbole_xling.quick_start.serving import Serving
@@ -75,6 +75,8 @@ class Data:
     test_data: Any
     interactions: Interactions
     """All interactions before they were split."""
+    used: Pairs
+    """Users and items of those that are in some part of the split, or in a history there."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.config!r}: {self.size})"
@@ -88,8 +90,7 @@ class Data:
     @cached_property
     def context(self) -> EvalContext:
         """Users and items, their languages, and what is known of them without the test."""
-        pairs = self.interactions.users, self.interactions.items
-        return eval_context_of(self.train_data._dataset, pairs, target_pairs(self.test_data._dataset))
+        return eval_context_of(self.train_data._dataset, self.used, target_pairs(self.test_data._dataset))
 
     @cached_property
     def splits(self) -> dict[str, Any]:
@@ -188,7 +189,8 @@ def _build_data(config: XLingConfig, trained_on: DataIdentity | None) -> Data:
         _eval_loader(config, phase, part, sampler)
         for phase, part, sampler in zip(("valid", "test"), parts[1:], samplers[1:], strict=True)
     )
-    return Data(config, dataset, train_data, valid_data, test_data, interactions)
+    used = getattr(parts[0], "used", (interactions.users, interactions.items))
+    return Data(config, dataset, train_data, valid_data, test_data, interactions, used)
 
 
 def _samplers(config: XLingConfig, dataset: Any, parts: list[Any], whole: list[Any]) -> list[Any]:

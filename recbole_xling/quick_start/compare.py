@@ -54,8 +54,8 @@ class FinishedRun:
     """A finished run: its folder, result, settings, and values per test row, sorted by row."""
 
     folder: Path
-    result: dict[str, Any]
-    settings: dict[str, Any]
+    result: Mapping[str, Any]
+    settings: Mapping[str, Any]
     rows: pl.DataFrame
 
     @property
@@ -102,7 +102,11 @@ def compare(
     groups = _groups(runs)
     first, *others = everyone = [run for group in groups.values() for run in group]
     for other in others:
-        _check_comparable(first, other)
+        problem, differences = what_differs(first, other)
+        if problem:
+            raise DataError(problem)
+        for difference in differences:
+            logger.warning("%s", difference)
     common = [metric for metric in first.metrics if all(metric in run.metrics for run in everyone)]
     if not common:
         raise ConfigError("the runs have no metric in common of which each test row has a value, such as ndcg@10")
@@ -245,8 +249,11 @@ def read_finished(folder: Path) -> FinishedRun:
     return FinishedRun(folder, result, settings, rows)
 
 
-def _check_comparable(one: FinishedRun, other: FinishedRun) -> None:
-    """Raise a DataError if two runs were not measured on the same rows, or not by the same candidates."""
+def what_differs(one: FinishedRun, other: FinishedRun) -> tuple[str, list[str]]:
+    """Return why results of two runs cannot be compared, empty if they can, and what differs beside that.
+
+    They cannot where they were not measured on the same rows, or not by the same candidates.
+    """
     if not one.rows.select(ROW_KEY).equals(other.rows.select(ROW_KEY)):
         told = row_difference("test", {str(run.folder): run.rows for run in (one, other)})
         if len({_is_sequential(run.settings) for run in (one, other)} - {None}) > 1:
@@ -254,45 +261,47 @@ def _check_comparable(one: FinishedRun, other: FinishedRun) -> None:
                 ". A sequential model has no row of a user with two interactions: take HistoryEASE or HistoryItemKNN "
                 "in place of EASE and ItemKNN, or set user_inter_num_interval: '[3,inf)' in all runs"
             )
-        raise DataError(told)
-    modes = [_mode(run.settings) for run in (one, other)]
-    known = [_leaves_out_history(run.settings) for run in (one, other)]
+        return told, []
+    modes = [mode_of(run.settings) for run in (one, other)]
     if modes[0] != modes[1]:
-        raise DataError(
+        return (
             f"'{one.folder}' ranks candidates of mode {modes[0]}, '{other.folder}' of mode {modes[1]}: such results "
             "cannot be compared. Repeat one of them with the same eval_args"
-        )
+        ), []
     items = [run.result.get("ranked_items") for run in (one, other)]  # once not kept
     if items[0] and items[1] and items[0] != items[1]:
-        raise DataError(
+        return (
             f"'{one.folder}' ranks {items[0]['number']:,} items, '{other.folder}' {items[1]['number']:,} items or "
             "others: such results cannot be compared. Repeat one of them with the same files and load_col: the items "
             "are those of .inter, and with 'item' in load_col those of .item as well"
-        )
+        ), []
+    differences: list[str] = []
+    known = [leaves_out_history(run.settings) for run in (one, other)]
     if known[0] != known[1]:
-        with_history = (one, other)[known.index(False)]
-        logger.warning(
-            "'%s' ranks what its users know already, and others do not (nor do general models of RecBole): "
-            "set exclude_history: True for a fair comparison",
-            with_history.folder,
+        differences.append(
+            f"'{(one, other)[known.index(False)].folder}' ranks what its users know already, and others do not (nor do "
+            "general models of RecBole): set exclude_history: True for a fair comparison"
         )
     files = [run.result.get("data", {}).get("files") for run in (one, other)]
     if files[0] and files[1] and files[0] != files[1]:
         changed = sorted(name for name in {*files[0], *files[1]} if files[0].get(name) != files[1].get(name))
-        logger.warning("'%s' and '%s' read different files: .%s", one.folder, other.folder, ", .".join(changed))
+        differences.append(f"'{one.folder}' and '{other.folder}' read different files: .{', .'.join(changed)}")
+    return "", differences
 
 
-def _mode(settings: Mapping[str, Any]) -> Any:
+def mode_of(settings: Mapping[str, Any]) -> Any:
     """Return which candidates are ranked for a test row; of a fusion, what its first run does."""
     mode = settings.get("runs", [settings])[0]["eval_args"].get("mode", "full")
     return mode.get("test") if isinstance(mode, dict) else mode
 
 
-def _leaves_out_history(settings: Mapping[str, Any]) -> bool:
+def leaves_out_history(settings: Mapping[str, Any]) -> bool:
     """Tell whether what a user knows is not ranked; RecBole's general models do not rank it, unless ``repeatable``."""
     if "runs" in settings:
-        return any(map(_leaves_out_history, settings["runs"]))
-    return bool(settings["exclude_history"]) or (_is_sequential(settings) is False and not settings.get("repeatable"))
+        return any(map(leaves_out_history, settings["runs"]))
+    return bool(settings.get("exclude_history")) or (
+        _is_sequential(settings) is False and not settings.get("repeatable")
+    )
 
 
 def _is_sequential(settings: Mapping[str, Any]) -> bool | None:

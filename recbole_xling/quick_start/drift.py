@@ -48,7 +48,8 @@ def drift(
         arguments: command-line arguments ``--key=value`` that replace the run's for the dataset of now.
 
     Returns:
-        Plain data: ``sizes``, ``languages``, ``measures`` with their ``limits``, ``samples`` for figures, ``verdict``.
+        Plain data: ``sizes``, ``left_out`` (rows of the files that are not used, by reason), ``languages``,
+        ``measures`` with their ``limits``, ``samples`` for figures, ``verdict``.
 
     Raises:
         CheckpointError: the folder is no run, or the files of its training are gone.
@@ -76,7 +77,7 @@ def drift(
     of_now, unserved = _top_scores(recommender, both, after.active, stated, seed)
     by_user = recommender.scorer.by_user
     found = measures(before, after, both, (of_then, of_now), unserved, by_user=by_user, seed=seed)
-    languages = language_shares(before, after)
+    languages, left_out = language_shares(before, after), _left_out(now)
     seen = languages["interactions"]
     new_languages = [name for name, (was, now) in seen.items() if now and not was and name != UNDETERMINED]
     return {
@@ -85,12 +86,13 @@ def drift(
         "trained_on": trained.settings["dataset"],
         "dataset": config["dataset"],
         "sizes": {"then": before.size, "now": after.size, "of_then_still_there": kept},
+        "left_out": {"then": _left_out(loaded.dataset), "now": left_out},
         "languages": {kind: {name: list(pair) for name, pair in table.items()} for kind, table in languages.items()},
         "measures": [
             {**measure._asdict(), "limits": list(LIMITS[measure.name]) if measure.name in LIMITS else None}
             for measure in found
         ],
-        "verdict": verdict(found, new_languages, len(after.users)),
+        "verdict": verdict(found, new_languages, len(after.users), left_out),
         "samples": {
             "top_scores": {"then": of_then, "now": of_now},
             "history_lengths": {
@@ -118,6 +120,12 @@ def _side(dataset: Any, interactions: Interactions) -> Side:
         np.array(list(readers.displayed)),
         np.array(readers.names)[readers.seen(users, items)],
     )
+
+
+def _left_out(dataset: Any) -> dict[str, int]:
+    """Return how many interactions of the file a dataset does not use, by reason."""
+    rows = dataset.file_rows.get("inter")
+    return {} if rows is None else {reason: n for reason, n in rows.dropped.items() if n}
 
 
 def _offered(dataset: Any) -> NDArray[np.str_]:

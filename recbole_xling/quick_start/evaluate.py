@@ -161,7 +161,8 @@ def _rank_catalog(
     targets = target_pairs(loader._dataset)
     # of "all" nothing would be left to tell users' languages by
     held_out = targets if split != "all" else (targets[0][:0], targets[1][:0])
-    context = eval_context_of(base, (data.interactions.users, data.interactions.items), held_out)
+    everything = data.interactions.users, data.interactions.items
+    context = eval_context_of(base, everything if split == "all" else data.used, held_out)
     summary = split_summary(kind_of_split(config), {split: targets}, context)
     logger.info("%s", summary_text(summary))
     result, table = evaluate_full_ranking(Evaluation(config, model, base), loader, context)

@@ -248,6 +248,9 @@ def _tune(parts: Sequence[RunScores], k: int) -> list[float]:
     # runs that differ in nothing but their seed share a weight
     kinds = [json.dumps(kind_of(plain_settings(part.run.config)), sort_keys=True, default=str) for part in parts]
     weights = tuned_weights(found, k, kinds)
-    told = ", ".join(f"{part.folder.name} {weight:.3f}" for part, weight in zip(parts, weights, strict=True))
+    names = [part.folder.name for part in parts]
+    if len(set(names)) < len(names):  # stages of several runs
+        names = [f"{part.folder.parent.name}/{part.folder.name}" for part in parts]
+    told = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(names, weights, strict=True))
     logger.info("Weights tuned on %d validation rows: %s", len(numbers), told)
     return weights

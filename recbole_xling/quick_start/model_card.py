@@ -8,25 +8,38 @@ from typing import Any
 
 import yaml
 
+from recbole_xling.data.identity import changes
 from recbole_xling.errors import shown
 from recbole_xling.language.tags import UNDETERMINED
 from recbole_xling.quick_start.build import Run
+from recbole_xling.quick_start.compare import leaves_out_history, mode_of
 
 _ENCODER = """
 `encoder/` is the text encoder, with the learned map or adapters merged: sentence-transformers loads it, and
 transformers without the map.
 `adapters/`, where there is one, has the adapters alone, in PEFT's format, for `{base}`.
 """
-_WITH_OTHER_SETTINGS = """
-Those of the run, which this folder serves with other settings: {}.
-"""
+_WITH_OTHER_SETTINGS = "Those of the run, which this folder serves with other settings: {}."
+_OF_OTHER_FILES = (
+    "Those of the run on the files of its training, which have changed since ({}): users, items and histories here are "
+    "of now."
+)
+_SAMPLED = "A test row ranks its items among a few drawn ones (mode `{}`), not among all: such values are far higher."
+_KNOWN = "The test ranked what users know already as well, which this folder leaves out by default."
 
 
-def card_text(run: Run, result: Mapping[str, Any], manifest: Mapping[str, Any], license_id: str | None) -> str:
+def card_text(
+    run: Run,
+    settings: Mapping[str, Any],
+    result: Mapping[str, Any],
+    manifest: Mapping[str, Any],
+    license_id: str | None,
+) -> str:
     """Return the model card.
 
     Args:
         run: that is exported.
+        settings: with which it was trained and tested.
         result: of its test.
         manifest: what the export holds.
         license_id: as Hugging Face writes it; None if nobody has stated one.
@@ -35,6 +48,16 @@ def card_text(run: Run, result: Mapping[str, Any], manifest: Mapping[str, Any], 
     languages = sorted({str(tag) for of_view in catalog.languages for tag in of_view[1:]} - {UNDETERMINED})
     dataset, model = manifest["dataset"], manifest["model"]
     others = ", ".join(f"{key}: {value}" for key, value in manifest["settings"].items())
+    files = result.get("data", {}).get("files")
+    changed = changes(files, run.dataset.fingerprint) if files else []
+    mode = str(mode_of(settings))
+    elsewhere = {
+        _WITH_OTHER_SETTINGS.format(_plain(others)): bool(others),
+        _OF_OTHER_FILES.format(_plain("; ".join(changed))): bool(changed),
+        _SAMPLED.format(_plain(mode)): mode != "full",
+    }
+    told = [text for text, holds in {**elsewhere, _KNOWN: not leaves_out_history(settings)}.items() if holds]
+    notes = "".join(f"\n{text}\n" for text in told)
     scores = [{"type": name, "value": float(value)} for name, value in result["test"].items()]
     task = {"type": "recommendation", "name": "Recommendation"}
     about = {"task": task, "dataset": {"type": dataset, "name": dataset, "split": "test"}, "metrics": scores}
@@ -43,8 +66,8 @@ def card_text(run: Run, result: Mapping[str, Any], manifest: Mapping[str, Any], 
         "tags": ["recommendation", "cross-lingual", "recbole"],
         "language": sorted({tag.partition("-")[0] for tag in languages}),
         "license": license_id,
-        # results are those of the run: of an export that scores otherwise they would be wrong
-        "model-index": None if others else [{"name": f"{model} on {dataset}", "results": [about]}],
+        # metadata cannot say that results are of something else than what this folder serves on all items
+        "model-index": None if any(elsewhere.values()) else [{"name": f"{model} on {dataset}", "results": [about]}],
     }
     facts = {key: value for key, value in facts.items() if value}
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in result["test"].items())
@@ -60,7 +83,7 @@ def card_text(run: Run, result: Mapping[str, Any], manifest: Mapping[str, Any], 
 
 # {model} on {_plain(dataset)}
 
-Recommends {manifest["items"]:,} items to readers of several languages. Languages of the items:
+Recommends {catalog.shown.sum():,} items to readers of several languages. Languages of the items:
 {", ".join(languages) or "unknown"}. License: {stated}.
 
 ```python
@@ -75,10 +98,10 @@ recommender.recommend_histories([["an item", "another one"]], k=10)
 ## Data
 
 `{_plain(dataset)}`: {run.size}. Settings that differ between datasets are in the run's `config.yaml`; the seed was
-{run.config["seed"]}.
+{result.get("seed", settings.get("seed"))}.
 
 ## Results on the test
-{_WITH_OTHER_SETTINGS.format(_plain(others)) if others else ""}
+{notes}
 | metric | value |
 |---|---|
 {metrics}

@@ -18,7 +18,7 @@ from recbole_xling.data.catalog import ItemCatalog, catalog_of
 from recbole_xling.errors import ConfigError, unknown_name
 from recbole_xling.evaluator.slices import metric_of_rows
 from recbole_xling.quick_start.build import Run, load_run
-from recbole_xling.quick_start.compare import labels_of, read_finished
+from recbole_xling.quick_start.compare import FinishedRun, labels_of, read_finished, what_differs
 from recbole_xling.quick_start.item_views import ItemViews, item_views
 from recbole_xling.quick_start.scores import RunScores
 from recbole_xling.report.content import Example, ItemMap, Neighbors, RunContent, ShownItem
@@ -69,12 +69,24 @@ def report(
         if (content.folder / MODEL_FILE).is_file():
             logger.info("Looking at what %s recommends", content.folder)
             contents[place] = with_model(content, load_run(content.folder, **settings))
-    page = report_page(contents, metric)
+    page = report_page(contents, metric, _warnings(contents))
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as new:
         new.write_text(page, encoding="utf-8", newline="\n")
     return output
+
+
+def _warnings(contents: Sequence[RunContent]) -> list[str]:
+    """Return what stands against reading the results of runs side by side."""
+    first, *others = (FinishedRun(run.folder, run.result, run.settings, run.rows) for run in contents)
+    found: list[str] = []
+    for other in others:
+        problem, differences = what_differs(first, other)
+        found += [problem] if problem else differences
+    for warning in found:
+        logger.warning("%s", warning)
+    return found
 
 
 def finished_content(folder: Path) -> RunContent:

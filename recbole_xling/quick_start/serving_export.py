@@ -31,7 +31,8 @@ from recbole_xling.serve.scorer import Rows
 from recbole_xling.serve.vectors import bias_weight
 from recbole_xling.serve.withdrawn import read_withdrawn, write_withdrawn
 from recbole_xling.utils.files import replacing
-from recbole_xling.utils.run_folder import read_result, simple, versions
+from recbole_xling.utils.run_folder import CONFIG_FILE, read_result, simple, versions
+from recbole_xling.utils.yaml_text import read_yaml_settings
 
 FloatArray = NDArray[np.float32]
 _ASKED = 500  # users whose best items an index is compared on
@@ -84,8 +85,8 @@ def export_run(
             result = read_result(Path(run))
             # those that make this another thing than the run that was tested
             manifest["settings"] = {key: simple(value) for key, value in settings.items() if key not in IRRELEVANT}
-            card = card_text(loaded, result, manifest, license_id)
-            (new / "README.md").write_text(card, encoding="utf-8", newline="\n")
+            card = card_text(loaded, read_yaml_settings(Path(run) / CONFIG_FILE), result, manifest, license_id)
+            (new / files.CARD_FILE).write_text(card, encoding="utf-8", newline="\n")
             manifest["files"] = files.checksums(new)
             (new / files.MANIFEST_FILE).write_text(files.manifest_text(manifest), encoding="utf-8")
             if folder.exists():  # an empty folder; not every system replaces one

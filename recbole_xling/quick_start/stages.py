@@ -30,6 +30,7 @@ from recbole_xling.utils.run_folder import (
     RESULT_FILE,
     STAGES_FILE,
     USERS_FILE,
+    in_use,
     logging_to,
     read_result,
     read_users,
@@ -45,6 +46,10 @@ logger = logging.getLogger(__name__)
 
 _SMALLER_RATE = 0.1  # of fine-tuning, times the rates of joint training
 _L2_SP = 0.01
+_DECIDE_ROWS = (
+    "data_path benchmark_filename load_col eval_args user_inter_num_interval item_inter_num_interval val_interval "
+    "MAX_ITEM_LIST_LENGTH text_view reader_vectors language_of train_on_validation"
+).split()
 _EVEN = (None, "constant")  # settings that do not change over the epochs
 
 
@@ -72,33 +77,41 @@ def run_stages(config: XLingConfig, resume: Path | None, train: Callable[..., di
             refuse_code(resume, stage.settings, own)
     for stage in stages:  # most errors come before anything is started
         _Plan(config, stages, Path()).config_of(stage)
-    _check_languages(config, [stage for stage in stages if stage.kind in PER_LANGUAGE])
+    _check_languages(_Plan(config, stages, Path()), [stage for stage in stages if stage.kind in PER_LANGUAGE])
     folder = open_folder(config, resume).resolve()
-    try:
-        with logging_to(folder, config["state"]):
-            reopen(folder)
-            write_config(folder, plain_settings(config))
-            return _run(stages, config, folder, train)
-    except BaseException:
-        if any(path.is_dir() for path in folder.iterdir()):
-            logger.warning("The stages have not finished. They go on with --resume=%s", folder)
-        elif resume is None:
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
+    with in_use(folder):
+        try:
+            with logging_to(folder, config["state"]):
+                reopen(folder)
+                write_config(folder, plain_settings(config))
+                return _run(stages, config, folder, train)
+        except BaseException:
+            if any(path.is_dir() for path in folder.iterdir()):
+                logger.warning("The stages have not finished. They go on with --resume=%s", folder)
+            elif resume is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
 
 
-def _check_languages(config: XLingConfig, stages: Sequence[Stage]) -> None:
-    """Read and split the data once, so that a language without rows is known before anything is trained.
+def _check_languages(plan: _Plan, stages: Sequence[Stage]) -> None:
+    """Read and split the data, so that a language without rows is known before anything is trained.
+
+    They are read once for all stages that read and split them alike.
 
     Raises:
         DataError: a part of the split has no row of a stage's language.
     """
-    parts: list[Any] = []
+    read: dict[str, list[Any]] = {}
     for stage in stages:
-        if not parts:
+        config = plan.config_of(stage)
+        assert isinstance(config, XLingConfig)
+        config["languages"] = None
+        key = json.dumps(simple({name: config[name] for name in _DECIDE_ROWS}), sort_keys=True)
+        if key not in read:
             data = build_data(config)
-            parts = [loader._dataset for loader in (data.train_data, data.valid_data, data.test_data)]
-        known = RowLanguages(parts[0], stage.settings.get("language_of", config["language_of"]))
+            read[key] = [loader._dataset for loader in (data.train_data, data.valid_data, data.test_data)]
+        parts = read[key]
+        known = RowLanguages(parts[0], config["language_of"])
         for part in parts:
             try:
                 rows_of_languages(part, [stage.language], known)
@@ -128,9 +141,11 @@ def _run(
         plan.done[stage.name] = path
     tested = {name: result for name, result in results.items() if result.get("test")}
     rows = {name: read_users(plan.done[name]) for name in tested if (plan.done[name] / USERS_FILE).is_file()}
-    metrics = list(next(iter(tested.values()))["test"]) if tested else []
-    metrics = [metric for metric in metrics if all(metric in table.columns for table in rows.values())]
-    table = language_table(rows, metrics)
+    valued = list(next(iter(tested.values()))["test"]) if tested else []
+    metrics = [metric for metric in valued if all(metric in table.columns for table in rows.values())]
+    table = language_table(rows, metrics) if metrics else {}
+    if rows and not metrics:
+        logger.info("No table of languages: %s have no values of rows to compare", ", ".join(valued))
     brief = ("test", "best_valid", "n_test", "seconds", "held_out_loss")
     result = {
         "model": config["model"],
@@ -180,6 +195,8 @@ class _Plan:
             if (joint := self.done.get("joint")) is not None:
                 asked, settings["epochs"] = settings["epochs"], int(load_checkpoint(joint / MODEL_FILE)["epoch"]) + 1
                 spread = [key for key in ("lr_schedule", "language_temperature_end") if settings.get(key) not in _EVEN]
+                spread += ["language_adversary_weight"] if settings.get("language_adversary_weight") else []
+                spread += ["peft: adalora"] if settings.get("peft") == "adalora" else []
                 if spread and settings["epochs"] < asked:
                     logger.warning(
                         "refit: %s goes by the %d epochs of refit, and not by the %d of joint: its steps are others",

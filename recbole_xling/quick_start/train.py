@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from recbole_xling.utils.run_folder import (
     MODEL_FILE,
     USERS_FILE,
     create_run_folder,
+    in_use,
     logging_to,
     remove_stale,
     reopen,
@@ -155,8 +156,11 @@ def run_configured(
     """
     main = is_main_process(config)
     try:
-        with logging_to(folder, config["state"]) if main else nullcontext(), tracked(config) as tracking:
-            return _run(config, saved, resume, tracking, callback_fn)
+        with ExitStack() as meanwhile:
+            if main:
+                meanwhile.enter_context(in_use(folder))
+                meanwhile.enter_context(logging_to(folder, config["state"]))
+            return _run(config, saved, resume, meanwhile.enter_context(tracked(config)), callback_fn)
     except BaseException:
         if main and resume is None:
             close_failed_folder(folder)

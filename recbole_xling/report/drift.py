@@ -21,6 +21,9 @@ def drift_tables(result: Mapping[str, Any]) -> list[Table]:
     sizes = result["sizes"]
     words = {"users": "users", "items": "items with interactions", "catalog": "items", "interactions": "interactions"}
     rows = [(name, *(f"{sizes[side][key]:,}" for side in _SIDES)) for key, name in words.items()]
+    left_out = result["left_out"]
+    for reason in dict.fromkeys(reason for side in _SIDES for reason in left_out[side]):
+        rows.append((f"left out: {reason}", *(f"{left_out[side].get(reason, 0):,}" for side in _SIDES)))
     kept = f"Of the interactions of then, {sizes['of_then_still_there']:,} are among those of now as well."
     tables = [Table("sizes", "Size", ("", *_SIDES), tuple(rows), kept)]
     rows = [

@@ -23,12 +23,13 @@ _LISTS = "beyond_accuracy"
 _MOST_ROWS = 30  # values of a column in the table
 
 
-def report_page(runs: Sequence[RunContent], metric: str) -> str:
+def report_page(runs: Sequence[RunContent], metric: str, warnings: Sequence[str] = ()) -> str:
     """Return the page; every name and text in it is escaped.
 
     Args:
         runs: what it shows.
         metric: the one that figures show.
+        warnings: what to know before the runs are compared.
     """
     datasets = sorted({str(run.settings.get("dataset")) for run in runs})
     return render_page(
@@ -36,6 +37,7 @@ def report_page(runs: Sequence[RunContent], metric: str) -> str:
         report_plots(runs, metric),
         title=f"{runs[0].name if len(runs) == 1 else f'{len(runs)} runs'} on {', '.join(datasets)}",
         headline=list(_headline(runs, metric)),
+        warnings=warnings,
         results=_results(runs),
         slices=_slices(runs, metric),
         lists=[_lists(run, f"lists-{place}", len(runs) > 1) for place, run in enumerate(runs) if _LISTS in run.result],
@@ -56,7 +58,7 @@ def _headline(runs: Sequence[RunContent], metric: str) -> Iterator[tuple[str, st
         by = of_run["valid_metric"].lower()
         which = "the worst language" if by == metric else f"the language with the worst {by}"
         yield f"{metric} in {which} ({worst['language']})", f"{worst[metric]:.4f}"
-    yield "test rows", f"{max(len(run.rows) for run in runs):,}"
+    yield "test rows", _counts([len(run.rows) for run in runs])
 
 
 def _results(runs: Sequence[RunContent]) -> Table:
@@ -84,13 +86,13 @@ def _slices(runs: Sequence[RunContent], metric: str) -> Table:
     rows = []
     for column, words in _COLUMNS.items():
         found: dict[str, list[str]] = {}
-        sizes: dict[str, int] = {}
+        sizes: dict[str, list[int]] = {}
         for place, run in enumerate(runs):
             for value in run.values(metric, column):
                 found.setdefault(value.name, [""] * len(runs))[place] = _cell(value)
-                sizes[value.name] = max(value.n, sizes.get(value.name, 0))
-        largest = sorted(found, key=lambda name: (-sizes[name], name))
-        rows += [(f"{words}: {name}", f"{sizes[name]:,}", *found[name]) for name in largest[:_MOST_ROWS]]
+                sizes.setdefault(value.name, [0] * len(runs))[place] = value.n
+        largest = sorted(found, key=lambda name: (-max(sizes[name]), name))
+        rows += [(f"{words}: {name}", _counts(sizes[name]), *found[name]) for name in largest[:_MOST_ROWS]]
         if len(largest) > _MOST_ROWS:
             rows.append((f"{words}: {len(largest) - _MOST_ROWS} more", "", *[""] * len(runs)))
     rows += _gaps(runs, metric)
@@ -109,7 +111,7 @@ def _gaps(runs: Sequence[RunContent], metric: str) -> Iterator[tuple[str, ...]]:
         ]
         of_readers = f" for readers of {name.partition('=')[2]}" if "=" in name else ""
         words = f"cross-language minus same-language{of_readers}"
-        yield words, f"{max(gap.get('n', 0) for gap in found):,}", *cells
+        yield words, _counts([gap.get("n", 0) for gap in found]), *cells
 
 
 def _lists(run: RunContent, name: str, is_one_of_many: bool) -> Table:
@@ -139,6 +141,11 @@ def _versions(runs: Sequence[RunContent]) -> Table:
         rows.append((f"seconds: {part}", *("" if value is None else f"{value:,.1f}" for value in seconds)))
     rows += [(name, *(_text(run.result.get("versions", {}).get(name)) for run in runs)) for name in names]
     return Table("versions", "Runs and versions", ("", *(run.name for run in runs)), tuple(rows), words=1 + len(runs))
+
+
+def _counts(of_runs: Sequence[int]) -> str:
+    """Return a number of rows, or those of each run where they differ."""
+    return " / ".join(f"{n:,}" for n in (of_runs if len(set(of_runs)) > 1 else of_runs[:1]))
 
 
 def _cell(value: Value) -> str:

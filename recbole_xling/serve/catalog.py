@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError, unknown_name
-from recbole_xling.language.tags import UNDETERMINED, cased_tag, covers, tag_among
+from recbole_xling.language.tags import UNDETERMINED, cased_tag, covers, reader_among, tag_among
 
 IntArray = NDArray[np.int64]
 Columns = Mapping[str, Sequence[Sequence[str]]]
@@ -84,7 +84,7 @@ class Catalog:
 
     def view_for(self, reader: str | None) -> int:
         """Return the view of readers of a language, which may be written as users' languages are."""
-        return self.view_of.get(tag_among(reader, self.view_of) if reader else UNDETERMINED, 0)
+        return self.view_of.get(reader_among(reader, self.view_of) if reader else UNDETERMINED, 0)
 
     @cached_property
     def language_names(self) -> set[str]:

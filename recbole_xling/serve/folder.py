@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from recbole_xling.utils.json_text import parse_json
 
 FORMAT = 1
 MANIFEST_FILE = "export.json"
+CARD_FILE = "README.md"
 ITEMS_FILE = "items.jsonl"
 USERS_FILE = "users.jsonl"
 TOWER_FILE = "user_tower.onnx"
@@ -46,11 +48,13 @@ def is_export(folder: str | os.PathLike[str]) -> bool:
 
 
 def checksums(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of each file of a folder but the manifest, by its path inside."""
+    """Return size and SHA-256 of each file of a folder, by its path inside, but for those that may change."""
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.is_file() and path.name not in (MANIFEST_FILE, WITHDRAWN_FILE, ADDED_FILE)
+        if path.is_file()
+        and path.name not in (MANIFEST_FILE, WITHDRAWN_FILE, ADDED_FILE)
+        and path != folder / CARD_FILE  # which is for people to write on
     )
     return {
         path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_digest(path)}
@@ -59,7 +63,7 @@ def checksums(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def load_export(folder: str | os.PathLike[str], *, verify: bool = True) -> Recommender:
-    """Return what answers from the folder of an export; it needs numpy, onnxruntime and the index's package alone.
+    """Return what answers from the folder of an export; it needs neither torch nor RecBole.
 
     Args:
         folder: that ``recbole-xling export`` wrote.
@@ -67,10 +71,15 @@ def load_export(folder: str | os.PathLike[str], *, verify: bool = True) -> Recom
 
     Raises:
         CheckpointError: the folder is none, or a file of it is missing or damaged.
-        MissingExtraError: onnxruntime or the index's package is not installed.
+        MissingExtraError: langcodes, language_data, onnxruntime or the index's package is not installed.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
+    for package in ("langcodes", "language_data"):  # which tell what a tag means, in one request of many
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise MissingExtraError(package, "serve") from error
     try:
         for name, known in manifest["files"].items():
             path = folder / name
@@ -110,6 +119,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         found = manifest["format"]
         if "sha256" in manifest and manifest["sha256"] != _checksum(manifest):  # of earlier releases it is not known
             raise ValueError("it is not what export wrote")
+        manifest["files"].pop(CARD_FILE, None)  # of earlier releases
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"'{path}' is damaged: {error!r}") from error
     if found != FORMAT:

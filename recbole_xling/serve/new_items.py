@@ -149,7 +149,7 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
     """
     item = record.get("item_id")
     item = str(item) if type(item) is int else item  # as convert reads ids of JSON
-    if not isinstance(item, str) or not item or "\0" in item or len(item) > 1000:
+    if not isinstance(item, str) or not item or "\0" in item or len(item) > 1000 or not _is_unicode(item):
         raise DataError(f"'item_id' must be a text that is not empty, not {item!r:.60}")
     given, known = record.get("texts", {}), catalog.language_names | set(catalog.view_of)
     if "text" in record:
@@ -172,12 +172,17 @@ def new_item(record: Mapping[str, Any], intake: Intake, catalog: Catalog) -> New
         if name not in _KEYS:
             catalog.check_column(name)
             listed = values if isinstance(values, list) else [values]
-            if not all(isinstance(value, str) for value in listed):
+            if not all(isinstance(value, str) and _is_unicode(value) for value in listed):
                 raise DataError(f"'{name}' of item '{item}' must be a text or a list of texts, not {values!r:.60}")
             if isinstance(values, str) and name in intake.separators:
                 listed = values.split(intake.separators[name])
             columns[name] = [value for value in listed if value]
     return NewItem(item, texts, columns, vectors)
+
+
+def _is_unicode(text: str) -> bool:
+    """Tell whether a text can be written; half of an emoji, which some programs leave of it, cannot."""
+    return text.encode("utf-8", "replace").decode() == text
 
 
 def _language(item: str, tag: object, known: Collection[str]) -> str:
@@ -195,7 +200,7 @@ def _fields(item: str, tag: object, text: object, template: TextTemplate) -> Map
     if not isinstance(fields, Mapping) or not all(isinstance(value, str) for value in fields.values()):
         raise DataError(f"the text of item '{item}' in '{tag}' must be a text, or an object of texts by field")
     for value in fields.values():
-        if "\0" in value or len(value) > _MOST_TEXT or value.encode("utf-8", "replace").decode() != value:
+        if "\0" in value or len(value) > _MOST_TEXT or not _is_unicode(value):
             raise DataError(f"a text of item '{item}' in '{tag}' is no Unicode, or longer than {_MOST_TEXT:,} letters")
     if not template.render(fields).strip():
         raise DataError(f"item '{item}' has no text in '{tag}' under text_template {template.template!r}")

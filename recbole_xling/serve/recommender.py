@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recbole_xling.errors import ConfigError
-from recbole_xling.language.tags import UNDETERMINED, tag_among
+from recbole_xling.language.tags import UNDETERMINED, reader_among
 from recbole_xling.serve.answers import Answer, Recommendation
 from recbole_xling.serve.catalog import Catalog, Filters, IntArray, Users
 from recbole_xling.serve.new_items import Intake
@@ -278,7 +278,7 @@ class Recommender:
         """Return what is known of somebody, by his id, his history, or the language that he reads."""
         number = 0 if user is None else self.users.number.get(user, 0)
         notes = [] if number or user is None else [f"user '{user}' is unknown"]
-        if reader and (found := tag_among(reader, self.users.spoken)) != UNDETERMINED:
+        if reader and (found := reader_among(reader, self.users.spoken)) != UNDETERMINED:
             reader = found
         spoken = reader if reader in self.users.spoken else None  # the model knows no other languages of readers
         stated = self.users.languages[number] if number else UNDETERMINED

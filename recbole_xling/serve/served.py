@@ -91,13 +91,13 @@ class Served:
         A change that is refused has done nothing.
 
         Raises:
-            ConfigError: there is no such item, a new one cannot be added, or the folder is another one now.
+            ConfigError: there is no such item, a new one cannot be added, or the folder has another export now.
             DataError: a new item is wrong.
         """
         with self._lock:
             now = self._now
             folder, recommender = now.folder, now.recommender
-            if self.folder.resolve() != folder:
+            if self.folder.resolve() != folder or read_manifest(folder) != now.manifest:
                 raise ConfigError(f"'{self.folder}' is another export now: reload it first")
             items = []
             if change.add:

@@ -25,6 +25,8 @@ from recbole_xling.serve.served import Served
 try:
     import uvicorn
     from fastapi import FastAPI, Request, Response
+    from fastapi.encoders import jsonable_encoder
+    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
     from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -41,12 +43,15 @@ _PAGE = Path(__file__).parent / "page.html"
 
 
 class _Json(Response):
-    """Plain data as JSON, as they are: FastAPI would look at each value first."""
+    """Plain data as JSON, as they are: FastAPI would look at each value first.
+
+    What is no Unicode, which answers name as requests have it, is escaped as JSON does.
+    """
 
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace")
 
 
 def create_app(folder: Path, hosts: tuple[str, ...] = _LOCAL) -> FastAPI:
@@ -89,6 +94,12 @@ def create_app(folder: Path, hosts: tuple[str, ...] = _LOCAL) -> FastAPI:
     @app.exception_handler(XlingError)
     async def refuse(request: Request, error: XlingError) -> JSONResponse:
         return JSONResponse({"detail": str(error)}, status_code=400)
+
+    @app.exception_handler(RequestValidationError)
+    async def explain_refusal(request: Request, error: RequestValidationError) -> Response:
+        # without the input, which may be what JSON cannot say: NaN
+        problems = [{name: part for name, part in one.items() if name != "input"} for one in error.errors()]
+        return _Json({"detail": jsonable_encoder(problems)}, status_code=422)
 
     @app.exception_handler(CrowdedError)
     async def put_off(request: Request, error: CrowdedError) -> JSONResponse:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_xling.errors import CheckpointError, XlingError
-from recbole_xling.utils.files import file_digest, polars_os_errors, replacing, write_text
+from recbole_xling.utils.files import FolderLock, file_digest, polars_os_errors, replacing, write_text
 from recbole_xling.utils.json_text import parse_json
 from recbole_xling.utils.terminal import PlainFormatter
 from recbole_xling.utils.yaml_text import settings_text
@@ -241,6 +241,24 @@ class RunFileHandler(logging.FileHandler):
         """Go on where the disk is full: the run ends with its message when it writes a file that it needs."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Keep the folder of a run for this process meanwhile.
+
+    Raises:
+        CheckpointError: the run is going on in another process.
+    """
+    lock = FolderLock(folder)
+    try:
+        if not (lock.is_held or lock.is_impossible):
+            raise CheckpointError(
+                f"the run of '{folder}' is going on in another process: wait for it, or stop it first"
+            )
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

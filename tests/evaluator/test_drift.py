@@ -121,13 +121,14 @@ def test_scores_and_verdict():
     found = measures(then, now, joined(then, now), scores, 0.0, by_user=False, seed=0)
     top = next(measure for measure in found if measure.name == "top_scores")
     assert top.value == pytest.approx(stats.ks_2samp(*scores).statistic) and top.level == LARGE
-    lines = verdict(found, ["it"], 3000)
+    lines = verdict(found, ["it"], 3000, {})
     assert lines[0].startswith("What has changed most: highest score of each user")
     assert lines[1] == "Train again: highest score of each user changed much."
     assert lines[2] == "Languages that training did not have: it."
     same = measures(then, now, joined(then, now), (scores[0], scores[0]), 0.0, by_user=False, seed=0)
-    assert verdict(same, [], 20)[0].startswith("Nothing has changed")
-    assert "20 interactions" in verdict(same, [], 20)[-1]
+    assert verdict(same, [], 20, {"of unknown items": 3})[0].startswith("Nothing has changed")
+    *_, left_out, few = verdict(same, [], 20, {"of unknown items": 3})
+    assert "20 interactions" in few and left_out == "Not among them: 3 interactions of unknown items."
 
 
 def test_histories_are_those_of_then_and_of_now():

@@ -53,6 +53,15 @@ def test_quotas_take_the_best_of_each_language_and_fill_up_by_score(context, sco
     assert rules(scores, np.array([1]))[0].topk(4).indices.tolist() == [18, 17, 12, 6]
 
 
+@pytest.mark.parametrize("rule", [{"quotas": {"de": 1, "fr": 1}}, {"calibration": 0.9}])
+def test_scores_of_any_size_keep_the_order_of_the_list(context, scores, rule):
+    rules = LanguageRules(context, 4, **rule)
+    best = [rules(scores * size, np.array([1]))[0].topk(4).indices.tolist() for size in (1.0, 1e9, 1e-9)]
+    assert best[0] == best[1] == best[2]
+    nothing = torch.full_like(scores, float("-inf"))
+    assert torch.equal(rules(nothing, np.array([1])), nothing)
+
+
 def test_calibration_brings_lists_to_the_languages_of_the_history(context, scores):
     assert listed(LanguageRules(context, 4, calibration=0.99), scores).count("de") == 3
     assert listed(LanguageRules(context, 4, calibration=0.99), scores).count("fr") == 1

@@ -29,4 +29,10 @@ def test_tests_count_each_user_once():
 def test_nothing_differs_or_nobody_is_there():
     assert paired_p_values(np.zeros(5), np.arange(5)) == (1, 1)
     assert np.isnan(paired_p_values(np.ones(3), ["a"] * 3)).all()
-    assert paired_p_values(np.ones(9), np.arange(9))[0] == 0
+
+
+@pytest.mark.parametrize("n", [2, 3, 9, 5000])
+def test_where_all_users_differ_alike_the_number_of_users_decides(n):
+    found = paired_p_values(np.full(n, -0.5), np.arange(n))[0]
+    signs = scipy.stats.binomtest(n, n)  # of all orders of signs two are as far from none
+    assert found == pytest.approx(signs.pvalue)

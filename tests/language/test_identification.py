@@ -17,6 +17,7 @@ from recbole_xling.language.tags import (
     cased_tag,
     is_language,
     normalize_language,
+    reader_among,
     stated_language,
     tag_among,
 )
@@ -153,10 +154,13 @@ def test_letter_case_of_a_tag_is_that_of_rfc_5646(tag: str) -> None:
     assert cased_tag(tag) == cased_tag(tag.upper()) == cased_tag(tag.lower()) == tag
 
 
-def test_letter_case_needs_no_langcodes_which_a_server_of_exports_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
-    cased_tag.cache_clear()
-    monkeypatch.setitem(sys.modules, "langcodes", None)
-    assert [cased_tag(tag) for tag in ("EN", "zh-hant")] == ["en", "zh-Hant"]
+@pytest.mark.parametrize("value", ["en", "en-US", "English", "EN_au", "en-gb", "en-GB"])
+def test_readers_of_a_language_are_served_by_its_variant_if_there_is_nothing_nearer(value: str) -> None:
+    assert reader_among(value, {"de", "en-GB", "en-IE", "und"}) == "en-GB"
+    assert reader_among("en", {"en-GB", "en"}) == "en"
+    assert [reader_among(other, {"de", "en-GB"}) for other in ("fr", "und", "enm", "nonsense")] == [
+        *("fr", "und", "enm", "und")
+    ]
 
 
 def test_capitals_that_may_be_a_market_are_no_language() -> None:

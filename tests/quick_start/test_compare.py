@@ -228,6 +228,16 @@ def test_formats_say_the_same(write_run, values, capsys, fmt):
         assert ("text\\_view" in told) == (fmt == "latex")
 
 
+def test_any_name_can_be_set_in_latex(write_run, values):
+    name = r"a\b^c~d<e>f|g_h&i"
+    told = comparison_text(compare({name: [write_run("a", values[0])], "b": [write_run("b", values[1], k=1)]}), "latex")
+    for letter, command in {"\\": "backslash", "^": "asciicircum", "~": "asciitilde", "<": "less", "|": "bar"}.items():
+        assert rf"\text{command}{{}}" in told, letter
+    assert (
+        r"a\textbackslash{}b\textasciicircum{}c\textasciitilde{}d\textless{}e\textgreater{}f\textbar{}g\_h\&i" in told
+    )
+
+
 def test_names_and_formats_of_the_command_are_checked(write_run, values, capsys):
     runs = [str(write_run("a", values[0])), str(write_run("b", values[1], k=1))]
     assert main(["compare", f"mine={runs[0]}", f"yours={runs[1]}", "--slices"]) == 0

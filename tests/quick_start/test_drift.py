@@ -16,6 +16,7 @@ from recbole_xling.cli.main import call
 from recbole_xling.errors import CheckpointError, DataError
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.drift import drift
+from recbole_xling.report.drift import drift_tables
 
 
 @pytest.fixture
@@ -119,6 +120,18 @@ def test_table_json_and_page(trained, later, tmp_path):
     page = Page(text)
     assert "Train again" in page.text and "Languages of readers" in page.text
     assert not [load for load in page.loads if load.startswith(("http", "/"))] and "later since" in page.text
+
+
+def test_interactions_that_are_not_read_are_told(trained, later, tmp_path):
+    place = later(ROWS, languages=("it",))
+    with (tmp_path / "data" / "later" / "later.inter").open("a") as file:
+        file.writelines(f"v1\tgone{item}\t1573490001\n" for item in range(3))
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "item_language"]}
+    result = drift(trained("LLMSASRec"), "later", arguments=[place, f"--load_col={columns}"])
+    assert result["left_out"] == {"then": {}, "now": {"of unknown items": 3}}
+    assert "Not among them: 3 interactions of unknown items." in result["verdict"]
+    told = [row for table in drift_tables(result) for row in table.rows]
+    assert ("left out: of unknown items", "0", "3") in told
 
 
 def test_nothing_to_compare_is_said(trained, later, home, tmp_path):

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from recbole_xling.errors import ConfigError, DataError
+from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.quick_start import train
 from recbole_xling.quick_start.train import run
 from recbole_xling.trainer.trainer import XLingTrainer
@@ -79,3 +79,19 @@ def test_what_a_run_consists_of_is_shown_in_one_line(build_small, small_dataset)
     shown = repr(build_small())
     assert "\n" not in shown and shown.startswith("Run(<XLingConfig of LLMSASRec on small")
     assert "40 users, 30 items, " in shown
+
+
+def test_a_run_that_is_going_on_is_not_resumed_by_another_process(small_dataset, settings, tmp_path):
+    small_dataset()
+    refused = []
+
+    def resumed(epoch, score):
+        if epoch == 1:
+            (folder,) = (tmp_path / "saved").iterdir()
+            with pytest.raises(CheckpointError, match="is going on in another process: wait for it, or stop it first"):
+                run(arguments=[f"--resume={folder}"])
+            refused.append(str(folder))
+
+    result = run("LLMSASRec", "small", config_dict=settings, callback_fn=resumed)
+    assert refused == [result["run_dir"]]
+    assert run(arguments=[f"--resume={result['run_dir']}"])["test"] == result["test"]

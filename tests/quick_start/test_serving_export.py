@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from shop import write_shop
 
 import recbole_xling
 from recbole_xling.cli import main as cli
-from recbole_xling.errors import CheckpointError, ConfigError
+from recbole_xling.errors import CheckpointError, ConfigError, MissingExtraError
 from recbole_xling.quick_start import onnx_tower
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.serving_export import export_run
@@ -189,6 +191,46 @@ def test_what_cannot_be_exported_says_so_and_leaves_nothing(trained, tmp_path, m
     (tmp_path / "full" / "file").touch()
     with pytest.raises(ConfigError, match="is not empty"):
         export_run(trained("LLMSASRec"), tmp_path / "full")
+
+
+def test_a_card_says_what_results_are_of(trained, home, tmp_path):
+    run, card = trained("LLMSASRec"), tmp_path / "export" / "README.md"
+    result = json.loads((Path(run) / "result.json").read_text())
+    export_run(run, tmp_path / "export", seed=result["seed"] + 79)
+    told = card.read_text(encoding="utf-8")
+    assert f"the seed was\n{result['seed']}." in told
+    assert "ranked what users know already as well" in told  # the default of sequential models
+
+    shutil.copytree(home / "data" / "nord", tmp_path / "now" / "nord")
+    with (tmp_path / "now" / "nord" / "nord.inter").open("a") as file:
+        file.write("nu1\tni20\t1999999999\n")
+    export_run(run, tmp_path / "later", data_path=str(tmp_path / "now"))
+    told = (tmp_path / "later" / "README.md").read_text(encoding="utf-8")
+    assert "files of its training, which have changed since (.inter (" in told and "model-index" not in told
+
+    drawn = trained("LLMSASRec", eval_args={"mode": "uni5"}, exclude_history=True)
+    export_run(drawn, tmp_path / "drawn")
+    told = (tmp_path / "drawn" / "README.md").read_text(encoding="utf-8")
+    assert "among a few drawn ones (mode uni5 )" in told.replace("`", " ").replace("  ", " ")
+    assert "model-index" not in told and "ranked what users know" not in told
+
+
+def test_a_card_may_be_written_on_and_says_how_many_items_are_served(trained, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(trained("LLMSASRec"), run)
+    load_run(run).withdraw(["ni3", "ni4"])
+    export_run(run, tmp_path / "export")
+    card = tmp_path / "export" / "README.md"
+    assert "Recommends 22 items" in card.read_text(encoding="utf-8")
+    card.write_text(card.read_text(encoding="utf-8") + "\nContact: the shop\n", encoding="utf-8")
+    assert len(load_export(tmp_path / "export").recommend(["nu3"], 3)[0].items) == 3
+
+
+def test_an_export_without_what_reads_language_tags_is_not_opened(trained, tmp_path, monkeypatch):
+    export_run(trained("BPR"), tmp_path / "export")
+    monkeypatch.setitem(sys.modules, "langcodes", None)
+    with pytest.raises(MissingExtraError, match="langcodes"):
+        load_export(tmp_path / "export")
 
 
 def test_a_damaged_export_is_not_read(trained, tmp_path, capsys):

@@ -13,11 +13,12 @@ import recbole_xling
 from recbole_xling.cli.main import main
 from recbole_xling.config.stages import read_stages
 from recbole_xling.encode.hashing import HashingEncoder
-from recbole_xling.errors import ConfigError, DataError, XlingError
+from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.evaluator.stage_table import language_table, stage_text
 from recbole_xling.testing import make_tiny_encoder
 from recbole_xling.trainer.checkpoint import load_checkpoint
 from recbole_xling.trainer.trainer import XLingTrainer
+from recbole_xling.utils.run_folder import in_use
 
 STAGES = ["joint", {"finetune:fr": {"epochs": 3}}, "alone:fr"]
 
@@ -171,6 +172,14 @@ def test_killed_stages_go_on_where_they_were_and_finished_ones_are_not_repeated(
     assert again == resumed and len(calls) == 3
 
 
+def test_stages_that_are_going_on_are_not_resumed_by_another_process(readers):
+    folder = Path(_run(readers)["run_dir"])
+    before = sorted(path for path in folder.rglob("*"))
+    with in_use(folder), pytest.raises(CheckpointError, match="is going on in another process"):
+        recbole_xling.run(config_dict={"resume": str(folder)})
+    assert sorted(path for path in folder.rglob("*")) == before
+
+
 def test_a_stage_with_other_settings_runs_again_and_so_do_those_that_start_from_it(readers):
     folder = Path(_run(readers)["run_dir"])
     stages = ["joint", {"finetune:fr": {"epochs": 1}}, "alone:fr"]
@@ -224,11 +233,18 @@ def test_another_encoder_of_the_same_name_is_trained_with_again(readers, monkeyp
     assert [stage["folder"] for stage in first["stages"] + again["stages"]] == ["joint", "refit", "joint-2", "refit-2"]
 
 
-def test_a_failing_stage_leaves_the_finished_ones(readers, caplog):
+def test_a_failing_stage_leaves_the_finished_ones(readers, caplog, monkeypatch):
     folder = f"{readers['checkpoint_dir']}/failing"
-    too_long = {"topk": [99], "valid_metric": "NDCG@99"}  # which is known when the data are there
-    with pytest.raises(ConfigError, match="longer lists"), caplog.at_level("WARNING"):
-        _run(readers, run_dir=folder, stages=["joint", {"finetune:fr": too_long}])
+    train = XLingTrainer._train_epoch
+
+    def failing(self, train_data, epoch, **options):
+        if self.config["init_from"]:
+            raise DataError("the disk is gone")
+        return train(self, train_data, epoch, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(DataError, match="disk is gone"), caplog.at_level("WARNING"):
+        patched.setattr(XLingTrainer, "_train_epoch", failing)
+        _run(readers, run_dir=folder, stages=["joint", "finetune:fr"])
     assert (Path(folder) / "joint" / "result.json").is_file() and not (Path(folder) / "finetune-fr").exists()
     assert f"--resume={Path(folder).resolve()}" in caplog.text
     assert len(recbole_xling.run(config_dict={"resume": folder, "stages": ["joint"]})["stages"]) == 1
@@ -273,14 +289,50 @@ def test_a_wrong_setting_of_a_late_stage_is_refused_before_anything_is_trained(r
     assert not folder.exists()
 
 
-def test_rows_that_differ_are_not_compared():
+def test_rows_that_differ_are_not_compared(caplog):
     rows = pl.DataFrame({"user_id": ["a", "b"], "target_item": ["1", "2"], "ndcg@10": [0.5, 1.0]})
     table = language_table({"joint": rows, "finetune:fr": rows[1:], "alone:de": rows[:1]}, ["ndcg@10"])
     assert table["fr"]["joint"]["ndcg@10"] == 1.0 and "alone" not in table["fr"]
-    with pytest.raises(XlingError, match="different rows"):
-        language_table({"finetune:fr": rows, "alone:fr": rows[:1]}, ["ndcg@10"])
-    with pytest.raises(XlingError, match="not tested on all rows"):
-        language_table({"joint": rows[:1], "alone:fr": rows}, ["ndcg@10"])
+    table = language_table({"finetune:fr": rows, "alone:fr": rows[:1]}, ["ndcg@10"])
+    assert table == {"fr": {"n": 2, "finetune": {"ndcg@10": 0.75}}}
+    assert "alone was not tested on the rows of finetune:fr" in caplog.text
+    table = language_table({"joint": rows[:1], "alone:fr": rows}, ["ndcg@10"])
+    assert table == {"fr": {"n": 2, "alone": {"ndcg@10": 0.75}}}
+    assert "joint was not tested on the rows of alone:fr" in caplog.text
+
+
+def test_a_language_that_joint_does_not_know_has_its_stages_without_it(readers):
+    result = _run(readers, stages=[{"joint": {"languages": ["de"]}}, "finetune:fr", "alone:fr"])
+    assert result["languages"]["fr"].keys() == {"n", "finetune", "alone"} and result["languages"]["fr"]["n"] == 15
+    assert recbole_xling.run(config_dict={"resume": result["run_dir"]}) == result
+
+
+def test_stages_may_have_metrics_of_their_own(readers):
+    own = {"topk": [3], "valid_metric": "NDCG@3"}
+    result = _run(readers, stages=["joint", {"finetune:fr": own}])
+    assert result["languages"] == {}
+    lines = {line.split()[0]: line.split()[1:] for line in stage_text(result).splitlines()}
+    assert lines["joint"] == ["40", f"{result['stages'][0]['test']['ndcg@10']:.4f}"] and lines["finetune:fr"] == ["15"]
+
+
+def test_languages_are_those_that_stages_mean(readers, monkeypatch):
+    stages = [{"joint": {"language_of": "target"}}, "finetune:en"]  # which nobody reads, but items are in
+    result = _run(readers, stages=stages, text_view="display")
+    assert result["languages"]["en"]["n"] > 0
+    monkeypatch.setattr(XLingTrainer, "fit", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(DataError, match=r"stages: finetune:fr: .*no row of them"):
+        split = {"LT": {"source": ["de"], "target": ["en"], "by": "item"}}
+        _run(readers, stages=[{"joint": {"eval_args": {"split": split}, "language_of": "target"}}, "finetune:fr"])
+
+
+def test_labels_have_no_table_of_languages(readers, caplog):
+    rated = {"eval_args": {"split": {"LS": "valid_and_test"}, "mode": "labeled"}, "threshold": {"rating": 3}}
+    rated |= {"metrics": ["AUC", "LogLoss"], "valid_metric": "AUC"}
+    known = {key: value for key, value in readers.items() if not key.startswith(("hidden", "inner", "attn", "topk"))}
+    with caplog.at_level("INFO"):
+        result = recbole_xling.run("XLingMLP", "small", config_dict={**known, **rated, "stages": ["joint", "alone:fr"]})
+    assert result["languages"] == {} and "No table of languages: auc, logloss" in caplog.text
+    assert "alone:fr" in stage_text(result)
 
 
 def test_the_command_line_prints_the_table(readers, tmp_path, capsys):

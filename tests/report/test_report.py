@@ -175,6 +175,19 @@ def test_several_runs_stand_beside_each_other(finished, finished_bpr, tmp_path):
     assert page.tags.count("figure") == 9  # pairs and map for each
 
 
+def test_runs_that_cannot_be_compared_are_told_apart(finished, shop_settings, tmp_path):
+    own = {"hidden_size": 16, "eval_args": {"mode": "uni3"}}
+    drawn = Path(recbole_xling.run("LLMSASRec", "shop", config_dict={**shop_settings, **own})["run_dir"])
+    page = read(report([finished, drawn], tmp_path / "page.html"))
+    assert "such results cannot be compared" in page.text and "of mode uni3" in page.text
+    fewer = replace(finished_content(finished), name="fewer")
+    fewer = replace(fewer, rows=fewer.rows[:-1], _known={})
+    text = report_page([finished_content(finished), fewer], "ndcg@10")
+    n = len(finished_content(finished).rows)
+    assert f"{n} / {n - 1}" in Page(text).text
+    assert "cannot be compared" not in read(report([finished], tmp_path / "one.html")).text
+
+
 def test_a_folder_without_a_model_is_shown_without_what_a_model_does(finished, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)

@@ -108,6 +108,13 @@ def test_users_and_public_repositories(hub, export):
     assert hub.files["me/known"] == {".gitattributes"}
 
 
+def test_a_card_that_was_written_on_is_uploaded(hub, export):
+    folder = export()
+    (folder / "README.md").write_text("card, with the license of the data")
+    push(folder, "me/shop")
+    assert "README.md" in hub.files["me/shop"]
+
+
 def test_what_is_damaged_is_not_uploaded(hub, export, tmp_path):
     folder = export()
     (folder / "bias.npy").write_text("1")

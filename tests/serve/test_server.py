@@ -88,6 +88,36 @@ def test_wrong_requests_are_refused(client, path, body, status):
     assert response.status_code == status and response.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/recommend", '{"users": ["\\ud800"]}', 422),
+        ("/recommend", '{"users": ["u1"], "k": NaN}', 422),
+        ("/recommend", '{"users": ["u1"], "\\ud800": 1}', 422),
+        ("/items", '{"add": [{"item_id": "bad\\ud800", "vector": [1]}]}', 400),
+        ("/items", '{"add": [{"item_id": "bad", "text": "\\ud800", "vector": [1]}]}', 400),
+        ("/items", '{"add": [{"item_id": "bad", "item_language": "\\ud800", "vector": [1]}]}', 400),
+    ],
+)
+def test_what_is_no_unicode_or_no_number_is_refused_and_does_nothing(client, exported, path, body, status):
+    size = load_export(exported).scorer.history_size
+    content = body.replace("[1]", str([0.5] * size))
+    response = client.post(path, content=content, headers={"content-type": "application/json"})
+    assert response.status_code == status and response.json()["detail"]
+    assert client.get("/health").json()["added"] == 0
+
+
+def test_an_export_that_was_written_over_is_changed_after_a_reload_only(client, tmp_path, shop_export):
+    shutil.rmtree(tmp_path / "one")
+    shutil.copytree(shop_export, tmp_path / "one")
+    for change in ({"withdraw": ["i2"]}, {"add": [{"item_id": "new", "vector": [1.0]}]}):
+        refused = client.post("/items", json=change)
+        assert refused.status_code == 400 and "is another export now: reload it first" in refused.json()["detail"]
+    assert read_withdrawn(tmp_path / "one") == [] and not (tmp_path / "one" / "added.jsonl").exists()
+    assert client.post("/reload").status_code == 200
+    assert client.post("/items", json={"withdraw": ["i2"]}).json()["withdrawn"] == ["i2"]
+
+
 def test_requests_that_are_too_large_or_from_elsewhere_are_refused(client):
     assert client.post("/recommend", content=b" " * 2_000_000).status_code == 413
     assert client.post("/recommend", content=iter([b"{}", b"{}"])).status_code == 411
@@ -265,6 +295,36 @@ def test_readers_may_be_named_as_the_data_name_them(shop_export):
         for reader in ("en", "en-US", "English", "eng", "de")
     }
     assert titles["en-US"] == titles["English"] == titles["eng"] == titles["en"] != titles["de"]
+
+
+def test_readers_of_a_language_see_its_variant_where_the_shop_has_no_other(tmp_path, shop_export):
+    (run,) = shop_export.parent.glob("LLMSASRec-shop-*")
+    files = shop_export.parent / "data" / "shop"
+    write = tmp_path / "data" / "shop"
+    write.mkdir(parents=True)
+    for path in files.iterdir():
+        content = path.read_text(encoding="utf-8").replace('"en"', '"en-GB"').replace("\ten\n", "\ten-GB\n")
+        content = content.replace("i7\tc1\tde\n", "i7\tc1\ten-GB\n")  # an item that everybody sees in it
+        lines = content.splitlines(keepends=True)
+        for at, line in enumerate(lines):
+            if '"i7"' in line:
+                source = "display" if '"en-GB"' in line else "parallel"
+                lines[at] = json.dumps({**json.loads(line), "source": source}) + "\n"
+        content = "".join(lines)
+        (write / path.name).write_text(content, encoding="utf-8")
+    changed = {"data_path": str(tmp_path / "data"), "checkpoint_dir": str(tmp_path)}
+    found = recbole_xling.run(config_file_list=[run / "config.yaml"], config_dict={**changed, "run_dir": None})
+    export_run(found["run_dir"], tmp_path / "export")
+    recommender = load_export(tmp_path / "export")
+    assert "en-GB" in recommender.catalog.view_of and "en" not in recommender.catalog.view_of
+    answers = {
+        reader: recommender.recommend_histories([["i2"]], 5, reader=reader)[0].record()
+        for reader in ("en-GB", "en", "en-US", "English", "de")
+    }
+    assert answers["en"] == answers["en-US"] == answers["English"] == answers["en-GB"] != answers["de"]
+    assert {item["language"] for item in answers["en"]["items"]} >= {"en-GB"} and not answers["en"]["notes"]
+    similar = [recommender.similar_items("i2", 5, language=tag).record() for tag in ("en", "en-GB")]
+    assert similar[0] == similar[1] and len(similar[0]["items"]) == 5
 
 
 def test_what_was_replaced_goes_along_to_an_export_that_has_the_item(tmp_path, tiny_encoder):

@@ -31,6 +31,7 @@ from recbole_xling.data.splits.rules import (
     seeded_uniform,
     time_points,
     transfer_parts,
+    used_by,
 )
 from recbole_xling.data.splits.settings import ColdItems, GlobalTime, LanguageTransfer, SplitSetting, read_split
 from recbole_xling.errors import ConfigError, DataError, unknown_name
@@ -99,7 +100,8 @@ def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
     time.
 
     Returns:
-        The datasets of training, validation and test.
+        The datasets of training, validation and test, which know what all of them use together: ``used``, users and
+        items. Some interactions are in no part, such as a user's later ones than his last target.
 
     Raises:
         ConfigError: the setting asks for languages, users or columns that the dataset lacks.
@@ -114,6 +116,10 @@ def split_dataset(dataset: Any, setting: SplitSetting) -> list[Any]:
     if dataset.config["train_on_validation"]:
         masks = masks_with_validation(dataset.inter_feat[dataset.uid_field].numpy(), masks)
     built = [_build_part(dataset, part) for part in masks]
+    users, items = (dataset.inter_feat[field].numpy() for field in (dataset.uid_field, dataset.iid_field))
+    used = used_by(users, masks)
+    for part in built:
+        part.used = users[used], items[used]
     for name, part in (("train on", built[0]), ("test on", built[2])):
         if not len(part.inter_feat):
             raise DataError(

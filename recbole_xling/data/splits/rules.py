@@ -51,6 +51,15 @@ def masks_with_validation(users: IntArray, parts: SplitParts) -> SplitParts:
     return everything, SplitPart(valid.visible, nothing), test
 
 
+def used_by(users: IntArray, parts: Sequence[SplitPart]) -> BoolArray:
+    """Return what is a target of some part, or in the history of one there, ``(n,)``."""
+    used = np.zeros(len(users), dtype=bool)
+    for part in parts:
+        has_later = count_before(users[::-1], part.targets[::-1])[::-1] > 0  # a target
+        used |= part.targets | (part.visible & has_later)
+    return used
+
+
 # ---- along a user's sequence ----------------------------------------------------------------------------------
 
 

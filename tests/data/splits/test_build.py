@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,24 @@ def test_recboles_models_do_not_rank_what_their_users_have_met(made, split):
     assert known and all(items - targets[user] <= found[user] for user, items in known.items())
     again = make("BPR", made[0], split, repeatable=True).test_data
     assert not any(len(items) for items in again.uid2history_item if items is not None)
+
+
+@pytest.mark.parametrize("split", SPLITS.values(), ids=SPLITS.keys())
+def test_what_is_known_of_users_is_what_the_split_uses(made, split):
+    root, rows = made
+    parts = make("LLMSASRec", root, split, MAX_ITEM_LIST_LENGTH=20)  # whole histories
+    found = [rows_of(data._dataset) for data in (parts.train_data, parts.valid_data, parts.test_data)]
+    used = {number for part in found for history, target in part for number in (*history, target)}
+    left = used - {target for _, target in found[2]}
+    for context in (parts.context, make("BPR", root, split).context):
+        pairs = zip(context.known_users.tolist(), context.known_items.tolist(), strict=True)
+        known = Counter((context.user_tokens[user], context.item_tokens[item]) for user, item in pairs)
+        expected = Counter((f"u{rows[number][0]}", f"i{rows[number][1]}") for number in left)
+        assert expected <= known
+        with_rows = {f"u{rows[target][0]}" for _, target in found[0]}
+        assert not {user for user, _ in known - expected} & with_rows  # a single one to train on is no row
+    is_by_item = "CI" in split or split.get("LT", {}).get("by") == "item"
+    assert (known.total() + len(found[2]) < len(rows)) == is_by_item  # what comes later than a user's last target
 
 
 @pytest.mark.parametrize("split", [{"LS": "valid_and_test"}, *SPLITS.values()], ids=["LS", *SPLITS])
