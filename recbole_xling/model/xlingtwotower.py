@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -43,6 +44,8 @@ from recbole_xling.utils.devices import to_device
 from recbole_xling.utils.distributed import gather_rows, process
 
 _MAP = "encoder.projection"  # the learned map, where there is one
+logger = logging.getLogger(__name__)
+
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
 
 
@@ -203,6 +206,9 @@ class XLingTwoTower(XLingRecommender):
         whole = int(dataset.segments.n_targets.max(initial=0)) <= most and not dataset.states_histories
         whole &= not (settings.history_crop or settings.history_mask)
         mines = settings.hard_negatives and trains
+        if mines and self.catalog_negatives.are_all:
+            logger.warning("hard_negatives change nothing: each batch has all items of training (catalog_negatives)")
+            mines = False
         met_items = MetItems(dataset) if trains and (mines or not whole) else None
         self.met_items = None if whole else met_items
         languages, of_user = self.texts.item_language, self.views.of_user

@@ -66,6 +66,7 @@ class TestContract(ModelContract):
             "hardness": 1.0,
             "hard_negatives": 3,
             "hard_negative_margin": 0.95,
+            "catalog_negatives": 10,
         },
         "sub-batches": {"mini_batch_size": 20, "gradient_checkpointing": True},
     }
@@ -645,6 +646,16 @@ def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, run_t
     assert len(one) == 3
     for epoch, loss in one.items():
         assert two[epoch] == pytest.approx(loss, rel=1e-4)
+
+
+def test_hard_negatives_are_told_where_all_items_are_negatives_anyway(make, caplog):
+    frozen = {"peft": "frozen", "embedding_size": 16, "hard_negatives": 2}
+    all_of_them = make(**frozen)
+    assert "hard_negatives change nothing: each batch has all items of training" in caplog.text
+    assert all_of_them.model.hard_negatives is None
+    caplog.clear()
+    assert make(**frozen, catalog_negatives=5).model.hard_negatives is not None
+    assert "hard_negatives" not in caplog.text
 
 
 def test_options_that_are_not_read_are_told(make, caplog):

@@ -44,6 +44,7 @@ class CatalogNegatives:
 
     Attributes:
         rate: that a batch has an item of training, in a view, because it was drawn, from 0 to 1.
+        are_all: whether each batch has all items of training, as anybody may see them in it.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class CatalogNegatives:
         self._view, self._item = (counts[:1] if by_chance else counts).nonzero(as_tuple=True)  # (n,) each
         self._number = min(number, len(self._item))
         self.rate = self._number / max(1, len(self._item))
+        self.are_all = self._number == len(self._item) and (by_chance or len(counts) == 1)
 
     def draw(self, scored: Tensor | None, *number: int) -> Tensor:
         """Draw units for a batch, ``(K,)``, each once, on the CPU; the same numbers give the same units.
