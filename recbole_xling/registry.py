@@ -32,7 +32,6 @@ _OWN_MODELS = {
     "HistoryItemKNN": "recbole_xling.model.baselines",
     "LanguagePop": "recbole_xling.model.baselines",
 }
-_WITHOUT_HISTORY = ("XLingMLP",)  # models of pairs of a user and an item: RecBole's own dataset and loaders are theirs
 _PICKLES = ("save_dataset", "save_dataloaders", "dataset_save_path", "dataloaders_save_path")
 _PACKAGES = {
     "SEQUENTIAL": "sequential_recommender",
@@ -65,18 +64,25 @@ def register_model(model: type, *, dataset: type | None = None, trainer: type | 
 
     Args:
         model: the class.
-        dataset: class of its dataset; :class:`~recbole_xling.data.dataset.XLingDataset` if not given.
+        dataset: class of its dataset; if not given :class:`~recbole_xling.data.dataset.XLingDataset` for sequential
+            models, and RecBole's for others.
         trainer: class of its trainer; :class:`~recbole_xling.trainer.trainer.XLingTrainer` if not given.
     """
     import recbole.data.dataset
     import recbole.trainer
+    from recbole.utils import ModelType
 
     from recbole_xling.data.dataset import XLingDataset
     from recbole_xling.trainer.trainer import XLingTrainer
 
     name = model.__name__
-    entry = _registered[name] = Registration(model, dataset or XLingDataset, trainer or XLingTrainer)
-    full_name = f"recbole.model.{_PACKAGES[model.type.name]}.{name.lower()}"  # type: ignore[attr-defined]
+    kind = model.type  # type: ignore[attr-defined]
+    usual = {
+        ModelType.SEQUENTIAL: XLingDataset,
+        ModelType.KNOWLEDGE: recbole.data.dataset.KnowledgeBasedDataset,
+    }.get(kind, recbole.data.dataset.Dataset)
+    entry = _registered[name] = Registration(model, dataset or usual, trainer or XLingTrainer)
+    full_name = f"recbole.model.{_PACKAGES[kind.name]}.{name.lower()}"
     module = sys.modules[model.__module__]  # one module, one class object, two names
     if module.__name__.rsplit(".", 1)[-1] != name.lower():
         module = ModuleType(full_name, doc=model.__doc__)
@@ -127,9 +133,7 @@ def install() -> None:
 
 
 def _register_own(name: str, module: ModuleType) -> None:
-    from recbole.data.dataset import Dataset
-
-    register_model(getattr(module, name), dataset=Dataset if name in _WITHOUT_HISTORY else None)
+    register_model(getattr(module, name))
 
 
 def _import_own(_: ModuleType) -> None:

@@ -42,7 +42,7 @@ def in_another_process(*words: str) -> str:
 
 
 def test_every_block_of_python_names_its_file(blocks: dict[str, str]) -> None:
-    assert _PAGE.read_text(encoding="utf-8").count("```python") == len(blocks) == 4
+    assert _PAGE.read_text(encoding="utf-8").count("```python") == len(blocks) == 5
 
 
 def test_a_model_and_its_test_fit_on_85_lines(blocks: dict[str, str]) -> None:
@@ -58,6 +58,11 @@ def test_the_model_trains_when_its_file_is_run(folder: Path) -> None:
 @pytest.mark.slow
 def test_the_model_passes_its_own_test(folder: Path) -> None:
     assert "7 passed" in in_another_process("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mean_text.py")
+
+
+@pytest.mark.slow
+def test_a_model_of_users_by_their_ids_passes_its_own_test(folder: Path) -> None:
+    assert "6 passed, 1 skipped" in in_another_process("-m", "pytest", "-q", "-p", "no:cacheprovider", "factors.py")
 
 
 def test_the_encoder_returns_vectors_of_the_printed_shape(

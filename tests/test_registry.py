@@ -15,6 +15,7 @@ import recbole.trainer
 import recbole.utils
 import torch
 from recbole.config import Config
+from recbole.model.general_recommender import BPR
 from recbole.model.sequential_recommender import SASRec
 
 import recbole_xling
@@ -168,6 +169,21 @@ def test_a_registered_model_runs_by_its_name_and_by_its_class(small_dataset, set
     result = recbole_xling.run("MySASRec", "small", config_dict=own)
     assert result["slices"]["target_language=de"]["n"] > 0
     assert recbole_xling.run(MySASRec, "small", config_dict=own)["test"] == result["test"]
+
+
+def test_a_registered_model_of_pairs_has_recboles_rows_and_results(small_dataset, settings_without_layers):
+    small_dataset()
+
+    class MyBPR(BPR):
+        """RecBole's BPR under another name."""
+
+    register_model(MyBPR)
+    own = {**settings_without_layers, "embedding_size": 8}
+    results = [
+        recbole_xling.run(model, "small", config_dict={**own, "allow_unknown_keys": True})["test"]
+        for model in ("MyBPR", "BPR")
+    ]
+    assert results[0] == results[1]
 
 
 def test_import_loads_neither_ray_nor_encoders_nor_pytest():

@@ -10,7 +10,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from recbole_xling.data.catalog import ItemCatalog
-from recbole_xling.errors import NoTextError
 from recbole_xling.text.record import DISPLAY
 from recbole_xling.text.store import ItemTextStore
 
@@ -53,10 +52,7 @@ def read_texts(catalog: ItemCatalog) -> CatalogTexts:
     Raises:
         DataError: a text is malformed; the message names file and line.
     """
-    try:
-        store = catalog.store
-    except NoTextError:
-        store = ItemTextStore()
+    store = catalog.any_texts
     item_ids = list(catalog.tokens[1:])
     place = {item_id: number for number, item_id in enumerate(item_ids)}
     rows: list[tuple[int, str, str, int, int, float | None]] = []

@@ -14,6 +14,7 @@ from recbole.utils import FeatureSource, FeatureType
 
 from recbole_xling.card.dataset import CardDataset
 from recbole_xling.data.language_balance import parts_of_languages
+from recbole_xling.data.splits.rules import SplitPart, used_by
 
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -35,6 +36,7 @@ class Split:
         train: what is trained on, each user's first interaction included.
         valid, test: the targets.
         seen: mask of what rows of the test may contain, as history or target, ``(n,)``.
+        used: mask of what is in any part, or in a history there, ``(n,)``.
     """
 
     setting: Mapping[str, Any]
@@ -47,6 +49,7 @@ class Split:
     valid: IntArray
     test: IntArray
     seen: BoolArray
+    used: BoolArray
 
     def __len__(self) -> int:
         return len(self.users)
@@ -73,8 +76,8 @@ class Split:
 
     @cached_property
     def known(self) -> BoolArray:
-        """Mask of all interactions but test targets, ``(n,)``: what languages that users do not state come from."""
-        mask = np.ones(len(self), dtype=bool)
+        """Mask of all that is used but test targets, ``(n,)``: what languages that users do not state come from."""
+        mask = self.used.copy()
         mask[self.test] = False
         return mask
 
@@ -91,7 +94,7 @@ class Split:
     def _count_targets(self, column: str, condition: pl.Expr) -> int:
         """Count test targets that meet a condition among what equals one of them in user and ``column``."""
         seen = self._seen(column)
-        is_target = pl.Series(~self.known).filter(pl.Series(self.seen))
+        is_target = pl.Series(np.isin(np.arange(len(self)), self.test)).filter(pl.Series(self.seen))
         targets = seen.filter(is_target).unique()
         alike = seen.with_columns(is_target=is_target).join(
             targets, on=["user", column], how="semi", maintain_order="left"
@@ -112,16 +115,24 @@ def build_split(dataset: CardDataset) -> Split:
     """
     dataset.inter_feat[_ROW] = np.arange(len(dataset.inter_feat))
     dataset.set_field_property(_ROW, FeatureType.TOKEN, FeatureSource.INTERACTION, 1)
-    train, valid, test = dataset.build()
+    train, valid, test = parts = dataset.build()
     if dataset.config["languages"]:
-        train, valid, test = parts_of_languages((train, valid, test), train, dataset.config)
+        train, valid, test = parts_of_languages(parts, train, dataset.config)
     ordered = getattr(dataset, "sequence", dataset.inter_feat)  # RecBole's splits share a sequence, ours do not
     row = ordered[_ROW].numpy()
     position = np.empty_like(row)
     position[row] = np.arange(len(row))
-    seen = np.zeros(len(row), dtype=bool)
-    seen[position[test.sequence[_ROW].numpy()]] = True
+
+    def mask(rows: Any) -> BoolArray:
+        found = np.zeros(len(row), dtype=bool)
+        found[position[rows[_ROW].numpy()]] = True
+        return found
+
     users = ordered[dataset.uid_field].numpy()
+    used = np.ones(len(row), dtype=bool)
+    if hasattr(train, "used"):  # of our splits
+        used = used_by(users, [SplitPart(mask(part.sequence), mask(part.inter_feat)) for part in parts])
+        used[position[parts[0].sequence[_ROW].numpy()[parts[0].train_mask]]] = True
     return Split(
         setting=dataset.config["eval_args"]["split"],
         users=np.cumsum(np.append(False, users[1:] != users[:-1])),
@@ -132,5 +143,6 @@ def build_split(dataset: CardDataset) -> Split:
         train=position[train.sequence[_ROW].numpy()[train.train_mask]],
         valid=position[valid.inter_feat[_ROW].numpy()],
         test=position[test.inter_feat[_ROW].numpy()],
-        seen=seen,
+        seen=mask(test.sequence),
+        used=used,
     )

@@ -26,14 +26,28 @@ _LONGEST_TITLE = 60
 _KEYS = ("user", "history", "similar", "text")
 
 
+class _Once(argparse.Action):
+    """An argument of which argparse would forget all values but the last."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, options: argparse.Namespace, value: Any, word: Any = None
+    ) -> None:
+        """Store the value."""
+        if getattr(options, self.dest) is not None:
+            parser.error(f"{word} is given twice: many are answered at once by --batch")
+        setattr(options, self.dest, value)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("run", help="the run folder, or the folder of an export")
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--user", metavar="ID", help="a user, by all that is known of him")
-    who.add_argument("--history", metavar="ID,ID", help="items that somebody has chosen, the oldest first")
-    who.add_argument("--similar", metavar="ID", help="an item: the items that are most like it")
-    who.add_argument("--text", help="what somebody likes, in his words; for models that read texts")
+    who.add_argument("--user", action=_Once, metavar="ID", help="a user, by all that is known of him")
+    who.add_argument(
+        "--history", action=_Once, metavar="ID,ID", help="items that somebody has chosen, the oldest first"
+    )
+    who.add_argument("--similar", action=_Once, metavar="ID", help="an item: the items that are most like it")
+    who.add_argument("--text", action=_Once, help="what somebody likes, in his words; for models that read texts")
     batch = 'lines like {"user": "u1"}, {"history": ["i1", "i2"]} or {"similar": "i1"}; - is standard input'
     who.add_argument("--batch", metavar="FILE", help=f"many at once, answered by JSON lines: {batch}")
     add = "serve further items from now on: JSON lines or CSV, with item_id, text and language, or texts by language"

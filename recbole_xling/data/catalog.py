@@ -79,6 +79,18 @@ class ItemCatalog:
         )
 
     @cached_property
+    def any_texts(self) -> ItemTextStore:
+        """The item texts; empty if the dataset has none, which matters only to models that read them.
+
+        Raises:
+            DataError: the file is wrong; the message names its line.
+        """
+        try:
+            return self.store
+        except NoTextError:
+            return ItemTextStore()
+
+    @cached_property
     def languages(self) -> list[str]:
         """Language of each item: of its display text, or as the ``.item`` file states it; ``und`` where unknown.
 
@@ -186,7 +198,7 @@ class ItemCatalog:
         """
         if not self.stated_languages or set(self.languages) == {UNDETERMINED}:
             return {}
-        return texts_in(self.stated_languages.values(), self.store, self.tokens, self.languages, self._template)
+        return texts_in(self.stated_languages.values(), self.any_texts, self.tokens, self.languages, self._template)
 
     @cached_property
     def text_view(self) -> str:
@@ -225,8 +237,8 @@ class ItemCatalog:
 
         None if it has neither.
         """
-        own = TextView(f"{LANGUAGE}:{language}").choose(self.store, token, self._template)
-        return own or self.store.display(token)
+        own = TextView(f"{LANGUAGE}:{language}").choose(self.any_texts, token, self._template)
+        return own or self.any_texts.display(token)
 
     @cached_property
     def _template(self) -> TextTemplate:

@@ -42,6 +42,8 @@ def result_table(result: Mapping[str, Any], metrics: Sequence[str], everything: 
             values per user.
         everything: name of the first line.
     """
+    if not result["test"]:
+        return "The split leaves nothing to test on."
     shown = [metric for metric in metrics if metric in result["test"]]
     lines = [[everything, result.get("n_test") or "", *_values(result["test"], shown)]]
     lines += _interval(result.get("intervals", {}), shown)

@@ -156,12 +156,13 @@ def benchmark(
     with only_one(Path(output)):
         for cell in every:
             cell.state = _known(cell)
-        compared = {cell.dataset: _comparison(every, cell.dataset) for cell in every if cell.state}
+        order = list(BenchmarkConfig.from_file(file).models)
+        compared = {cell.dataset: _comparison(every, cell.dataset, order) for cell in every if cell.state}
         for number, cell in enumerate(cells, start=1):
             known = _run(cell)
             names = f"{cell.dataset:<{widths[0]}}  {cell.model:<{widths[1]}}  {cell.seed}"
             logger.info("[%*d/%d] %s  %s", len(str(len(cells))), number, len(cells), names, _told(cell, known))
-            compared[cell.dataset] = _comparison(every, cell.dataset)
+            compared[cell.dataset] = _comparison(every, cell.dataset, order)
             _write(Path(output) / RESULTS_FILE, str(file), [cell for cell in every if cell.state], compared)
     return cells, {cell.dataset: compared[cell.dataset] for cell in cells}
 
@@ -214,9 +215,16 @@ def _is_of(cell: Cell, state: Mapping[str, Any]) -> bool:
     return not stored or (same and starts_alike(state, start_of(config)))
 
 
-def _comparison(every: Sequence[Cell], dataset: str) -> pd.DataFrame | str:
-    """Return the comparison of the finished runs of one dataset, or why there is none."""
+def _comparison(every: Sequence[Cell], dataset: str, order: Sequence[str]) -> pd.DataFrame | str:
+    """Return the comparison of the finished runs of one dataset, or why there is none.
+
+    Args:
+        every: all runs of the file.
+        dataset: its name.
+        order: names of the models, the one first with which all others are compared.
+    """
     cells = [cell for cell in every if cell.dataset == dataset and cell.state]  # others were never asked for
+    cells.sort(key=lambda cell: order.index(cell.model))
     groups: dict[str, list[str]] = {}
     for cell in cells:
         if cell.is_finished:

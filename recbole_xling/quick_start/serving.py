@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from recbole_xling.data.catalog import ItemCatalog, catalog_of
 from recbole_xling.data.columns import column_kinds, read_cells
 from recbole_xling.data.splits.files import has_histories
-from recbole_xling.errors import NoTextError
 from recbole_xling.model.base import hooks_of
 from recbole_xling.quick_start.model_scorer import ModelScorer
 from recbole_xling.serve.added import add_items, intake_of
@@ -223,10 +222,7 @@ def _served_items(run: Run, catalog: ItemCatalog) -> Catalog:
 
 def _titles(catalog: ItemCatalog, languages: Sequence[str]) -> list[str]:
     """Return the titles of all items, each in its language; empty where there is no text."""
-    try:
-        texts = [catalog.text_in(token, language) for token, language in zip(catalog.tokens, languages, strict=True)]
-    except NoTextError:
-        return [""] * len(catalog.tokens)
+    texts = [catalog.text_in(token, language) for token, language in zip(catalog.tokens, languages, strict=True)]
     return ["" if text is None else text.fields.get("title") or text.excerpt(_TITLE) for text in texts]
 
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
 from recbole.data.dataloader import FullSortEvalDataLoader
+from recbole.utils import ModelType
 
 from recbole_xling.config import XLingConfig
 from recbole_xling.quick_start.build import Run, build, build_trainer, load_run
 from recbole_xling.quick_start.train import run
 from recbole_xling.testing.small_dataset import small_settings, write_small_dataset
 
-_RECALL = 0.85  # of training interactions, by which a model that trains can be told
+_LEARNED = 0.85  # share of training interactions among the best items, by which a model that trains can be told
 
 
 class _LearnedError(Exception):
@@ -24,7 +26,7 @@ class _LearnedError(Exception):
 
 
 class ModelContract:
-    """What every sequential model must do; a test class inherits it and names the model.
+    """What every model that ranks items must do; a test class inherits it and names the model.
 
     ::
 
@@ -32,7 +34,8 @@ class ModelContract:
             model = MyModel
             settings = {"hidden_size": 16}
 
-    All tests run on datasets of :func:`write_small_dataset` with :func:`small_settings`.
+    All tests run on datasets of :func:`write_small_dataset` with :func:`small_settings`. Models that know users by
+    their ids may return scores flat, as RecBole's own do, and leave the padding item to RecBole's evaluation.
 
     Attributes:
         model: name or class of a registered model.
@@ -81,7 +84,7 @@ class ModelContract:
         """Both give the same score to the same row and item."""
         rows = _test_rows(parts)
         with torch.no_grad():
-            every = parts.model.eval().full_sort_predict(rows)  # (B, n_items)
+            every = _scores(parts, rows)  # (B, n_items)
             single = parts.model.predict(rows)  # (B,)
         wanted = (len(rows), parts.dataset.item_num)
         assert every.shape == wanted, f"full_sort_predict returns {tuple(every.shape)}, not {wanted}"
@@ -89,20 +92,22 @@ class ModelContract:
 
     def test_padding_item_is_never_recommended(self, parts: Run) -> None:
         """Item 0 ranks last among all items, and ``predict`` gives it minus infinity."""
+        if not _is_sequential(parts):
+            pytest.skip("RecBole's evaluation takes care of it")
         rows = _test_rows(parts, np.arange(4))
         with torch.no_grad():
-            lowest = parts.model.eval().full_sort_predict(rows).argsort(dim=1)[:, 0]
+            lowest = _scores(parts, rows).argsort(dim=1)[:, 0]
             assert (lowest == 0).all(), "full_sort_predict ranks the padding item (0) above another item"
             rows["item_id"] = torch.zeros_like(rows["item_id"])
             assert (parts.model.predict(rows) == float("-inf")).all(), "predict scores the padding item (0)"
 
     def test_scores_do_not_depend_on_the_rest_of_the_batch(self, parts: Run) -> None:
-        """The shortest history has the same scores alone as with longer ones."""
+        """The shortest history, or the first user, has the same scores alone as with others."""
         rows = _test_rows(parts)
-        shortest = int(rows["item_length"].argmin())
+        shortest = int(rows["item_length"].argmin()) if _is_sequential(parts) else 0
         with torch.no_grad():
-            together = parts.model.eval().full_sort_predict(rows)[shortest]
-            alone = parts.model.full_sort_predict(_test_rows(parts, np.array([shortest])))[0]
+            together = _scores(parts, rows)[shortest]
+            alone = _scores(parts, _test_rows(parts, np.array([shortest])))[0]
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
     def test_overfits_a_small_set(self, tmp_path: Path, base_settings: dict[str, Any], variant: dict[str, Any]) -> None:
@@ -110,22 +115,27 @@ class ModelContract:
         write_small_dataset(tmp_path / "data", **self.overfit_data)
         changed = {"epochs": 60, "learning_rate": 0.01, **self.overfit}
         epochs = changed["epochs"]
-        asked = {"valid_metric": "Recall@5", "eval_step": max(1, epochs // 12), "stopping_step": epochs}
+        asked = {"metrics": ["Precision"], "topk": [5], "valid_metric": "Precision@5"}
+        asked |= {"eval_step": max(1, epochs // 12), "stopping_step": epochs}
         parts = build(XLingConfig(self.model, "small", config_dict={**base_settings, **variant, **changed, **asked}))
         trainer = build_trainer(parts.config, parts.model)
-        rows = FullSortEvalDataLoader(parts.config, parts.train_data._dataset, None)
-        recall = []
+        nothing = np.array([set[int]() for _ in range(parts.dataset.user_num)], dtype=object)
+        nothing_met = SimpleNamespace(used_ids=nothing)
+        rows = FullSortEvalDataLoader(parts.config, parts.train_data._dataset, nothing_met)
+        # a row of a sequential model has one target, a user of others several
+        aim = _LEARNED / 5 if _is_sequential(parts) else _LEARNED
+        found = []
 
         def stop_at_the_aim(epoch: int, score: float) -> None:
-            recall.append(score)
-            if score >= _RECALL:
+            found.append(score)
+            if score >= aim:
                 raise _LearnedError
 
         with suppress(_LearnedError):
             trainer.fit(parts.train_data, rows, saved=False, verbose=False, callback_fn=stop_at_the_aim)
-            recall.append(trainer.evaluate(rows, load_best_model=False)["recall@5"])
-        last = f"recall@5 of the training interactions is {recall[-1]} after {epochs} epochs"
-        assert recall[-1] >= _RECALL, last
+            found.append(trainer.evaluate(rows, load_best_model=False)["precision@5"])
+        last = f"precision@5 of the training interactions is {found[-1]} after {epochs} epochs, and not {aim}"
+        assert found[-1] >= aim, last
 
     def test_saved_and_loaded_model_scores_the_same(
         self, tmp_path: Path, base_settings: dict[str, Any], variant: dict[str, Any]
@@ -150,6 +160,16 @@ class ModelContract:
         assert trainable <= set(state), f"not in the checkpoint: {sorted(trainable - set(state))}"
         most = 4 * sum(tensor.numel() for tensor in state.values()) + 100_000
         assert path.stat().st_size < most, f"{path.stat().st_size} bytes; the weights alone need less than {most}"
+
+
+def _is_sequential(parts: Run) -> bool:
+    return bool(parts.config["MODEL_TYPE"] == ModelType.SEQUENTIAL)
+
+
+def _scores(parts: Run, rows: Any) -> torch.Tensor:
+    """Return the scores of all items for some rows, ``(B, n_items)``, by the model in evaluation mode."""
+    scores: torch.Tensor = parts.model.eval().full_sort_predict(rows)
+    return scores if _is_sequential(parts) else scores.view(len(rows), -1)
 
 
 def _test_rows(parts: Run, numbers: Any = None) -> Any:

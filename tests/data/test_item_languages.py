@@ -6,10 +6,12 @@ import json
 
 import pytest
 
+import recbole_xling
 from recbole_xling.config import XLingConfig
 from recbole_xling.data.catalog import catalog_of
-from recbole_xling.errors import DataError
+from recbole_xling.errors import DataError, NoTextError
 from recbole_xling.quick_start.build import build_data
+from recbole_xling.quick_start.report import report
 
 
 def data_of(settings, model="BPR", **changed):
@@ -54,6 +56,19 @@ def test_a_stated_language_stays_without_a_text(small_dataset, settings_without_
     found = languages_of(data_of(settings_without_layers))
     assert [found[item] for item in ("i0", "i1", "i2", "i3")] == ["it", "it", "fr", "de"]
     assert "unknown" not in caplog.text
+
+
+def test_models_that_read_no_texts_need_none_whatever_users_state(small_dataset, settings_without_layers, tmp_path):
+    folder = small_dataset(item_text=False)
+    users = "".join(f"u{user}\t{'de' if user % 2 else 'fr'}\n" for user in range(40))
+    (folder / "small.user").write_text(f"user_id:token\tuser_language:token\n{users}")
+    result = recbole_xling.run("BPR", "small", config_dict=settings_without_layers)
+    assert {"user_language=de", "target_language=en", "cross_language=yes"} <= result["slices"].keys()
+    found = recbole_xling.load_run(result["run_dir"]).recommend(["u1"], 3)
+    assert set(found["title"]) == {""} and set(found["language"]) <= {"de", "en", "fr"}
+    assert "BPR" in report([result["run_dir"]], tmp_path / "page.html").read_text()
+    with pytest.raises(NoTextError, match="no item text"):
+        data_of(settings_without_layers, "ContentKNN").train_data._dataset.catalog.vectors  # noqa: B018
 
 
 def test_a_stated_language_stays_where_the_text_column_is_empty(small_dataset, settings_without_layers):

@@ -25,6 +25,10 @@ def test_every_slice_has_its_line_those_of_unknown_language_too():
     assert ["worst language: de", "3", "0.5000"] in found
 
 
+def test_without_a_test_the_table_says_so():
+    assert result_table({"test": {}, "n_test": 0, "slices": {}}, []) == "The split leaves nothing to test on."
+
+
 def test_intervals_are_below_all_users_and_the_gap_and_the_table_stays_narrow():
     metrics = [f"{name}@10" for name in ("recall", "mrr", "ndcg")]
     ends = {metric: [0.0123, 0.0456] for metric in metrics}

@@ -47,7 +47,6 @@ class TestContract(ModelContract):
         "text alone": {"features": ["text"]},
         "labels": {"threshold": {"rating": 3}, "train_neg_sample_args": None},
     }
-    test_scores_do_not_depend_on_the_rest_of_the_batch = None  # of histories, which it does not read
     test_overfits_a_small_set = None  # by the next item, which it does not tell; see below
 
     @pytest.fixture
@@ -87,6 +86,15 @@ def with_profiles(folder):
         },
         "reader_vectors": "reader",
     }
+
+
+def test_the_padding_item_has_no_score(make):
+    parts = make()
+    rows = parts.test_data._dataset[np.arange(4)]
+    with torch.no_grad():
+        assert parts.model.eval().full_sort_predict(rows).view(4, -1)[:, 0].isneginf().all()
+        rows["item_id"] = torch.zeros_like(rows["item_id"])
+        assert parts.model.predict(rows).isneginf().all()
 
 
 def test_scores_are_the_formula(make, tmp_path):

@@ -78,6 +78,16 @@ def test_all_seeds_of_all_models_in_an_order_that_may_be_stopped(tmp_path, plan)
         read_benchmark(tmp_path / "plan.yaml", tmp_path)
 
 
+def test_all_are_compared_with_the_first_model_of_the_file_whatever_its_seeds(tmp_path, plan, in_this_process):
+    plan["models"] = {"content": {"model": "ContentKNN", "seeds": [3]}, "LanguagePop": {}}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan, sort_keys=False))
+    cells, compared = benchmark(tmp_path / "plan.yaml", tmp_path / "out")
+    assert [cell.model for cell in cells] == ["LanguagePop", "LanguagePop", "content"]
+    frame = compared["small"]
+    assert frame["model"].iloc[0] == "content" and frame[frame["model"] == "content"]["difference"].isna().all()
+    assert frame[frame["model"] == "LanguagePop"]["difference"].notna().any()
+
+
 def test_a_failed_run_does_not_stop_the_rest_and_finished_ones_are_not_repeated(tmp_path, plan, in_this_process):
     file, output = tmp_path / "plan.yaml", tmp_path / "out"
     cells, compared = benchmark(file, output)

@@ -97,6 +97,7 @@ or a folder of such files, which are read in the order of their names; all but P
         self._removed: Counter[str] = Counter()  # rows by condition
         self._met: dict[str, dict[str, None]] = {}  # the first values of columns with a condition
         self._unmet: dict[tuple[str, str], None] = {}  # columns and values that no row has had yet
+        self._shown_otherwise = 0  # items without a text in their language
         self._rounded = 0  # time stamps with more digits than a float holds
         self._has_dates: bool | None = None  # whether the times are dates, None before the first one
 
@@ -140,8 +141,11 @@ or a folder of such files, which are read in the order of their names; all but P
                 seen.update(dict.fromkeys(good["item_id"].unique(maintain_order=True)))
             yield from (Item(item_id, UNDETERMINED) for item_id in seen)
             return
+        self._shown_otherwise = 0
         for row, location in self._items(rejects):
             language, _ = self._texts_of(row)
+            if mapping.language and stated_language(row[mapping.language] or "") not in (language, UNDETERMINED):
+                self._shown_otherwise += 1
             yield Item(row[self._item_id] or "", language, _features(row, mapping.item_features), location)
 
     def users(self, rejects: Rejects) -> Iterator[User]:
@@ -169,6 +173,11 @@ or a folder of such files, which are read in the order of their names; all but P
             yield f"--where {condition} took out {number} rows"
         for column, value in self._unmet:
             yield f"--where: no row has '{value}' as {column}, which has {', '.join(self._met[column])}"
+        if self._shown_otherwise:
+            yield (
+                f"{self._shown_otherwise} items have no text in the language that {self.mapping.language} states, so "
+                "they are shown, and counted, in that of their first text"
+            )
         if self._rounded:
             yield (
                 f"{self._rounded} time stamps have more digits than a number in an atomic file (nanoseconds?), "

@@ -288,7 +288,8 @@ def test_a_column_per_language_gives_a_text_in_each(
 def test_the_column_of_languages_tells_in_which_one_an_item_is_shown(
     catalog: dict[str, Any], convert: Callable[..., ConvertReport], tmp_path: Path
 ) -> None:
-    convert(TableConverter(**catalog, language="lang", text="title:de=de,title:fr=fr,title:en=en"))
+    report = convert(TableConverter(**catalog, language="lang", text="title:de=de,title:fr=fr,title:en=en"))
+    assert not any("lang states" in note for note in report.notes)
     assert [text[:2] for text in _texts(tmp_path) if text[-1] == "display"] == [("a", "fr"), ("b", "de")]
     convert(TableConverter(**catalog, language="lang", text="title=name,year,title:en=en"))
     assert _texts(tmp_path) == [
@@ -298,6 +299,17 @@ def test_the_column_of_languages_tells_in_which_one_an_item_is_shown(
         ("b", "en", {"title": "House"}, "parallel"),
         ("c", "und", {"title": "", "year": "2001"}, "display"),
     ]
+
+
+def test_items_that_are_shown_in_another_language_than_they_state_are_told(
+    catalog: dict[str, Any], convert: Callable[..., ConvertReport]
+) -> None:
+    report = convert(TableConverter(**catalog, language="lang", text="title:en=en,title:fr=fr"))
+    assert report.items_per_language == {"fr": 1, "en": 1, "und": 1}  # b states de
+    told = (
+        "1 items have no text in the language that lang states, so they are shown, and counted, in that of their first"
+    )
+    assert any(told in note for note in report.notes)
 
 
 def test_one_language_of_all_texts(
