@@ -67,6 +67,9 @@ def register_model(model: type, *, dataset: type | None = None, trainer: type | 
         dataset: class of its dataset; if not given :class:`~recbole_xling.data.dataset.XLingDataset` for sequential
             models, and RecBole's for others.
         trainer: class of its trainer; :class:`~recbole_xling.trainer.trainer.XLingTrainer` if not given.
+
+    Raises:
+        ConfigError: the model is of a type that has no trainer here: ``TRADITIONAL``, ``DECISIONTREE``.
     """
     import recbole.data.dataset
     import recbole.trainer
@@ -77,6 +80,8 @@ def register_model(model: type, *, dataset: type | None = None, trainer: type | 
 
     name = model.__name__
     kind = model.type  # type: ignore[attr-defined]
+    if kind.name not in _PACKAGES:
+        raise ConfigError(f"{name} is of type {kind.name}: only {', '.join(_PACKAGES)} can be registered")
     usual = {
         ModelType.SEQUENTIAL: XLingDataset,
         ModelType.KNOWLEDGE: recbole.data.dataset.KnowledgeBasedDataset,

@@ -15,7 +15,7 @@ import recbole.trainer
 import recbole.utils
 import torch
 from recbole.config import Config
-from recbole.model.general_recommender import BPR
+from recbole.model.general_recommender import BPR, EASE
 from recbole.model.sequential_recommender import SASRec
 
 import recbole_xling
@@ -184,6 +184,11 @@ def test_a_registered_model_of_pairs_has_recboles_rows_and_results(small_dataset
         for model in ("MyBPR", "BPR")
     ]
     assert results[0] == results[1]
+
+
+def test_a_model_without_training_by_steps_is_not_registered():
+    with pytest.raises(ConfigError, match="Pop2 is of type TRADITIONAL: only SEQUENTIAL, GENERAL"):
+        register_model(type("Pop2", (EASE,), {}))
 
 
 def test_import_loads_neither_ray_nor_encoders_nor_pytest():

@@ -367,7 +367,9 @@ def verdict(
         lines.append("Nothing has changed beyond chance and the limits: no reason to train again.")
     if new_languages:
         lines.append(f"Languages that training did not have: {', '.join(new_languages)}.")
-    lines += [f"Not among them: {n:,} interactions {reason}." for reason, n in left_out.items()]
+    if left_out:
+        told = ", ".join(f"{n:,} {reason}" for reason, n in left_out.items())
+        lines.append(f"Of the rows in the file of now, some are not used: {told}.")
     if n_interactions < 1000:
         lines.append(f"These are {n_interactions:,} interactions: few enough that real changes may not show.")
     return lines

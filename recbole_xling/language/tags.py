@@ -82,13 +82,21 @@ def tag_among(value: str, known: Collection[str]) -> str:
 
 
 def reader_among(value: str, known: Collection[str]) -> str:
-    """Return the tag of ``known`` that serves readers of a language: its own, or else one of its variants.
+    """Return the tag of ``known`` that serves readers of a language: its own, or else the nearest of its variants.
 
     Where only ``en-GB`` is known, readers who state ``en``, ``en-US`` or ``English`` are served as those of ``en-GB``.
-    Where nothing serves them it is :func:`tag_among`.
+    Another script, as ``zh-Hant`` for ``zh``, serves nobody. Where nothing serves them it is :func:`tag_among`.
     """
     tag = tag_among(value, known)
-    return tag if tag in known else min((other for other in known if covers(tag, other)), default=tag)
+    if tag in known:
+        return tag
+    variants = sorted(other for other in known if covers(tag, other) and stated_language(other) == tag)
+    if len(variants) < 2:
+        return variants[0] if variants else tag
+    import langcodes
+
+    asked = value.replace("_", "-")
+    return langcodes.closest_match(asked if langcodes.tag_is_valid(asked) else tag, variants)[0]
 
 
 def covers(language: str, tag: str) -> bool:

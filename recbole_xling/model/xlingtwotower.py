@@ -206,9 +206,8 @@ class XLingTwoTower(XLingRecommender):
         whole = int(dataset.segments.n_targets.max(initial=0)) <= most and not dataset.states_histories
         whole &= not (settings.history_crop or settings.history_mask)
         mines = settings.hard_negatives and trains
-        if mines and self.catalog_negatives.are_all:
-            logger.warning("hard_negatives change nothing: each batch has all items of training (catalog_negatives)")
-            mines = False
+        self._mines_in_vain = bool(mines and self.catalog_negatives.are_all)
+        mines = mines and not self._mines_in_vain
         met_items = MetItems(dataset) if trains and (mines or not whole) else None
         self.met_items = None if whole else met_items
         languages, of_user = self.texts.item_language, self.views.of_user
@@ -340,6 +339,8 @@ class XLingTwoTower(XLingRecommender):
         with torch.autocast(device_type=self.log_scale.device.type, enabled=self.autocast):
             self.encoder.start_projection(self.texts.tokens)
         self.encoder.begin_training(total_steps)
+        if self._mines_in_vain:
+            logger.warning("hard_negatives change nothing: each batch has all items of training (catalog_negatives)")
         if self.hard_negatives and step == 0:
             self._draw_hard_negatives(self.hard_negatives, -1)
 

@@ -54,9 +54,10 @@ def card_text(
     elsewhere = {
         _WITH_OTHER_SETTINGS.format(_plain(others)): bool(others),
         _OF_OTHER_FILES.format(_plain("; ".join(changed))): bool(changed),
-        _SAMPLED.format(_plain(mode)): mode != "full",
+        _SAMPLED.format(_plain(mode)): mode not in ("full", "labeled"),
     }
-    told = [text for text, holds in {**elsewhere, _KNOWN: not leaves_out_history(settings)}.items() if holds]
+    ranks_known = mode == "full" and not leaves_out_history(settings)
+    told = [text for text, holds in {**elsewhere, _KNOWN: ranks_known}.items() if holds]
     notes = "".join(f"\n{text}\n" for text in told)
     scores = [{"type": name, "value": float(value)} for name, value in result["test"].items()]
     task = {"type": "recommendation", "name": "Recommendation"}

@@ -79,14 +79,15 @@ def report(
 
 def _warnings(contents: Sequence[RunContent]) -> list[str]:
     """Return what stands against reading the results of runs side by side."""
-    first, *others = (FinishedRun(run.folder, run.result, run.settings, run.rows) for run in contents)
-    found: list[str] = []
+    # a page is for others: names of runs say more there than paths
+    first, *others = (FinishedRun(Path(run.name), run.result, run.settings, run.rows) for run in contents)
+    found: dict[str, None] = {}
     for other in others:
         problem, differences = what_differs(first, other)
-        found += [problem] if problem else differences
+        found |= dict.fromkeys([f"Results that cannot be compared: {problem}"] if problem else differences)
     for warning in found:
         logger.warning("%s", warning)
-    return found
+    return list(found)
 
 
 def finished_content(folder: Path) -> RunContent:

@@ -46,10 +46,11 @@ logger = logging.getLogger(__name__)
 
 _SMALLER_RATE = 0.1  # of fine-tuning, times the rates of joint training
 _L2_SP = 0.01
-_DECIDE_ROWS = (
-    "data_path benchmark_filename load_col eval_args user_inter_num_interval item_inter_num_interval val_interval "
-    "MAX_ITEM_LIST_LENGTH text_view reader_vectors language_of train_on_validation"
-).split()
+_DO_NOT_DECIDE_ROWS = frozenset(  # as far as stages often differ in them
+    "attn_dropout_prob average_checkpoints epochs eval_step hidden_dropout_prob init_from l2_sp languages learner "
+    "learning_rate learning_rates lr_schedule run_dir stages stopping_step train_batch_size warmup_steps "
+    "weight_decay".split()
+)
 _EVEN = (None, "constant")  # settings that do not change over the epochs
 
 
@@ -106,7 +107,8 @@ def _check_languages(plan: _Plan, stages: Sequence[Stage]) -> None:
         config = plan.config_of(stage)
         assert isinstance(config, XLingConfig)
         config["languages"] = None
-        key = json.dumps(simple({name: config[name] for name in _DECIDE_ROWS}), sort_keys=True)
+        settings = {key: value for key, value in plain_settings(config).items() if key not in _DO_NOT_DECIDE_ROWS}
+        key = json.dumps(simple(settings), sort_keys=True)
         if key not in read:
             data = build_data(config)
             read[key] = [loader._dataset for loader in (data.train_data, data.valid_data, data.test_data)]
@@ -145,7 +147,9 @@ def _run(
     metrics = [metric for metric in valued if all(metric in table.columns for table in rows.values())]
     table = language_table(rows, metrics) if metrics else {}
     if rows and not metrics:
-        logger.info("No table of languages: %s have no values of rows to compare", ", ".join(valued))
+        shared = set(valued).intersection(*(result["test"] for result in tested.values()))
+        why = f"{', '.join(sorted(shared))} have no values of rows" if shared else "the stages have no metric in common"
+        logger.info("No table of languages: %s", why)
     brief = ("test", "best_valid", "n_test", "seconds", "held_out_loss")
     result = {
         "model": config["model"],

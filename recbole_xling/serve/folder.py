@@ -71,7 +71,8 @@ def load_export(folder: str | os.PathLike[str], *, verify: bool = True) -> Recom
 
     Raises:
         CheckpointError: the folder is none, or a file of it is missing or damaged.
-        MissingExtraError: langcodes, language_data, onnxruntime or the index's package is not installed.
+        MissingExtraError: onnxruntime or the index's package is not installed.
+        XlingError: langcodes or language_data is not installed.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -79,7 +80,7 @@ def load_export(folder: str | os.PathLike[str], *, verify: bool = True) -> Recom
         try:
             import_module(package)
         except ImportError as error:
-            raise MissingExtraError(package, "serve") from error
+            raise XlingError(f"this needs the package '{package}': pip install langcodes language_data") from error
     try:
         for name, known in manifest["files"].items():
             path = folder / name

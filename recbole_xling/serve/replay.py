@@ -198,7 +198,7 @@ class Replay:
         number = self._users.number.get(token, 0)
         stated = self._users.languages[number] if number else UNDETERMINED
         language = stated if stated != UNDETERMINED else self._reads.get(token, UNDETERMINED)
-        view = self._catalog.view_of.get(language, 0)
+        view = self._catalog.view_for(language)
         seen = {self._catalog.number.get(item, 0) for item in history}
         if not self._from_empty:
             seen |= set(self._users.history(number).tolist())
@@ -230,7 +230,7 @@ class Replay:
             lists += self._ask(asked, self._k, exclude_seen=self._exclude_seen)
         for (_, targets, popular, language), listed in zip(waiting, lists, strict=True):
             numbers = [self._catalog.number.get(item, 0) for item in listed.items]
-            view = self._catalog.view_of.get(language, 0)
+            view = self._catalog.view_for(language)
             for target in targets:
                 of_item = str(self._catalog.languages[view][target]) if target else UNDETERMINED
                 tally = self._now[of_item]

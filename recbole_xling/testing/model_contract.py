@@ -122,8 +122,10 @@ class ModelContract:
         nothing = np.array([set[int]() for _ in range(parts.dataset.user_num)], dtype=object)
         nothing_met = SimpleNamespace(used_ids=nothing)
         rows = FullSortEvalDataLoader(parts.config, parts.train_data._dataset, nothing_met)
-        # a row of a sequential model has one target, a user of others several
-        aim = _LEARNED / 5 if _is_sequential(parts) else _LEARNED
+        # of five items one can be right in a row of a sequential model, and of a user of others all that he has
+        users = parts.train_data._dataset.inter_feat[parts.dataset.uid_field].numpy()
+        right = np.minimum(np.unique(users, return_counts=True)[1], 5).mean() if not _is_sequential(parts) else 1
+        aim = _LEARNED * float(right) / 5
         found = []
 
         def stop_at_the_aim(epoch: int, score: float) -> None:

@@ -145,7 +145,7 @@ def polars_os_errors(path: Path) -> Iterator[None]:
 
 
 class FolderLock:
-    """A lock on a folder itself: it leaves no file and ends with the process.
+    """A lock on a folder itself, or on a file that is not replaced: it leaves no file and ends with the process.
 
     Args:
         folder: what to lock; nothing is locked if it is gone.

@@ -245,12 +245,14 @@ class RunFileHandler(logging.FileHandler):
 
 @contextmanager
 def in_use(folder: Path) -> Iterator[None]:
-    """Keep the folder of a run for this process meanwhile.
+    """Keep the run of a folder for this process meanwhile; who serves its model may change what is served.
 
     Raises:
         CheckpointError: the run is going on in another process.
     """
-    lock = FolderLock(folder)
+    log = folder / LOG_FILE  # a file that stays: others are replaced, and the folder is locked by who changes items
+    log.touch()
+    lock = FolderLock(log)
     try:
         if not (lock.is_held or lock.is_impossible):
             raise CheckpointError(

@@ -34,6 +34,13 @@ def test_a_table_with_titles_that_steer_no_terminal(folder, capsys):
     assert out.splitlines()[5] == "Note: 1 of 3 items of the history are unknown ('nothing')"
 
 
+@pytest.mark.parametrize("word", ["--user", "--history", "--similar", "--text"])
+def test_a_second_one_is_refused_and_not_forgotten(tmp_path, capsys, word):
+    with pytest.raises(SystemExit):
+        cli.main(["recommend", str(tmp_path), word, "a", word, "b"])
+    assert f"{word} is given twice: many are answered at once by --batch" in capsys.readouterr().err
+
+
 def test_batches_are_answered_by_json_lines_in_their_order(folder, capsys, monkeypatch, tmp_path):
     requests = [{"similar": "i2"}, {"user": "u3"}, {"history": ["i1"]}, {"user": "u1", "history": ["i1", "i2"]}]
     (tmp_path / "blocked").write_text("i5\ni6\n")

@@ -128,7 +128,10 @@ def test_scores_and_verdict():
     same = measures(then, now, joined(then, now), (scores[0], scores[0]), 0.0, by_user=False, seed=0)
     assert verdict(same, [], 20, {"of unknown items": 3})[0].startswith("Nothing has changed")
     *_, left_out, few = verdict(same, [], 20, {"of unknown items": 3})
-    assert "20 interactions" in few and left_out == "Not among them: 3 interactions of unknown items."
+    assert (
+        "20 interactions" in few
+        and left_out == "Of the rows in the file of now, some are not used: 3 of unknown items."
+    )
 
 
 def test_histories_are_those_of_then_and_of_now():

@@ -156,11 +156,23 @@ def test_letter_case_of_a_tag_is_that_of_rfc_5646(tag: str) -> None:
 
 @pytest.mark.parametrize("value", ["en", "en-US", "English", "EN_au", "en-gb", "en-GB"])
 def test_readers_of_a_language_are_served_by_its_variant_if_there_is_nothing_nearer(value: str) -> None:
-    assert reader_among(value, {"de", "en-GB", "en-IE", "und"}) == "en-GB"
+    assert reader_among(value, {"de", "en-GB", "und"}) == "en-GB"
     assert reader_among("en", {"en-GB", "en"}) == "en"
     assert [reader_among(other, {"de", "en-GB"}) for other in ("fr", "und", "enm", "nonsense")] == [
         *("fr", "und", "enm", "und")
     ]
+    nearest = {"en-AU": "en-GB", "en-PR": "en-US", "English": "en-US"}  # by the tables of Unicode CLDR
+    assert {reader: reader_among(reader, {"en-GB", "en-US"}) for reader in nearest} == nearest
+
+
+@pytest.mark.parametrize(("value", "known", "tag"), [
+    ("zh", {"zh-Hant"}, "zh"),
+    ("zh-CN", {"zh-Hans", "zh-Hant"}, "zh-Hans"),
+    ("zh-TW", {"zh-Hans", "zh-Hant"}, "zh-Hant"),
+    ("sr-Cyrl", {"sr-Latn"}, "sr"),
+])  # fmt: skip
+def test_another_script_is_no_variant_that_serves(value: str, known: set[str], tag: str) -> None:
+    assert reader_among(value, known) == tag
 
 
 def test_capitals_that_may_be_a_market_are_no_language() -> None:

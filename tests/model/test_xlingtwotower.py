@@ -651,10 +651,14 @@ def test_two_processes_have_the_loss_curve_of_one(small_dataset, settings, run_t
 def test_hard_negatives_are_told_where_all_items_are_negatives_anyway(make, caplog):
     frozen = {"peft": "frozen", "embedding_size": 16, "hard_negatives": 2}
     all_of_them = make(**frozen)
+    assert "hard_negatives" not in caplog.text  # also of a run that is loaded
+    all_of_them.model.begin_training(1, 0)
     assert "hard_negatives change nothing: each batch has all items of training" in caplog.text
     assert all_of_them.model.hard_negatives is None
     caplog.clear()
-    assert make(**frozen, catalog_negatives=5).model.hard_negatives is not None
+    some = make(**frozen, catalog_negatives=5).model
+    some.begin_training(1, 0)
+    assert some.hard_negatives is not None
     assert "hard_negatives" not in caplog.text
 
 

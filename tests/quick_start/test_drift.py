@@ -129,7 +129,7 @@ def test_interactions_that_are_not_read_are_told(trained, later, tmp_path):
     columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "item_language"]}
     result = drift(trained("LLMSASRec"), "later", arguments=[place, f"--load_col={columns}"])
     assert result["left_out"] == {"then": {}, "now": {"of unknown items": 3}}
-    assert "Not among them: 3 interactions of unknown items." in result["verdict"]
+    assert "Of the rows in the file of now, some are not used: 3 of unknown items." in result["verdict"]
     told = [row for table in drift_tables(result) for row in table.rows]
     assert ("left out: of unknown items", "0", "3") in told
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pytest
 
 from recbole_xling.errors import CheckpointError, ConfigError, DataError
 from recbole_xling.quick_start import train
+from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.train import run
+from recbole_xling.serve.withdrawn import read_withdrawn
 from recbole_xling.trainer.trainer import XLingTrainer
+from recbole_xling.utils.run_folder import in_use
 
 
 @pytest.fixture
@@ -79,6 +83,14 @@ def test_what_a_run_consists_of_is_shown_in_one_line(build_small, small_dataset)
     shown = repr(build_small())
     assert "\n" not in shown and shown.startswith("Run(<XLingConfig of LLMSASRec on small")
     assert "40 users, 30 items, " in shown
+
+
+def test_what_a_run_serves_may_change_while_it_goes_on(small_dataset, settings):
+    small_dataset()
+    folder = Path(run("LLMSASRec", "small", config_dict={**settings, "epochs": 1})["run_dir"])
+    with in_use(folder):
+        load_run(folder).withdraw(["i3"])
+    assert read_withdrawn(folder) == ["i3"]
 
 
 def test_a_run_that_is_going_on_is_not_resumed_by_another_process(small_dataset, settings, tmp_path):

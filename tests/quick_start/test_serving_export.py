@@ -15,7 +15,7 @@ from shop import write_shop
 
 import recbole_xling
 from recbole_xling.cli import main as cli
-from recbole_xling.errors import CheckpointError, ConfigError, MissingExtraError
+from recbole_xling.errors import CheckpointError, ConfigError, XlingError
 from recbole_xling.quick_start import onnx_tower
 from recbole_xling.quick_start.build import load_run
 from recbole_xling.quick_start.serving_export import export_run
@@ -215,6 +215,15 @@ def test_a_card_says_what_results_are_of(trained, home, tmp_path):
     assert "model-index" not in told and "ranked what users know" not in told
 
 
+def test_a_card_of_labels_says_nothing_of_rankings(small_dataset, settings_without_layers, tmp_path):
+    small_dataset()
+    rated = {"eval_args": {"mode": "labeled"}, "metrics": ["AUC"], "valid_metric": "AUC", "threshold": {"rating": 3}}
+    run = recbole_xling.run("BPR", "small", config_dict={**settings_without_layers, **rated})["run_dir"]
+    export_run(run, tmp_path / "export")
+    told = (tmp_path / "export" / "README.md").read_text(encoding="utf-8")
+    assert "| auc |" in told and "drawn ones" not in told and "ranked what users" not in told
+
+
 def test_a_card_may_be_written_on_and_says_how_many_items_are_served(trained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained("LLMSASRec"), run)
@@ -229,7 +238,7 @@ def test_a_card_may_be_written_on_and_says_how_many_items_are_served(trained, tm
 def test_an_export_without_what_reads_language_tags_is_not_opened(trained, tmp_path, monkeypatch):
     export_run(trained("BPR"), tmp_path / "export")
     monkeypatch.setitem(sys.modules, "langcodes", None)
-    with pytest.raises(MissingExtraError, match="langcodes"):
+    with pytest.raises(XlingError, match="pip install langcodes language_data"):
         load_export(tmp_path / "export")
 
 

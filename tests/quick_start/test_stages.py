@@ -307,10 +307,11 @@ def test_a_language_that_joint_does_not_know_has_its_stages_without_it(readers):
     assert recbole_xling.run(config_dict={"resume": result["run_dir"]}) == result
 
 
-def test_stages_may_have_metrics_of_their_own(readers):
+def test_stages_may_have_metrics_of_their_own(readers, caplog):
     own = {"topk": [3], "valid_metric": "NDCG@3"}
-    result = _run(readers, stages=["joint", {"finetune:fr": own}])
-    assert result["languages"] == {}
+    with caplog.at_level("INFO"):
+        result = _run(readers, stages=["joint", {"finetune:fr": own}])
+    assert result["languages"] == {} and "No table of languages: the stages have no metric in common" in caplog.text
     lines = {line.split()[0]: line.split()[1:] for line in stage_text(result).splitlines()}
     assert lines["joint"] == ["40", f"{result['stages'][0]['test']['ndcg@10']:.4f}"] and lines["finetune:fr"] == ["15"]
 

@@ -144,8 +144,9 @@ or a folder of such files, which are read in the order of their names; all but P
         self._shown_otherwise = 0
         for row, location in self._items(rejects):
             language, _ = self._texts_of(row)
-            if mapping.language and stated_language(row[mapping.language] or "") not in (language, UNDETERMINED):
-                self._shown_otherwise += 1
+            if mapping.language:
+                stated = stated_language(row[mapping.language] or "")
+                self._shown_otherwise += stated not in (stated_language(language), UNDETERMINED)
             yield Item(row[self._item_id] or "", language, _features(row, mapping.item_features), location)
 
     def users(self, rejects: Rejects) -> Iterator[User]:

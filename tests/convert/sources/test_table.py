@@ -301,6 +301,17 @@ def test_the_column_of_languages_tells_in_which_one_an_item_is_shown(
     ]
 
 
+@pytest.mark.parametrize("tag", ["en-US", "EN", "English"])
+def test_a_language_in_another_spelling_is_the_one_stated(
+    convert: Callable[..., ConvertReport], tmp_path: Path, tag: str
+) -> None:
+    clicks = write_rows(tmp_path / "clicks.csv", [{"user_id": "u", "item_id": "a"}])
+    items = write_rows(tmp_path / "items.csv", [{"item_id": "a", "lang": tag, "name": "Thing", "en": "Thing"}])
+    for text in ("title=name", "title:en=en"):
+        report = convert(TableConverter(input=clicks, items=items, language="lang", text=text))
+        assert report.items_per_language == {"en": 1} and not any("lang states" in note for note in report.notes)
+
+
 def test_items_that_are_shown_in_another_language_than_they_state_are_told(
     catalog: dict[str, Any], convert: Callable[..., ConvertReport]
 ) -> None:
