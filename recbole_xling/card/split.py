@@ -132,7 +132,6 @@ def build_split(dataset: CardDataset) -> Split:
     used = np.ones(len(row), dtype=bool)
     if hasattr(train, "used"):  # of our splits
         used = used_by(users, [SplitPart(mask(part.sequence), mask(part.inter_feat)) for part in parts])
-        used[position[parts[0].sequence[_ROW].numpy()[parts[0].train_mask]]] = True
     return Split(
         setting=dataset.config["eval_args"]["split"],
         users=np.cumsum(np.append(False, users[1:] != users[:-1])),

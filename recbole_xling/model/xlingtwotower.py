@@ -43,9 +43,9 @@ from recbole_xling.model.text_encoder.item_texts import ItemTable, ItemTexts
 from recbole_xling.utils.devices import to_device
 from recbole_xling.utils.distributed import gather_rows, process
 
-_MAP = "encoder.projection"  # the learned map, where there is one
 logger = logging.getLogger(__name__)
 
+_MAP = "encoder.projection"  # the learned map, where there is one
 _MAX_SCALE = 100.0  # of the inverse temperature, as in CLIP (Radford et al., ICML 2021)
 
 

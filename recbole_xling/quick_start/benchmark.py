@@ -24,7 +24,7 @@ from recbole_xling.quick_start.compare import compare
 from recbole_xling.quick_start.processes import exception_on_sigterm
 from recbole_xling.quick_start.reuse import asked_of, is_asked, placeless_settings, start_of, starts_alike
 from recbole_xling.trainer.trainer import RESUME_FILE
-from recbole_xling.utils.files import FolderLock
+from recbole_xling.utils.files import locked
 from recbole_xling.utils.run_folder import (
     RESULT_FILE,
     STAGES_FILE,
@@ -79,6 +79,7 @@ class Cell:
         settings: all that the file says for it.
         folder: where its run folder and its log go.
         state: what is known of it: ``status``, ``run_dir``, ``seconds``, ``peak_memory`` in bytes, ``error``.
+        place: of the model in the file; all others are compared with the first one.
     """
 
     dataset: str
@@ -87,6 +88,7 @@ class Cell:
     settings: dict[str, Any]
     folder: Path
     state: dict[str, Any]
+    place: int
 
     @property
     def is_finished(self) -> bool:
@@ -114,6 +116,7 @@ def read_benchmark(
     models = [name for name in plan.models if name in only] or list(plan.models)
     datasets = [name for name in plan.datasets if name in only] or list(plan.datasets)
     seeds = list(dict.fromkeys([*plan.seeds, *(s for m in models for s in plan.models[m].get("seeds", ()))]))
+    place = {model: number for number, model in enumerate(plan.models)}
     cells = []
     for seed in seeds:
         for dataset in datasets:
@@ -123,7 +126,7 @@ def read_benchmark(
                     names = {"dataset": dataset, "model": model}
                     settings = {**names, **plan.common, **plan.datasets[dataset], **own, "seed": seed}
                     folder = Path(output) / _word(dataset) / _word(model) / str(seed)
-                    cells.append(Cell(dataset, model, seed, settings, folder, {}))
+                    cells.append(Cell(dataset, model, seed, settings, folder, {}, place[model]))
     if len({cell.folder for cell in cells}) < len(cells):
         raise ConfigError(f"'{file}': two names of models or datasets differ in signs only")
     return cells
@@ -156,13 +159,12 @@ def benchmark(
     with only_one(Path(output)):
         for cell in every:
             cell.state = _known(cell)
-        order = list(BenchmarkConfig.from_file(file).models)
-        compared = {cell.dataset: _comparison(every, cell.dataset, order) for cell in every if cell.state}
+        compared = {cell.dataset: _comparison(every, cell.dataset) for cell in every if cell.state}
         for number, cell in enumerate(cells, start=1):
             known = _run(cell)
             names = f"{cell.dataset:<{widths[0]}}  {cell.model:<{widths[1]}}  {cell.seed}"
             logger.info("[%*d/%d] %s  %s", len(str(len(cells))), number, len(cells), names, _told(cell, known))
-            compared[cell.dataset] = _comparison(every, cell.dataset, order)
+            compared[cell.dataset] = _comparison(every, cell.dataset)
             _write(Path(output) / RESULTS_FILE, str(file), [cell for cell in every if cell.state], compared)
     return cells, {cell.dataset: compared[cell.dataset] for cell in cells}
 
@@ -175,14 +177,9 @@ def only_one(folder: Path) -> Iterator[None]:
         ConfigError: another process works in it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FolderLock(folder)
-    try:
-        if not (lock.is_held or lock.is_impossible):
-            told = "another benchmark or search is at work: wait until it has ended, or name another folder (--output)"
-            raise ConfigError(f"'{folder}': {told}")
+    told = "another benchmark or search is at work: wait until it has ended, or name another folder (--output)"
+    with locked(folder, ConfigError(f"'{folder}': {told}")):
         yield
-    finally:
-        lock.release()
 
 
 def _known(cell: Cell) -> dict[str, Any]:
@@ -215,16 +212,10 @@ def _is_of(cell: Cell, state: Mapping[str, Any]) -> bool:
     return not stored or (same and starts_alike(state, start_of(config)))
 
 
-def _comparison(every: Sequence[Cell], dataset: str, order: Sequence[str]) -> pd.DataFrame | str:
-    """Return the comparison of the finished runs of one dataset, or why there is none.
-
-    Args:
-        every: all runs of the file.
-        dataset: its name.
-        order: names of the models, the one first with which all others are compared.
-    """
+def _comparison(every: Sequence[Cell], dataset: str) -> pd.DataFrame | str:
+    """Return the comparison of the finished runs of one dataset, or why there is none."""
     cells = [cell for cell in every if cell.dataset == dataset and cell.state]  # others were never asked for
-    cells.sort(key=lambda cell: order.index(cell.model))
+    cells.sort(key=lambda cell: cell.place)
     groups: dict[str, list[str]] = {}
     for cell in cells:
         if cell.is_finished:

@@ -76,9 +76,10 @@ def run_stages(config: XLingConfig, resume: Path | None, train: Callable[..., di
     if resume is not None and "stages" not in own:
         for stage in stages:
             refuse_code(resume, stage.settings, own)
+    plan = _Plan(config, stages, Path())
     for stage in stages:  # most errors come before anything is started
-        _Plan(config, stages, Path()).config_of(stage)
-    _check_languages(_Plan(config, stages, Path()), [stage for stage in stages if stage.kind in PER_LANGUAGE])
+        plan.config_of(stage)
+    _check_languages(plan, [stage for stage in stages if stage.kind in PER_LANGUAGE])
     folder = open_folder(config, resume).resolve()
     with in_use(folder):
         try:

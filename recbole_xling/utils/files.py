@@ -178,6 +178,22 @@ class FolderLock:
             self._descriptor = None
 
 
+@contextmanager
+def locked(path: Path, refusal: Exception) -> Iterator[None]:
+    """Keep a folder, or a file that is not replaced, for this process meanwhile, as far as its file system has locks.
+
+    Raises:
+        Exception: ``refusal``, if another process has it.
+    """
+    lock = FolderLock(path)
+    try:
+        if not (lock.is_held or lock.is_impossible):
+            raise refusal
+        yield
+    finally:
+        lock.release()
+
+
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hexadecimal digits; the file is read in blocks."""
     found = sha256()

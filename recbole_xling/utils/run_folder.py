@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recbole_xling.errors import CheckpointError, XlingError
-from recbole_xling.utils.files import FolderLock, file_digest, polars_os_errors, replacing, write_text
+from recbole_xling.utils.files import file_digest, locked, polars_os_errors, replacing, write_text
 from recbole_xling.utils.json_text import parse_json
 from recbole_xling.utils.terminal import PlainFormatter
 from recbole_xling.utils.yaml_text import settings_text
@@ -252,15 +252,9 @@ def in_use(folder: Path) -> Iterator[None]:
     """
     log = folder / LOG_FILE  # a file that stays: others are replaced, and the folder is locked by who changes items
     log.touch()
-    lock = FolderLock(log)
-    try:
-        if not (lock.is_held or lock.is_impossible):
-            raise CheckpointError(
-                f"the run of '{folder}' is going on in another process: wait for it, or stop it first"
-            )
+    told = f"the run of '{folder}' is going on in another process: wait for it, or stop it first"
+    with locked(log, CheckpointError(told)):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

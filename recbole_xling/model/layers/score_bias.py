@@ -214,6 +214,7 @@ class ScoreBias(nn.Module):
         if self._histories is None or not len(self._histories):  # as of a dataset that only is ranked
             return
         self.cold_offset.zero_()
+        served = self._served_prior[self.stand_ins]
         is_cold = self.cold.index_fill(0, self.stand_ins, True)
         warm, cold = (~is_cold).nonzero().squeeze(1), is_cold.nonzero().squeeze(1)
         gaps = []
@@ -222,7 +223,7 @@ class ScoreBias(nn.Module):
                 histories = self._histories[part].to(self.cold.device)
                 scores = score(histories)  # (B, n_items)
                 weight = self.weight(histories[self._list], histories[self._length])  # (B, 1)
-                scores[:, self.stand_ins] -= weight * self._served_prior[self.stand_ins]
+                scores[:, self.stand_ins] -= weight * served
                 chosen = scores.scatter(1, histories[self._list], float("-inf"))
                 of_warm = (chosen if self._excludes else scores)[:, warm]
                 gaps.append(entry_gaps(of_warm, chosen[:, cold]))  # nobody has chosen what is new
